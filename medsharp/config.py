@@ -1,0 +1,207 @@
+"""Pydantic models of the training configuration; unknown keys are errors that name the nearest right key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medsharp.errors import InputError, nearest
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """What is trained on, how it is split and how an image becomes a network input."""
+
+    path: str = Field("phantom", description="manifest, dataset folder, folder of class folders, or 'phantom'")
+    classes: tuple[str, ...] = Field(("benign", "malignant"), min_length=2)
+    positive: str = Field("malignant", description="the class whose probability is reported and thresholded")
+    fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="train, validation, test")
+    folds: int | None = Field(None, ge=3, le=20, description="k folds instead of fractions")
+    fold: int = Field(0, ge=0, description="with folds: the test fold; the next one validates")
+    split_seed: int = Field(0, ge=0)
+    image_size: int = Field(128, ge=32, le=1024, description="side of the square network input in pixels")
+    crop: Literal["scan", "none"] = Field("scan", description="cut black borders away first")
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    augmentation: Literal["none", "light", "standard", "strong"] = "standard"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes {list(self.classes)} repeats a name")
+        if self.positive not in self.classes:
+            raise ValueError(f"positive '{self.positive}' is not one of classes {list(self.classes)}")
+        if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
+            raise ValueError(f"fractions {list(self.fractions)} must be positive and sum to 1")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} does not exist among {self.folds} folds (they count from 0)")
+        return self
+
+
+class NetworkConfig(_Section):
+    """A timm network, by its timm name, or one of the narrow variants of `medsharp.networks`."""
+
+    name: str = "resnet18"
+    pretrained: bool = Field(False, description="timm's published weights (needs network access on first use)")
+    checkpoint: str | None = Field(None, description="local .safetensors or .pt weights to start from")
+    drop_rate: float = Field(0.0, ge=0, lt=1)
+    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+
+
+class OptimizerConfig(BaseModel):
+    """A method of `medsharp.optim` and its hyper-parameters.
+
+    Keys beyond those named here (`rho`, `gamma`, ...) are hyper-parameters of the method; `training.resolve_config`
+    checks them against the registry, because only it may import torch.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: str = "wsam"
+    base: str = Field("adamw", description="sgd, adam or adamw: what a sharpness-aware method stands on")
+    lr: float = Field(1e-3, gt=0, le=10)
+    weight_decay: float = Field(0.05, ge=0, le=10)
+
+
+class ScheduleConfig(_Section):
+    """Cosine learning rate with linear warm-up, stepped every batch."""
+
+    epochs: int = Field(30, ge=1, le=100_000)
+    warmup_epochs: float = Field(2.0, ge=0)
+    batch_size: int = Field(32, ge=1, le=65_536)
+    final_lr_ratio: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of lr")
+
+
+class LossConfig(_Section):
+    """Cross entropy, and optionally the Dice and cross-entropy loss of an auxiliary lesion-mask head."""
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    class_weights: Literal["balanced", "none"] = "balanced"
+    mask_weight: float = Field(0.0, ge=0, description="weight of the auxiliary lesion-segmentation loss; 0 turns it off")
+
+
+class RunConfig(_Section):
+    """Where and how the loop runs."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    workers: int = Field(0, ge=0, le=256)
+    clip_grad_norm: float | None = Field(5.0, gt=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="exponential moving average of the weights")
+    channels_last: bool = True
+
+
+class TrainConfig(_Section):
+    """Everything `medsharp train` needs; every default is visible with `medsharp train --print-config`."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    run: RunConfig = RunConfig()
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML file, apply `key=value` overrides, and validate.
+
+    Args:
+        path: A YAML file whose keys are those of `TrainConfig`; None means all defaults.
+        overrides: Such as `"optimizer.lr=3e-4"`; the value is YAML.
+
+    Raises:
+        InputError: The file cannot be read, is not YAML, or a key or value is wrong; the sentence names the key.
+    """
+    values: dict[str, Any] = {}
+    origin = str(path) if path is not None else "configuration"
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        if loaded is not None and not isinstance(loaded, dict):
+            raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
+        values = loaded or {}
+    for override in overrides:
+        _override(values, override)
+    return validate_config(values, origin)
+
+
+def validate_config(values: dict[str, Any], origin: str = "configuration") -> TrainConfig:
+    """Turn plain values into a `TrainConfig`.
+
+    Raises:
+        InputError: A key is unknown (the nearest right one is offered) or a value is out of range.
+    """
+    try:
+        return TrainConfig.model_validate(_numbers(values))
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_sentence(error.errors()[0])}") from error
+
+
+def dump_config(config: TrainConfig) -> str:
+    """Write a configuration as YAML that `load_config` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"--set {override}: write it as section.key=value, such as optimizer.lr=3e-4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value is not YAML") from error
+    section = values
+    for part in keys[:-1]:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise InputError(f"--set {override}: {part} is not a section")
+    section[keys[-1]] = value
+
+
+def _numbers(value: Any) -> Any:
+    # YAML 1.1 reads 3e-4 (no dot) as a string; a person who writes it means a number.
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _sentence(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _keys_of(location[:-1])
+        return f"unknown key '{key}'{nearest(location[-1], known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    if isinstance(given, (str, int, float, bool)) or given is None:
+        return f"{key} = {given!r}: {message}"
+    return f"{key}: {message}" if key else message
+
+
+def _keys_of(location: Sequence[str]) -> list[str]:
+    model: Any = TrainConfig
+    for part in location:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field is not None else None
+        if model is None or not hasattr(model, "model_fields"):
+            return []
+    return list(model.model_fields)
