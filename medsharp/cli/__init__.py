@@ -1,0 +1,81 @@
+"""The `medsharp` command: one file a command; each only parses, calls and prints."""
+
+from __future__ import annotations
+
+import errno
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from medsharp import __version__
+from medsharp.cli import data, demo, evaluate, export, predict, score, serve, train
+from medsharp.cli._console import fail
+from medsharp.errors import InputError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells count it: 128 + SIGINT."""
+
+
+class _Commands(TyperGroup):
+    """Turns wrong input into one sentence and exit code 2, for every command."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            fail(str(error))
+            raise typer.Exit(2) from error
+        except BrokenPipeError:
+            raise  # Click ends quietly when the reader of a pipe has gone.
+        except OSError as error:
+            # What is left of the operating system's refusals: a disk that is full, a folder that may not be read.
+            if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT}:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            fail(f"{where}{error.strerror}")
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as interrupt:
+            fail(str(interrupt) or "interrupted")
+            raise typer.Exit(INTERRUPTED) from interrupt
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="medsharp",
+    help="Train breast-ultrasound classifiers with sharpness-aware optimizers, and measure honestly how they hold up "
+    "on hospitals they never saw. Research software: [bold]not for diagnostic use[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.command("score")(score.score)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"medsharp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options that come before a command."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

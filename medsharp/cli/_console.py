@@ -1,0 +1,96 @@
+"""What every command prints with: one console, an error line, progress bars, figures with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Report = Callable[[int, int, str], None]
+"""What long work calls: done, total, what is being done."""
+
+
+def fail(sentence: str) -> None:
+    """Print an error sentence to standard error, on one line so that it can be searched for."""
+    errors.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    """Print a remark about what was done, such as what was left out and why."""
+    console.print(f"  {escape(sentence)}", style="dim", soft_wrap=True)
+
+
+def heading(sentence: str) -> None:
+    """Print what begins now."""
+    console.print(f"[bold]{escape(sentence)}[/]", soft_wrap=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """Show long work as a bar per kind of work; gives the callable that the work reports to."""
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    tasks: dict[str, Any] = {}
+
+    def report(done: int, total: int, what: str) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(escape(what), total=total)
+        bars.update(tasks[what], completed=done, total=total)
+
+    with bars:
+        yield report
+
+
+def interval(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """Write a figure as `0.871 (0.842 to 0.897)`, or a dash where there is none."""
+    if figure is None or figure.get("value") is None:
+        return "-"
+    text = f"{figure['value']:.{digits}f}"
+    if figure.get("low") is not None and figure.get("high") is not None:
+        text += f" ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})"
+    return text
+
+
+SHOWN = (
+    ("auroc", "AUROC"),
+    ("auprc", "AUPRC"),
+    ("sensitivity", "sensitivity"),
+    ("specificity", "specificity"),
+    ("ppv", "PPV"),
+    ("npv", "NPV"),
+    ("brier", "Brier"),
+    ("calibration_intercept", "calibration intercept"),
+    ("calibration_slope", "calibration slope"),
+)
+
+
+def figures_table(columns: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """Lay figures with their 95 % intervals side by side, one column a data set.
+
+    Args:
+        columns: Column heading to figures, as in `evaluation.json`.
+        title: Stands above the table.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("figure (95 % interval)")
+    for name in columns:
+        table.add_column(escape(name))
+    for key, label in SHOWN:
+        if any(key in figures for figures in columns.values()):
+            table.add_row(label, *(interval(figures.get(key)) for figures in columns.values()))
+    return table

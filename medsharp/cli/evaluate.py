@@ -1,0 +1,59 @@
+"""`medsharp evaluate`: a bundle on hospitals it never saw, with a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medsharp.cli._console import console, figures_table, heading, note, progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medsharp.inference import Predictor
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, as `medsharp export` makes it.")],
+    data: Annotated[list[str], typer.Option(help="Manifest or data set folder; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, evaluation.json and predictions.")] = Path(
+        "evaluation"
+    ),
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure a bundle on external data: the threshold stays as frozen, intervals come from resampling patients."""
+    from medsharp.inference import Predictor
+
+    predictor = Predictor.load(bundle, device=device)
+    report = evaluate_data(predictor, bundle, data, out, resamples=resamples, seed=seed)
+    console.print(f"report: [bold]{report}[/]", soft_wrap=True)
+
+
+def evaluate_data(
+    predictor: Predictor, bundle: Path, data: Sequence[str], out: Path, *, resamples: int = 2000, seed: int = 0
+) -> Path:
+    """Predict and evaluate each data set, write the report, print the figures; return the report's path."""
+    from medsharp.evaluation import write_evaluation
+    from medsharp.inference.external import evaluate_internal, evaluate_manifest
+
+    evaluations = []
+    internal = evaluate_internal(predictor, bundle, resamples=resamples, seed=seed)
+    if internal is not None:
+        evaluations.append(internal)
+    for path in data:
+        heading(f"Evaluating on {path}")
+        with progress_bar() as report:
+            evaluation, notes = evaluate_manifest(
+                predictor, path, out=out, resamples=resamples, seed=seed, progress=report
+            )
+        for sentence in notes:
+            note(sentence)
+        evaluations.append(evaluation)
+    write_evaluation(out, evaluations, predictor.spec.model_dump(mode="json"))
+    columns = {f"{entry['name']} ({entry['role']})": entry["figures"] for entry in (e.as_dict() for e in evaluations)}
+    console.print(figures_table(columns, "Not for diagnostic use"))
+    return out / "report.html"

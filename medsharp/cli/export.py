@@ -1,0 +1,38 @@
+"""`medsharp export`: a run folder in, a bundle that can be served out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medsharp.cli._console import console, heading, note, progress_bar
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder, as `medsharp train` makes it.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    sensitivity: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="Sensitivity that the operating point reaches on validation data.")
+    ] = 0.95,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Write the best weights of a run as an ONNX bundle: checked against PyTorch, calibrated, threshold frozen.
+
+    Temperature and operating point are chosen on the internal validation images alone.
+    """
+    from medsharp.export import export_run
+
+    heading(f"Exporting {run} to {out}")
+    with progress_bar() as report:
+        bundle = export_run(run, out, sensitivity=sensitivity, overwrite=overwrite, progress=report)
+    point = bundle.operating_point
+    note(f"temperature {bundle.temperature:.3f}")
+    note(
+        f"operating point: probability of {bundle.positive} >= {point.threshold:.4f} "
+        f"(sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f} on {point.images} validation images)"
+    )
+    for name in sorted(bundle.files):
+        note(f"{name}: {(out / name).stat().st_size / 2**20:.2f} MiB")
+    console.print(f"\nnext: [bold]medsharp serve {out}[/] or [bold]medsharp evaluate {out} --data FOLDER[/]")

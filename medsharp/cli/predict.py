@@ -1,0 +1,129 @@
+"""`medsharp predict`: images or a manifest in, a table of probabilities out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from medsharp.cli._console import console, errors, note, progress_bar
+from medsharp.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from medsharp.inference import Prediction, Predictor
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm"})
+SHOWN_ROWS = 40
+_MASK = re.compile(r"_mask(_\d+)?$")
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, as `medsharp export` makes it.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or one manifest (CSV).")],
+    out: Annotated[Path | None, typer.Option(help="CSV to write; without it only a table is printed.")] = None,
+    heatmaps: Annotated[Path | None, typer.Option(help="Folder for one PNG an image with its heat map.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Give each image's class probabilities and the decision at the frozen operating point.
+
+    Exit code 0: all read; 1: some images failed and are listed with the reason; 2: none could be read.
+    """
+    from medsharp.inference import Predictor
+
+    predictor = Predictor.load(bundle, device=device)
+    table = _of_manifest(predictor, images) if images[0].suffix.lower() == ".csv" else None
+    if table is None:
+        table = _of_images(predictor, _expand(images), heatmaps)
+    elif heatmaps is not None:
+        raise InputError("--heatmaps takes images or folders, not a manifest")
+    if out is not None:
+        from medsharp.files import atomic_path
+
+        with atomic_path(out) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    failed = table[table["error"].fillna("") != ""]
+    _show(predictor, table.drop(index=failed.index))
+    for name, reason in zip(failed["image"], failed["error"], strict=True):
+        shown = reason if name in reason else f"{name}: {reason}"
+        errors.print(f"[bold red]failed:[/] {escape(shown)}", soft_wrap=True)
+    if out is not None:
+        note(f"{len(table)} rows in {out}")
+    if len(failed):
+        raise typer.Exit(2 if len(failed) == len(table) else 1)
+
+
+def _of_manifest(predictor: Predictor, paths: Sequence[Path]) -> pd.DataFrame:
+    from medsharp.data.manifest import read_manifest
+    from medsharp.inference import predict_manifest
+
+    if len(paths) > 1:
+        raise InputError(f"give either one manifest or images, not both ({paths[0]} and {paths[1]})")
+    with progress_bar() as report:
+        return predict_manifest(predictor, read_manifest(paths[0]), progress=report)
+
+
+def _of_images(predictor: Predictor, files: list[Path], heatmaps: Path | None) -> pd.DataFrame:
+    from medsharp.inference import predictions_table
+
+    with progress_bar() as report:
+        predictions = predictor.predict(files, names=[str(file) for file in files], progress=report)
+    if heatmaps is not None:
+        _write_heatmaps(files, predictions, heatmaps)
+    return predictions_table(predictions)
+
+
+def _write_heatmaps(files: Sequence[Path], predictions: Sequence[Prediction], folder: Path) -> None:
+    from PIL import Image
+
+    from medsharp.files import atomic_path
+    from medsharp.images import read_image
+    from medsharp.inference import overlay
+
+    for number, (file, prediction) in enumerate(zip(files, predictions, strict=True), start=1):
+        if prediction.error is None:
+            picture = overlay(read_image(file).pixels, prediction.heatmap())
+            with atomic_path(folder / f"{number:05d}-{file.stem}.png") as temporary:
+                Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def _expand(paths: Sequence[Path]) -> list[Path]:
+    """Replace each folder by the images in it, masks left out."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in SUFFIXES and file.is_file() and not _MASK.search(file.stem)
+            )
+            if not inside:
+                raise InputError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+            files += inside
+        else:
+            files.append(path)
+    return files
+
+
+def _show(predictor: Predictor, table: pd.DataFrame) -> None:
+    if table.empty:
+        return
+    positive = predictor.spec.positive
+    shown = Table(title="Not for diagnostic use", title_style="bold yellow", title_justify="left")
+    for name in ("image", f"probability of {positive}", "decision", "flags"):
+        shown.add_column(name)
+    for row in table.head(SHOWN_ROWS).to_dict("records"):
+        shown.add_row(
+            escape(str(row["image"])), f"{row[f'p_{positive}']:.3f}", escape(row["decision"]), escape(row["flags"] or "")
+        )
+    console.print(shown)
+    if len(table) > SHOWN_ROWS:
+        note(f"... and {len(table) - SHOWN_ROWS} more rows")
+    note(f"operating point: probability of {positive} >= {predictor.spec.operating_point.threshold:.4f}")

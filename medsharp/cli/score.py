@@ -1,0 +1,43 @@
+"""`medsharp score`: the statistics of `evaluate` for any model's predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medsharp.cli._console import console, figures_table, note
+from medsharp.errors import InputError
+
+
+def score(
+    predictions: Annotated[Path, typer.Argument(help="CSV with image, label and p_<class> columns.")],
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Decide for the positive class from this probability on.")
+    ] = 0.5,
+    positive: Annotated[str, typer.Option(help="The positive class.")] = "malignant",
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Score a table of predictions, whoever's model made it: every figure with its 95 % interval."""
+    from medsharp.evaluation import evaluate_predictions, read_predictions, write_evaluation
+
+    table = read_predictions(predictions)
+    classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
+    if positive not in classes:
+        raise InputError(f"{predictions} has no column p_{positive}; name the positive class with --positive")
+    evaluation = evaluate_predictions(
+        table,
+        classes=classes,
+        positive=positive,
+        threshold=threshold,
+        name=predictions.stem,
+        resamples=resamples,
+        seed=seed,
+    )
+    console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, f"At threshold {threshold}"))
+    if out is not None:
+        write_evaluation(out, [evaluation], {})
+        note(f"report: {out / 'report.html'}")

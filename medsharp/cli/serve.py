@@ -1,0 +1,41 @@
+"""`medsharp serve`: a bundle behind a web page and an HTTP API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medsharp.cli._console import console
+from medsharp.errors import InputError
+
+
+def serve(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; without it the one that ships in models/.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need --auth.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    auth: Annotated[
+        str | None, typer.Option(metavar="USER:PASSWORD", envvar="MEDSHARP_AUTH", help="Ask visitors for this.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Open the page (upload an image, see probability, decision and heat map) and the API (/predict, /healthz, /docs)."""
+    from medsharp.bundle import default_bundle
+    from serve import run
+
+    credentials = None
+    if auth is not None:
+        user, colon, password = auth.partition(":")
+        if not (user and colon and password):
+            raise InputError("--auth must be USER:PASSWORD")
+        credentials = (user, password)
+    chosen = bundle if bundle is not None else default_bundle()
+    run(
+        chosen,
+        host=host,
+        port=port,
+        auth=credentials,
+        open_browser=browser,
+        announce=lambda sentence: console.print(sentence, soft_wrap=True),
+    )

@@ -1,0 +1,118 @@
+"""`medsharp train`: a configuration and a data set in, a run folder out."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.errors import InputError
+
+if TYPE_CHECKING:
+    from medsharp.config import TrainConfig
+    from medsharp.data.manifest import Manifest
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Manifest, folder of a known data set, or folder with a sub-folder a class. "
+                     "Without it: simulated images."),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd, adam, adamw, or a sharpness-aware method: sam, wsam.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file; see configs/default.yaml.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as optimizer.lr=3e-4; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name> without it.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to continue where it stopped.")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and leave.")] = False,
+) -> None:
+    """Train a classifier; the best weights by validation AUROC are kept.
+
+    Images are checked, near-duplicates are tied together, and patients (or ties) are split into train, validation
+    and test before anything is learned.
+    """
+    from medsharp.config import dump_config, load_config
+
+    if resume is not None:
+        if data or optimizer or config or set_ or out or print_config:
+            raise InputError("--resume takes data and settings from the run folder; give it alone")
+        _resume(resume)
+        return
+    overrides = list(set_ or [])
+    if data is not None:
+        overrides.append(f"data.path={_quoted(data)}")
+    if optimizer is not None:
+        overrides.append(f"optimizer.name={_quoted(optimizer)}")
+    settings = load_config(config, overrides)
+
+    from training import resolve_config
+
+    settings = resolve_config(settings)
+    if print_config:
+        typer.echo(dump_config(settings), nl=False)
+        return
+    manifest = prepare(settings)
+    folder = out if out is not None else free_run_folder(settings, manifest)
+    run_training(settings, manifest, folder)
+    console.print(f"\nnext: [bold]medsharp export {folder} --out BUNDLE[/]", soft_wrap=True)
+
+
+def prepare(settings: TrainConfig) -> Manifest:
+    """Open, audit and split the data of a configuration, saying what was left out or tied and why."""
+    from medsharp.data.prepare import prepare_manifest
+
+    if settings.data.path.split(":")[0] == "phantom":
+        console.print("[yellow]No --data given: training on simulated images, not on patients.[/]")
+    heading(f"Data: {settings.data.path}")
+    with progress_bar() as report:
+        manifest = prepare_manifest(settings.data, progress=report)
+    for sentence in manifest.notes:
+        note(sentence)
+    for split in ("train", "val", "test"):
+        rows = manifest.of_split(split)
+        labels = ", ".join(f"{count} {label}" for label, count in rows["label"].value_counts().sort_index().items())
+        note(f"{split}: {len(rows)} images in {rows['group'].nunique()} groups ({labels})")
+    return manifest
+
+
+def run_training(settings: TrainConfig, manifest: Manifest, folder: Path, resume: bool = False) -> None:
+    """Train with progress on the screen."""
+    from medsharp.cli._training_progress import TrainingProgress
+    from training import train as fit
+
+    heading(
+        f"Training {settings.network.name} with {settings.optimizer.name}, "
+        f"{settings.schedule.epochs} epochs, into {folder}"
+    )
+    with TrainingProgress(settings.schedule.epochs) as events:
+        fit(settings, manifest, out=folder, resume=resume, events=events)
+
+
+def free_run_folder(settings: TrainConfig, manifest: Manifest) -> Path:
+    """Name a new run folder by data, network, optimizer and seed, counted up when taken."""
+    data = "".join(char if char.isalnum() else "-" for char in manifest.info.name.lower()).strip("-")
+    name = f"{data}-{settings.network.name}-{settings.optimizer.name}-seed{settings.seed}"
+    for count in itertools.count(1):
+        folder = Path("runs") / (name if count == 1 else f"{name}-{count}")
+        if not folder.exists():
+            return folder
+    raise AssertionError("unreachable")
+
+
+def _resume(folder: Path) -> None:
+    from medsharp.runs import Run
+
+    run = Run.load(folder)
+    run_training(run.config, run.manifest, folder, resume=True)
+
+
+def _quoted(text: str) -> str:
+    # YAML would read a folder named 2024 as a number and one named on as true.
+    return "'" + text.replace("'", "''") + "'"

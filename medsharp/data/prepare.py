@@ -1,0 +1,36 @@
+"""From a path to a manifest that can be trained on: opened, audited, split, and checked for leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from medsharp.config import DataConfig
+from medsharp.data.duplicates import tie_duplicates
+from medsharp.data.manifest import Manifest
+from medsharp.data.sources import open_dataset
+from medsharp.data.split import assert_no_leak, split_manifest
+
+
+def prepare_manifest(config: DataConfig, *, progress: Callable[[int, int, str], None] | None = None) -> Manifest:
+    """Open a data set, tie its duplicates into groups, split it by group and check that nothing leaks.
+
+    Args:
+        config: Where the data is, its classes and how it is split.
+        progress: Called with images done, images in all and what is being done.
+
+    Returns:
+        The manifest with `group`, `exclude`, `sha256` and `split` filled in; its notes say what was done and why.
+
+    Raises:
+        InputError: The data cannot be read, a class is missing, or there are too few groups to split.
+    """
+    manifest = tie_duplicates(open_dataset(config.path, classes=config.classes), progress=progress)
+    manifest = split_manifest(
+        manifest,
+        fractions=config.fractions if config.folds is None else None,
+        folds=config.folds,
+        fold=config.fold,
+        seed=config.split_seed,
+    )
+    assert_no_leak(manifest)
+    return manifest

@@ -1,0 +1,107 @@
+"""A bundle measured on data: internal test images as frozen at export, and hospitals it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from medsharp.data.duplicates import tie_duplicates
+from medsharp.data.manifest import Manifest
+from medsharp.data.sources import open_dataset
+from medsharp.errors import InputError
+from medsharp.evaluation import Evaluation, evaluate_predictions, read_predictions
+from medsharp.files import atomic_path
+from medsharp.inference.predictor import Predictor
+from medsharp.inference.table import predict_manifest
+
+INTERNAL = "internal.csv"
+
+
+def evaluate_internal(
+    predictor: Predictor, bundle: str | Path, *, resamples: int = 2000, seed: int = 0
+) -> Evaluation | None:
+    """Evaluate the predictions on the internal test split that export froze into the bundle.
+
+    Returns:
+        The evaluation, or None for a bundle that carries none.
+
+    Raises:
+        InputError: The table in the bundle cannot be scored.
+    """
+    path = Path(bundle) / INTERNAL
+    if not path.exists():
+        return None
+    spec = predictor.spec
+    return evaluate_predictions(
+        read_predictions(path),
+        classes=spec.classes,
+        positive=spec.positive,
+        threshold=spec.operating_point.threshold,
+        name="internal test split",
+        role="internal",
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def evaluate_manifest(
+    predictor: Predictor,
+    data: str | Path,
+    *,
+    out: Path,
+    resamples: int = 2000,
+    seed: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Predict every image of a data set and evaluate at the operating point frozen in the bundle.
+
+    The data set is audited as for training: duplicates are tied into groups, which the bootstrap resamples
+    together, and contradictory ones are excluded and counted.
+
+    Args:
+        predictor: The loaded bundle.
+        data: Manifest, known data set folder, or folder with a sub-folder a class.
+        out: `predictions-<name>.csv` is written there.
+        resamples: Bootstrap resamples of patients.
+        seed: Of the bootstrap.
+        progress: Called with images done, images in all and what is being done.
+
+    Returns:
+        The evaluation, and sentences on what was excluded or tied and why.
+
+    Raises:
+        InputError: The data cannot be read, has no labels, or has images of one class only.
+    """
+    spec = predictor.spec
+    manifest = tie_duplicates(open_dataset(data, classes=spec.classes), progress=progress)
+    unlabelled = int((manifest.included["label"] == "").sum())
+    if unlabelled:
+        raise InputError(f"{data}: {unlabelled} images have no label; use `medsharp predict` for images without labels")
+    table = predict_manifest(predictor, manifest, progress=progress)
+    name = manifest.info.name
+    with atomic_path(out / f"predictions-{_file_name(name)}.csv") as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    evaluation = evaluate_predictions(
+        table,
+        classes=spec.classes,
+        positive=spec.positive,
+        threshold=spec.operating_point.threshold,
+        name=name,
+        role="external",
+        resamples=resamples,
+        seed=seed,
+        excluded=exclusions(manifest),
+    )
+    return evaluation, manifest.notes
+
+
+def exclusions(manifest: Manifest) -> dict[str, int]:
+    """Count excluded images by reason; a reason that names another image is counted without the name."""
+    reasons = manifest.table.loc[manifest.table["exclude"] != "", "exclude"]
+    kinds = reasons.str.replace(r"^(unreadable):.*", r"\1", regex=True)
+    kinds = kinds.str.replace(r"^(.* duplicate) of .*", r"\1", regex=True)
+    return {str(reason): int(count) for reason, count in kinds.value_counts().items()}
+
+
+def _file_name(name: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_" else "-" for char in name).strip("-") or "data"
