@@ -83,7 +83,7 @@ class LossConfig(_Section):
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weights: Literal["balanced", "none"] = "balanced"
-    mask_weight: float = Field(0.0, ge=0, description="weight of the auxiliary lesion-segmentation loss; 0 turns it off")
+    mask_weight: float = Field(0.0, ge=0, description="weight of the auxiliary lesion-mask loss; 0: off")
 
 
 class RunConfig(_Section):

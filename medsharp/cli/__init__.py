@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -21,14 +20,12 @@ INTERRUPTED = 130
 class _Commands(TyperGroup):
     """Turns wrong input into one sentence and exit code 2, for every command."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as error:
             fail(str(error))
             raise typer.Exit(2) from error
-        except BrokenPipeError:
-            raise  # Click ends quietly when the reader of a pipe has gone.
         except OSError as error:
             # What is left of the operating system's refusals: a disk that is full, a folder that may not be read.
             if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT}:

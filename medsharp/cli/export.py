@@ -31,7 +31,8 @@ def export(
     note(f"temperature {bundle.temperature:.3f}")
     note(
         f"operating point: probability of {bundle.positive} >= {point.threshold:.4f} "
-        f"(sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f} on {point.images} validation images)"
+        f"(sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f} "
+        f"on {point.images} validation images)"
     )
     for name in sorted(bundle.files):
         note(f"{name}: {(out / name).stat().st_size / 2**20:.2f} MiB")

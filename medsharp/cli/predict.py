@@ -121,7 +121,10 @@ def _show(predictor: Predictor, table: pd.DataFrame) -> None:
         shown.add_column(name)
     for row in table.head(SHOWN_ROWS).to_dict("records"):
         shown.add_row(
-            escape(str(row["image"])), f"{row[f'p_{positive}']:.3f}", escape(row["decision"]), escape(row["flags"] or "")
+            escape(str(row["image"])),
+            f"{row[f'p_{positive}']:.3f}",
+            escape(row["decision"]),
+            escape(row["flags"] or ""),
         )
     console.print(shown)
     if len(table) > SHOWN_ROWS:

@@ -12,7 +12,9 @@ from medsharp.errors import InputError
 
 
 def serve(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; without it the one that ships in models/.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Bundle folder; without it the one that ships in models/.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need --auth.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     auth: Annotated[
@@ -20,7 +22,7 @@ def serve(
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
-    """Open the page (upload an image, see probability, decision and heat map) and the API (/predict, /healthz, /docs)."""
+    """Open a page that takes an image and shows probability, decision and heat map, and the API (/predict, /docs)."""
     from medsharp.bundle import default_bundle
     from serve import run
 

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[
         str | None,
-        typer.Option(help="Manifest, folder of a known data set, or folder with a sub-folder a class. "
-                     "Without it: simulated images."),
+        typer.Option(
+            help="Manifest, folder of a known data set, or folder with a sub-folder a class. "
+            "Without it: simulated images."
+        ),
     ] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="sgd, adam, adamw, or a sharpness-aware method: sam, wsam.")
