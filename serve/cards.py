@@ -1,0 +1,140 @@
+"""HTML of what the page shows: one image's answer, the table of several, errors, and what the model is."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from serve.assess import Assessment, is_missing
+
+_FLAGS = {
+    "colour": "Colour image, converted to grey: colour Doppler or a screen photograph is not what the model was made for.",
+    "alpha": "Image with transparency, laid on black.",
+    "cmyk": "CMYK image, converted to grey.",
+    "palette": "Palette image, converted to grey.",
+    "16-bit": "Image of more than 8 bits, scaled to 8.",
+    "dicom": "Read from DICOM; nothing but the pixels was used.",
+}
+# What only says how the file was read; the others are warnings.
+_HARMLESS = frozenset({"dicom", "palette"})
+
+
+def result(assessments: Sequence[Assessment], positive: str, negative: str, threshold: float) -> str:
+    """Draw the answers of one upload: the detail of a single image, or a table with the details folded below.
+
+    Args:
+        assessments: One an image.
+        positive: Name of the class whose probability is shown, such as "malignant".
+        negative: What the others are called.
+        threshold: The frozen operating point, 0 to 1.
+    """
+    if len(assessments) == 1:
+        return detail(assessments[0], positive, negative, threshold)
+    rows = "".join(_row(assessment, positive, threshold) for assessment in assessments)
+    folded = "".join(
+        f"<details><summary>{html.escape(assessment.prediction.name)}</summary>"
+        f"{detail(assessment, positive, negative, threshold)}</details>"
+        for assessment in assessments
+        if assessment.prediction.error is None
+    )
+    failed = sum(assessment.prediction.error is not None for assessment in assessments)
+    caption = f"{len(assessments)} images" + (f", {failed} of them could not be assessed" if failed else "")
+    return (
+        f'<div class="ms-table"><table><caption>{caption}</caption><thead><tr><th>Image</th>'
+        f"<th>Probability<br>of {html.escape(noun(positive))}</th><th>Operating point {percent(threshold)}</th>"
+        f"<th>Remarks</th></tr></thead><tbody>{rows}</tbody></table></div>{folded}"
+    )
+
+
+def detail(assessment: Assessment, positive: str, negative: str, threshold: float) -> str:
+    """Draw one image, its heat map, the probability with the operating point on the bar, and the decision."""
+    prediction = assessment.prediction
+    if prediction.error is not None or is_missing(prediction.positive_probability):
+        return problem(prediction.error or f"{prediction.name} could not be assessed")
+    probability = prediction.positive_probability
+    above = probability >= threshold
+    side = "above" if above else "below"
+    words = (
+        f"At or above the operating point: the model counts this image as <b>{html.escape(positive)}</b>."
+        if above
+        else f"Below the operating point: the model counts this image as <b>{html.escape(negative)}</b>."
+    )
+    return (
+        f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
+        f'<div class="ms-figures"><div><div class="ms-label">Probability of {html.escape(noun(positive))}</div>'
+        f'<div class="ms-number">{percent(probability)}</div></div>'
+        f'<div class="ms-verdict ms-{side}">{words}</div></div>'
+        f"{_bar(probability, threshold)}{_remarks(prediction.flags)}"
+        f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
+        f"{_picture(assessment.heatmap, 'Heat map: what raised the probability')}</div></section>"
+    )
+
+
+def problem(sentence: str) -> str:
+    """Say what went wrong, and what to do, in one sentence."""
+    return f'<div class="ms-problem" role="alert"><b>Not assessed.</b> {html.escape(sentence)}</div>'
+
+
+def percent(value: float) -> str:
+    """Write a probability as people read it; never 0 % or 100 %, which no model may claim."""
+    if 0.0 < value < 0.001:
+        return "< 0.1 %"
+    if 0.999 < value < 1.0:
+        return "> 99.9 %"
+    return f"{100 * value:.1f} %"
+
+
+def noun(positive: str) -> str:
+    """Turn the name of the positive class into what the probability is of."""
+    return {"malignant": "malignancy"}.get(positive, positive)
+
+
+def _title(assessment: Assessment) -> str:
+    size = f" <span>{assessment.size[1]} × {assessment.size[0]} pixels</span>" if assessment.size else ""
+    return html.escape(assessment.prediction.name) + size
+
+
+def _bar(probability: float, threshold: float) -> str:
+    fill, mark = 100 * probability, 100 * threshold
+    # The words under the mark must not leave the bar on a phone.
+    anchor = "start" if mark < 30 else "end" if mark > 70 else "middle"
+    return (
+        f'<div class="ms-bar" role="img" aria-label="{percent(probability)}, operating point {percent(threshold)}">'
+        f'<div class="ms-track"><div class="ms-fill" style="width:{fill:.2f}%"></div></div>'
+        f'<div class="ms-mark" style="left:{mark:.2f}%"></div>'
+        f'<div class="ms-point ms-{anchor}" style="left:{mark:.2f}%">operating point {percent(threshold)}</div></div>'
+    )
+
+
+def _remarks(flags: Sequence[str]) -> str:
+    items = "".join(
+        f'<li class="{"ms-fact" if flag in _HARMLESS else "ms-warning"}">{html.escape(_FLAGS.get(flag, sentence(flag)))}</li>'
+        for flag in flags
+    )
+    return f'<ul class="ms-remarks">{items}</ul>' if items else ""
+
+
+def sentence(words: str) -> str:
+    """Give words a capital and a full stop."""
+    words = words.strip()
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+
+
+def _picture(uri: str | None, caption: str) -> str:
+    if uri is None:
+        return f'<figure><div class="ms-none">Not available for this network.</div><figcaption>{caption}</figcaption></figure>'
+    return f'<figure><img src="{uri}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _row(assessment: Assessment, positive: str, threshold: float) -> str:
+    prediction = assessment.prediction
+    name = html.escape(prediction.name)
+    if prediction.error is not None:
+        return f'<tr class="ms-failed"><td>{name}</td><td colspan="3">{html.escape(prediction.error)}</td></tr>'
+    above = prediction.positive_probability >= threshold
+    side = "at or above" if above else "below"
+    warnings = "; ".join(html.escape(flag) for flag in prediction.flags if flag not in _HARMLESS)
+    return (
+        f'<tr><td>{name}</td><td class="ms-cell">{percent(prediction.positive_probability)}</td>'
+        f'<td><span class="ms-pill ms-{"above" if above else "below"}">{side}</span></td><td>{warnings}</td></tr>'
+    )
