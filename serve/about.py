@@ -62,8 +62,10 @@ def _metrics(metadata: dict[str, Any]) -> dict[str, Any]:
 
 def _figure(value: Any) -> str:
     if isinstance(value, dict) and "value" in value:
-        interval = f" (95 % interval {value['low']:.3f} to {value['high']:.3f})" if {"low", "high"} <= value.keys() else ""
-        return f"{value['value']:.3f}{interval}"
+        figure = f"{value['value']:.3f}"
+        if {"low", "high"} <= value.keys():
+            figure += f" (95 % interval {value['low']:.3f} to {value['high']:.3f})"
+        return figure
     return f"{value:.3f}" if isinstance(value, float) else _plain(value)
 
 

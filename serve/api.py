@@ -75,7 +75,7 @@ _REQUEST_BODY = {
                         "items": {"type": "string", "format": "binary"},
                         "description": "One or several images; the field may also be called `file`",
                     },
-                    "heatmap": {"type": "string", "enum": ["0", "1"], "description": "1 adds a heat map to each answer"},
+                    "heatmap": {"type": "string", "enum": ["0", "1"], "description": "1 adds heat maps"},
                 },
             }
         }
@@ -100,7 +100,7 @@ def create_app(
 
     limits = limits or Limits()
     _check_auth(auth)
-    predictor = bundle if isinstance(bundle, Predictor) else Predictor.load(bundle)
+    predictor = Predictor.load(bundle) if isinstance(bundle, str | Path) else bundle
     assessor = Assessor(predictor, limits.max_file_bytes)
     app = FastAPI(
         title="medsharp",
@@ -231,7 +231,8 @@ def _docs_page(model: str) -> str:
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>medsharp API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body{{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;color:#1f2933}}
-pre{{background:#f1f4f8;padding:1rem;overflow-x:auto;border-radius:.4rem}}td{{padding:.3rem .8rem .3rem 0;vertical-align:top}}
+pre{{background:#f1f4f8;padding:1rem;overflow-x:auto;border-radius:.4rem}}
+td{{padding:.3rem .8rem .3rem 0;vertical-align:top}}
 .notice{{background:#7a1d1d;color:#fff;padding:.5rem 1rem;border-radius:.4rem}}</style></head><body>
 <p class="notice"><strong>{NOTICE}</strong> Research software.</p>
 <h1>medsharp API</h1><p>Model: {html.escape(model)}</p>

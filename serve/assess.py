@@ -1,4 +1,4 @@
-"""Uploaded bytes to what is shown of them, one request at a time: the one way from the page and the API to the model."""
+"""Uploaded bytes to what is shown of them, one request at a time, for the page and the API alike."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from medsharp.images import ImageLimits, read_image
 from PIL import Image
 
-from medsharp.images import ImageLimits, read_image
 from medsharp.inference import Prediction, Predictor, overlay
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from serve.assess import Assessment, is_missing
 
 _FLAGS = {
-    "colour": "Colour image, converted to grey: colour Doppler or a screen photograph is not what the model was made for.",
+    "colour": "Colour image, converted to grey: the model was not made for Doppler or photographs of a screen.",
     "alpha": "Image with transparency, laid on black.",
     "cmyk": "CMYK image, converted to grey.",
     "palette": "Palette image, converted to grey.",
@@ -41,7 +41,7 @@ def result(assessments: Sequence[Assessment], positive: str, negative: str, thre
     caption = f"{len(assessments)} images" + (f", {failed} of them could not be assessed" if failed else "")
     return (
         f'<div class="ms-table"><table><caption>{caption}</caption><thead><tr><th>Image</th>'
-        f"<th>Probability<br>of {html.escape(noun(positive))}</th><th>Operating point {percent(threshold)}</th>"
+        f"<th>Probability<br>of {html.escape(noun(positive))}</th><th>Operating point<br>{percent(threshold)}</th>"
         f"<th>Remarks</th></tr></thead><tbody>{rows}</tbody></table></div>{folded}"
     )
 
@@ -62,7 +62,7 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
     return (
         f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
         f'<div class="ms-figures"><div><div class="ms-label">Probability of {html.escape(noun(positive))}</div>'
-        f'<div class="ms-number">{percent(probability)}</div></div>'
+        f'<div class="ms-number">{html.escape(percent(probability))}</div></div>'
         f'<div class="ms-verdict ms-{side}">{words}</div></div>'
         f"{_bar(probability, threshold)}{_remarks(prediction.flags)}"
         f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
@@ -78,10 +78,10 @@ def problem(sentence: str) -> str:
 def percent(value: float) -> str:
     """Write a probability as people read it; never 0 % or 100 %, which no model may claim."""
     if 0.0 < value < 0.001:
-        return "< 0.1 %"
+        return "< 0.1\N{NO-BREAK SPACE}%"
     if 0.999 < value < 1.0:
-        return "> 99.9 %"
-    return f"{100 * value:.1f} %"
+        return "> 99.9\N{NO-BREAK SPACE}%"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def noun(positive: str) -> str:
@@ -90,7 +90,7 @@ def noun(positive: str) -> str:
 
 
 def _title(assessment: Assessment) -> str:
-    size = f" <span>{assessment.size[1]} × {assessment.size[0]} pixels</span>" if assessment.size else ""
+    size = f" <span>{assessment.size[1]} by {assessment.size[0]} pixels</span>" if assessment.size else ""
     return html.escape(assessment.prediction.name) + size
 
 
@@ -107,10 +107,10 @@ def _bar(probability: float, threshold: float) -> str:
 
 
 def _remarks(flags: Sequence[str]) -> str:
-    items = "".join(
-        f'<li class="{"ms-fact" if flag in _HARMLESS else "ms-warning"}">{html.escape(_FLAGS.get(flag, sentence(flag)))}</li>'
-        for flag in flags
-    )
+    items = ""
+    for flag in flags:
+        kind = "ms-fact" if flag in _HARMLESS else "ms-warning"
+        items += f'<li class="{kind}">{html.escape(_FLAGS.get(flag, sentence(flag)))}</li>'
     return f'<ul class="ms-remarks">{items}</ul>' if items else ""
 
 
@@ -121,9 +121,10 @@ def sentence(words: str) -> str:
 
 
 def _picture(uri: str | None, caption: str) -> str:
-    if uri is None:
-        return f'<figure><div class="ms-none">Not available for this network.</div><figcaption>{caption}</figcaption></figure>'
-    return f'<figure><img src="{uri}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    picture = (
+        f'<img src="{uri}" alt="{caption}">' if uri else '<div class="ms-none">Not available for this network.</div>'
+    )
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
 def _row(assessment: Assessment, positive: str, threshold: float) -> str:

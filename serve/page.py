@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from starlette.routing import Mount
 
 from medsharp.errors import InputError
 from serve import cards
 from serve.about import about_model, model_card
 from serve.assess import Assessor, png_uri
 from serve.gate import NOTICE, megabytes
-from serve.uploads import Limits, private_cache, take
+from serve.gradio_guard import accept_only_uploads, forget_paths, in_event_loop, keep_no_sessions
+from serve.uploads import Limits, open_cache, take
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -31,6 +33,9 @@ _BANNER = f"""<div class="ms-banner" role="note"><b>{NOTICE}</b>
 _EMPTY = """<div class="ms-empty"><p><b>The answer appears here.</b></p>
 <p>Upload one or several breast-ultrasound images, or click a simulated example.</p></div>"""
 
+# On a phone the answer lies below the fold.
+_SHOW_ANSWER = "() => document.getElementById('answer').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+
 # Whether a visitor sees a lesion that the simulation made benign or malignant is said on the button.
 _EXAMPLES = (("benign", 3), ("malignant", 11), ("malignant", 4))
 
@@ -38,13 +43,18 @@ _EXAMPLES = (("benign", 3), ("malignant", 11), ("malignant", 4))
 def mount_page(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
     """Build the page and mount it at `/`; routes that the application has already come first."""
     # Both are read when Gradio is imported or a component is made. Analytics would tell a third party of each start.
-    private_cache()
+    open_cache()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    in_event_loop(lambda: _mount(app, assessor, limits))
+
+
+def _mount(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
     import gradio as gr
 
+    page = build_page(assessor, limits)
     gr.mount_gradio_app(
         app,
-        build_page(assessor, limits),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -56,6 +66,10 @@ def mount_page(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
         theme=_theme(),
         css_paths=[Path(__file__).with_name("page.css")],
     )
+    mounted = app.router.routes[-1]
+    if not isinstance(mounted, Mount):
+        raise TypeError(f"expected the mounted page, found {mounted!r}")
+    keep_no_sessions(mounted.app, page)
 
 
 def build_page(assessor: Assessor, limits: Limits) -> Any:
@@ -68,25 +82,29 @@ def build_page(assessor: Assessor, limits: Limits) -> Any:
 
     spec = assessor.predictor.spec
     examples = _simulated_examples()
-    assess_uploads, assess_example = _events(assessor, limits, examples)
     with gr.Blocks(title="medsharp", analytics_enabled=False, delete_cache=(60, 300)) as page:
+        assess_uploads, assess_example = _events(page, assessor, limits, examples)
         gr.HTML(_BANNER)
         gr.HTML(
-            '<div class="ms-head"><h1>Breast-ultrasound lesion classifier</h1>'
-            f"<p>Model <b>{html.escape(spec.name)}</b>, served by medsharp</p></div>"
+            value='<div class="ms-head"><h1>Breast-ultrasound lesion classifier</h1>'
+            f"<p>Model <b>{html.escape(spec.name)}</b>, served by medsharp</p></div>",
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 upload = gr.File(
-                    label=f"PNG, JPEG, TIFF, BMP or DICOM, up to {megabytes(limits.max_file_bytes)} each",
+                    label="Ultrasound images",
                     file_count="multiple",
-                    height=170,
+                    height=150,
                 )
-                gr.HTML('<p class="ms-small">Images are read into memory, assessed and forgotten; nothing is kept.</p>')
-                if examples:
-                    gr.HTML('<p class="ms-small"><b>No image at hand?</b> These are <b>simulated</b>, of no patient:</p>')
-                    with gr.Row(elem_classes="ms-examples"):
-                        buttons = [_example_button(gr, pixels, label) for label, pixels in examples]
+                gr.HTML(
+                    f'<p class="ms-small">PNG, JPEG, TIFF, BMP or DICOM, {megabytes(limits.max_file_bytes)} at most. '
+                    "Images are assessed in memory and deleted at once.</p>",
+                )
+                gr.HTML(
+                    '<p class="ms-small"><b>No image at hand?</b> Try a simulated one, of no patient:</p>',
+                )
+                with gr.Row(elem_classes="ms-examples"):
+                    buttons = [_example_button(gr, pixels, label) for label, pixels in examples]
             with gr.Column(scale=5, min_width=320):
                 answer = gr.HTML(_EMPTY, elem_id="answer", min_height=260)
         with gr.Accordion("About this model", open=False):
@@ -96,21 +114,30 @@ def build_page(assessor: Assessor, limits: Limits) -> Any:
                 with gr.Accordion("Model card", open=False):
                     gr.Markdown(card)
         gr.HTML(
-            '<p class="ms-foot">For programs: <a href="docs">the HTTP API</a>. The heat map shows where the network '
-            "found evidence for its answer; it is not the outline of a lesion.</p>"
+            '<p class="ms-foot">The heat map shows where the network found evidence for its answer; it is not the '
+            'outline of a lesion. Programs use <a href="docs">the HTTP API</a>.</p>',
         )
+        accept_only_uploads(page, upload)
         # Cleared after each answer: the file is deleted by then, and the place is free for the next.
-        upload.upload(assess_uploads, upload, [answer, upload], api_name="assess", api_visibility="undocumented")
-        for position, button in enumerate(buttons if examples else []):
+        # Without Gradio's preprocessing, which would leave a temporary file behind for every upload.
+        upload.upload(
+            assess_uploads,
+            upload,
+            [answer, upload],
+            preprocess=False,
+            api_name="assess",
+            api_visibility="undocumented",
+        ).then(None, js=_SHOW_ANSWER)
+        for position, button in enumerate(buttons):
             event = functools.partial(assess_example, position)
-            button.click(event, None, answer, api_visibility="private")
+            button.click(event, None, answer, api_visibility="private").then(None, js=_SHOW_ANSWER)
     page.queue(default_concurrency_limit=1, max_size=32)
     return page
 
 
 def _events(
-    assessor: Assessor, limits: Limits, examples: list[tuple[str, np.ndarray]]
-) -> tuple[Callable[[list[str] | None], tuple[str, None]], Callable[[int], str]]:
+    page: Any, assessor: Assessor, limits: Limits, examples: list[tuple[str, np.ndarray]]
+) -> tuple[Callable[[list[dict[str, Any]] | None], tuple[str, None]], Callable[[int], str]]:
     spec = assessor.predictor.spec
     threshold = spec.operating_point.threshold
     negative = " or ".join(name for name in spec.classes if name != spec.positive)
@@ -120,9 +147,10 @@ def _events(
         assessments = assessor.assess(contents, names, image_side=side, heatmap_side=side)
         return cards.result(assessments, spec.positive, negative, threshold)
 
-    def assess_uploads(paths: list[str] | None) -> tuple[str, None]:
+    def assess_uploads(uploads: list[dict[str, Any]] | None) -> tuple[str, None]:
+        paths = [str(upload["path"]) for upload in uploads or []]
         try:
-            contents, names = take(paths or [])
+            contents, names = take(paths, page.upload_file_set)
             if not contents:
                 return _EMPTY, None
             if len(contents) > limits.max_files:
@@ -130,6 +158,8 @@ def _events(
             return show(contents, names), None
         except InputError as error:
             return cards.problem(cards.sentence(str(error))), None
+        finally:
+            forget_paths(page, paths)
 
     def assess_example(position: int) -> str:
         label, pixels = examples[position]
@@ -141,7 +171,7 @@ def _events(
 
 
 def _example_button(gr: Any, pixels: np.ndarray, label: str) -> Any:
-    with gr.Column(min_width=80):
+    with gr.Column(min_width=80, elem_classes="ms-example"):
         gr.HTML(f'<img class="ms-thumb" src="{png_uri(pixels, 160)}" alt="simulated image, {label} lesion">')
         return gr.Button(f"Simulated, {label}", size="sm")
 

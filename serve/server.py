@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -56,14 +58,19 @@ def run(
         app = create_app(bundle, auth=pair)
         import uvicorn
 
-        # No access log: the addresses and requests of visitors are nobody's business.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        # No access log: the addresses and requests of visitors are nobody's business. An open page holds a
+        # connection for as long as it is open, so stopping does not wait for that.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        )
         address = page_address(host, listening.getsockname()[1])
         if announce is not None:
             announce(address)
         if open_browser and _has_screen():
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        uvicorn.Server(config).run(sockets=[listening])
+        # Ctrl-C is how one stops a server, and no error.
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def parse_auth(auth: tuple[str, str] | str | None) -> tuple[str, str] | None:
@@ -116,8 +123,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _listen_error(host: str, port: int, error: OSError) -> str:
-    import errno
-
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is taken; choose another, such as --port {port + 1 if port < 65535 else 7860}"
     if error.errno == errno.EACCES:

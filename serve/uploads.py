@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -70,9 +70,10 @@ def private_cache() -> Path:
 
 
 def open_cache() -> Path:
-    """Make sure that the private folder exists, and return it."""
+    """Make sure that the private folder exists and is private, and return it."""
     folder = private_cache()
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)
     return folder
 
 
@@ -81,33 +82,31 @@ def close_cache() -> None:
     shutil.rmtree(private_cache(), ignore_errors=True)
 
 
-def take(paths: Sequence[str]) -> tuple[list[bytes], list[str]]:
+def take(paths: Sequence[str], uploaded: Collection[str]) -> tuple[list[bytes], list[str]]:
     """Read uploaded files into memory and delete them from the disk at once.
 
     Args:
         paths: Files inside the private folder, as Gradio hands them to an event.
+        uploaded: Paths at which uploads arrived; any other is refused, whoever asks for it.
 
     Returns:
         The bytes and the harmless name of each file.
 
     Raises:
-        InputError: A file is gone already, since it was uploaded too long ago.
+        InputError: A file is gone already, since it was uploaded too long ago, or was never an upload.
     """
-    contents: list[bytes] = []
+    cache = private_cache().resolve()
+    files = [Path(path).resolve() for path in paths]
+    if not all(path in uploaded and file.is_relative_to(cache) for path, file in zip(paths, files, strict=True)):
+        raise InputError("only uploaded files can be assessed")
     try:
-        for path in paths:
-            contents.append(Path(path).read_bytes())
+        contents = [file.read_bytes() for file in files]
     except FileNotFoundError as error:
         raise InputError("the upload has expired; please choose the file again") from error
     finally:
-        for path in paths:
-            _forget(Path(path))
-    return contents, [safe_name(path, position) for position, path in enumerate(paths, start=1)]
-
-
-def _forget(path: Path) -> None:
-    cache = private_cache()
-    path.unlink(missing_ok=True)
-    # Gradio puts every upload in a folder of its own, named after the content.
-    if path.parent != cache and path.parent.is_relative_to(cache):
-        shutil.rmtree(path.parent, ignore_errors=True)
+        for file in files:
+            file.unlink(missing_ok=True)
+            # Gradio puts every upload in a folder of its own, named after the content.
+            if file.parent != cache:
+                shutil.rmtree(file.parent, ignore_errors=True)
+    return contents, [safe_name(file.name, position) for position, file in enumerate(files, start=1)]

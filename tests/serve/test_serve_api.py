@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from medsharp.errors import InputError
+from medsharp.inference import Predictor
+from serve import Limits, create_app
+
+Client = Callable[..., TestClient]
+BAD = b"this is a text file"
+
+
+def test_healthz_names_model_and_digest(client: TestClient, predictor: Predictor) -> None:
+    answer = client.get("/healthz")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["status"] == "ok"
+    assert body["model"] == predictor.spec.name
+    assert body["digest"] == predictor.spec.files["model.onnx"]
+    assert "diagnostic" in body["notice"]
+
+
+@pytest.mark.parametrize("field", ["files", "file"])
+def test_predict_answers_as_the_predictor_does(
+    client: TestClient, predictor: Predictor, png: bytes, field: str
+) -> None:
+    answer = client.post("/predict", files=[(field, ("lesion.png", png, "image/png"))])
+    assert answer.status_code == 200, answer.text
+    (entry,) = answer.json()
+    expected = predictor.predict([png], names=["lesion.png"])[0]
+    assert entry["name"] == "lesion.png"
+    assert entry["error"] is None
+    assert entry["positive_probability"] == pytest.approx(expected.positive_probability, abs=1e-6)
+    assert entry["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+    assert entry["decision"] == expected.decision
+    assert entry["threshold"] == predictor.spec.operating_point.threshold
+    assert entry["flags"] == list(expected.flags)
+    assert entry["heatmap"] is None
+    assert "diagnostic" in entry["notice"]
+
+
+def test_heatmap_is_a_colour_png_of_the_image_size(client: TestClient, png: bytes) -> None:
+    answer = client.post("/predict", files=[("files", ("a.png", png))], data={"heatmap": "1"})
+    prefix, _, content = answer.json()[0]["heatmap"].partition(",")
+    assert prefix == "data:image/png;base64"
+    picture = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert picture.mode == "RGB"
+    assert picture.size == Image.open(io.BytesIO(png)).size
+
+
+def test_heatmap_other_than_0_or_1_is_refused(client: TestClient, png: bytes) -> None:
+    answer = client.post("/predict", files=[("files", ("a.png", png))], data={"heatmap": "maybe"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "heatmap must be 0 or 1"
+
+
+def test_bad_image_does_not_stop_the_others(client: TestClient, png: bytes) -> None:
+    uploads = [("files", ("a.png", png)), ("files", ("bad.png", BAD)), ("files", ("c.png", png))]
+    answer = client.post("/predict", files=uploads)
+    assert answer.status_code == 200
+    first, bad, last = answer.json()
+    assert first["positive_probability"] == last["positive_probability"] is not None
+    assert bad["positive_probability"] is None
+    assert bad["probabilities"] is None
+    assert bad["decision"] is None
+    assert "bad.png" in bad["error"]
+
+
+def test_only_bad_images_are_422_with_each_reason(client: TestClient) -> None:
+    answer = client.post("/predict", files=[("files", ("bad.png", BAD)), ("files", ("empty.png", b""))])
+    assert answer.status_code == 422
+    assert [entry["name"] for entry in answer.json()] == ["bad.png", "empty.png"]
+    assert all(entry["error"] for entry in answer.json())
+
+
+@pytest.mark.parametrize("request_arguments", [{}, {"data": {"files": "text"}}, {"json": {"files": []}}])
+def test_no_image_is_422_and_says_how_to_send_one(client: TestClient, request_arguments: dict[str, object]) -> None:
+    answer = client.post("/predict", **request_arguments)  # type: ignore[arg-type]
+    assert answer.status_code == 422
+    assert "'files'" in answer.json()["detail"]
+    assert "diagnostic" in answer.json()["notice"]
+
+
+def test_names_are_stripped_of_folders_and_control_characters(client: TestClient, png: bytes) -> None:
+    answer = client.post(
+        "/predict", files=[("files", ("../../etc/pass\u202ewd.png", png)), ("files", ("C:\\a\\b.png", png))]
+    )
+    assert [entry["name"] for entry in answer.json()] == ["passwd.png", "b.png"]
+
+
+def test_too_many_images_are_413(make_client: Client, png: bytes) -> None:
+    client = make_client(limits=Limits(max_files=2))
+    for count in (3, 5):
+        answer = client.post("/predict", files=[("files", (f"{i}.png", png)) for i in range(count)])
+        assert answer.status_code == 413
+        assert "more than 2 images" in answer.json()["detail"]
+    assert client.post("/predict", files=[("files", (f"{i}.png", png)) for i in range(2)]).status_code == 200
+
+
+def test_too_large_image_is_413(make_client: Client) -> None:
+    client = make_client(limits=Limits(max_file_bytes=2000))
+    answer = client.post("/predict", files=[("files", ("large.png", bytes(2001)))])
+    assert answer.status_code == 413
+    assert "large.png" in answer.json()["detail"]
+
+
+def test_too_large_request_is_413_with_and_without_announced_length(make_client: Client) -> None:
+    client = make_client(limits=Limits(max_request_bytes=10_000))
+    assert client.post("/predict", files=[("files", ("a.png", bytes(20_000)))]).status_code == 413
+
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+
+    def parts() -> object:
+        yield head
+        for _ in range(20):
+            yield bytes(1000)
+        yield b"\r\n--x--\r\n"
+
+    answer = client.post("/predict", content=parts(), headers={"content-type": "multipart/form-data; boundary=x"})  # type: ignore[arg-type]
+    assert answer.status_code == 413
+    assert "larger than" in answer.json()["detail"]
+
+
+def test_password_protects_everything_but_health(make_client: Client, png: bytes) -> None:
+    client = make_client(auth=("ward", "s3:cret"))
+    assert client.get("/healthz").status_code == 200
+    for path in (
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/config",
+        "/theme.css",
+        "/gradio_api/info",
+        "/gradio_api/file=/x",
+        "/healthz/",
+    ):
+        answer = client.get(path, follow_redirects=False)
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"].startswith("Basic")
+    upload = [("files", ("a.png", png))]
+    assert client.post("/gradio_api/upload", files=upload).status_code == 401
+    for wrong in (("ward", "s3:cre"), ("", ""), ("ward", "s3:cret2")):
+        assert client.post("/predict", files=upload, auth=wrong).status_code == 401
+    for header in ("Basic !!!", "Bearer d2FyZDpzMzpjcmV0", "Basic", ""):
+        assert client.post("/predict", files=upload, headers={"authorization": header}).status_code == 401
+    assert client.post("/predict", files=upload, auth=("ward", "s3:cret")).status_code == 200
+    assert client.get("/", auth=("ward", "s3:cret")).status_code == 200
+
+
+@pytest.mark.parametrize("auth", [("", "x"), ("x", ""), ("a:b", "c")])
+def test_unusable_user_or_password_is_refused(predictor: Predictor, auth: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match="user:password"):
+        create_app(predictor, auth=auth)
+
+
+def test_description_and_docs_say_not_for_diagnostic_use_and_ask_no_other_host(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()
+    assert "Not for diagnostic use" in description["info"]["description"]
+    assert description["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    docs = client.get("/docs").text
+    assert "Not for diagnostic use" in docs
+    assert "//" not in docs.replace("http://127.0.0.1:7860/predict", "")
+
+
+def test_missing_bundle_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="no/such/bundle"):
+        create_app("no/such/bundle")
+
+
+def test_many_requests_at_once_answer_as_one_does(client: TestClient, png: bytes) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(96 * 96, dtype=np.uint32).astype(np.uint8).reshape(96, 96)).save(buffer, "PNG")
+    contents = [png, buffer.getvalue()]
+    alone = [client.post("/predict", files=[("files", ("x.png", content))]).json() for content in contents]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(
+            pool.map(lambda i: client.post("/predict", files=[("files", ("x.png", contents[i % 2]))]).json(), range(16))
+        )
+    assert together == [alone[i % 2] for i in range(16)]
