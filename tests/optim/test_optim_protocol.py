@@ -1,0 +1,249 @@
+"""What holds for every sharpness-aware optimizer, whatever its equations."""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from medsharp.optim import SAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
+
+METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
+
+
+def network(seed: int = 0, momentum: float | None = 0.1) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, momentum=momentum), nn.Tanh(), nn.Linear(8, 2))
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(16, 4, generator=generator), torch.randint(2, (16,), generator=generator)
+
+
+def closure_of(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Any:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    return closure
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", METHODS)
+def test_restores_weights_exactly_after_ascent(name: str, dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
+    # With rate (almost) zero the step itself moves nothing, so that only the ascent could.
+    optimizer = create_optimizer(name, model, lr=1e-45, base="sgd", rho=0.5)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    x, y = batch()
+    before = [p.detach().clone() for p in model.parameters()]
+    places = [p.data_ptr() for p in model.parameters()]
+    optimizer.step(closure_of(model, optimizer, x.to(dtype), y))
+    for old, new in zip(before, model.parameters(), strict=True):
+        assert torch.equal(old, new)
+    assert places == [p.data_ptr() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_restores_a_parameter_that_has_a_gradient_in_one_pass_only(name: str) -> None:
+    model = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    optimizer = create_optimizer(name, model, lr=0.1, base="sgd", rho=0.5)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = copy.deepcopy(model.state_dict())
+    passes: list[int] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        passes.append(0)
+        loss = model[0](torch.ones(2, 3)).square().sum()
+        if len(passes) == 1:
+            loss = loss + model[1](torch.ones(2, 3)).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert len(passes) == 2
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("name", METHODS)
+def test_batch_norm_statistics_are_those_of_the_first_pass(name: str, momentum: float | None) -> None:
+    model, alone = network(momentum=momentum), network(momentum=momentum)
+    optimizer = create_optimizer(name, model, lr=0.1, rho=0.5)
+    x, y = batch()
+    alone(x)
+    optimizer.step(closure_of(model, optimizer, x, y))
+    for key in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(getattr(model[1], key), getattr(alone[1], key))
+    assert model[1].track_running_stats
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_returns_the_loss_at_the_unperturbed_weights(name: str) -> None:
+    model = network()
+    optimizer = create_optimizer(name, model, lr=0.1, rho=0.5)
+    x, y = batch()
+    expected = F.cross_entropy(copy.deepcopy(model)(x), y)
+    assert torch.equal(optimizer.step(closure_of(model, optimizer, x, y)), expected)
+
+
+@pytest.mark.parametrize("bad_pass", [1, 2])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_pass_that_is_not_finite_changes_nothing_and_is_counted(name: str, bad_pass: int) -> None:
+    model = network()
+    optimizer = create_optimizer(name, model, lr=0.1)
+    x, y = batch()
+    optimizer.step(closure_of(model, optimizer, x, y))
+    before, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()["state"])
+    passes: list[int] = []
+
+    def closure() -> Tensor:
+        passes.append(0)
+        return closure_of(model, optimizer, x * float("nan") if len(passes) == bad_pass else x, y)()
+
+    optimizer.step(closure)
+    assert isinstance(optimizer, SharpnessAware)
+    assert optimizer.skipped == 1
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    for key, entries in optimizer.state_dict()["state"].items():
+        for entry, value in entries.items():
+            assert torch.equal(value, state[key][entry])
+
+
+def test_too_many_skipped_steps_in_a_row_raise() -> None:
+    model = network()
+    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.1, max_skipped=2)
+    x, y = batch()
+    closure = closure_of(model, optimizer, x * float("inf"), y)
+    optimizer.step(closure)
+    with pytest.raises(FloatingPointError, match="2 steps in a row"):
+        optimizer.step(closure)
+
+
+@pytest.mark.parametrize("base", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("name", METHODS)
+def test_resumed_from_a_checkpoint_reaches_the_same_weights(name: str, base: str) -> None:
+    def run(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+        for step in steps:
+            optimizer.step(closure_of(model, optimizer, *batch(step)))
+
+    whole = network()
+    optimizer = create_optimizer(name, whole, lr=0.05, base=base)
+    run(whole, optimizer, range(3))
+    stream = io.BytesIO()
+    torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, stream)
+    run(whole, optimizer, range(3, 6))
+
+    stream.seek(0)
+    saved = torch.load(stream, weights_only=True)
+    resumed = network(seed=1)
+    resumed.load_state_dict(saved["model"])
+    optimizer = create_optimizer(name, resumed, lr=0.9, base=base)
+    optimizer.load_state_dict(saved["optimizer"])
+    run(resumed, optimizer, range(3, 6))
+    for key, value in resumed.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_learning_rate_schedule_reaches_the_base_without_a_warning(name: str) -> None:
+    model = network()
+    optimizer = create_optimizer(name, model, lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    optimizer.step(closure_of(model, optimizer, *batch()))
+    schedule.step()
+    assert isinstance(optimizer, SharpnessAware)
+    assert [group["lr"] for group in optimizer.base.param_groups] == [0.05] * len(optimizer.param_groups)
+
+
+@pytest.mark.parametrize("decouple", [True, False])
+def test_clipping_bounds_what_is_applied_and_keeps_its_direction(decouple: bool) -> None:
+    moves = []
+    for limit in (None, 1e-3):
+        model = nn.Linear(4, 2)
+        model.load_state_dict({"weight": torch.ones(2, 4) / 3, "bias": torch.zeros(2)})
+        optimizer = create_optimizer(
+            "wsam", model, base="sgd", lr=1.0, momentum=0.0, rho=0.5, decouple=decouple, max_grad_norm=limit
+        )
+        before = model.weight.detach().clone()
+        optimizer.step(closure_of(model, optimizer, *batch()))
+        moves.append(torch.cat([(model.weight.detach() - before).flatten(), model.bias.detach()]))
+    free, clipped = moves
+    assert float(clipped.norm()) == pytest.approx(1e-3, rel=2e-2)
+    assert float(F.cosine_similarity(free, clipped, dim=0)) == pytest.approx(1, abs=1e-3)
+
+
+def test_replayed_noise_is_the_same_in_both_passes() -> None:
+    model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 2))
+    optimizer = create_optimizer("sam", model, lr=0.1, rho=0.0, replay_rng=True)
+    losses = []
+    x, y = batch()
+
+    def closure() -> Tensor:
+        losses.append(closure_of(model, optimizer, x, y)())
+        return losses[-1]
+
+    optimizer.step(closure)
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_reaches_the_minimum_of_a_convex_problem(name: str) -> None:
+    target = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    scales = torch.tensor([1.0, 3.0, 0.3], dtype=torch.float64)
+    w = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = create_optimizer(name, [w], base="sgd", momentum=0.5, lr=0.05, rho=1e-3)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (scales * (w - target) ** 2).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(600):
+        optimizer.step(closure)
+    torch.testing.assert_close(w.detach(), target, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("sam", {"rho": -1}, "rho must be 0 or more"),
+        ("wsam", {"gamma": 1.0}, "gamma must be at least 0 and less than 1"),
+        ("wsam", {"base": "adamm"}, "unknown optimizer 'adamm'; did you mean adam"),
+        ("wsma", {}, "unknown optimizer 'wsma'; did you mean wsam"),
+        ("sam", {"base": "wsam"}, "base must be a plain optimizer"),
+        ("sam", {"lr": 0.0}, "lr must be more than 0"),
+    ],
+)
+def test_wrong_settings_are_a_sentence(name: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        create_optimizer(name, nn.Linear(2, 2), **{"lr": 0.1, **options})
+
+
+def test_missing_closure_and_empty_parameters_are_a_sentence() -> None:
+    with pytest.raises(ValueError, match="needs a closure"):
+        SAM(nn.Linear(2, 2).parameters(), lr=0.1).step()
+    with pytest.raises(ValueError, match="empty parameter list"):
+        SAM([], lr=0.1)
+
+
+def test_biases_and_norms_are_not_decayed_unless_asked() -> None:
+    groups = create_optimizer("adamw", network(), lr=0.1, weight_decay=0.3).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert all(p.ndim > 1 for p in groups[0]["params"])
+    everything = create_optimizer("adamw", network(), lr=0.1, weight_decay=0.3, decay_norm_and_bias=True).param_groups
+    assert [group["weight_decay"] for group in everything] == [0.3]
