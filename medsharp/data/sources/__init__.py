@@ -1,0 +1,76 @@
+"""Where data comes from: each known layout is one file here and one line in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from medsharp.data.manifest import Manifest, read_manifest
+from medsharp.data.sources.busbra import BUSBRA
+from medsharp.data.sources.busi import BUSI
+from medsharp.data.sources.folder import read_folder
+from medsharp.data.sources.source import Source
+from medsharp.errors import InputError, nearest
+
+_SOURCES: tuple[Source, ...] = (BUSI, BUSBRA)
+
+__all__ = ["Source", "list_sources", "open_dataset"]
+
+
+def list_sources() -> tuple[Source, ...]:
+    """Return the data sets whose folders are recognised by their layout."""
+    return _SOURCES
+
+
+def open_dataset(path: str | Path, *, classes: Sequence[str] | None = None) -> Manifest:
+    """Turn whatever `path` names into a manifest; images are listed, not read.
+
+    Args:
+        path: `phantom` or `phantom:B` for simulated hospitals, a manifest (CSV, or a folder with `manifest.csv`), the
+            folder of a known data set or its parent, or a folder with one sub-folder a class.
+        classes: The classes that are used; images of others are excluded with that reason.
+
+    Raises:
+        InputError: Nothing is there, the layout is not known, or a class has no images.
+    """
+    if str(path).split(":")[0] == "phantom" and not Path(path).exists():
+        from medsharp.data.phantom import phantom_dataset
+
+        manifest = phantom_dataset(str(path))
+    else:
+        manifest = _open_path(Path(path))
+    return manifest if classes is None else _use_classes(manifest, classes, str(path))
+
+
+def _open_path(path: Path) -> Manifest:
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise InputError(f"{path} is a file; give a manifest (CSV) or a folder of images")
+        return read_manifest(path)
+    if (path / "manifest.csv").is_file():
+        return read_manifest(path)
+    for folder in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
+        for source in _SOURCES:
+            if source.matches(folder):
+                return source.read(folder)
+    return read_folder(path)
+
+
+def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Manifest:
+    table = manifest.table.copy()
+    present = set(table["label"]) - {""}
+    for name in classes:
+        if present and name not in present:
+            found = ", ".join(sorted(present))
+            close = nearest(name, present)
+            close = close if close.startswith("; did") else ""
+            raise InputError(f"{origin} has no images of class '{name}'; it has {found}{close}")
+    other = (table["label"] != "") & ~table["label"].isin(list(classes)) & (table["exclude"] == "")
+    table.loc[other, "exclude"] = "class not used: " + table.loc[other, "label"].astype(str)
+    counts: pd.Series[int] = table.loc[other, "label"].value_counts().sort_index()
+    notes = [f"{count} images of class {label} are not used" for label, count in counts.items()]
+    return manifest.replace(table=table, notes=(*manifest.notes, *notes))

@@ -1,0 +1,62 @@
+"""BUSI: 780 images of 600 women, Baheya Hospital, Cairo; patients are not identified."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table
+from medsharp.data.sources.source import Source
+
+CLASSES = ("benign", "malignant", "normal")
+INFO = DatasetInfo(
+    name="BUSI",
+    classes=CLASSES,
+    licence="CC BY 4.0 or CC0 on mirrors; check at the source",
+    citation="Al-Dhabyani, Gomaa, Khaled, Fahmy, Dataset of breast ultrasound images, Data in Brief 28 (2020) 104863",
+    source="Baheya Hospital, Cairo",
+    doi="10.1016/j.dib.2019.104863",
+)
+_IMAGE = re.compile(r"^(benign|malignant|normal) \((\d+)\)\.png$")
+
+
+def matches(folder: Path) -> bool:
+    """Whether `folder` holds `benign/benign (1).png` and its like."""
+    return all(
+        (folder / name).is_dir() and any(_IMAGE.match(file.name) for file in (folder / name).iterdir())
+        for name in ("benign", "malignant")
+    )
+
+
+def read(folder: Path) -> Manifest:
+    """List the images with their masks; some have two or three."""
+    rows = []
+    for label in CLASSES:
+        inside = folder / label
+        names = sorted(file.name for file in inside.iterdir()) if inside.is_dir() else []
+        images = [(int(match[2]), name) for name in names if (match := _IMAGE.match(name))]
+        masks: dict[str, list[str]] = {}
+        for name in names:
+            if "_mask" in name:
+                masks.setdefault(name.split("_mask")[0], []).append(f"{label}/{name}")
+        rows += [
+            {
+                "image": f"{label}/{name}",
+                "label": label,
+                "site": INFO.source,
+                "device": "LOGIQ E9",
+                "mask": ";".join(masks.get(name.removesuffix(".png"), [])),
+            }
+            for _, name in sorted(images)
+        ]
+    return Manifest(make_table(rows), INFO, folder)
+
+
+BUSI = Source(
+    name="BUSI",
+    description="Baheya Hospital, Cairo; LOGIQ E9; benign 437, malignant 210, normal 133; no patient identifiers",
+    licence=INFO.licence,
+    doi=INFO.doi,
+    matches=matches,
+    read=read,
+)
