@@ -38,6 +38,7 @@ def _blur_across(field: Field, scanner: Scanner, grid: Grid) -> Field:
     """Blur each row by the beam's width at its depth: one FFT a row, one transfer function a depth."""
     away = (grid.z - np.float32(scanner.focus_mm)) / np.float32(scanner.focus_mm)
     width = scanner.lateral_mm * np.sqrt(1.0 + np.square(scanner.defocus * away * 2.0))
+    width = np.minimum(width, 2.5 * scanner.lateral_mm)  # dynamic receive focusing keeps it within bounds
     sigma = np.maximum(width / FWHM / grid.step_mm, 0.3)  # in columns
     columns = fft.next_fast_len(grid.columns + 16)
     frequency = fft.fftfreq(columns).astype(np.float32)[None, :]
@@ -76,7 +77,7 @@ def level_change(tissue: Tissue, scanner: Scanner, grid: Grid, rng: np.random.Ge
     error = np.interp(grid.z[:, 0], np.linspace(0.0, grid.depth_mm, 7), np.cumsum(sliders) * 0.5 + 0.5 * sliders)
     gain = ASSUMED_ATTENUATION * 0.2 * scanner.frequency_mhz * grid.z + error.astype(np.float32)[:, None]
     # No amplifier goes on for ever: past its limit the image fades.
-    gain = np.minimum(gain, np.float32(np.median(gain) + 16.0))
+    gain = np.minimum(gain, gain[int(rng.uniform(0.45, 0.95) * grid.rows), 0] + np.float32(1.0))
     return shade + gain, gain
 
 
@@ -88,11 +89,11 @@ def to_grey(tissue: Tissue, scanner: Scanner, grid: Grid, rng: np.random.Generat
     noise = rng.standard_exponential((grid.rows, grid.columns), dtype=np.float32)
     power += noise * np.exp((gain + np.float32(scanner.noise_db)) * np.float32(np.log(10) / 10))
     decibel = np.float32(10.0) * np.log10(power + np.float32(1e-9))
-    # Glandular tissue comes out at 62 % of the range at 0 dB gain.
-    grey = (decibel + np.float32(scanner.gain_db)) / np.float32(scanner.dynamic_range_db) + np.float32(0.62)
+    # Glandular tissue comes out at 66 % of the range at 0 dB gain.
+    grey = (decibel + np.float32(scanner.gain_db)) / np.float32(scanner.dynamic_range_db) + np.float32(0.66)
     grey = np.clip(grey, 0.0, 1.15)
     if scanner.smoothing:
-        smooth = ndimage.gaussian_filter(grey, (0.9, 1.6), truncate=2.5)
+        smooth = ndimage.gaussian_filter(grey, (0.8, 1.2), truncate=2.5)
         grey += np.float32(scanner.smoothing) * (smooth - grey)
     if scanner.sharpening:
         wide = ndimage.gaussian_filter(grey, 2.5, truncate=2.0)

@@ -11,10 +11,10 @@ from medsharp.data.phantom.lesions import Lesion
 from medsharp.data.phantom.texture import Field, Grid, follow, smooth_curve, smooth_field
 
 # Mean backscatter in dB relative to glandular tissue, and attenuation in dB/cm/MHz (one way).
-BACKSCATTER_DB = {"skin": 3.0, "fat": -10.0, "gland": 0.0, "muscle": -10.0}
+BACKSCATTER_DB = {"skin": 3.0, "fat": -11.0, "gland": 0.0, "muscle": -11.0}
 ATTENUATION = {"skin": 1.2, "fat": 0.55, "gland": 0.85, "muscle": 0.9}
 # Mean level of a lesion relative to fat, which is what readers compare it with.
-LESION_DB = {"anechoic": -26.0, "hypoechoic": -8.5, "isoechoic": -1.5, "heterogeneous": -6.0}
+LESION_DB = {"anechoic": -20.0, "hypoechoic": -8.5, "isoechoic": -1.5, "heterogeneous": -6.0}
 # Two-way excess over the whole lesion at 10 MHz, in dB: what shows below it.
 POSTERIOR_DB = {"enhancement": 7.0, "none": 0.0, "shadow": -13.0}
 
@@ -66,34 +66,60 @@ def draw_breast(rng: np.random.Generator) -> Breast:
 def build_tissue(breast: Breast, lesion: Lesion, grid: Grid, rng: np.random.Generator) -> Tissue:
     """Lay out the layers of `breast` on `grid` with `lesion` among them."""
     z = grid.z
-    skin = 1.6 + 0.25 * smooth_curve(grid, 14.0, rng) + 0.3 * float(rng.normal())
-    fat = skin + np.maximum(1.5, breast.fat_mm + 1.6 * smooth_curve(grid, 11.0, rng) + _tilt(grid, 0.06, rng))
-    gland = fat + np.maximum(3.0, breast.gland_mm + 2.0 * smooth_curve(grid, 13.0, rng) + _tilt(grid, 0.08, rng))
-    retro = gland + np.maximum(0.6, 2.5 + 1.2 * smooth_curve(grid, 12.0, rng))
-    muscle = retro + float(rng.uniform(7.0, 13.0)) + 1.0 * smooth_curve(grid, 25.0, rng)
+    # Deeper layers sag together and only a little: the chest wall is stiff.
+    sag = 1.2 * smooth_curve(grid, 28.0, rng) + _tilt(grid, 0.05, rng)
+    skin = 1.5 + 0.12 * smooth_curve(grid, 16.0, rng) + 0.3 * float(rng.normal())
+    fat = skin + np.maximum(1.0, breast.fat_mm + 1.5 * smooth_curve(grid, 9.0, rng) + 0.6 * sag)
+    gland = np.maximum(fat + 2.0, breast.fat_mm + breast.gland_mm + 0.8 * smooth_curve(grid, 16.0, rng) + sag)
+    retro = gland + np.maximum(0.5, 2.0 + 1.0 * smooth_curve(grid, 14.0, rng))
+    muscle = retro + float(rng.uniform(6.0, 11.0)) + 0.6 * smooth_curve(grid, 25.0, rng)
 
-    glandular = _between(z, fat, gland, 0.5, grid)
-    muscular = _between(z, retro, muscle, 0.3, grid)
-    cutaneous = _between(z, np.full_like(skin, -1.0), skin, 0.2, grid)
+    glandular = _between(z, fat, gland, 0.5)
+    muscular = _between(z, retro, muscle, 0.3)
+    cutaneous = _between(z, np.full_like(skin, -1.0), skin, 0.2)
+    fatty = np.float32(1) - cutaneous
     # Glandular tissue is broken up by fat lobules that run along the layer; the denser the fewer.
-    lobules = follow(smooth_field(grid, (2.2, 6.0), rng) + 0.6 * smooth_field(grid, (1.0, 2.2), rng), fat, grid)
-    glandular = glandular * _step(lobules + 2.2 * (breast.density - 0.35), 0.35)
-    # Islands of gland reach up into the fat.
-    glandular = np.maximum(glandular, 0.7 * _between(z, skin, fat, 0.8, grid) * _step(lobules - 1.5, 0.2))
+    lobules = follow(smooth_field(grid, (2.2, 6.5), rng) + 0.6 * smooth_field(grid, (0.9, 2.0), rng), fat, grid)
+    islands = _step(lobules - 1.4, 0.25) * _between(z, skin + 1.0, fat, 0.6)
+    glandular = np.maximum(glandular * _step(lobules + 2.6 * (breast.density - 0.3), 0.4), 0.7 * islands)
 
-    strands = follow(smooth_field(grid, (0.7, 3.5), rng), fat, grid)
-    striae = follow(smooth_field(grid, (0.55, 9.0), rng), retro, grid)
+    fine = follow(smooth_field(grid, (0.35, 1.1), rng), fat, grid)
+    strands = follow(smooth_field(grid, (0.8, 3.6), rng), fat, grid)
+    striae = follow(smooth_field(grid, (0.75, 13.0), rng), retro, grid)
     clouds = smooth_field(grid, (5.0, 7.0), rng)
-    level = BACKSCATTER_DB["fat"] + 1.3 * clouds + 0.9 * strands
-    level = level + glandular * (BACKSCATTER_DB["gland"] - BACKSCATTER_DB["fat"] + 2.6 * strands)
-    level = level + muscular * (BACKSCATTER_DB["muscle"] - BACKSCATTER_DB["fat"] + 3.5 * striae - 2.0)
-    level = level + cutaneous * (BACKSCATTER_DB["skin"] - BACKSCATTER_DB["fat"])
-    level = level - 14.0 * _step(z - muscle[None, :], 0.8)
+    level = BACKSCATTER_DB["fat"] + 1.2 * clouds + 1.4 * fine
+    level += glandular * (BACKSCATTER_DB["gland"] - BACKSCATTER_DB["fat"] + 2.4 * strands + 2.2 * fine)
+    level += muscular * (BACKSCATTER_DB["muscle"] - BACKSCATTER_DB["fat"] + 2.2 * striae + 1.5 * fine)
+    level += cutaneous * (BACKSCATTER_DB["skin"] - BACKSCATTER_DB["fat"])
+    beyond = np.maximum(z - muscle[None, :], 0.0)
+    level -= np.minimum(beyond * np.float32(rng.uniform(0.8, 4.0)) - 2.0 * striae * (beyond > 0), 24.0)
+
+    # Connective tissue lies where smooth fields change sign: sheets that wrap lobules, branch and end.
+    septa = follow(
+        smooth_field(grid, (2.6, 9.0), rng), _tilt(grid, 0.25, rng) + 2.0 * smooth_curve(grid, 14.0, rng), grid
+    )
+    sheets = (
+        _ridge(septa, 0.5, clouds + 0.2, grid)
+        * fatty
+        * (1 - muscular)
+        * (beyond == 0)
+        * np.float32(rng.uniform(0.4, 1.1))
+    )
+    sheets += _ridge(strands, 0.45, clouds[::-1], grid) * glandular * np.float32(0.6)
+    sheets += _ridge(striae, 0.4, clouds[:, ::-1] - 0.3, grid) * muscular * np.float32(rng.uniform(0.4, 1.1))
+    sheets += _ridge(striae, 0.4, clouds[::-1] - 0.7, grid) * (beyond > 0) * np.float32(0.5)
+    for curve, brightness in ((skin, 0.8), (fat, 0.6), (gland, 0.5), (retro, 1.3), (retro + 0.8, 0.7), (muscle, 1.2)):
+        _trace(sheets, curve, brightness, grid, rng)
+    level += np.float32(10.0) * np.minimum(sheets, 1.2)
+    specular = sheets * np.float32(0.45)
+    # The face of the transducer and the skin's entry echo.
+    specular[: max(1, round(0.3 / grid.step_mm))] += np.float32(rng.uniform(0.1, 0.9))
+
     attenuation = np.full(level.shape, ATTENUATION["fat"], dtype=np.float32)
     for share, name in ((glandular, "gland"), (muscular, "muscle"), (cutaneous, "skin")):
         attenuation += share * np.float32(ATTENUATION[name] - ATTENUATION["fat"])
-
-    specular = _interfaces(grid, {"skin": skin, "fat": fat, "gland": gland, "retro": retro, "muscle": muscle}, rng)
+    # Patients differ, and so do neighbouring paths through one breast: vertical bands of light and dark.
+    attenuation *= np.float32(np.exp(0.12 * rng.normal())) * (1 + np.float32(0.11) * smooth_curve(grid, 5.0, rng))
     return _insert(lesion, grid, (skin, gland), level, specular, attenuation, rng)
 
 
@@ -105,61 +131,28 @@ def _step(value: Field, softness: float) -> Field:
     return np.clip(value / np.float32(2 * softness) + np.float32(0.5), 0.0, 1.0)
 
 
-def _between(z: Field, top: Field, bottom: Field, softness: float, grid: Grid) -> Field:
+def _between(z: Field, top: Field, bottom: Field, softness: float) -> Field:
     return np.minimum(_step(z - top[None, :], softness), _step(bottom[None, :] - z, softness))
 
 
-def _interfaces(grid: Grid, layers: dict[str, Field], rng: np.random.Generator) -> Field:
-    """Draw what reflects like a mirror: skin, septa, fasciae, strands of connective tissue."""
-    canvas = Image.new("L", (grid.columns, grid.rows))
-    draw = ImageDraw.Draw(canvas)
-    columns = np.arange(0, grid.columns, 3)
+def _ridge(field: Field, thickness_mm: float, gate: Field, grid: Grid) -> Field:
+    """Return 1 where `field` changes sign along depth, over `thickness_mm`, fading with the smooth `gate`.
 
-    def trace(curve: Field, brightness: float, keep: float = 0.0) -> None:
-        gate = smooth_curve(grid, 5.0, rng)[columns] > keep - 2.0
-        rows = curve[columns] / grid.step_mm
-        for i in range(len(columns) - 1):
-            if gate[i]:
-                ends = (int(columns[i]), float(rows[i]), int(columns[i + 1]), float(rows[i + 1]))
-                draw.line(ends, fill=int(brightness))
+    Only the slope along depth counts, so that steep sheets grow thin and vanish, as they do when sound passes by them.
+    """
+    slope = np.abs(np.diff(field, axis=0, append=field[-1:])) * np.float32(0.5 * thickness_mm / grid.step_mm)
+    return np.maximum(0, 1 - np.square(field / (slope + np.float32(0.01)))) * _step(gate, 0.5)
 
-    def strand(x0: float, z0: float, dx: float, dz: float, bow: float, brightness: float) -> None:
-        t = np.linspace(0.0, 1.0, 9)
-        x = (x0 + dx * t) / grid.step_mm
-        y = (z0 + dz * t + bow * 4 * t * (1 - t)) / grid.step_mm
-        draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=int(brightness))
 
-    def level_at(name: str, x: float) -> float:
-        return float(layers[name][int(np.clip(x / grid.step_mm, 0, grid.columns - 1))])
-
-    # Cooper's ligaments: long bows across the fat, rising from the gland to the skin.
-    for _ in range(int(rng.integers(4, 10))):
-        x0 = float(rng.uniform(-8.0, grid.width_mm))
-        length = float(rng.uniform(8.0, 20.0))
-        top, bottom = level_at("skin", x0), level_at("fat", x0 + length)
-        start, end = rng.uniform(0.05, 1.0, size=2)
-        strand(
-            x0, top + start * (bottom - top), length, (end - start) * (bottom - top), rng.normal(), rng.uniform(60, 200)
-        )
-    for _ in range(int(rng.integers(50, 90))):
-        x0 = float(rng.uniform(-4.0, grid.width_mm))
-        top, bottom = level_at("fat", x0), level_at("gland", x0)
-        depth = top + rng.beta(1.2, 1.2) * (bottom - top)
-        strand(x0, depth, rng.uniform(1.5, 8.0), 0.6 * rng.normal(), 0.5 * rng.normal(), rng.uniform(30, 150))
-    for _ in range(int(rng.integers(10, 26))):
-        share = float(rng.uniform(0.08, 1.0))
-        curve = layers["retro"] + share * (layers["muscle"] - layers["retro"]) + 0.3 * smooth_curve(grid, 9.0, rng)
-        trace(curve, rng.uniform(25, 120), keep=float(rng.uniform(1.2, 2.4)))
-    trace(layers["skin"], 150, keep=0.2)
-    trace(layers["fat"], 110, keep=1.5)
-    trace(layers["gland"], 110, keep=1.6)
-    trace(layers["retro"], 220, keep=0.8)
-    trace(layers["retro"] + 0.7, 130, keep=1.4)
-    trace(layers["muscle"], 210, keep=1.2)
-    lines = np.asarray(canvas, dtype=np.float32) * np.float32(6.0 / 255)
-    # The face of the transducer and the skin's entry echo.
-    lines[: max(1, round(0.35 / grid.step_mm))] += np.float32(3.0)
-    return lines
+def _trace(sheets: Field, curve: Field, brightness: float, grid: Grid, rng: np.random.Generator) -> None:
+    """Draw a fascia along a curve in place; its brightness comes and goes."""
+    strength = np.float32(brightness) * np.clip(0.6 + 0.5 * smooth_curve(grid, 4.0, rng), 0.0, 1.4)
+    place = curve / np.float32(grid.step_mm) + 0.15 * smooth_curve(grid, 1.5, rng) / np.float32(grid.step_mm)
+    row = np.floor(place).astype(np.intp)
+    within = (row >= 0) & (row < grid.rows - 2)
+    columns, row, share = np.flatnonzero(within), row[within], (place - row)[within]
+    for offset, weight in ((0, 1 - share), (1, np.ones_like(share)), (2, share)):
+        sheets[row + offset, columns] += strength[within] * weight
 
 
 def _insert(
@@ -191,8 +184,10 @@ def _insert(
     # Signed distance to the margin in mm, positive inside.
     inside = (contour - radius) * np.float32(min(half_x, half_z))
     softness = {"circumscribed": 0.15, "indistinct": 1.3, "microlobulated": 0.25, "angular": 0.35, "spiculated": 0.4}
-    share = _step(inside, softness[lesion.margin])
     mask = inside > 0
+    uneven = 0.1 if lesion.margin == "circumscribed" else 0.3
+    ragged = inside + np.float32(uneven) * smooth_field(grid, (1.1, 1.4), rng)
+    share = _step(ragged, softness[lesion.margin] * float(rng.uniform(0.8, 1.6)))
 
     target = BACKSCATTER_DB["fat"] + LESION_DB[lesion.echo_pattern] + 1.5 * float(rng.normal())
     spread = {"anechoic": 1.0, "hypoechoic": 1.5, "isoechoic": 1.2, "heterogeneous": 4.5}[lesion.echo_pattern]
@@ -204,8 +199,12 @@ def _insert(
     specular = specular * (1 - share)
     if lesion.margin in ("circumscribed", "microlobulated"):
         # A capsule mirrors where the beam meets it squarely: at the top and at the bottom.
-        capsule = np.exp(-np.square(inside / np.float32(0.22))) * np.square(v / np.maximum(radius, 1e-3))
-        specular = specular + np.float32(rng.uniform(0.3, 1.6)) * capsule
+        square_on = np.square(v / np.maximum(radius, 1e-3)) * np.clip(
+            0.4 + 0.7 * smooth_curve(grid, 4.0, rng), 0.0, 1.2
+        )
+        capsule = np.exp(-np.square(inside / np.float32(0.2))) * square_on
+        specular = specular + np.float32(rng.uniform(0.0, 0.7)) * capsule
+        level = level + np.float32(rng.uniform(0.0, 9.0)) * capsule
     if lesion.margin == "spiculated":
         level = _spiculate(level, grid, (centre_x, centre_z), (half_x, half_z), rng)
     if lesion.calcifications:
@@ -239,9 +238,9 @@ def _outline(lesion: Lesion, rng: np.random.Generator) -> Field:
             waves += rng.normal() * np.cos(order * theta + rng.uniform(0, 2 * np.pi)) / np.sqrt(len(orders))
         return height * waves
 
-    radius = np.ones_like(theta) + harmonics(range(2, 4), 0.04)
+    radius = np.ones_like(theta) + harmonics(range(2, 6), 0.05)
     if lesion.shape == "irregular":
-        radius += harmonics(range(2, 7), 0.17)
+        radius += harmonics(range(2, 7), 0.15)
     if lesion.margin == "microlobulated":
         count = int(rng.integers(9, 15))
         radius += 0.07 * np.abs(np.sin(count * theta / 2 + rng.uniform(0, np.pi))) - 0.04

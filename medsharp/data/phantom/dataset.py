@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -59,8 +60,7 @@ def write_phantom(
     Raises:
         InputError: Unknown hospital, a number out of range, or `folder` exists and is not empty.
     """
-    import pandas as pd
-    from medsharp.data.manifest import COLUMNS, DatasetInfo, Manifest, write_manifest
+    from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 
     scanner = find_scanner(hospital)
     if patients < 1:
@@ -85,8 +85,7 @@ def write_phantom(
                 rows += views
                 if progress is not None:
                     progress(done, patients, "simulating patients")
-        extra = [name for name in rows[0] if name not in COLUMNS]
-        table = pd.DataFrame(rows, columns=[*COLUMNS, *extra]).fillna("").astype(str)
+        table = make_table(rows)
         info = DatasetInfo(
             name=f"simulated hospital {scanner.hospital}",
             classes=CLASSES,
@@ -117,13 +116,21 @@ def phantom_dataset(spec: str = "phantom", *, patients: int = DEFAULT_PATIENTS) 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsharp"
     folder = cache / f"phantom-{RECIPE}-{scanner.hospital}-{patients}"
     if not folder.is_dir():
-        try:
-            write_phantom(folder, hospital=scanner, patients=patients)
-        except InputError:
-            # Another process may have finished the same folder meanwhile; its bytes are the same.
-            if not (folder / "manifest.csv").is_file():
-                raise
+        _make_once(folder, scanner, patients)
     return read_manifest(folder)
+
+
+def _make_once(folder: Path, scanner: Scanner, patients: int) -> None:
+    """Write the data set beside `folder` and rename it, unless another process was first: the bytes are the same."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+            write_phantom(Path(temporary) / "data", hospital=scanner, patients=patients)
+            # A folder that is not empty cannot be renamed over, so the first to finish wins and the rest is dropped.
+            (Path(temporary) / "data").rename(folder)
+    except OSError as error:
+        if not (folder / "manifest.csv").is_file():
+            raise InputError(f"cannot write {folder}: {error.strerror}; set XDG_CACHE_HOME elsewhere") from error
 
 
 def _write_patient(

@@ -75,9 +75,9 @@ class Lesion:
             + (self.posterior == "shadow")
             + self.halo
         )
-        if points == 0:
-            return "2" if self.echo_pattern == "anechoic" else "3"
-        return "4" if points < 4 else "5"
+        if points == 0 and self.echo_pattern == "anechoic":
+            return "2"
+        return "3" if points < 2 else "4" if points < 4 else "5"
 
 
 def draw_lesion(label: str, rng: np.random.Generator) -> Lesion:

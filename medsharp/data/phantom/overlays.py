@@ -79,12 +79,12 @@ def _write(draw: ImageDraw.ImageDraw, scan: Box, where: tuple[float, float], tex
 def _calipers(draw: ImageDraw.ImageDraw, lesion: Box, scale: float, rng: np.random.Generator) -> None:
     left, top, right, bottom = lesion
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
-    ends = [(left, middle_y), (right, middle_y)]
+    ends: list[tuple[float, float]] = [(left, middle_y), (right, middle_y)]
     if rng.random() < 0.6:
         ends += [(middle_x, top), (middle_x, bottom)]
     arm = 3 * scale
-    for x, y in ends:
-        x, y = x + rng.normal() * scale, y + rng.normal() * scale
+    for end_x, end_y in ends:
+        x, y = end_x + rng.normal() * scale, end_y + rng.normal() * scale
         draw.line((x - arm, y, x + arm, y), fill=240)
         draw.line((x, y - arm, x, y + arm), fill=240)
 

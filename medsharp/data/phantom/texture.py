@@ -59,5 +59,7 @@ def smooth_curve(grid: Grid, cell_mm: float, rng: np.random.Generator) -> Field:
 def follow(field: Field, curve: Field, grid: Grid) -> Field:
     """Shift each column of `field` down by `curve` mm, so that its texture runs along the curve."""
     shift = np.rint(curve / grid.step_mm).astype(np.intp)
-    rows = np.clip(np.arange(grid.rows)[:, None] - shift[None, :], 0, grid.rows - 1)
+    last = grid.rows - 1
+    rows = np.abs(np.arange(grid.rows)[:, None] - shift[None, :])  # mirrored at the top and at the bottom
+    rows = np.clip(last - np.abs(last - rows), 0, last)
     return np.take_along_axis(field, rows, axis=0)
