@@ -85,7 +85,13 @@ def to_grey(tissue: Tissue, scanner: Scanner, grid: Grid, rng: np.random.Generat
     """Return the B-mode image of the tissue as the scanner shows it, float32 [rows, columns] in 0..255."""
     field = echoes(tissue, scanner, grid, rng)
     change, gain = level_change(tissue, scanner, grid, rng)
-    power = (np.square(field.real) + np.square(field.imag)) * np.exp(change * np.float32(np.log(10) / 10))
+    power = np.square(field.real) + np.square(field.imag)
+    if scanner.compounding:
+        # Looks from many angles have the same mean and speckle of their own: their average tends to the mean.
+        mean = np.exp(tissue.backscatter_db * np.float32(np.log(10) / 10)) + np.square(tissue.specular)
+        mean = ndimage.gaussian_filter(mean, (0.8, scanner.lateral_mm / FWHM / grid.step_mm), truncate=2.5)
+        power += np.float32(scanner.compounding) * (mean - power)
+    power *= np.exp(change * np.float32(np.log(10) / 10))
     noise = rng.standard_exponential((grid.rows, grid.columns), dtype=np.float32)
     power += noise * np.exp((gain + np.float32(scanner.noise_db)) * np.float32(np.log(10) / 10))
     decibel = np.float32(10.0) * np.log10(power + np.float32(1e-9))

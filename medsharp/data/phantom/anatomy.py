@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter
 
 from medsharp.data.phantom.lesions import Lesion
 from medsharp.data.phantom.texture import Field, Grid, follow, smooth_curve, smooth_field
 
 # Mean backscatter in dB relative to glandular tissue, and attenuation in dB/cm/MHz (one way).
-BACKSCATTER_DB = {"skin": 3.0, "fat": -11.0, "gland": 0.0, "muscle": -11.0}
+BACKSCATTER_DB = {"skin": -2.0, "fat": -11.0, "gland": 0.0, "muscle": -11.0}
 ATTENUATION = {"skin": 1.2, "fat": 0.55, "gland": 0.85, "muscle": 0.9}
 # Mean level of a lesion relative to fat, which is what readers compare it with.
 LESION_DB = {"anechoic": -20.0, "hypoechoic": -8.5, "isoechoic": -1.5, "heterogeneous": -6.0}
 # Two-way excess over the whole lesion at 10 MHz, in dB: what shows below it.
-POSTERIOR_DB = {"enhancement": 7.0, "none": 0.0, "shadow": -13.0}
+POSTERIOR_DB = {"enhancement": 8.0, "none": 0.0, "shadow": -16.0}
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ def build_tissue(breast: Breast, lesion: Lesion, grid: Grid, rng: np.random.Gene
     """Lay out the layers of `breast` on `grid` with `lesion` among them."""
     z = grid.z
     # Deeper layers sag together and only a little: the chest wall is stiff.
-    sag = 1.2 * smooth_curve(grid, 28.0, rng) + _tilt(grid, 0.05, rng)
+    sag = 1.1 * smooth_curve(grid, 34.0, rng) + _tilt(grid, 0.05, rng)
     skin = 1.5 + 0.12 * smooth_curve(grid, 16.0, rng) + 0.3 * float(rng.normal())
     fat = skin + np.maximum(1.0, breast.fat_mm + 1.5 * smooth_curve(grid, 9.0, rng) + 0.6 * sag)
     gland = np.maximum(fat + 2.0, breast.fat_mm + breast.gland_mm + 0.8 * smooth_curve(grid, 16.0, rng) + sag)
-    retro = gland + np.maximum(0.5, 2.0 + 1.0 * smooth_curve(grid, 14.0, rng))
+    retro = gland + np.maximum(0.5, 2.0 + 0.7 * smooth_curve(grid, 20.0, rng))
     muscle = retro + float(rng.uniform(6.0, 11.0)) + 0.6 * smooth_curve(grid, 25.0, rng)
 
     glandular = _between(z, fat, gland, 0.5)
@@ -96,7 +97,7 @@ def build_tissue(breast: Breast, lesion: Lesion, grid: Grid, rng: np.random.Gene
 
     # Connective tissue lies where smooth fields change sign: sheets that wrap lobules, branch and end.
     septa = follow(
-        smooth_field(grid, (2.6, 9.0), rng), _tilt(grid, 0.25, rng) + 2.0 * smooth_curve(grid, 14.0, rng), grid
+        smooth_field(grid, (3.2, 13.0), rng), _tilt(grid, 0.25, rng) + 2.0 * smooth_curve(grid, 14.0, rng), grid
     )
     sheets = (
         _ridge(septa, 0.5, clouds + 0.2, grid)
@@ -110,7 +111,7 @@ def build_tissue(breast: Breast, lesion: Lesion, grid: Grid, rng: np.random.Gene
     sheets += _ridge(striae, 0.4, clouds[::-1] - 0.7, grid) * (beyond > 0) * np.float32(0.5)
     for curve, brightness in ((skin, 0.8), (fat, 0.6), (gland, 0.5), (retro, 1.3), (retro + 0.8, 0.7), (muscle, 1.2)):
         _trace(sheets, curve, brightness, grid, rng)
-    level += np.float32(10.0) * np.minimum(sheets, 1.2)
+    level += np.float32(10.0) * np.minimum(sheets, 1.4)
     specular = sheets * np.float32(0.45)
     # The face of the transducer and the skin's entry echo.
     specular[: max(1, round(0.3 / grid.step_mm))] += np.float32(rng.uniform(0.1, 0.9))
@@ -119,7 +120,7 @@ def build_tissue(breast: Breast, lesion: Lesion, grid: Grid, rng: np.random.Gene
     for share, name in ((glandular, "gland"), (muscular, "muscle"), (cutaneous, "skin")):
         attenuation += share * np.float32(ATTENUATION[name] - ATTENUATION["fat"])
     # Patients differ, and so do neighbouring paths through one breast: vertical bands of light and dark.
-    attenuation *= np.float32(np.exp(0.12 * rng.normal())) * (1 + np.float32(0.11) * smooth_curve(grid, 5.0, rng))
+    attenuation *= np.float32(np.exp(0.12 * rng.normal())) * (1 + np.float32(0.08) * smooth_curve(grid, 5.0, rng))
     return _insert(lesion, grid, (skin, gland), level, specular, attenuation, rng)
 
 
@@ -272,5 +273,5 @@ def _spiculate(
             (centre[0] + near * halves[0] * np.cos(side), centre[1] + near * halves[1] * np.sin(side)),
         ]
         draw.polygon([(a / grid.step_mm, b / grid.step_mm) for a, b in points], fill=255)
-    rays = np.asarray(canvas, dtype=np.float32) / 255
-    return level - rays * np.clip(level + 17.0, 0, 12)
+    rays = gaussian_filter(np.asarray(canvas, dtype=np.float32) / 255, 0.2 / grid.step_mm, truncate=2.0)
+    return level - rays * np.clip(level + 17.0, 0, 11)

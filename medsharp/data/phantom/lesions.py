@@ -13,25 +13,25 @@ CLASSES = ("benign", "malignant")
 # Shares of each descriptor among benign and malignant lesions. They overlap on purpose: cancers that look like
 # fibroadenomas and scars that look like cancers are what makes the real task hard.
 SHARES: dict[str, dict[str, tuple[float, float]]] = {
-    "shape": {"oval": (0.62, 0.25), "round": (0.15, 0.15), "irregular": (0.23, 0.60)},
+    "shape": {"oval": (0.68, 0.18), "round": (0.15, 0.14), "irregular": (0.17, 0.68)},
     "margin": {
-        "circumscribed": (0.56, 0.18),
-        "indistinct": (0.19, 0.25),
-        "microlobulated": (0.15, 0.20),
-        "angular": (0.07, 0.20),
-        "spiculated": (0.03, 0.17),
+        "circumscribed": (0.64, 0.13),
+        "indistinct": (0.16, 0.24),
+        "microlobulated": (0.12, 0.19),
+        "angular": (0.06, 0.22),
+        "spiculated": (0.02, 0.22),
     },
-    "orientation": {"parallel": (0.84, 0.54), "not parallel": (0.16, 0.46)},
+    "orientation": {"parallel": (0.87, 0.50), "not parallel": (0.13, 0.50)},
     "echo_pattern": {
-        "anechoic": (0.15, 0.02),
-        "hypoechoic": (0.57, 0.68),
-        "isoechoic": (0.16, 0.08),
-        "heterogeneous": (0.12, 0.22),
+        "anechoic": (0.17, 0.02),
+        "hypoechoic": (0.56, 0.68),
+        "isoechoic": (0.16, 0.07),
+        "heterogeneous": (0.11, 0.23),
     },
-    "posterior": {"enhancement": (0.32, 0.16), "none": (0.53, 0.46), "shadow": (0.15, 0.38)},
+    "posterior": {"enhancement": (0.38, 0.13), "none": (0.50, 0.40), "shadow": (0.12, 0.47)},
 }
-HALO_SHARES = (0.05, 0.28)
-CALCIFICATION_SHARES = (0.12, 0.30)
+HALO_SHARES = (0.04, 0.30)
+CALCIFICATION_SHARES = (0.10, 0.32)
 # Median of the longest diameter in mm, and the standard deviation of its logarithm.
 SIZE_MM = ((13.0, 0.42), (16.0, 0.40))
 

@@ -28,6 +28,7 @@ class Scanner:
         gamma: Exponent of the grey map; above 1 is darker.
         tgc_error_db: Standard deviation of each time-gain slider from its ideal place.
         noise_db: Electronic noise at the skin relative to glandular echoes; it rises with the time gain.
+        compounding: Share of the speckle that averaging over beam angles takes away, 0 to 1.
         smoothing: Share of a smoothed image in the output (speckle reduction), 0 to 1.
         sharpening: Strength of edge enhancement.
         border: Where the scan lies on the black screen: `fill`, `letterbox` or `screen`.
@@ -49,6 +50,7 @@ class Scanner:
     gamma: float
     tgc_error_db: float
     noise_db: float
+    compounding: float
     smoothing: float
     sharpening: float
     border: str
@@ -88,7 +90,8 @@ HOSPITALS: dict[str, Scanner] = {
             gamma=1.05,
             tgc_error_db=2.0,
             noise_db=-77.0,
-            smoothing=0.75,
+            compounding=0.42,
+            smoothing=0.4,
             sharpening=0.35,
             border="fill",
             overlay="plain",
@@ -109,6 +112,7 @@ HOSPITALS: dict[str, Scanner] = {
             gamma=1.0,
             tgc_error_db=2.5,
             noise_db=-68.0,
+            compounding=0.0,
             smoothing=0.12,
             sharpening=0.5,
             border="letterbox",
@@ -130,6 +134,7 @@ HOSPITALS: dict[str, Scanner] = {
             gamma=1.15,
             tgc_error_db=3.5,
             noise_db=-63.0,
+            compounding=0.2,
             smoothing=0.35,
             sharpening=0.0,
             border="screen",
