@@ -184,7 +184,7 @@ def _insert(
     contour = np.interp(theta, np.linspace(-np.pi, np.pi, outline.size), outline).astype(np.float32)
     # Signed distance to the margin in mm, positive inside.
     inside = (contour - radius) * np.float32(min(half_x, half_z))
-    softness = {"circumscribed": 0.15, "indistinct": 1.3, "microlobulated": 0.25, "angular": 0.35, "spiculated": 0.4}
+    softness = {"circumscribed": 0.15, "indistinct": 1.5, "microlobulated": 0.25, "angular": 0.35, "spiculated": 0.4}
     mask = inside > 0
     uneven = 0.1 if lesion.margin == "circumscribed" else 0.3
     ragged = inside + np.float32(uneven) * smooth_field(grid, (1.1, 1.4), rng)
@@ -194,7 +194,7 @@ def _insert(
     spread = {"anechoic": 1.0, "hypoechoic": 1.5, "isoechoic": 1.2, "heterogeneous": 4.5}[lesion.echo_pattern]
     interior = target + spread * smooth_field(grid, (1.6, 2.2), rng)
     if lesion.halo:
-        ring = np.exp(-np.square((inside + 1.0) / 1.1)) * (inside < 0.4)
+        ring = np.exp(-np.square((inside + 1.2) / 1.3)) * (inside < 0.4)
         level = level + ring * np.clip(3.0 - level, 0, 9)
     level = level + share * (interior - level)
     specular = specular * (1 - share)
@@ -244,11 +244,11 @@ def _outline(lesion: Lesion, rng: np.random.Generator) -> Field:
         radius += harmonics(range(2, 7), 0.15)
     if lesion.margin == "microlobulated":
         count = int(rng.integers(9, 15))
-        radius += 0.07 * np.abs(np.sin(count * theta / 2 + rng.uniform(0, np.pi))) - 0.04
+        radius += 0.09 * np.abs(np.sin(count * theta / 2 + rng.uniform(0, np.pi))) - 0.05
     elif lesion.margin == "angular":
-        radius += harmonics(range(4, 9), 0.09)
+        radius += harmonics(range(4, 9), 0.12)
     elif lesion.margin in ("spiculated", "indistinct"):
-        radius += harmonics(range(5, 13), 0.06)
+        radius += harmonics(range(5, 13), 0.08)
     radius[-1] = radius[0]
     return np.clip(radius, 0.5, 1.5)
 

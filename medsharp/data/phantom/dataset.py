@@ -8,20 +8,17 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, read_manifest, write_manifest
 from medsharp.data.phantom.anatomy import draw_breast
 from medsharp.data.phantom.lesions import CLASSES, draw_lesion
 from medsharp.data.phantom.scanner import Scanner, find_scanner
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.errors import InputError
 from medsharp.files import atomic_folder
-
-if TYPE_CHECKING:
-    from medsharp.data.manifest import Manifest
 
 # Part of the name of the cached folder: raise it whenever the images change.
 RECIPE = 1
@@ -60,8 +57,6 @@ def write_phantom(
     Raises:
         InputError: Unknown hospital, a number out of range, or `folder` exists and is not empty.
     """
-    from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
-
     scanner = find_scanner(hospital)
     if patients < 1:
         raise InputError(f"patients is {patients}; simulate at least 1")
@@ -107,8 +102,6 @@ def phantom_dataset(spec: str = "phantom", *, patients: int = DEFAULT_PATIENTS) 
     Raises:
         InputError: `spec` does not name a simulated hospital.
     """
-    from medsharp.data.manifest import read_manifest
-
     kind, _, hospital = spec.partition(":")
     if kind != "phantom":
         raise InputError(f"'{spec}' is not a simulated data set; write 'phantom' or 'phantom:B'")
@@ -139,7 +132,8 @@ def _write_patient(
     """Simulate and write the views of one patient; return their rows of the manifest."""
     hospital = zlib.crc32(f"{scanner.hospital}/{scanner.name}".encode())
     rng = np.random.default_rng(np.random.SeedSequence([seed, hospital, patient]))
-    lesion, breast = draw_lesion(label, rng), draw_breast(rng)
+    lesion = draw_lesion(label, rng, atypical=scanner.atypical, scale=scanner.lesion_scale)
+    breast = draw_breast(rng)
     rows = []
     for view in range(int(rng.integers(1, len(VIEWS) + 1))):
         name = f"{scanner.hospital}-{patient + 1:04d}-{view + 1}.png"

@@ -80,12 +80,14 @@ class Lesion:
         return "3" if points < 2 else "4" if points < 4 else "5"
 
 
-def draw_lesion(label: str, rng: np.random.Generator) -> Lesion:
+def draw_lesion(label: str, rng: np.random.Generator, *, atypical: float = 0.0, scale: float = 1.0) -> Lesion:
     """Draw a lesion of a class.
 
     Args:
         label: `benign` or `malignant`.
         rng: Source of chance.
+        atypical: Chance that it looks like a lesion of the other class.
+        scale: Factor on its size.
 
     Raises:
         InputError: The label is not a class of the phantom.
@@ -93,11 +95,13 @@ def draw_lesion(label: str, rng: np.random.Generator) -> Lesion:
     if label not in CLASSES:
         raise InputError(f"unknown label '{label}' for a simulated lesion{nearest(label, CLASSES)}")
     column = CLASSES.index(label)
+    if rng.random() < atypical:
+        column = 1 - column
     drawn = {name: _choose(shares, column, rng) for name, shares in SHARES.items()}
     halo = bool(rng.random() < HALO_SHARES[column])
     calcifications = bool(rng.random() < CALCIFICATION_SHARES[column])
     median, spread = SIZE_MM[column]
-    size = float(np.clip(median * np.exp(spread * rng.normal()), 5.0, 30.0))
+    size = float(np.clip(scale * median * np.exp(spread * rng.normal()), 5.0, 30.0))
     aspect = float(rng.uniform(0.86, 0.98) if drawn["shape"] == "round" else rng.uniform(0.52, 0.82))
     if drawn["echo_pattern"] == "anechoic" and drawn["posterior"] == "shadow":
         drawn["posterior"] = "none"  # fluid does not attenuate

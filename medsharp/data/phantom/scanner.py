@@ -1,4 +1,4 @@
-"""The simulated scanners: what makes one hospital's images look unlike another's."""
+"""The simulated scanners and who is scanned there: what makes one hospital's images look unlike another's."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Scanner:
         sharpening: Strength of edge enhancement.
         border: Where the scan lies on the black screen: `fill`, `letterbox` or `screen`.
         overlay: Style of burned-in graphics: `plain`, `typed` or `ruler`.
+        atypical: Share of patients whose lesion looks like one of the other class.
+        lesion_scale: Size of the hospital's lesions relative to the phantom's median.
         jitter: Relative size of the image-to-image change of the settings.
     """
 
@@ -55,6 +57,8 @@ class Scanner:
     sharpening: float
     border: str
     overlay: str
+    atypical: float = 0.0
+    lesion_scale: float = 1.0
     jitter: float = 1.0
 
     def adjusted(self, rng: np.random.Generator) -> Scanner:
@@ -117,6 +121,7 @@ HOSPITALS: dict[str, Scanner] = {
             sharpening=0.5,
             border="letterbox",
             overlay="typed",
+            atypical=0.04,
         ),
         # A mid-range machine turned down: dark, soft, with ruler and grey bar on the screen.
         Scanner(
@@ -139,6 +144,8 @@ HOSPITALS: dict[str, Scanner] = {
             sharpening=0.0,
             border="screen",
             overlay="ruler",
+            atypical=0.09,
+            lesion_scale=0.88,
         ),
     )
 }

@@ -62,7 +62,7 @@ def simulate_image(
     scanner = find_scanner(hospital).adjusted(rng)
     if size < 64:
         raise InputError(f"size {size} is too small for a simulated image; use 64 or more")
-    lesion = lesion or draw_lesion(label, rng)
+    lesion = lesion or draw_lesion(label, rng, atypical=scanner.atypical, scale=scanner.lesion_scale)
     if lesion.label != label:
         raise InputError(f"label '{label}' is not that of the lesion given, '{lesion.label}'")
     breast = breast or draw_breast(rng)
