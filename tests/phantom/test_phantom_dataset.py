@@ -91,6 +91,7 @@ def test_the_share_of_malignant_patients_is_exact(tmp_path: Path, share: float) 
     [
         ({"hospital": "Z"}, "unknown simulated hospital 'Z'"),
         ({"patients": 0}, "patients is 0"),
+        ({"seed": -1}, "seed is -1"),
         ({"malignant_share": 1.5}, "malignant_share is 1.5"),
         ({"size": 10, "patients": 2}, "size 10 is too small"),
     ],
@@ -98,6 +99,15 @@ def test_the_share_of_malignant_patients_is_exact(tmp_path: Path, share: float) 
 def test_wrong_input_leaves_nothing_behind(tmp_path: Path, arguments: dict, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         write_phantom(tmp_path / "out", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_stops_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_phantom(tmp_path / "out", patients=10_000, size=64, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 

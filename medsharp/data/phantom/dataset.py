@@ -60,6 +60,8 @@ def write_phantom(
     scanner = find_scanner(hospital)
     if patients < 1:
         raise InputError(f"patients is {patients}; simulate at least 1")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give 0 or a positive number")
     if not 0.0 <= malignant_share <= 1.0:
         raise InputError(f"malignant_share is {malignant_share}; give a share from 0 to 1")
 
@@ -76,10 +78,14 @@ def write_phantom(
 
         # Threads suffice: FFTs, filters and PNG compression release the interpreter lock.
         with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
-            for done, views in enumerate(pool.map(write, range(patients)), start=1):
-                rows += views
-                if progress is not None:
-                    progress(done, patients, "simulating patients")
+            try:
+                for done, views in enumerate(pool.map(write, range(patients)), start=1):
+                    rows += views
+                    if progress is not None:
+                        progress(done, patients, "simulating patients")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # an interrupt must not wait for patients not begun
+                raise
         table = make_table(rows)
         info = DatasetInfo(
             name=f"simulated hospital {scanner.hospital}",
@@ -92,12 +98,15 @@ def write_phantom(
     return Manifest(table=table, info=info, root=folder)
 
 
-def phantom_dataset(spec: str = "phantom", *, patients: int = DEFAULT_PATIENTS) -> Manifest:
+def phantom_dataset(
+    spec: str = "phantom", *, patients: int = DEFAULT_PATIENTS, progress: Progress | None = None
+) -> Manifest:
     """Return a simulated hospital from the cache, making it the first time.
 
     Args:
         spec: `phantom` (hospital A) or `phantom:B`.
         patients: How many patients it has.
+        progress: Called with (patients done, patients in all, what) while it is made.
 
     Raises:
         InputError: `spec` does not name a simulated hospital.
@@ -109,16 +118,16 @@ def phantom_dataset(spec: str = "phantom", *, patients: int = DEFAULT_PATIENTS) 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsharp"
     folder = cache / f"phantom-{RECIPE}-{scanner.hospital}-{patients}"
     if not folder.is_dir():
-        _make_once(folder, scanner, patients)
+        _make_once(folder, scanner, patients, progress)
     return read_manifest(folder)
 
 
-def _make_once(folder: Path, scanner: Scanner, patients: int) -> None:
+def _make_once(folder: Path, scanner: Scanner, patients: int, progress: Progress | None) -> None:
     """Write the data set beside `folder` and rename it, unless another process was first: the bytes are the same."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            write_phantom(Path(temporary) / "data", hospital=scanner, patients=patients)
+            write_phantom(Path(temporary) / "data", hospital=scanner, patients=patients, progress=progress)
             # A folder that is not empty cannot be renamed over, so the first to finish wins and the rest is dropped.
             (Path(temporary) / "data").rename(folder)
     except OSError as error:
