@@ -60,8 +60,8 @@ def read_image(
 ) -> DecodedImage:
     """Decode an image to grey.
 
-    16-bit images are scaled to 8, transparency is laid on black, CMYK and palettes become RGB, EXIF rotation is applied,
-    and colour becomes luminance (ITU-R 601); each is said in `flags`. Of a DICOM object only the pixels leave.
+    16-bit images are scaled to 8, transparency is laid on black, CMYK and palettes become RGB, EXIF rotation is
+    applied, and colour becomes luminance (ITU-R 601); each is said in `flags`. Of a DICOM object only the pixels leave.
 
     Args:
         source: A file, or its bytes.

@@ -125,8 +125,8 @@ def create_network(
         num_classes: Number of logits.
         image_size: Side of the input in pixels.
         pretrained: Load timm's published weights; they are downloaded on first use.
-        checkpoint: Local weights: `.safetensors`, or `.pt` read with `weights_only=True`. A head of another shape is left
-            as initialised, which `notes` says.
+        checkpoint: Local weights: `.safetensors`, or `.pt` read with `weights_only=True`. A head of another shape is
+            left as initialised, which `notes` says.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Stochastic depth.
 
@@ -214,8 +214,8 @@ def _create(model: str, name: str, options: dict[str, Any], pretrained: bool, im
             if not pretrained:
                 raise
             raise InputError(
-                f"the published weights of {name} could not be loaded ({_line(failed)}); set pretrained: false or give a "
-                "local checkpoint"
+                f"the published weights of {name} could not be loaded ({_line(failed)}); set pretrained: false or give "
+                "a local checkpoint"
             ) from failed
     raise InputError(f"network {name} does not take these settings: {error}")
 

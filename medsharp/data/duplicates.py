@@ -36,8 +36,8 @@ def tie_duplicates(
 
     - Unreadable and constant images are excluded with the reason.
     - The same picture again under the same label: the later copy is excluded.
-    - Near-duplicates under the same label (Hamming distance of the 256-bit dHash at most `distance`, also mirrored) stay
-      and share a group; so do the images of a patient.
+    - Near-duplicates under the same label (Hamming distance of the 256-bit dHash at most `distance`, also mirrored)
+      stay and share a group; so do the images of a patient.
     - Near-duplicates under different labels contradict each other: all of them are excluded, as nobody can tell which
       label is right.
 

@@ -57,9 +57,9 @@ class LoadAndPlace(MapTransform):
 class ImageDataset(Dataset[dict[str, Tensor]]):
     """Images of a split: decoded once, augmented anew every epoch.
 
-    An item is a dictionary: `image` float32 [1, S, S] on the scale 0 to 255, `label` int64, `index` int64, and with masks
-    `mask` float32 [1, S, S] of 0 and 1 and `has_mask` float32. The noise of an item depends on (seed, epoch, index) only,
-    so that workers and resumption change nothing.
+    An item is a dictionary: `image` float32 [1, S, S] on the scale 0 to 255, `label` int64, `index` int64, and with
+    masks `mask` float32 [1, S, S] of 0 and 1 and `has_mask` float32. The noise of an item depends on
+    (seed, epoch, index) only, so that workers and resumption change nothing.
 
     Attributes:
         table: The manifest rows, in the order of the indices.

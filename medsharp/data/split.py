@@ -59,8 +59,8 @@ def split_manifest(
         raise InputError(f"{manifest.info.name}: images of one class only ({', '.join(counts.index)}) are left")
     if counts.min() < 3 or (folds is not None and counts.min() < folds):
         raise InputError(
-            f"{manifest.info.name}: class {counts.idxmin()} has only {counts.min()} patients or image groups, too few for "
-            f"{'3 splits' if folds is None else f'{folds} folds'}"
+            f"{manifest.info.name}: class {counts.idxmin()} has only {counts.min()} patients or image groups, "
+            f"too few for {'3 splits' if folds is None else f'{folds} folds'}"
         )
     dealt = _deal(strata.to_numpy(), groups.to_numpy(), min(count, int(counts.min())), seed)
     if folds is not None:
@@ -104,7 +104,8 @@ def assert_no_leak(*manifests: Manifest) -> None:
             digest = min(shared)
             names = [m.included.loc[m.included["sha256"] == digest, "image"].iloc[0] for m in (one, other)]
             raise InputError(
-                f"{len(shared)} images of {one.info.name} are in {other.info.name} too, such as {names[0]} and {names[1]}"
+                f"{len(shared)} images of {one.info.name} are in {other.info.name} too, such as {names[0]} and "
+                f"{names[1]}"
             )
 
 

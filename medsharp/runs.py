@@ -1,0 +1,94 @@
+"""Reading a run folder: what training leaves, and what export and resumption start from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medsharp.config import TrainConfig, load_config
+from medsharp.data.manifest import Manifest, read_manifest
+from medsharp.errors import InputError
+
+if TYPE_CHECKING:
+    from medsharp.networks import Classifier
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+PREDICTIONS = "predictions.csv"
+ENVIRONMENT = "environment.json"
+BEST_WEIGHTS = "checkpoints/best.safetensors"
+LAST_WEIGHTS = "checkpoints/last.safetensors"
+LAST_STATE = "checkpoints/last.pt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    It holds `config.yaml` (resolved), `manifest.csv` (as used, with splits), `metrics.jsonl` (a line an epoch),
+    `checkpoints/best.safetensors` and `last.safetensors` (weights), `checkpoints/last.pt` (what resuming needs),
+    `predictions.csv` (validation and test, by the best weights) and `environment.json`.
+    """
+
+    folder: Path
+
+    @staticmethod
+    def load(folder: str | Path) -> Run:
+        """Open a run folder.
+
+        Raises:
+            InputError: It is missing, or is no run folder.
+        """
+        run = Run(Path(folder))
+        if not run.folder.is_dir():
+            raise InputError(f"run folder {run.folder} does not exist")
+        for name in (CONFIG, "manifest.csv"):
+            if not (run.folder / name).is_file():
+                raise InputError(f"{run.folder} is not a run folder: it has no {name}")
+        return run
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The resolved configuration."""
+        return load_config(self.folder / CONFIG)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest as it was used, with splits."""
+        return read_manifest(self.folder)
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return (self.folder / PREDICTIONS).is_file()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One record an epoch: losses, validation AUROC, learning rate, images a second."""
+        path = self.folder / METRICS
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def load_network(self) -> Classifier:
+        """Build the network with the best weights, in eval mode on the CPU.
+
+        Raises:
+            InputError: There are no weights yet, or they are damaged.
+        """
+        from medsharp.networks import create_network, load_weights
+
+        weights = self.folder / BEST_WEIGHTS
+        if not weights.is_file():
+            raise InputError(
+                f"{self.folder} has no {BEST_WEIGHTS}; train it first: medsharp train --resume {self.folder}"
+            )
+        network = create_network(
+            self.config.network.name,
+            num_classes=len(self.config.data.classes),
+            image_size=self.config.data.image_size,
+        )
+        load_weights(network, weights)
+        return network.eval()

@@ -1,0 +1,114 @@
+"""What a user gets for wrong input: one sentence, exit code 2, no traceback; and quick, light help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from medsharp.cli import app
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, *words: str) -> None:
+    sentence = " ".join(result.stderr.split())
+    assert result.exit_code == 2, result.output
+    assert sentence.startswith("error: ")
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in sentence
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from medsharp.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = {'torch', 'monai', 'timm', 'gradio', 'matplotlib', 'pandas', 'sklearn', 'onnxruntime', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_has_help() -> None:
+    for command in ("train", "export", "predict", "evaluate", "score", "serve", "demo", "data"):
+        assert run(command, "--help").exit_code == 0
+
+
+def test_print_config_shows_the_defaults_of_the_optimizer() -> None:
+    result = run("train", "--optimizer", "wsam", "--print-config", "--set", "optimizer.lr=3e-4")
+    assert result.exit_code == 0, result.output
+    for word in ("rho: 0.05", "gamma: 0.9", "lr: 0.0003", "epochs: 30"):
+        assert word in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "schedule.epoch=3"], ["schedule.epoch", "epochs"]),
+        (["--set", "optimizer.lr=-1"], ["optimizer.lr", "-1"]),
+        (["--optimizer", "wsma"], ["wsma", "wsam"]),
+        (["--set", "network.name=resnet81"], ["resnet81", "resnet"]),
+        (["--set", "optimizer.rhoo=0.1"], ["rhoo", "rho"]),
+        (["--set", "optimizer.rho=-0.1"], ["rho", "-0.1"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["--data", "nowhere"], ["nowhere"]),
+        (["--resume", "nowhere"], ["nowhere"]),
+        (["--resume", "nowhere", "--optimizer", "sam"], ["--resume"]),
+    ],
+)
+def test_train_refuses(arguments: list[str], words: list[str]) -> None:
+    refused(run("train", *arguments), *words)
+
+
+def test_train_refuses_a_folder_without_images(tmp_path: Path) -> None:
+    refused(run("train", "--data", tmp_path), str(tmp_path.name))
+
+
+def test_train_refuses_one_class_only(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "benign").symlink_to(workspace / "Dataset_BUSI_with_GT" / "benign")
+    refused(run("train", "--data", tmp_path / "only"), "only")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "serve"])
+def test_missing_bundle_is_named(command: str, tmp_path: Path) -> None:
+    more = {"predict": ["image.png"], "evaluate": ["--data", "x"], "serve": []}[command]
+    refused(run(command, tmp_path / "no-bundle", *more), "no-bundle")
+
+
+def test_export_of_a_missing_run_names_it(tmp_path: Path) -> None:
+    refused(run("export", tmp_path / "no-run", "--out", tmp_path / "bundle"), "no-run")
+
+
+def test_score_of_a_table_without_probabilities_names_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("image,label\na.png,benign\n")
+    refused(run("score", path), "predictions.csv")
+
+
+def test_split_writes_a_manifest_and_never_overwrites(workspace: Path, tmp_path: Path) -> None:
+    arguments = ["data", "split", workspace / "Dataset_BUSI_with_GT", "--out", tmp_path / "split"]
+    assert run(*arguments).exit_code == 0
+    before = (tmp_path / "split" / "manifest.csv").read_bytes()
+    refused(run(*arguments), "manifest.csv")
+    assert (tmp_path / "split" / "manifest.csv").read_bytes() == before
+
+
+def test_phantom_command_writes_the_same_bytes_again(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert run("data", "phantom", "--out", tmp_path / name, "--patients", "3", "--size", "64").exit_code == 0
+    first, second = (
+        {file.relative_to(tmp_path / name): file.read_bytes() for file in (tmp_path / name).rglob("*.png")}
+        for name in ("one", "two")
+    )
+    assert first == second
+    assert len(first) >= 6
