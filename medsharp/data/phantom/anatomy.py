@@ -17,7 +17,7 @@ ATTENUATION = {"skin": 1.2, "fat": 0.55, "gland": 0.85, "muscle": 0.9}
 # Mean level of a lesion relative to fat, which is what readers compare it with.
 LESION_DB = {"anechoic": -20.0, "hypoechoic": -8.5, "isoechoic": -1.5, "heterogeneous": -6.0}
 # Two-way excess over the whole lesion at 10 MHz, in dB: what shows below it.
-POSTERIOR_DB = {"enhancement": 8.0, "none": 0.0, "shadow": -16.0}
+POSTERIOR_DB = {"enhancement": 9.0, "none": 0.0, "shadow": -18.0}
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _ridge(field: Field, thickness_mm: float, gate: Field, grid: Grid) -> Field:
 def _trace(sheets: Field, curve: Field, brightness: float, grid: Grid, rng: np.random.Generator) -> None:
     """Draw a fascia along a curve in place; its brightness comes and goes."""
     strength = np.float32(brightness) * np.clip(0.6 + 0.5 * smooth_curve(grid, 4.0, rng), 0.0, 1.4)
-    place = curve / np.float32(grid.step_mm) + 0.15 * smooth_curve(grid, 1.5, rng) / np.float32(grid.step_mm)
+    place = curve / np.float32(grid.step_mm) + 0.07 * smooth_curve(grid, 2.5, rng) / np.float32(grid.step_mm)
     row = np.floor(place).astype(np.intp)
     within = (row >= 0) & (row < grid.rows - 2)
     columns, row, share = np.flatnonzero(within), row[within], (place - row)[within]
@@ -168,7 +168,7 @@ def _insert(
     """Put the lesion into the maps, within the box that it and its surroundings need."""
     long, short = lesion.size_mm / 2, lesion.size_mm / 2 * lesion.aspect
     half_x, half_z = (long, short) if lesion.orientation == "parallel" else (short, long)
-    centre_x = float(np.clip(rng.normal(0.5, 0.11), 0.22, 0.78)) * grid.width_mm
+    centre_x = float(np.clip(rng.normal(0.5, 0.09), 0.25, 0.75)) * grid.width_mm
     column = int(centre_x / grid.step_mm)
     skin, gland = float(layers[0][column]), float(layers[1][column])
     lowest = grid.depth_mm - half_z * 1.15 - 2.0

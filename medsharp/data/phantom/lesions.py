@@ -10,28 +10,28 @@ from medsharp.errors import InputError, nearest
 
 CLASSES = ("benign", "malignant")
 
-# Shares of each descriptor among benign and malignant lesions. They overlap on purpose: cancers that look like
-# fibroadenomas and scars that look like cancers are what makes the real task hard.
+# Shares of each descriptor among lesions that look benign and malignant. Some lesions look like the other class
+# (`Scanner.atypical`): cancers like fibroadenomas and scars like cancers are what makes the real task hard.
 SHARES: dict[str, dict[str, tuple[float, float]]] = {
-    "shape": {"oval": (0.68, 0.18), "round": (0.15, 0.14), "irregular": (0.17, 0.68)},
+    "shape": {"oval": (0.75, 0.12), "round": (0.14, 0.13), "irregular": (0.11, 0.75)},
     "margin": {
-        "circumscribed": (0.64, 0.13),
-        "indistinct": (0.16, 0.24),
-        "microlobulated": (0.12, 0.19),
-        "angular": (0.06, 0.22),
-        "spiculated": (0.02, 0.22),
+        "circumscribed": (0.75, 0.08),
+        "indistinct": (0.12, 0.24),
+        "microlobulated": (0.08, 0.18),
+        "angular": (0.04, 0.24),
+        "spiculated": (0.01, 0.26),
     },
-    "orientation": {"parallel": (0.87, 0.50), "not parallel": (0.13, 0.50)},
+    "orientation": {"parallel": (0.90, 0.42), "not parallel": (0.10, 0.58)},
     "echo_pattern": {
-        "anechoic": (0.17, 0.02),
-        "hypoechoic": (0.56, 0.68),
-        "isoechoic": (0.16, 0.07),
-        "heterogeneous": (0.11, 0.23),
+        "anechoic": (0.18, 0.02),
+        "hypoechoic": (0.55, 0.69),
+        "isoechoic": (0.16, 0.05),
+        "heterogeneous": (0.11, 0.24),
     },
-    "posterior": {"enhancement": (0.38, 0.13), "none": (0.50, 0.40), "shadow": (0.12, 0.47)},
+    "posterior": {"enhancement": (0.43, 0.08), "none": (0.48, 0.34), "shadow": (0.09, 0.58)},
 }
-HALO_SHARES = (0.04, 0.30)
-CALCIFICATION_SHARES = (0.10, 0.32)
+HALO_SHARES = (0.03, 0.40)
+CALCIFICATION_SHARES = (0.10, 0.34)
 # Median of the longest diameter in mm, and the standard deviation of its logarithm.
 SIZE_MM = ((13.0, 0.42), (16.0, 0.40))
 

@@ -57,7 +57,7 @@ class Scanner:
     sharpening: float
     border: str
     overlay: str
-    atypical: float = 0.0
+    atypical: float = 0.05
     lesion_scale: float = 1.0
     jitter: float = 1.0
 
@@ -70,7 +70,7 @@ class Scanner:
             lateral_mm=self.lateral_mm * float(np.exp(0.08 * step[1])),
             focus_mm=max(11.0, self.focus_mm + 4.0 * float(step[2])),
             dynamic_range_db=max(35.0, self.dynamic_range_db + 3.0 * float(step[3])),
-            gain_db=self.gain_db + 2.5 * float(step[4]),
+            gain_db=self.gain_db + 3.0 * float(step[4]),
             gamma=self.gamma * float(np.exp(0.06 * step[5])),
         )
 
@@ -87,8 +87,8 @@ HOSPITALS: dict[str, Scanner] = {
             lateral_mm=0.36,
             focus_mm=17.0,
             defocus=0.55,
-            depth_mm=(29.0, 40.0),
-            width_mm=(42.0, 50.0),
+            depth_mm=(27.0, 38.0),
+            width_mm=(38.0, 46.0),
             dynamic_range_db=54.0,
             gain_db=1.0,
             gamma=1.05,
@@ -121,7 +121,7 @@ HOSPITALS: dict[str, Scanner] = {
             sharpening=0.5,
             border="letterbox",
             overlay="typed",
-            atypical=0.04,
+            atypical=0.08,
         ),
         # A mid-range machine turned down: dark, soft, with ruler and grey bar on the screen.
         Scanner(
@@ -144,7 +144,7 @@ HOSPITALS: dict[str, Scanner] = {
             sharpening=0.0,
             border="screen",
             overlay="ruler",
-            atypical=0.09,
+            atypical=0.12,
             lesion_scale=0.88,
         ),
     )
