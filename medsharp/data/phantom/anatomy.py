@@ -80,12 +80,13 @@ def build_tissue(breast: Breast, lesion: Lesion, grid: Grid, rng: np.random.Gene
     cutaneous = _between(z, np.full_like(skin, -1.0), skin, 0.2)
     fatty = np.float32(1) - cutaneous
     # Glandular tissue is broken up by fat lobules that run along the layer; the denser the fewer.
-    lobules = follow(smooth_field(grid, (2.2, 6.5), rng) + 0.6 * smooth_field(grid, (0.9, 2.0), rng), fat, grid)
+    course = 0.55 * fat + 0.1 * gland
+    lobules = follow(smooth_field(grid, (2.2, 6.5), rng) + 0.6 * smooth_field(grid, (0.9, 2.0), rng), course, grid)
     islands = _step(lobules - 1.4, 0.25) * _between(z, skin + 1.0, fat, 0.6)
     glandular = np.maximum(glandular * _step(lobules + 2.6 * (breast.density - 0.3), 0.4), 0.7 * islands)
 
-    fine = follow(smooth_field(grid, (0.35, 1.1), rng), fat, grid)
-    strands = follow(smooth_field(grid, (0.8, 3.6), rng), fat, grid)
+    fine = follow(smooth_field(grid, (0.35, 1.1), rng), course, grid)
+    strands = follow(smooth_field(grid, (0.8, 3.6), rng), course, grid)
     striae = follow(smooth_field(grid, (0.75, 13.0), rng), retro, grid)
     clouds = smooth_field(grid, (5.0, 7.0), rng)
     level = BACKSCATTER_DB["fat"] + 1.2 * clouds + 1.4 * fine
@@ -108,7 +109,7 @@ def build_tissue(breast: Breast, lesion: Lesion, grid: Grid, rng: np.random.Gene
     )
     sheets += _ridge(strands, 0.45, clouds[::-1], grid) * glandular * np.float32(0.6)
     sheets += _ridge(striae, 0.4, clouds[:, ::-1] - 0.3, grid) * muscular * np.float32(rng.uniform(0.4, 1.1))
-    sheets += _ridge(striae, 0.4, clouds[::-1] - 0.7, grid) * (beyond > 0) * np.float32(0.5)
+    sheets += _ridge(striae, 0.4, clouds[::-1] - 0.7, grid) * (beyond > 0) * np.float32(0.2)
     for curve, brightness in ((skin, 0.8), (fat, 0.6), (gland, 0.5), (retro, 1.3), (retro + 0.8, 0.7), (muscle, 1.2)):
         _trace(sheets, curve, brightness, grid, rng)
     level += np.float32(10.0) * np.minimum(sheets, 1.4)
@@ -191,8 +192,9 @@ def _insert(
     share = _step(ragged, softness[lesion.margin] * float(rng.uniform(0.8, 1.6)))
 
     target = BACKSCATTER_DB["fat"] + LESION_DB[lesion.echo_pattern] + 1.5 * float(rng.normal())
-    spread = {"anechoic": 1.0, "hypoechoic": 1.5, "isoechoic": 1.2, "heterogeneous": 4.5}[lesion.echo_pattern]
-    interior = target + spread * smooth_field(grid, (1.6, 2.2), rng)
+    spread = {"anechoic": 1.0, "hypoechoic": 1.5, "isoechoic": 1.2, "heterogeneous": 3.6}[lesion.echo_pattern]
+    grains = 0.75 * smooth_field(grid, (1.8, 2.8), rng) + 0.65 * smooth_field(grid, (0.7, 1.2), rng)
+    interior = target + spread * grains
     if lesion.halo:
         ring = np.exp(-np.square((inside + 1.2) / 1.3)) * (inside < 0.4)
         level = level + ring * np.clip(3.0 - level, 0, 9)
@@ -211,7 +213,7 @@ def _insert(
     if lesion.calcifications:
         inner = np.flatnonzero(inside > 0.2 * min(half_x, half_z))
         spots = rng.choice(inner, size=int(rng.integers(3, 11))) if inner.size else inner
-        specular.flat[spots] += rng.uniform(3.0, 12.0, size=spots.size).astype(np.float32)
+        specular.flat[spots] += rng.uniform(1.5, 5.0, size=spots.size).astype(np.float32)
 
     excess = POSTERIOR_DB[lesion.posterior] * float(rng.uniform(0.6, 1.3)) + float(rng.normal())
     thickness = np.maximum(mask.sum(axis=0).max() * grid.step_mm, 1.0)
