@@ -17,7 +17,7 @@ ATTENUATION = {"skin": 1.2, "fat": 0.55, "gland": 0.85, "muscle": 0.9}
 # Mean level of a lesion relative to fat, which is what readers compare it with.
 LESION_DB = {"anechoic": -20.0, "hypoechoic": -8.5, "isoechoic": -1.5, "heterogeneous": -6.0}
 # Two-way excess over the whole lesion at 10 MHz, in dB: what shows below it.
-POSTERIOR_DB = {"enhancement": 9.0, "none": 0.0, "shadow": -18.0}
+POSTERIOR_DB = {"enhancement": 8.0, "none": 0.0, "shadow": -16.0}
 
 
 @dataclass(frozen=True)

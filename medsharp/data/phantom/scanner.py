@@ -70,7 +70,7 @@ class Scanner:
             lateral_mm=self.lateral_mm * float(np.exp(0.08 * step[1])),
             focus_mm=max(11.0, self.focus_mm + 4.0 * float(step[2])),
             dynamic_range_db=max(35.0, self.dynamic_range_db + 3.0 * float(step[3])),
-            gain_db=self.gain_db + 3.0 * float(step[4]),
+            gain_db=self.gain_db + 3.5 * float(step[4]),
             gamma=self.gamma * float(np.exp(0.06 * step[5])),
         )
 
