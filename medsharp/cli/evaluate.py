@@ -41,7 +41,7 @@ def evaluate_data(
     from medsharp.inference.external import evaluate_internal, evaluate_manifest
 
     evaluations = []
-    internal = evaluate_internal(predictor, bundle, resamples=resamples, seed=seed)
+    internal = evaluate_internal(predictor.spec, bundle, resamples=resamples, seed=seed)
     if internal is not None:
         evaluations.append(internal)
     for path in data:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from medsharp.bundle import INTERNAL, BundleSpec
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
@@ -14,11 +15,9 @@ from medsharp.files import atomic_path
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.table import predict_manifest
 
-INTERNAL = "internal.csv"
-
 
 def evaluate_internal(
-    predictor: Predictor, bundle: str | Path, *, resamples: int = 2000, seed: int = 0
+    spec: BundleSpec, bundle: str | Path, *, resamples: int = 2000, seed: int = 0
 ) -> Evaluation | None:
     """Evaluate the predictions on the internal test split that export froze into the bundle.
 
@@ -31,13 +30,12 @@ def evaluate_internal(
     path = Path(bundle) / INTERNAL
     if not path.exists():
         return None
-    spec = predictor.spec
     return evaluate_predictions(
         read_predictions(path),
         classes=spec.classes,
         positive=spec.positive,
         threshold=spec.operating_point.threshold,
-        name="internal test split",
+        name=f"{spec.training.dataset}, test split",
         role="internal",
         resamples=resamples,
         seed=seed,

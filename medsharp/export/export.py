@@ -1,0 +1,240 @@
+"""Writing a bundle, from a run folder or from a network at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp import __version__
+from medsharp.bundle import (
+    FORMAT,
+    INTERNAL,
+    METADATA,
+    MODEL,
+    PARITY,
+    TRAINING_HASHES,
+    BundleSpec,
+    InputCheck,
+    Preprocessing,
+    TrainingRecord,
+    write_spec,
+)
+from medsharp.data.manifest import Manifest
+from medsharp.errors import InputError
+from medsharp.export.calibration import choose_operating_point, fit_temperature
+from medsharp.export.graph import check_parity, write_onnx
+from medsharp.export.metadata import monai_metadata
+from medsharp.files import atomic_folder, sha256_file
+from medsharp.images import read_image
+from medsharp.inference.card import write_card
+from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion
+from medsharp.inference.predictor import softmax
+from medsharp.inference.session import Session
+from medsharp.networks import Classifier
+from medsharp.preprocess import PreprocessSpec, preprocess
+from medsharp.runs import ENVIRONMENT, Run
+
+Progress = Callable[[int, int, str], None]
+_BATCH = 64
+_PARITY_IMAGES = 64
+
+
+def export_run(
+    run_folder: str | Path,
+    out: str | Path,
+    *,
+    sensitivity: float = 0.95,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> BundleSpec:
+    """Write the best weights of a run as a bundle.
+
+    Args:
+        run_folder: As `training.train` leaves it; its images must still be where the manifest says.
+        out: The bundle's folder; its name becomes the model's.
+        sensitivity: What the operating point reaches on the validation images.
+        overwrite: Replace an existing bundle.
+        progress: Called with images done, images in all and what is being done.
+
+    Raises:
+        InputError: The run has no weights, an image is missing, or ONNX and PyTorch disagree; nothing is written then.
+    """
+    run = Run.load(run_folder)
+    config, manifest = run.config, run.manifest
+    network = run.load_network()
+    place = PreprocessSpec(config.data.image_size, config.data.crop, config.data.fit)
+    validation, test, training = (manifest.of_split(split) for split in ("val", "test", "train"))
+    classes = config.data.classes
+    excluded = manifest.table.loc[manifest.table["exclude"] != "", "exclude"]
+    reasons = excluded.str.split(" of ").str[0].str.split(": /").str[0].value_counts()
+    environment = run.folder / ENVIRONMENT
+    record = TrainingRecord(
+        dataset=manifest.info.name,
+        licence=manifest.info.licence,
+        citation=manifest.info.citation,
+        images={split: len(manifest.of_split(split)) for split in ("train", "val", "test")},
+        excluded={str(reason): int(count) for reason, count in reasons.items()},
+        network=config.network.name,
+        optimizer=config.optimizer.model_dump(mode="json"),
+        config=config.model_dump(mode="json") | {"data": config.data.model_dump(mode="json") | {"path": "DATA"}},
+        environment=json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
+    )
+    return export_network(
+        network,
+        out,
+        classes=classes,
+        positive=config.data.positive,
+        preprocess_spec=place,
+        validation_images=_load(validation, manifest, place, progress),
+        validation_labels=np.array([classes.index(label) for label in validation["label"]]),
+        training=record,
+        internal=test,
+        internal_images=_load(test, manifest, place, progress),
+        training_hashes=sorted(set(training["sha256"]) - {""}),
+        sensitivity=sensitivity,
+        overwrite=overwrite,
+    )
+
+
+def export_network(
+    network: Classifier,
+    out: str | Path,
+    *,
+    classes: Sequence[str],
+    positive: str,
+    preprocess_spec: PreprocessSpec,
+    validation_images: np.ndarray,
+    validation_labels: np.ndarray,
+    training: TrainingRecord,
+    internal: pd.DataFrame | None = None,
+    internal_images: np.ndarray | None = None,
+    training_hashes: Sequence[str] = (),
+    sensitivity: float = 0.95,
+    overwrite: bool = False,
+) -> BundleSpec:
+    """Write a network as a bundle.
+
+    Args:
+        network: In eval mode, on the CPU.
+        out: The bundle's folder.
+        classes: In the order of the logits.
+        positive: The class that is thresholded.
+        preprocess_spec: How images were placed in training.
+        validation_images: uint8 [N, S, S]; they fix temperature, operating point and input check, and prove parity.
+        validation_labels: int [N].
+        training: What the network was trained on and how.
+        internal: Manifest rows of the internal test split; names of images and patients are hashed.
+        internal_images: uint8 [M, S, S], theirs.
+        training_hashes: SHA-256 of the training images, so that evaluation on them is noticed.
+        sensitivity: What the operating point reaches on the validation images.
+        overwrite: Replace an existing bundle.
+
+    Raises:
+        InputError: ONNX and PyTorch disagree, or the validation images are of one class; nothing is written then.
+    """
+    if len(validation_images) == 0:
+        raise InputError("the validation split is empty; no operating point can be chosen")
+    out = Path(out)
+    network = network.eval()
+    number = list(classes).index(positive)
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        write_onnx(network, folder / MODEL, {"medsharp": __version__, "classes": ",".join(classes)})
+        session = Session(folder / MODEL, device="cpu")
+        parity = check_parity(network, session, validation_images[:_PARITY_IMAGES])
+        (folder / PARITY).write_text(json.dumps(parity, indent=1) + "\n", encoding="utf-8")
+
+        outputs = _run(session, validation_images)
+        temperature = fit_temperature(outputs["logits"], validation_labels)
+        scores = softmax(outputs["logits"].astype(np.float64) / temperature)[:, number]
+        if training_hashes:
+            (folder / TRAINING_HASHES).write_text("\n".join(training_hashes) + "\n", encoding="ascii")
+        if internal is not None and internal_images is not None and len(internal):
+            shares = softmax(_run(session, internal_images)["logits"].astype(np.float64) / temperature)
+            _internal_table(internal, shares, classes).to_csv(folder / INTERNAL, index=False, lineterminator="\n")
+        spec = BundleSpec(
+            format=FORMAT,
+            name=out.name,
+            created=datetime.now(UTC).strftime("%Y-%m-%d"),
+            medsharp=__version__,
+            classes=tuple(classes),
+            positive=positive,
+            preprocess=Preprocessing(size=preprocess_spec.size, crop=preprocess_spec.crop, fit=preprocess_spec.fit),
+            temperature=temperature,
+            operating_point=choose_operating_point(scores, validation_labels == number, sensitivity),
+            input_check=_input_check(outputs["features"], validation_images),
+            heatmap_reference=_heatmap_reference(session, outputs, validation_images, number),
+            outputs=session.outputs,
+            training=training,
+            files={},
+        )
+        (folder / METADATA).write_text(json.dumps(monai_metadata(spec), indent=1) + "\n", encoding="utf-8")
+        write_card(folder, spec)
+        spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})
+        write_spec(folder, spec)
+    return spec
+
+
+def _load(rows: pd.DataFrame, manifest: Manifest, place: PreprocessSpec, progress: Progress | None) -> np.ndarray:
+    loaded = []
+    files = [manifest.path(name) for name in rows["image"]]
+    with ThreadPoolExecutor() as pool:
+        for image in pool.map(lambda file: preprocess(read_image(file).pixels, place), files):
+            loaded.append(image)
+            if progress is not None:
+                progress(len(loaded), len(files), "reading internal images")
+    return np.stack(loaded) if loaded else np.zeros((0, place.size, place.size), dtype=np.uint8)
+
+
+def _run(session: Session, images: np.ndarray) -> dict[str, np.ndarray]:
+    parts = [session.run(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
+
+
+def _input_check(features: np.ndarray, images: np.ndarray) -> InputCheck:
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
+    distances = np.sqrt((((features - mean) / scale) ** 2).mean(axis=1))
+    brightness = images.mean(axis=(1, 2))
+    # Half as far again as anything in the validation images: these checks shall speak rarely.
+    spread = (brightness.max() - brightness.min()) / 4
+    return InputCheck(
+        feature_mean=tuple(round(float(value), 6) for value in mean),
+        feature_scale=tuple(round(float(value), 6) for value in scale),
+        distance_limit=float(1.5 * distances.max()),
+        brightness=(float(max(1.0, brightness.min() - spread)), float(min(254.0, brightness.max() + spread))),
+    )
+
+
+def _heatmap_reference(session: Session, outputs: dict[str, np.ndarray], images: np.ndarray, positive: int) -> float:
+    """Return the evidence that is shown at full strength: the 99th percentile over validation images."""
+    if "cam" in outputs:
+        evidence = evidence_of_cam(outputs["cam"], positive)
+    else:
+        evidence = np.stack([evidence_of_occlusion(session, image, positive) for image in images[:16]])
+    return float(max(np.percentile(evidence, 99), 1e-6))
+
+
+def _internal_table(rows: pd.DataFrame, shares: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    group = rows["group"].where(rows["group"] != "", rows["image"])
+    return pd.DataFrame(
+        {
+            "image": rows["image"].map(_hashed),
+            "patient": group.map(_hashed),
+            "site": rows["site"],
+            "label": rows["label"],
+            **{f"p_{name}": shares[:, number].round(6) for number, name in enumerate(classes)},
+            "device": rows["device"],
+            "birads": rows["birads"],
+            "split": "test",
+        }
+    )
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""`metadata.json` in the schema of MONAI bundles."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from medsharp.bundle import BundleSpec
+
+
+def monai_metadata(spec: BundleSpec) -> dict[str, Any]:
+    """Return the metadata of a bundle as MONAI's tools read it (schema of 2024-07-25)."""
+    size = spec.preprocess.size
+    classes = {str(number): name for number, name in enumerate(spec.classes)}
+    return {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+        "meta_schema_20240725.json",
+        "version": spec.medsharp,
+        "changelog": {spec.medsharp: "written by medsharp export"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").split("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {"onnxruntime-gpu": "1.31.1"},
+        "name": spec.name,
+        "task": "breast-ultrasound classification",
+        "description": f"{spec.network} trained with {spec.optimizer} on {spec.training.dataset}: "
+        f"{' or '.join(spec.classes)}",
+        "authors": "The medsharp authors",
+        "copyright": "Apache-2.0; the training data has its own licence",
+        "data_source": f"{spec.training.dataset}. {spec.training.citation}",
+        "data_type": "png, jpeg, dicom",
+        "image_classes": "grey B-mode breast ultrasound, 8 bit",
+        "label_classes": ", ".join(spec.classes),
+        "pred_classes": ", ".join(spec.classes),
+        "intended_use": "Research only. Not for diagnostic use.",
+        "references": [spec.training.citation] if spec.training.citation else [],
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "modality": "US",
+                    "num_channels": 1,
+                    "spatial_shape": [size, size],
+                    "dtype": "uint8",
+                    "value_range": [0, 255],
+                    "is_patch_data": False,
+                    "channel_def": {"0": "image"},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "probabilities",
+                    "format": "logits",
+                    "num_channels": len(spec.classes),
+                    "spatial_shape": [1, 1],
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": classes,
+                }
+            },
+        },
+    }

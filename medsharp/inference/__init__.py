@@ -1,0 +1,8 @@
+"""A bundle becomes predictions, on ONNX Runtime; never imports torch."""
+
+from medsharp.inference.heatmap import overlay
+from medsharp.inference.prediction import Prediction
+from medsharp.inference.predictor import Predictor
+from medsharp.inference.table import predict_manifest, predictions_table
+
+__all__ = ["Prediction", "Predictor", "overlay", "predict_manifest", "predictions_table"]

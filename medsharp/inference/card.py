@@ -1,0 +1,84 @@
+"""MODEL_CARD.md: what the model is, what it was trained on, how it did, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from medsharp.bundle import CARD, INTERNAL, BundleSpec, read_bundle, write_spec
+from medsharp.evaluation import Evaluation
+from medsharp.files import sha256_file, write_text
+from medsharp.inference.external import evaluate_internal
+
+_ROWS = (
+    ("auroc", "AUROC"),
+    ("auprc", "AUPRC"),
+    ("sensitivity", "Sensitivity"),
+    ("specificity", "Specificity"),
+    ("ppv", "PPV"),
+    ("npv", "NPV"),
+    ("brier", "Brier score"),
+    ("calibration_intercept", "Calibration intercept"),
+    ("calibration_slope", "Calibration slope"),
+)
+
+
+def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = ()) -> None:
+    """Write the card of a bundle that is being made: its data, protocol, figures and limits.
+
+    Args:
+        folder: Holds the bundle's other files.
+        spec: Its description.
+        external: Evaluations to show beside the internal one.
+    """
+    evaluations = [e for e in (evaluate_internal(spec, folder),) if e is not None]
+    evaluations += external
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    template = (files("medsharp.inference") / "card.md.j2").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
+        spec=spec,
+        figures=_figures([evaluation.as_dict() for evaluation in evaluations]),
+        command=_command(spec),
+        settings=yaml.safe_dump(spec.training.config, sort_keys=False, default_flow_style=None, width=110),
+    )
+    write_text(folder / CARD, text)
+
+
+def add_external_figures(bundle: str | Path, external: Sequence[Evaluation]) -> BundleSpec:
+    """Write the card of a finished bundle anew, with external figures beside the internal ones.
+
+    Raises:
+        InputError: The bundle is damaged.
+    """
+    folder = Path(bundle)
+    spec = read_bundle(folder)
+    write_card(folder, spec, external)
+    spec = spec.model_copy(update={"files": {**spec.files, CARD: sha256_file(folder / CARD)}})
+    write_spec(folder, spec)
+    return spec
+
+
+def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
+    if not evaluations:
+        return f"None: the bundle was made without an internal test split ({INTERNAL})."
+    names = [f"{e['name']} ({e['role']})" for e in evaluations]
+    counts = [f"{e['counts']['images']} images, {e['counts']['clusters']} patients or groups" for e in evaluations]
+    lines = [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names), f"| Data | {' | '.join(counts)} |"]
+    for key, label in _ROWS:
+        cells = []
+        for evaluation in evaluations:
+            figure = evaluation["figures"].get(key) or {}
+            value = figure.get("value")
+            cells.append("-" if value is None else f"{value:.3f} ({figure['low']:.3f} to {figure['high']:.3f})")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _command(spec: BundleSpec) -> str:
+    given = spec.training.command or "medsharp train --data DATA --config settings.yaml --out RUN"
+    return f"{given}\nmedsharp export RUN --out {spec.name}"

@@ -1,0 +1,38 @@
+"""What a model says of one image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image, or why it says nothing.
+
+    Attributes:
+        name: The image.
+        probabilities: Calibrated, by class; empty when there is an error.
+        positive_probability: Of the positive class; NaN when there is an error.
+        decision: A class, or `not <positive>` with more than two classes; decided at the frozen operating point.
+        flags: What to know of the image, such as `colour` or `unlike the training images`.
+        error: Why the image could not be read, or None.
+    """
+
+    name: str
+    probabilities: dict[str, float] = field(default_factory=dict)
+    positive_probability: float = math.nan
+    decision: str = ""
+    flags: tuple[str, ...] = ()
+    error: str | None = None
+    _explain: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
+
+    def heatmap(self) -> np.ndarray | None:
+        """Return where the evidence for the positive class is: float32 [H, W] from 0 to 1 on the original image.
+
+        Made when asked for; None when there is an error.
+        """
+        return None if self._explain is None else self._explain()
