@@ -165,7 +165,7 @@ def _grey(picture: Image.Image, kind: str) -> DecodedImage:
         return DecodedImage(_to_eight_bits(np.asarray(picture)), kind, (*flags, "16-bit"))
     if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        if picture.getextrema()[3][0] < 255:  # type: ignore[index]
+        if picture.getchannel("A").getextrema()[0] != 255:
             flags.append("alpha")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
     if picture.mode == "CMYK":

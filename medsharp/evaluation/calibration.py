@@ -79,4 +79,5 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
     share = successes / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+    # Rounding must not leave a share of 0 or 1 outside its own interval.
+    return (0.0 if successes == 0 else float(centre - half)), (1.0 if successes == total else float(centre + half))

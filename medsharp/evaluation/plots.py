@@ -82,7 +82,7 @@ def _draw(draw: Any, title: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "medsharp",
         "font.size": 9.5,

@@ -67,8 +67,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         numbers = pd.to_numeric(table[name].replace("", None), errors="coerce")
         wrong = numbers.isna() & (table[name] != "")
         if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise InputError(f"{path.name}, row {row + 2}: {name} is '{table[name].iloc[row]}', not a number")
+            first = int(np.flatnonzero(wrong)[0])
+            raise InputError(f"{path.name}, row {first + 2}: {name} is '{table[name].iloc[first]}', not a number")
         table[name] = numbers.astype(float)
     return table
 

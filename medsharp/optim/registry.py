@@ -34,7 +34,7 @@ class OptimizerInfo:
 
     Attributes:
         name: As the command line spells it.
-        cls: Its class.
+        cls: Its class, a `torch.optim.Optimizer`.
         paper: Authors, title, venue.
         year: Of the paper.
         passes: Forward and backward passes a step.
@@ -42,7 +42,7 @@ class OptimizerInfo:
     """
 
     name: str
-    cls: type[Optimizer]
+    cls: Any
     paper: str
     year: int
     passes: int

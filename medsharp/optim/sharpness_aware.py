@@ -175,7 +175,7 @@ class SharpnessAware(Optimizer):
                     continue
                 gradients = [p.grad for p in params]
                 if group["adaptive"]:
-                    gradients = torch._foreach_mul(torch._foreach_mul(params, params), gradients)
+                    gradients = list(torch._foreach_mul(torch._foreach_mul(params, params), gradients))
                 torch._foreach_add_(params, gradients, alpha=group["rho"] / (norm + 1e-12))
             yield True
         finally:

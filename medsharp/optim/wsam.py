@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ class WSAM(SharpnessAware):
             elif parameter.grad is not None and parameter not in first:
                 first[parameter] = torch.zeros_like(parameter)
         params = list(first)
-        gradients, before = [p.grad for p in params], [first[p] for p in params]
+        gradients, before = _gradients_of(params), [first[p] for p in params]
         if not math.isfinite(float(total_norm(gradients))):
             return False
         if self.decouple:
@@ -97,8 +98,8 @@ class WSAM(SharpnessAware):
                 chosen = [p for p in group["params"] if p in first]
                 if chosen:
                     a = _weight(group["gamma"])
-                    torch._foreach_mul_([p.grad for p in chosen], a)
-                    torch._foreach_add_([p.grad for p in chosen], [first[p] for p in chosen], alpha=1 - a)
+                    torch._foreach_mul_(_gradients_of(chosen), a)
+                    torch._foreach_add_(_gradients_of(chosen), [first[p] for p in chosen], alpha=1 - a)
         self._difference = first
         return True
 
@@ -107,10 +108,13 @@ class WSAM(SharpnessAware):
             super()._clip()
             return
         # What is applied is g + a (g+ - g): one factor for both parts keeps their proportion.
-        gradients = [p.grad for p in self._difference]
+        gradients = _gradients_of(self._difference)
         differences = list(self._difference.values())
         weights = {p: _weight(group["gamma"]) for group in self.param_groups for p in group["params"]}
-        applied = [p.grad + weights[p] * difference for p, difference in self._difference.items()]
+        applied = [
+            gradient + weights[p] * difference
+            for gradient, (p, difference) in zip(gradients, self._difference.items(), strict=True)
+        ]
         factor = clip_factor(float(total_norm(applied)), self.max_grad_norm)
         torch._foreach_mul_(gradients, factor)
         torch._foreach_mul_(differences, factor)
@@ -130,15 +134,19 @@ class WSAM(SharpnessAware):
         params = [p for p in self._parameters() if p.grad is not None]
         for parameter in params:
             if parameter not in self._buffers:
-                self._buffers[parameter] = torch.empty_like(parameter.grad)
+                self._buffers[parameter] = torch.empty_like(parameter)
         kept = {p: self._buffers[p] for p in params}
-        torch._foreach_copy_(list(kept.values()), [p.grad for p in params])
+        torch._foreach_copy_(list(kept.values()), _gradients_of(params))
         return kept
 
     def _clip_to_max_norm(self) -> None:
         if self.max_norm is not None:
             gradients = [p.grad for p in self._parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, clip_factor(float(total_norm(gradients)), self.max_norm))
+
+
+def _gradients_of(params: Iterable[Tensor]) -> list[Tensor]:
+    return [p.grad for p in params if p.grad is not None]
 
 
 def _weight(gamma: float) -> float:

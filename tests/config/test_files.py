@@ -13,9 +13,14 @@ from medsharp.files import atomic_folder, atomic_path, sha256_file, write_text
 def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
+
+    def fails() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
@@ -37,9 +42,14 @@ def test_failed_folder_leaves_the_old_one_whole(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     with atomic_folder(folder) as temporary:
         (temporary / "a").write_text("1")
-    with pytest.raises(RuntimeError), atomic_folder(folder, overwrite=True) as temporary:
-        (temporary / "a").write_text("2")
-        raise RuntimeError
+
+    def fails() -> None:
+        with atomic_folder(folder, overwrite=True) as temporary:
+            (temporary / "a").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert (folder / "a").read_text() == "1"
     with atomic_folder(folder, overwrite=True) as temporary:
         (temporary / "b").write_text("3")
