@@ -15,7 +15,7 @@ from medsharp.images import DecodedImage, ImageLimits, read_image
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.session import Session
-from medsharp.preprocess import placement, preprocess
+from medsharp.preprocess import Placement, placement, preprocess
 
 Source = Path | str | bytes
 
@@ -114,10 +114,11 @@ class Predictor:
         if not decoded:
             return []
         inputs = np.stack([preprocess(image.pixels, self._place) for image in decoded])
+        # What drawing a heat map later needs: the shape and the place, not the pixels of thousands of images.
+        places = [(image.pixels.shape, placement(image.pixels, self._place)) for image in decoded]
         outputs = self.session.run(inputs)
         shares = softmax(outputs["logits"].astype(np.float64) / self.spec.temperature)
         unusual = self._unusual(inputs, outputs["features"])
-        cams = evidence_of_cam(outputs["cam"], self._positive) if "cam" in outputs else [None] * len(decoded)
         return [
             Prediction(
                 name=name,
@@ -125,9 +126,11 @@ class Predictor:
                 positive_probability=float(share[self._positive]),
                 decision=self._decide(share),
                 flags=(*image.flags, *odd),
-                _explain=partial(self._heatmap, image.pixels, sample, cam),
+                _explain=partial(self._heatmap, where, shape, evidence),
             )
-            for name, image, sample, share, odd, cam in zip(names, decoded, inputs, shares, unusual, cams, strict=True)
+            for name, image, (shape, where), share, odd, evidence in zip(
+                names, decoded, places, shares, unusual, self._evidence(inputs, outputs), strict=True
+            )
         ]
 
     def _decide(self, share: np.ndarray) -> str:
@@ -151,10 +154,17 @@ class Predictor:
             flags.append(tuple(flag for flag, holds in found if holds))
         return flags
 
-    def _heatmap(self, pixels: np.ndarray, sample: np.ndarray, cam: np.ndarray | None) -> np.ndarray:
-        evidence = cam if cam is not None else evidence_of_occlusion(self.session, sample, self._positive)
-        where = placement(pixels, self._place)
-        return place(evidence, self.spec.heatmap_reference, where, pixels.shape, self._place.size)
+    def _evidence(self, inputs: np.ndarray, outputs: dict[str, np.ndarray]) -> list[Callable[[], np.ndarray]]:
+        """Return for each input what gives its evidence [h, w]: cheap maps are there already, occlusion comes if asked.
+
+        Maps and inputs are copied, so that one kept prediction does not keep the whole batch.
+        """
+        if "cam" in outputs:
+            return [partial(np.asarray, cam.copy()) for cam in evidence_of_cam(outputs["cam"], self._positive)]
+        return [partial(evidence_of_occlusion, self.session, sample.copy(), self._positive) for sample in inputs]
+
+    def _heatmap(self, where: Placement, shape: tuple[int, int], evidence: Callable[[], np.ndarray]) -> np.ndarray:
+        return place(evidence(), self.spec.heatmap_reference, where, shape, self._place.size)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

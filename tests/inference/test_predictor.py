@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from medsharp.bundle import BundleSpec, OperatingPoint, write_spec
+from medsharp.errors import InputError
+from medsharp.inference import Predictor
+from medsharp.inference.session import Session
+from medsharp.networks import Classifier
+from medsharp.preprocess import PreprocessSpec, preprocess
+
+
+def changed(bundle: Path, out: Path, **values: object) -> Path:
+    """Copy a bundle with other values in bundle.yaml."""
+    shutil.copytree(bundle, out)
+    spec = Predictor.load(bundle, device="cpu").spec
+    write_spec(out, BundleSpec.model_validate({**spec.model_dump(), **values}))
+    return out
+
+
+def test_probabilities_equal_torch_softmax_with_the_frozen_temperature(
+    predictor: Predictor, network: Classifier
+) -> None:
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((90, 120), (64, 64), (200, 80))]
+    inputs = np.stack([preprocess(picture, predictor.spec.preprocess.spec()) for picture in pictures])
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(inputs[:, None]))
+    expected = torch.softmax(logits.double() / predictor.spec.temperature, dim=1).numpy()
+    found = predictor.predict_pixels(pictures)
+    np.testing.assert_allclose([list(p.probabilities.values()) for p in found], expected, atol=1e-5)
+    assert [p.positive_probability for p in found] == [p.probabilities["malignant"] for p in found]
+
+
+def test_answers_do_not_depend_on_the_batch(predictor: Predictor, images: np.ndarray, tmp_path: Path) -> None:
+    files = []
+    for number, pixels in enumerate(images[:5]):
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(files[-1])
+    ones, all_at_once = predictor.predict(files, batch_size=1), predictor.predict(files, batch_size=32)
+    np.testing.assert_allclose(
+        [p.positive_probability for p in ones], [p.positive_probability for p in all_at_once], atol=1e-6
+    )
+    assert [p.name for p in ones] == [str(file) for file in files]
+
+
+def test_one_bad_source_is_listed_with_its_reason_and_the_others_are_predicted(
+    predictor: Predictor, images: np.ndarray, tmp_path: Path
+) -> None:
+    good = tmp_path / "good.png"
+    Image.fromarray(images[0]).save(good)
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    half = good.read_bytes()[:800]
+    done: list[tuple[int, int, str]] = []
+    found = predictor.predict(
+        [good, text, tmp_path / "missing.png", tmp_path, half, b"", good, good.read_bytes()],
+        batch_size=3,
+        progress=lambda *step: done.append(step),
+    )
+    assert [p.error is None for p in found] == [True, False, False, False, False, False, True, True]
+    assert found[0].positive_probability == found[6].positive_probability == found[7].positive_probability
+    for prediction in found[1:6]:
+        assert prediction.name in (prediction.error or "")
+        assert math.isnan(prediction.positive_probability)
+        assert (prediction.probabilities, prediction.decision, prediction.heatmap()) == ({}, "", None)
+    assert [step[:2] for step in done] == [(3, 8), (6, 8), (8, 8)]
+
+
+def test_all_sources_bad_gives_only_errors(predictor: Predictor) -> None:
+    assert all(p.error for p in predictor.predict([b"", b"x" * 100]))
+    assert predictor.predict([]) == []
+
+
+def test_names_must_match_sources(predictor: Predictor) -> None:
+    with pytest.raises(InputError, match="1 names for 2 images"):
+        predictor.predict([b"", b""], names=["a"])
+
+
+def test_pixels_of_the_wrong_kind_are_refused(predictor: Predictor) -> None:
+    with pytest.raises(InputError, match="uint8"):
+        predictor.predict_pixels([np.zeros((64, 64), dtype=np.float32)])
+
+
+def test_decision_is_positive_from_the_threshold_on(
+    bundle: Path, predictor: Predictor, images: np.ndarray, tmp_path: Path
+) -> None:
+    score = predictor.predict_pixels([images[0]])[0].positive_probability
+    decisions = []
+    for name, threshold in (("at", score), ("above", math.nextafter(score, 1.0))):
+        point = OperatingPoint(threshold=threshold, rule="", sensitivity=1, specificity=0, images=1, positives=1)
+        moved = Predictor.load(changed(bundle, tmp_path / name, operating_point=point), device="cpu")
+        decisions.append(moved.predict_pixels([images[0]])[0].decision)
+    assert decisions == ["malignant", "benign"]
+
+
+def test_three_classes_decide_positive_or_not(
+    make_network: Callable[[str, int], Classifier],
+    make_bundle: Callable[..., Path],
+    images: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    path = make_bundle(make_network("resnet10_w16", 3), tmp_path / "three", ("benign", "malignant", "normal"))
+    predictor = Predictor.load(path, device="cpu")
+    found = predictor.predict_pixels(list(images))
+    assert {p.decision for p in found} <= {"malignant", "not malignant"}
+    for prediction in found:
+        positive = prediction.positive_probability >= predictor.spec.operating_point.threshold
+        assert prediction.decision == ("malignant" if positive else "not malignant")
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert any(p.decision == "malignant" for p in found)
+
+
+def test_unusual_images_are_flagged_and_ordinary_ones_are_not(predictor: Predictor, images: np.ndarray) -> None:
+    black, white = np.zeros((64, 64), dtype=np.uint8), np.full((64, 64), 255, dtype=np.uint8)
+    found = predictor.predict_pixels([black, white, *images])
+    assert "very dark" in found[0].flags
+    assert "very bright" in found[1].flags
+    assert all("unlike the training images" in p.flags for p in found[:2])
+    assert all(p.flags == () for p in found[2:])
+
+
+def test_what_decoding_did_is_flagged(predictor: Predictor, tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "colour.png")
+    assert "colour" in predictor.predict([tmp_path / "colour.png"])[0].flags
+
+
+def test_predictions_do_not_keep_the_pixels(predictor: Predictor) -> None:
+    pictures = [np.full((1500, 1500), 90, dtype=np.uint8) for _ in range(4)]
+    predictor.predict_pixels(pictures[:1])
+    tracemalloc.start()
+    try:
+        kept = predictor.predict([_png(picture) for picture in pictures])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept[0].error is None
+    assert held < 1500 * 1500
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_session_takes_any_batch_of_uint8(bundle: Path, images: np.ndarray, batch: int) -> None:
+    outputs = Session(bundle / "model.onnx", device="cpu").run(images[:batch])
+    assert {name: array.shape[0] for name, array in outputs.items()} == dict.fromkeys(
+        ("logits", "features", "cam"), batch
+    )
+    assert all(array.dtype == np.float32 for array in outputs.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_a_device_is_an_error_and_auto_says_cpu(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="cuda"):
+        Predictor.load(bundle, device="cuda")
+    assert Predictor.load(bundle, device="auto").session.device == "cpu"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_that_does_not_work_is_an_error_and_auto_falls_back_without_noise(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # A driver answers, but ONNX Runtime cannot use the device: it would go on quietly on the CPU.
+    monkeypatch.setattr("medsharp.inference.session.has_cuda", lambda: True)
+    with pytest.raises(InputError, match=r"device cuda: .*onnxruntime"):
+        Predictor.load(bundle, device="cuda")
+    assert Predictor.load(bundle, device="auto").session.device == "cpu"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_both_runtimes_installed_are_named_when_cuda_fails(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medsharp.inference.session.has_cuda", lambda: True)
+    monkeypatch.setattr("medsharp.inference.session._is_installed", lambda name: True)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(InputError, match="onnxruntime and onnxruntime-gpu are both installed"):
+        Predictor.load(bundle, device="cuda")
+
+
+def test_unknown_device_is_refused(bundle: Path) -> None:
+    with pytest.raises(InputError, match="'gpu' is not one of auto, cpu, cuda"):
+        Predictor.load(bundle, device="gpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x08\x07\x12\x00garbage"])
+def test_corrupt_network_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.onnx") as caught:
+        Session(path, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_serving_path_never_imports_torch(bundle: Path) -> None:
+    program = (
+        "import sys, numpy as np\n"
+        "from medsharp.inference import Predictor, overlay, predict_manifest\n"
+        "import medsharp.inference.external\n"
+        "picture = np.full((80, 90), 90, np.uint8)\n"
+        f"answer = Predictor.load({str(bundle)!r}, device='cpu').predict_pixels([picture])[0]\n"
+        "overlay(picture, answer.heatmap())\n"
+        "heavy = {'torch', 'monai', 'timm', 'onnx', 'onnxscript', 'matplotlib', 'gradio'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_bundle_is_checked_on_loading_unless_told_otherwise(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    with (copy / "MODEL_CARD.md").open("a") as card:
+        card.write("changed")
+    with pytest.raises(InputError, match=r"MODEL_CARD\.md was changed"):
+        Predictor.load(copy, device="cpu")
+    assert Predictor.load(copy, device="cpu", verify=False).spec == Predictor.load(bundle, device="cpu").spec
+
+
+def test_spec_gives_the_preprocessing_of_the_export(predictor: Predictor) -> None:
+    assert predictor.spec.preprocess.spec() == PreprocessSpec(size=64, crop="scan", fit="letterbox")
