@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medsharp.config import TrainConfig, load_config
 from medsharp.data.manifest import Manifest, read_manifest
@@ -66,29 +66,34 @@ class Run:
         return (self.folder / PREDICTIONS).is_file()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One record an epoch: losses, validation AUROC, learning rate, images a second."""
+        """One record an epoch: losses, validation AUROC, learning rate, images a second; null where not finite.
+
+        Raises:
+            InputError: The file is damaged.
+        """
         path = self.folder / METRICS
         if not path.is_file():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise InputError(f"{path} is not a line of JSON an epoch: {error}") from error
 
-    def load_network(self) -> Classifier:
-        """Build the network with the best weights, in eval mode on the CPU.
+    def load_network(self, which: Literal["best", "last"] = "best") -> Classifier:
+        """Build the network with the best or the last epoch's weights, in eval mode on the CPU.
 
         Raises:
             InputError: There are no weights yet, or they are damaged.
         """
         from medsharp.networks import create_network, load_weights
 
-        weights = self.folder / BEST_WEIGHTS
-        if not weights.is_file():
-            raise InputError(
-                f"{self.folder} has no {BEST_WEIGHTS}; train it first: medsharp train --resume {self.folder}"
-            )
+        name = {"best": BEST_WEIGHTS, "last": LAST_WEIGHTS}[which]
+        if not (self.folder / name).is_file():
+            raise InputError(f"{self.folder} has no {name}; train it first: medsharp train --resume {self.folder}")
         network = create_network(
             self.config.network.name,
             num_classes=len(self.config.data.classes),
             image_size=self.config.data.image_size,
         )
-        load_weights(network, weights)
+        load_weights(network, self.folder / name)
         return network.eval()

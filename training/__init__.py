@@ -1,7 +1,9 @@
 """Training: a configuration and a manifest become a run folder."""
 
 from medsharp.runs import Run
-from training.loop import Interrupted, train
+from training.events import Events
+from training.loop import train
+from training.run_folder import Interrupted
 from training.settings import resolve_config
 
-__all__ = ["Interrupted", "Run", "resolve_config", "train"]
+__all__ = ["Events", "Interrupted", "Run", "resolve_config", "train"]

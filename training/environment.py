@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("medsharp", "torch", "timm", "monai", "numpy", "pandas", "scikit-learn", "pillow")
+import medsharp
+
+_PACKAGES = ("torch", "timm", "monai", "numpy", "pandas", "scikit-learn", "pillow")
 
 
 def describe_environment(seed: int, device: torch.device) -> dict[str, Any]:
@@ -19,6 +21,7 @@ def describe_environment(seed: int, device: torch.device) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",
+        "medsharp": medsharp.__version__,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "git_commit": _git_commit(),
         "seed": seed,

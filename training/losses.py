@@ -21,8 +21,8 @@ class Objective(nn.Module):
     Args:
         network: Classifier of images [B, 1, S, S].
         config: Label smoothing, class weights and mask weight.
-        class_counts: Training images of each class, for balanced weights.
-        image_size: Side of the input in pixels.
+        class_counts: Training images of each class [C], for balanced weights N / (C n_c).
+        image_size: Side S of the input in pixels.
 
     Raises:
         InputError: A mask loss is asked of a network without a feature map.
@@ -42,8 +42,12 @@ class Objective(nn.Module):
             with torch.no_grad():
                 shape = network.eval().forward_features(torch.zeros(1, 1, image_size, image_size)).shape
             network.train()
+            # [1, D, h, w]: transformers give tokens [1, T, D], some networks [1, h, w, D].
             if len(shape) != 4 or shape[2] != shape[3]:
-                raise InputError("loss.mask_weight needs a network with a feature map, such as a ResNet; set it to 0")
+                raise InputError(
+                    f"loss.mask_weight = {config.mask_weight}: this network has no feature map [B, D, h, w], as a "
+                    "ResNet has; choose another network.name or set it to 0"
+                )
             self.lesion = nn.Conv2d(shape[1], 1, kernel_size=1)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -52,16 +56,26 @@ class Objective(nn.Module):
         logits = self.network.forward_head(features).float()
         loss = F.cross_entropy(logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing)
         if self.lesion is not None:
-            loss = loss + self.mask_weight * _lesion_loss(self.lesion(features).float(), batch)
+            loss = loss + self.mask_weight * lesion_loss(
+                self.lesion(features).float(), batch["mask"], batch["has_mask"]
+            )
         return loss
 
 
-def _lesion_loss(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Binary cross entropy plus soft Dice loss against the area share of the lesion; images without a mask count 0."""
-    target = F.adaptive_avg_pool2d(batch["mask"], logits.shape[-2:])
-    known = batch["has_mask"]
+def lesion_loss(logits: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
+    """Return binary cross entropy plus soft Dice loss against the share of each cell that is lesion.
+
+    Args:
+        logits: float32 [B, 1, h, w].
+        mask: float32 [B, 1, S, S] of 0 and 1.
+        has_mask: float32 [B]; images of 0 have no mask and are left out.
+
+    Returns:
+        The mean over images with a mask; 0 when there is none.
+    """
+    target = F.adaptive_avg_pool2d(mask, (logits.shape[-2], logits.shape[-1]))
     share = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2, 3))
     overlap = (share * target).sum(dim=(1, 2, 3))
     dice = 1 - (2 * overlap + 1) / (share.sum(dim=(1, 2, 3)) + target.sum(dim=(1, 2, 3)) + 1)
-    return ((entropy + dice) * known).sum() / known.sum().clamp_min(1)
+    return ((entropy + dice) * has_mask).sum() / has_mask.sum().clamp_min(1)

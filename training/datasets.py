@@ -1,0 +1,58 @@
+"""The three splits, decoded."""
+
+from __future__ import annotations
+
+from medsharp.config import TrainConfig
+from medsharp.data.manifest import SPLITS, Manifest
+from medsharp.data.pipeline import ImageDataset, make_dataset
+from medsharp.errors import InputError
+from medsharp.preprocess import PreprocessSpec
+from training.events import Events
+
+
+def check_splits(manifest: Manifest, config: TrainConfig) -> None:
+    """Check that there is something to learn from and to judge by.
+
+    Raises:
+        InputError: A split is empty or has one class only, or masks are to be learned and there are none.
+    """
+    name, positive = manifest.info.name, config.data.positive
+    for split in SPLITS:
+        rows = manifest.of_split(split)
+        if not len(rows):
+            raise InputError(f"{name} has no images in split '{split}'; split it first")
+        if split != "test" and (rows["label"] == positive).nunique() < 2:
+            raise InputError(f"{name}: split '{split}' needs images of {positive} and of another class")
+    weight = config.loss.mask_weight
+    if weight > 0 and (manifest.of_split("train")["mask"] == "").all():
+        raise InputError(f"loss.mask_weight = {weight}: no training image of {name} has a mask; set it to 0")
+
+
+def make_datasets(config: TrainConfig, manifest: Manifest, events: Events) -> dict[str, ImageDataset]:
+    """Decode train, val and test, and tell how far it is with all of them together.
+
+    Raises:
+        InputError: An image or mask cannot be read.
+    """
+    data = config.data
+    rows = {split: manifest.of_split(split) for split in SPLITS}
+    total = sum(len(table) for table in rows.values())
+    datasets: dict[str, ImageDataset] = {}
+    for split in SPLITS:
+        before = sum(len(dataset) for dataset in datasets.values())
+
+        def progress(done: int, _: int, what: str, before: int = before) -> None:
+            events({"kind": "cache", "done": before + done, "total": total, "what": what})
+
+        learned = split == "train"
+        datasets[split] = make_dataset(
+            rows[split],
+            manifest,
+            spec=PreprocessSpec(data.image_size, data.crop, data.fit),
+            classes=data.classes,
+            augmentation=data.augmentation if learned else "none",
+            seed=config.seed,
+            masks=learned and config.loss.mask_weight > 0,
+            progress=progress,
+        )
+    return datasets

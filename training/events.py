@@ -1,0 +1,20 @@
+"""What training tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Events = Callable[[dict[str, Any]], None]
+"""Called with a dictionary for each thing that happens; unknown kinds and fields are to be ignored.
+
+- `cache`: `done`, `total` (images decoded, of all splits together), `what` (the work in words).
+- `start`: `epoch` (the first to be trained, more than 0 after resuming), `epochs`, `steps` (an epoch), `images` (of
+  training), `parameters`, `device`, `precision`, `notes` (sentences on loaded weights).
+- `batch`: `epoch`, `done`, `total` (steps of the epoch), `loss` (of the batch), `images_per_second` and `wait_seconds`
+  (how long the loop waited for data), both since the epoch began.
+- `epoch`: `best` (whether it is the best so far) and the line of `metrics.jsonl`.
+- `end`: `epochs`, `trained` (by this call; 0 when the run was finished already), `best_epoch`, `val_auroc`.
+
+Epochs count from 0.
+"""

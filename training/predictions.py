@@ -1,0 +1,53 @@
+"""Logits of a split, how good they are, and the table of predictions."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from medsharp.config import DataConfig
+from medsharp.data.pipeline import ImageDataset, make_loader
+from medsharp.evaluation import auroc
+
+_KEPT = ["image", "patient", "site", "label", "split", "group", "device", "birads"]
+
+
+@torch.inference_mode()
+def predict_logits(network: nn.Module, dataset: ImageDataset, device: torch.device, batch_size: int) -> Tensor:
+    """Return float32 logits [N, C] on the CPU, computed in full precision and eval mode."""
+    training = network.training
+    network.eval()
+    loader = make_loader(dataset, batch_size=batch_size, shuffle=False)
+    logits = torch.cat([network(batch["image"].to(device)).float().cpu() for batch in loader])
+    network.train(training)
+    return logits
+
+
+def judge(logits: Tensor, dataset: ImageDataset, data: DataConfig) -> tuple[float, float]:
+    """Return the AUROC of the positive class against the rest, and the plain cross entropy.
+
+    Logits that are not finite get the worst of both, 0 and infinity.
+    """
+    labels = torch.tensor([data.classes.index(label) for label in dataset.table["label"]])
+    loss = F.cross_entropy(logits, labels)
+    if not torch.isfinite(loss):
+        return 0.0, math.inf
+    positive = data.classes.index(data.positive)
+    # Log odds rather than probabilities, which tie where they round to 0 or 1.
+    rest = logits[:, torch.arange(len(data.classes)) != positive]
+    scores = logits[:, positive] - rest.logsumexp(dim=1)
+    return auroc((labels == positive).numpy(), scores.numpy()), float(loss)
+
+
+def prediction_table(logits: Tensor, dataset: ImageDataset, data: DataConfig) -> pd.DataFrame:
+    """Return a row an image: what the manifest says, then `p_<class>` and `logit_<class>`."""
+    table = dataset.table[_KEPT].copy()
+    shares = logits.softmax(dim=1)
+    for number, name in enumerate(data.classes):
+        table[f"p_{name}"] = shares[:, number].numpy()
+        table[f"logit_{name}"] = logits[:, number].numpy()
+    return table

@@ -1,0 +1,79 @@
+"""Taking a run folder for one training: fresh or resumed, never two at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from medsharp import runs
+from medsharp.config import TrainConfig, dump_config
+from medsharp.data.manifest import Manifest, write_manifest
+from medsharp.errors import InputError
+from medsharp.files import write_text
+from medsharp.runs import Run
+
+_LOCK = ".lock"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by the user; the last whole epoch is saved and the message says how to go on."""
+
+
+@contextmanager
+def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -> Iterator[Run]:
+    """Open a run folder and keep it for this training alone.
+
+    The lock is the operating system's (flock), so that it goes when its process goes, however that ends.
+
+    Args:
+        folder: To make, or with `resume` to continue.
+        config: Resolved.
+        manifest: With splits.
+        resume: Whether the run is there already.
+
+    Raises:
+        InputError: Another training is in it; it is not empty; or the run was started with other settings or data.
+            Nothing is written then.
+        Interrupted: In place of a KeyboardInterrupt of the block.
+    """
+    # Looked at before anything is written there, and again under the lock.
+    _check(folder, config, manifest, resume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the run folder {folder}: {error.strerror}") from error
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another training is writing to {folder}; wait for it or choose another folder") from error
+    except OSError as error:
+        raise InputError(f"cannot write in the run folder {folder}: {error.strerror}") from error
+    try:
+        _check(folder, config, manifest, resume)
+        if not resume:
+            write_manifest(manifest, folder)
+            write_text(folder / runs.CONFIG, dump_config(config))
+        yield Run.load(folder)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"stopped; continue with: medsharp train --resume {folder}") from interrupt
+    finally:
+        lock.release()
+
+
+def _check(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -> None:
+    if resume:
+        run = Run.load(folder)
+        if dump_config(run.config) != dump_config(config):
+            raise InputError(f"{folder} was started with other settings; resume it with its own config.yaml")
+        columns = ["image", "label", "mask", "split", "exclude"]
+        if not run.manifest.table[columns].equals(manifest.table[columns]):
+            raise InputError(f"{folder} was started with other data; resume it with its own manifest.csv")
+        return
+    if folder.is_dir() and any(file.name != _LOCK for file in folder.iterdir()):
+        begun = (folder / runs.CONFIG).exists()
+        remedy = f"continue it with: medsharp train --resume {folder}" if begun else "choose another folder"
+        raise InputError(f"{folder} exists already; {remedy}")
