@@ -53,11 +53,21 @@ def _open_path(path: Path) -> Manifest:
         return read_manifest(path)
     if (path / "manifest.csv").is_file():
         return read_manifest(path)
-    for folder in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
-        for source in _SOURCES:
-            if source.matches(folder):
-                return source.read(folder)
+    source = _source_of(path)
+    if source is not None:
+        return source.read(path)
+    # What an archive unpacks to is often one folder down.
+    inside = {child: _source_of(child) for child in sorted(path.iterdir()) if child.is_dir()}
+    known = {child: source for child, source in inside.items() if source is not None}
+    if len(known) > 1:
+        raise InputError(f"{path} holds {', '.join(child.name for child in known)}; give one of them")
+    for child, source in known.items():
+        return source.read(child)
     return read_folder(path)
+
+
+def _source_of(folder: Path) -> Source | None:
+    return next((source for source in _SOURCES if source.matches(folder)), None)
 
 
 def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Manifest:
