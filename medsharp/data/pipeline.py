@@ -163,7 +163,13 @@ def make_dataset(
         for row in table.to_dict("records")
     ]
     load = LoadAndPlace(spec, masks, _counter(progress, len(items)))
-    cache = CacheDataset(items, transform=load, num_workers=2, progress=False)
+    try:
+        cache = CacheDataset(items, transform=load, num_workers=2, progress=False)
+    except RuntimeError as error:
+        # MONAI wraps what a transform raises; a wrong image shall stay the one sentence that it is.
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
     return ImageDataset(cache, AUGMENTATIONS[augmentation](), table, seed)
 
 

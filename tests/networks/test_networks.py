@@ -1,0 +1,142 @@
+"""Networks by name: what they return, what explains them exactly, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from medsharp.errors import InputError
+from medsharp.networks import Classifier, create_network, list_networks
+
+
+def network(name: str = "resnet10_w16", **options: object) -> Classifier:
+    return create_network(name, **{"num_classes": 2, "image_size": 64, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("resnet10_w16", True),
+        ("resnet18_w32", True),
+        ("efficientnet_b0", True),
+        ("swin_tiny_patch4_window7_224", True),
+        ("convnext_atto", False),
+        ("mobilenetv3_small_050", False),
+        ("vit_tiny_patch16_224", False),
+    ],
+)
+def test_outputs_have_their_shapes_and_the_cam_is_there_only_where_exact(name: str, exact: bool) -> None:
+    made = network(name, num_classes=3).eval()
+    assert made.exact_cam is exact
+    with torch.inference_mode():
+        found = made.forward_all(torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8))
+    assert found["logits"].shape == (2, 3)
+    assert found["features"].ndim == 2
+    assert ("cam" in found) is exact
+    if exact:
+        bias = made.backbone.get_classifier().bias  # type: ignore[operator]
+        torch.testing.assert_close(found["cam"].mean(dim=(2, 3)) + bias, found["logits"], atol=1e-4, rtol=1e-4)
+
+
+def test_checking_the_cam_leaves_training_mode_statistics_and_random_state_alone() -> None:
+    torch.manual_seed(7)
+    made = network()
+    torch.manual_seed(7)
+    again = network()
+    assert made.training
+    for (key, one), other in zip(made.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other), key
+    assert int(made.state_dict()["backbone.bn1.num_batches_tracked"]) == 0
+
+
+def test_uint8_and_float_images_give_the_same_logits() -> None:
+    made = network().eval()
+    image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
+    assert torch.equal(made(image), made(image.float()))
+
+
+def test_normalization_is_part_of_the_weights() -> None:
+    made = network()
+    made.set_normalization(0.3, 0.1)
+    other = network()
+    other.load_state_dict(made.state_dict())
+    assert float(other.mean) == pytest.approx(0.3)
+    assert float(other.std) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "resnet81"}, "unknown network 'resnet81'; did you mean"),
+        ({"name": "resnet18_w32", "pretrained": True}, "has no published weights"),
+        ({"checkpoint": "nowhere.pt"}, r"checkpoint nowhere\.pt does not exist"),
+    ],
+)
+def test_wrong_requests_are_a_sentence(options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        network(**options)  # type: ignore[arg-type]
+
+
+def test_published_weights_that_cannot_be_fetched_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **options: object) -> None:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError, match="published weights of resnet18 could not be loaded"):
+        network("resnet18", pretrained=True)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "wrapped", "backbone only"])
+def test_local_weights_are_loaded(tmp_path: Path, kind: str) -> None:
+    source = network()
+    weights = source.state_dict()
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pt")
+    if kind == "safetensors":
+        save_file(weights, path)
+    elif kind == "pt":
+        torch.save({f"module.{key}": value for key, value in weights.items()}, path)
+    elif kind == "wrapped":
+        torch.save({"state_dict": weights}, path)
+    else:
+        torch.save(source.backbone.state_dict(), path)
+    loaded = network(checkpoint=path)
+    for key, value in source.backbone.state_dict().items():
+        assert torch.equal(loaded.backbone.state_dict()[key], value), key
+
+
+def test_head_of_another_shape_is_left_as_initialised_and_said(tmp_path: Path) -> None:
+    save_file(network(num_classes=5).state_dict(), tmp_path / "five.safetensors")
+    made = network(checkpoint=tmp_path / "five.safetensors")
+    assert made.backbone.get_classifier().out_features == 2  # type: ignore[operator]
+    assert any("fc.weight" in note for note in made.notes)
+
+
+def test_weights_of_another_network_and_damaged_files_are_refused(tmp_path: Path) -> None:
+    save_file(network("resnet18_w16").state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="does not fit this network"):
+        network("resnet10_w32", checkpoint=tmp_path / "other.safetensors")
+    for name in ("broken.pt", "broken.safetensors"):
+        (tmp_path / name).write_bytes(b"not weights at all")
+        with pytest.raises(InputError, match=f"{name} cannot be read"):
+            network(checkpoint=tmp_path / name)
+
+
+def test_a_pickle_is_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "sprung",))  # type: ignore[return-value]
+
+    torch.save({"weight": Trap()}, tmp_path / "trap.pt")
+    with pytest.raises(InputError, match=r"trap\.pt cannot be read"):
+        network(checkpoint=tmp_path / "trap.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_listing_has_our_variants_first_and_timms() -> None:
+    names = list_networks("resnet18*")
+    assert names[:2] == ["resnet18_w16", "resnet18_w32"]
+    assert "resnet18" in names
