@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from medsharp.config import OptimizerConfig, TrainConfig, validate_config
 from medsharp.errors import InputError, nearest
 from medsharp.networks import list_networks
-from medsharp.optim import Hyperparameter, optimizer_info
+from medsharp.optim import Hyperparameter, create_optimizer, optimizer_info
 
 
 def resolve_config(config: TrainConfig) -> TrainConfig:
@@ -48,7 +50,22 @@ def _optimizer(config: OptimizerConfig) -> dict[str, Any]:
         _check(known[key], value)
     defaults = {key: list(e.default) if isinstance(e.default, tuple) else e.default for key, e in known.items()}
     fixed = {"name": config.name, "base": config.base, "lr": config.lr, "weight_decay": config.weight_decay}
-    return {**fixed, **defaults, **given}
+    values = {**fixed, **defaults, **given}
+    _try(OptimizerConfig.model_validate(values), [*known, "lr", "weight_decay"])
+    return values
+
+
+def _try(config: OptimizerConfig, keys: list[str]) -> None:
+    """Make the optimizer once: it knows rules that a range of one value cannot say."""
+    options = optimizer_options(config)
+    parameter = torch.zeros(1, requires_grad=True)
+    try:
+        create_optimizer(
+            config.name, [parameter], base=config.base, lr=config.lr, weight_decay=config.weight_decay, **options
+        )
+    except ValueError as error:
+        named = [key for key in sorted(keys, key=len, reverse=True) if key in str(error).lower()]
+        raise InputError(f"optimizer.{named[0] if named else 'name'}: {error}") from error
 
 
 def _info(key: str, name: str) -> Any:
@@ -66,8 +83,11 @@ def _check(entry: Hyperparameter, value: Any) -> None:
         if not isinstance(value, bool):
             raise InputError(f"{key} = {value!r}: must be true or false")
     elif isinstance(entry.default, tuple):
-        if not isinstance(value, (list, tuple)) or not all(isinstance(v, (int, float)) and 0 <= v < 1 for v in value):
-            raise InputError(f"{key} = {value!r}: must be numbers from 0 to below 1, such as {list(entry.default)}")
+        count = len(entry.default)
+        right = isinstance(value, (list, tuple)) and len(value) == count
+        if not right or not all(isinstance(item, (int, float)) and 0 <= item < 1 for item in value):
+            example = list(entry.default)
+            raise InputError(f"{key} = {value!r}: must be {count} numbers from 0 to below 1, such as {example}")
     else:
         low = float("-inf") if entry.low is None else entry.low
         high = float("inf") if entry.high is None else entry.high

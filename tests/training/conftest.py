@@ -63,7 +63,7 @@ def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-@pytest.fixture()
+@pytest.fixture
 def configure() -> Callable[..., TrainConfig]:
     """Make a small configuration; keywords are sections to change."""
 

@@ -1,0 +1,305 @@
+"""What a training learns, keeps, counts and tells."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import Tensor, nn
+
+import training.loop
+from medsharp.config import ScheduleConfig, TrainConfig, validate_config
+from medsharp.data.manifest import DatasetInfo, Manifest
+from medsharp.data.pipeline import make_dataset
+from medsharp.errors import InputError
+from medsharp.networks import Classifier
+from medsharp.optim import list_optimizers
+from medsharp.preprocess import PreprocessSpec
+from training import Run, train
+from training.average import moving_average
+from training.losses import Objective
+from training.schedule import rate_factor
+
+
+@pytest.fixture(scope="module")
+def run(squares: Manifest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[dict[str, Any]]]:
+    """A finished run with a mask loss, and what it told."""
+    told: list[dict[str, Any]] = []
+    config = validate_config(
+        {
+            "data": {"image_size": 32, "crop": "none", "augmentation": "light"},
+            "network": {"name": "resnet10_w16"},
+            "optimizer": {"name": "wsam", "lr": 3e-3},
+            "schedule": {"epochs": 8, "warmup_epochs": 1, "batch_size": 6},
+            "loss": {"mask_weight": 0.5},
+            "run": {"device": "cpu"},
+        }
+    )
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return train(config, squares, out=out, events=told.append), told
+
+
+@pytest.mark.parametrize("name", list_optimizers())
+def test_every_optimizer_learns_what_is_easy(
+    name: str, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    rate = 0.05 if name == "sgd" else 3e-3
+    config = configure(optimizer={"name": name, "lr": rate}, schedule={"epochs": 12}, data={"augmentation": "none"})
+    records = train(config, squares, out=tmp_path / "run").metrics()
+    assert records[-1]["train_loss"] < 0.6 * records[0]["train_loss"]
+    assert max(record["val_auroc"] for record in records) >= 0.75
+
+
+def test_predictions_are_those_of_the_best_epoch(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    folder = run[0].folder
+    table = pd.read_csv(folder / "predictions.csv", dtype={"patient": str, "site": str, "birads": str})
+    assert list(table["split"].value_counts().loc[["val", "test"]]) == [8, 6]
+    validation = table[table["split"] == "val"]
+    best = max(run[0].metrics(), key=lambda record: (record["val_auroc"], -record["val_loss"]))
+    assert roc_auc_score(validation["label"] == "malignant", validation["p_malignant"]) == best["val_auroc"]
+    loss = log_loss(validation["label"] == "malignant", validation["p_malignant"])
+    assert loss == pytest.approx(best["val_loss"], rel=1e-5)
+    assert json.loads((folder / "environment.json").read_text())["best"]["epoch"] == best["epoch"]
+
+
+def test_predictions_hold_names_probabilities_and_their_logits(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    table = pd.read_csv(run[0].folder / "predictions.csv")
+    named = ["image", "patient", "site", "label", "split", "group", "device", "birads"]
+    assert list(table) == [*named, "p_benign", "logit_benign", "p_malignant", "logit_malignant"]
+    logits = torch.tensor(table[["logit_benign", "logit_malignant"]].to_numpy())
+    np.testing.assert_allclose(logits.softmax(1), table[["p_benign", "p_malignant"]], rtol=1e-5)
+
+
+def test_best_network_gives_the_predictions_again(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    manifest, network = run[0].manifest, run[0].load_network()
+    spec = PreprocessSpec(32, "none", "letterbox")
+    dataset = make_dataset(manifest.of_split("test"), manifest, spec=spec, classes=("benign", "malignant"))
+    assert not network.training
+    with torch.no_grad():
+        logits = network(torch.stack([dataset[index]["image"] for index in range(len(dataset))]))
+    table = pd.read_csv(run[0].folder / "predictions.csv")
+    kept = table.loc[table["split"] == "test", ["logit_benign", "logit_malignant"]]
+    np.testing.assert_allclose(logits, kept, atol=1e-4)
+
+
+def test_normalization_is_that_of_the_training_images(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    network, manifest = run[0].load_network("last"), run[0].manifest
+    pixels = np.stack([np.asarray(Image.open(manifest.path(name))) for name in manifest.of_split("train")["image"]])
+    assert float(network.mean) == pytest.approx(pixels.mean() / 255, abs=1e-6)
+    assert float(network.std) == pytest.approx(pixels.std() / 255, abs=1e-6)
+
+
+def test_weights_hold_the_classifier_alone(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    weights = load_file(run[0].folder / "checkpoints/best.safetensors")
+    assert not [key for key in weights if "lesion" in key]
+    state = torch.load(run[0].folder / "checkpoints/last.pt", weights_only=True)
+    assert [key for key in state["objective"] if key.startswith("lesion.")]
+
+
+def test_events_tell_everything_in_order(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    told = run[1]
+    caching = [event for event in told if event["kind"] == "cache"]
+    assert [event["done"] for event in caching] == list(range(1, 31))
+    assert {event["total"] for event in caching} == {30}
+    rest = [event for event in told if event["kind"] != "cache"]
+    assert [event["kind"] for event in rest] == ["start", *(["batch"] * 3 + ["epoch"]) * 8, "end"]
+    assert [event["done"] for event in rest if event["kind"] == "batch"][:4] == [1, 2, 3, 1]
+    assert all(event["wait_seconds"] >= 0 < event["images_per_second"] for event in rest if event["kind"] == "batch")
+    lines = [{key: event[key] for key in event if key not in {"kind", "best"}} for event in rest if "val_loss" in event]
+    assert lines == run[0].metrics()
+    assert (rest[-1]["epochs"], rest[-1]["trained"]) == (8, 8)
+
+
+def test_environment_names_versions_and_no_machine(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    text = (run[0].folder / "environment.json").read_text()
+    about = json.loads(text)
+    assert {"torch", "timm", "monai", "numpy"} <= set(about["packages"])
+    assert about["seed"] == 0
+    assert about["device"] == "cpu"
+    assert about["seconds"] == pytest.approx(sum(record["seconds"] for record in run[0].metrics()), abs=0.1)
+    assert socket.gethostname() not in text
+    assert str(Path.home()) not in text
+
+
+def test_seed_decides_the_weights(squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = configure(schedule={"epochs": 1}, network={"drop_rate": 0.5})
+    torch.rand(7)  # what was drawn before must not matter
+    first, second, other = (
+        load_file(train(made, squares, out=tmp_path / name).folder / "checkpoints/last.safetensors")
+        for name, made in (("a", config), ("b", config), ("c", config.model_copy(update={"seed": 1})))
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["backbone.fc.weight"], other["backbone.fc.weight"])
+
+
+def test_best_is_highest_auroc_and_ties_go_to_the_lower_loss(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = iter([(0.7, 0.1), (0.8, 0.5), (0.8, 0.4), (0.8, 0.6), (0.75, 0.01)])
+    monkeypatch.setattr(training.loop, "judge", lambda *_: next(scripted))
+    last = tmp_path / "run/checkpoints/last.safetensors"
+    weights, best = [], []
+
+    def events(event: dict[str, Any]) -> None:
+        if event["kind"] == "epoch":
+            weights.append(last.read_bytes())
+            best.append(event["best"])
+
+    train(configure(schedule={"epochs": 5}), squares, out=tmp_path / "run", events=events)
+    assert best == [True, True, True, False, False]
+    assert last.with_name("best.safetensors").read_bytes() == weights[2]
+
+
+def test_average_is_what_is_judged_and_kept(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    run = train(configure(run={"ema_decay": 0.9}), squares, out=tmp_path / "run")
+    state = torch.load(run.folder / "checkpoints/last.pt", weights_only=True)
+    kept = load_file(run.folder / "checkpoints/last.safetensors")
+    for key, value in kept.items():
+        assert torch.equal(value, state["average"][f"module.{key}"])
+    assert not torch.equal(kept["backbone.fc.weight"], state["objective"]["network.backbone.fc.weight"])
+    assert not torch.equal(kept["backbone.bn1.running_mean"], state["objective"]["network.backbone.bn1.running_mean"])
+
+
+def test_average_follows_its_equation_with_a_decay_that_grows_to_the_limit() -> None:
+    network = nn.BatchNorm1d(1)
+    average = moving_average(network, decay=0.3)
+    expected = 0.0
+    for count, value in enumerate([4.0, 8.0, -2.0, 6.0, 1.0]):
+        with torch.no_grad():
+            network.weight.fill_(value)
+            network.running_mean.fill_(value)  # type: ignore[union-attr]
+            network.num_batches_tracked.fill_(count)  # type: ignore[union-attr]
+        average.update_parameters(network)
+        decay = 0.0 if count == 0 else min(0.3, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * value
+        assert average.module.weight.item() == pytest.approx(expected)
+        assert average.module.running_mean.item() == pytest.approx(expected)
+        assert int(average.module.num_batches_tracked) == count
+
+
+def test_batch_of_one_is_left_out(squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    train(configure(schedule={"epochs": 1, "batch_size": 5}), squares, out=tmp_path / "run", events=told.append)
+    assert next(event["steps"] for event in told if event["kind"] == "start") == 3  # of 16 images
+
+
+@pytest.mark.parametrize("name", ["adamw", "wsam"])
+def test_step_with_a_loss_that_is_not_finite_is_skipped_and_counted(
+    name: str,
+    squares: Manifest,
+    configure: Callable[..., TrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward, calls = Classifier.forward_features, []
+
+    def sometimes(self: Classifier, image: Tensor) -> Tensor:
+        calls.append(self.training)
+        # The input is spoiled, so that batch norm sees it too.
+        return forward(self, image * math.nan if self.training and calls.count(True) == 3 else image)
+
+    monkeypatch.setattr(Classifier, "forward_features", sometimes)
+    run = train(configure(optimizer={"name": name}), squares, out=tmp_path / "run")
+    assert [record["skipped_steps"] for record in run.metrics()] == [1, 0, 0]
+    weights = load_file(run.folder / "checkpoints/last.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert int(weights["backbone.bn1.num_batches_tracked"]) == 8  # of 9 steps
+
+
+@pytest.mark.parametrize("name", ["adamw", "wsam"])
+def test_epoch_without_a_finite_step_ends_the_training(
+    name: str,
+    squares: Manifest,
+    configure: Callable[..., TrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward = Objective.forward
+    monkeypatch.setattr(Objective, "forward", lambda self, batch: forward(self, batch) * math.nan)
+    with pytest.raises(InputError, match=r"epoch 1; .*lower optimizer\.lr"):
+        train(configure(optimizer={"name": name}), squares, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["sgd", "sam", "wsam"])
+def test_clipping_bounds_what_is_applied(
+    name: str, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    plain = {"momentum": 0.0, "weight_decay": 0.0, "lr": 1.0}
+    for clip in (1e-3, 1e-6):
+        config = configure(
+            optimizer={"name": name, "base": "sgd", **plain},
+            schedule={"epochs": 1, "warmup_epochs": 0},
+            run={"clip_grad_norm": clip, "precision": "fp32"},
+        )
+        weights = load_file(train(config, squares, out=tmp_path / str(clip)).folder / "checkpoints/last.safetensors")
+        parameters = torch.cat(
+            [value.flatten() for key, value in weights.items() if "running" not in key and "num" not in key]
+        )
+        if clip == 1e-3:
+            moved_far = parameters
+    # At most 3 steps of rate 1 each: 3e-3 apart for the two limits, and far more without clipping.
+    assert 1e-4 < float((moved_far - parameters).norm()) < 3.1e-3
+
+
+def test_unusable_splits_and_devices_are_refused_before_anything_is_written(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    table = squares.table
+    with pytest.raises(InputError, match="no images in split 'val'"):
+        train(configure(), squares.replace(table=table[table["split"] != "val"]), out=out)
+    one_class = (table["split"] != "val") | (table["label"] == "benign")
+    with pytest.raises(InputError, match="split 'val' needs images of malignant"):
+        train(configure(), squares.replace(table=table[one_class]), out=out)
+    with pytest.raises(InputError, match="no training image of squares has a mask"):
+        train(configure(loss={"mask_weight": 1}), squares.replace(table=table.assign(mask="")), out=out)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match=r"run\.device = 'cuda'"):
+            train(configure(run={"device": "cuda"}), squares, out=out)
+    assert not out.exists()
+
+
+def test_three_classes_are_judged_by_the_positive_one_against_the_rest(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    table = squares.table.copy()
+    table.loc[table.index % 4 == 0, "label"] = "normal"
+    names = ("normal", "benign", "malignant")
+    info = DatasetInfo("squares", names)
+    three = Manifest(table, info, squares.root)
+    run = train(configure(data={"classes": list(names)}), three, out=tmp_path / "run")
+    predictions = pd.read_csv(run.folder / "predictions.csv")
+    validation = predictions[predictions["split"] == "val"]
+    best = max(record["val_auroc"] for record in run.metrics())
+    assert roc_auc_score(validation["label"] == "malignant", validation["p_malignant"]) == best
+
+
+def test_learning_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
+    schedule = ScheduleConfig(epochs=5, warmup_epochs=1, final_lr_ratio=0.1)
+    factors = [rate_factor(step, 4, schedule) for step in range(20)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4] == 1.0
+    assert factors[-1] == pytest.approx(0.1)
+    middle = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 6 / 15))
+    assert factors[10] == pytest.approx(middle)
+    assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
+
+
+def test_schedule_is_stepped_every_batch(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    schedule = run[0].config.schedule
+    expected = [3e-3 * rate_factor(3 * epoch + 2, 3, schedule) for epoch in range(8)]
+    assert [record["lr"] for record in run[0].metrics()] == pytest.approx(expected)
