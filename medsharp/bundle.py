@@ -22,6 +22,7 @@ PARITY = "parity.json"
 CARD = "MODEL_CARD.md"
 INTERNAL = "internal.csv"
 TRAINING_HASHES = "training_images.sha256"
+_KNOWN_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, TRAINING_HASHES)
 
 
 class _Part(BaseModel):
@@ -133,7 +134,10 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
         raise InputError(f"{folder} is not a bundle: it has no {SPEC}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    # PyYAML answers an impossible date with a plain ValueError, of which UnicodeDecodeError is one too.
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is damaged: it is not YAML") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} is damaged: it holds no keys")
@@ -148,6 +152,11 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
         raise InputError(f"{path} is damaged: {where}: {first['msg']}") from error
     if digest != digest_of(spec):
         raise InputError(f"{path} was changed after it was written; export the bundle again")
+    if MODEL not in spec.files:
+        raise InputError(f"{path} is damaged: it lists no {MODEL}")
+    for name in _KNOWN_FILES:
+        if name not in spec.files and (folder / name).exists():
+            raise InputError(f"{folder / name} was added after the bundle was written; remove it")
     for name, expected in spec.files.items():
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} is missing; export the bundle again")

@@ -40,10 +40,9 @@ def choose_operating_point(scores: np.ndarray, positive: np.ndarray, sensitivity
         sensitivity: Share of the positives that must score at or above the threshold.
 
     Raises:
-        InputError: There are no positives or no negatives.
+        InputError: There are no positives or no negatives, or the sensitivity is no share above 0.
     """
-    if positive.all() or not positive.any():
-        raise InputError("the validation split has images of one class only; no operating point can be chosen")
+    check_choice(positive, sensitivity)
     ordered = np.sort(scores[positive])[::-1]
     needed = int(np.ceil(sensitivity * len(ordered) - 1e-9))
     least = float(ordered[needed - 1])
@@ -52,9 +51,33 @@ def choose_operating_point(scores: np.ndarray, positive: np.ndarray, sensitivity
     flagged = scores >= threshold
     return OperatingPoint(
         threshold=threshold,
-        rule=f"largest threshold with sensitivity >= {sensitivity:g} on internal validation images",
+        rule=f"largest threshold with sensitivity >= {sensitivity:g} on internal validation images, laid half way down "
+        f"to the next lower score{_few(len(ordered))}",
         sensitivity=float(flagged[positive].mean()),
         specificity=float((~flagged[~positive]).mean()),
         images=len(scores),
         positives=int(positive.sum()),
     )
+
+
+def check_choice(positive: np.ndarray, sensitivity: float) -> None:
+    """Refuse what no operating point can be chosen with, before anything is computed.
+
+    Args:
+        positive: bool [N], of the validation images.
+        sensitivity: Share of the positives to find.
+
+    Raises:
+        InputError: There are no images, no positives or no negatives, or the sensitivity is no share above 0.
+    """
+    if not 0 < sensitivity <= 1:
+        raise InputError(f"sensitivity {sensitivity:g} must be above 0 and at most 1")
+    if len(positive) == 0:
+        raise InputError("the validation split is empty; no operating point can be chosen")
+    if positive.all() or not positive.any():
+        raise InputError("the validation split has images of one class only; no operating point can be chosen")
+
+
+def _few(positives: int) -> str:
+    # With fewer than 20 positives, 0.95 means that all of them are found: one image moves the threshold.
+    return f"; only {positives} positives, so it is uncertain" if positives < 20 else ""

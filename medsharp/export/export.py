@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +29,13 @@ from medsharp.bundle import (
     write_spec,
 )
 from medsharp.data.manifest import Manifest
-from medsharp.errors import InputError
-from medsharp.export.calibration import choose_operating_point, fit_temperature
+from medsharp.export.calibration import check_choice, choose_operating_point, fit_temperature
 from medsharp.export.graph import check_parity, write_onnx
 from medsharp.export.metadata import monai_metadata
 from medsharp.files import atomic_folder, sha256_file
 from medsharp.images import read_image
 from medsharp.inference.card import write_card
+from medsharp.inference.external import evaluate_internal, exclusions
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion
 from medsharp.inference.predictor import softmax
 from medsharp.inference.session import Session
@@ -72,15 +74,13 @@ def export_run(
     place = PreprocessSpec(config.data.image_size, config.data.crop, config.data.fit)
     validation, test, training = (manifest.of_split(split) for split in ("val", "test", "train"))
     classes = config.data.classes
-    excluded = manifest.table.loc[manifest.table["exclude"] != "", "exclude"]
-    reasons = excluded.str.split(" of ").str[0].str.split(": /").str[0].value_counts()
     environment = run.folder / ENVIRONMENT
     record = TrainingRecord(
         dataset=manifest.info.name,
         licence=manifest.info.licence,
         citation=manifest.info.citation,
         images={split: len(manifest.of_split(split)) for split in ("train", "val", "test")},
-        excluded={str(reason): int(count) for reason, count in reasons.items()},
+        excluded=exclusions(manifest),
         network=config.network.name,
         optimizer=config.optimizer.model_dump(mode="json"),
         config=config.model_dump(mode="json") | {"data": config.data.model_dump(mode="json") | {"path": "DATA"}},
@@ -139,11 +139,10 @@ def export_network(
     Raises:
         InputError: ONNX and PyTorch disagree, or the validation images are of one class; nothing is written then.
     """
-    if len(validation_images) == 0:
-        raise InputError("the validation split is empty; no operating point can be chosen")
     out = Path(out)
     network = network.eval()
     number = list(classes).index(positive)
+    check_choice(validation_labels == number, sensitivity)
     with atomic_folder(out, overwrite=overwrite) as folder:
         write_onnx(network, folder / MODEL, {"medsharp": __version__, "classes": ",".join(classes)})
         session = Session(folder / MODEL, device="cpu")
@@ -160,7 +159,7 @@ def export_network(
             _internal_table(internal, shares, classes).to_csv(folder / INTERNAL, index=False, lineterminator="\n")
         spec = BundleSpec(
             format=FORMAT,
-            name=out.name,
+            name=out.resolve().name,
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
             medsharp=__version__,
             classes=tuple(classes),
@@ -174,7 +173,8 @@ def export_network(
             training=training,
             files={},
         )
-        (folder / METADATA).write_text(json.dumps(monai_metadata(spec), indent=1) + "\n", encoding="utf-8")
+        metadata = monai_metadata(spec, evaluate_internal(spec, folder))
+        (folder / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
         write_card(folder, spec)
         spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})
         write_spec(folder, spec)
@@ -221,11 +221,13 @@ def _heatmap_reference(session: Session, outputs: dict[str, np.ndarray], images:
 
 
 def _internal_table(rows: pd.DataFrame, shares: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    # The key is thrown away: names cannot be found again by hashing a list of likely ones.
+    hashed = partial(_hashed, key=secrets.token_bytes(32))
     group = rows["group"].where(rows["group"] != "", rows["image"])
     return pd.DataFrame(
         {
-            "image": rows["image"].map(_hashed),
-            "patient": group.map(_hashed),
+            "image": rows["image"].map(hashed),
+            "patient": group.map(hashed),
             "site": rows["site"],
             "label": rows["label"],
             **{f"p_{name}": shares[:, number].round(6) for number, name in enumerate(classes)},
@@ -236,5 +238,5 @@ def _internal_table(rows: pd.DataFrame, shares: np.ndarray, classes: Sequence[st
     )
 
 
-def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+def _hashed(text: str, key: bytes) -> str:
+    return hashlib.blake2b(text.encode("utf-8"), key=key, digest_size=8).hexdigest()

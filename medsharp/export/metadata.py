@@ -6,10 +6,19 @@ from importlib.metadata import version
 from typing import Any
 
 from medsharp.bundle import BundleSpec
+from medsharp.evaluation import Evaluation
+
+_METRICS = ("auroc", "sensitivity", "specificity", "brier")
 
 
-def monai_metadata(spec: BundleSpec) -> dict[str, Any]:
-    """Return the metadata of a bundle as MONAI's tools read it (schema of 2024-07-25)."""
+def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict[str, Any]:
+    """Return the metadata of a bundle as MONAI's tools read it (schema of 2024-07-25).
+
+    Args:
+        spec: What the bundle is.
+        internal: Its figures on the internal test split.
+    """
+    figures = internal.as_dict()["figures"] if internal is not None else {}
     size = spec.preprocess.size
     classes = {str(number): name for number, name in enumerate(spec.classes)}
     return {
@@ -21,6 +30,8 @@ def monai_metadata(spec: BundleSpec) -> dict[str, Any]:
         "pytorch_version": version("torch").split("+")[0],
         "numpy_version": version("numpy"),
         "required_packages_version": {"onnxruntime-gpu": "1.31.1"},
+        # Mandatory in older editions of the specification.
+        "optional_packages_version": {},
         "name": spec.name,
         "task": "breast-ultrasound classification",
         "description": f"{spec.network} trained with {spec.optimizer} on {spec.training.dataset}: "
@@ -32,6 +43,7 @@ def monai_metadata(spec: BundleSpec) -> dict[str, Any]:
         "image_classes": "grey B-mode breast ultrasound, 8 bit",
         "label_classes": ", ".join(spec.classes),
         "pred_classes": ", ".join(spec.classes),
+        "eval_metrics": {f"internal_{name}": _numbers(figures[name]) for name in _METRICS if name in figures},
         "intended_use": "Research only. Not for diagnostic use.",
         "references": [spec.training.citation] if spec.training.citation else [],
         "network_data_format": {
@@ -62,3 +74,8 @@ def monai_metadata(spec: BundleSpec) -> dict[str, Any]:
             },
         },
     }
+
+
+def _numbers(figure: dict[str, Any]) -> dict[str, float]:
+    """Return value, low and high, without what does not exist for these data."""
+    return {key: figure[key] for key in ("value", "low", "high") if figure[key] is not None}

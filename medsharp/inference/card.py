@@ -73,10 +73,15 @@ def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
         cells = []
         for evaluation in evaluations:
             figure = evaluation["figures"].get(key) or {}
-            value = figure.get("value")
-            cells.append("-" if value is None else f"{value:.3f} ({figure['low']:.3f} to {figure['high']:.3f})")
+            cells.append(_cell(figure.get("value"), figure.get("low"), figure.get("high")))
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _command(spec: BundleSpec) -> str:
