@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from medsharp.cli._console import console, figures_table, heading, note, progress_bar
 
@@ -24,20 +25,31 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the figures into the bundle's MODEL_CARD.md too.")
+    ] = False,
 ) -> None:
     """Measure a bundle on external data: the threshold stays as frozen, intervals come from resampling patients."""
     from medsharp.inference import Predictor
 
     predictor = Predictor.load(bundle, device=device)
-    report = evaluate_data(predictor, bundle, data, out, resamples=resamples, seed=seed)
+    report = evaluate_data(predictor, bundle, data, out, resamples=resamples, seed=seed, card=card)
     console.print(f"report: [bold]{report}[/]", soft_wrap=True)
 
 
 def evaluate_data(
-    predictor: Predictor, bundle: Path, data: Sequence[str], out: Path, *, resamples: int = 2000, seed: int = 0
+    predictor: Predictor,
+    bundle: Path,
+    data: Sequence[str],
+    out: Path,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    card: bool = False,
 ) -> Path:
     """Predict and evaluate each data set, write the report, print the figures; return the report's path."""
     from medsharp.evaluation import write_evaluation
+    from medsharp.inference.card import add_external_figures
     from medsharp.inference.external import evaluate_internal, evaluate_manifest
 
     evaluations = []
@@ -54,6 +66,12 @@ def evaluate_data(
             note(sentence)
         evaluations.append(evaluation)
     write_evaluation(out, evaluations, predictor.spec.model_dump(mode="json"))
+    for evaluation in evaluations:
+        for sentence in evaluation.as_dict()["notes"]:
+            console.print(f"[bold red]{escape(evaluation.as_dict()['name'])}: {escape(sentence)}[/]", soft_wrap=True)
+    if card:
+        add_external_figures(bundle, [e for e in evaluations if e.as_dict()["role"] == "external"])
+        note(f"{bundle / 'MODEL_CARD.md'} has the external figures")
     columns = {f"{entry['name']} ({entry['role']})": entry["figures"] for entry in (e.as_dict() for e in evaluations)}
     console.print(figures_table(columns, "Not for diagnostic use"))
     return out / "report.html"

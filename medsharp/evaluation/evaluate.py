@@ -46,6 +46,7 @@ def evaluate_predictions(
     seed: int = 0,
     excluded: dict[str, int] | None = None,
     about: dict[str, str] | None = None,
+    warnings: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a table of predictions at a frozen threshold.
 
@@ -64,6 +65,7 @@ def evaluate_predictions(
         seed: Of the bootstrap.
         excluded: Images left out before prediction, by reason.
         about: Source, licence, citation, for the report.
+        warnings: Sentences that must stand beside the figures.
 
     Raises:
         InputError: The table is wrong; the sentence names the row.
@@ -73,7 +75,7 @@ def evaluate_predictions(
     scores = rows[f"p_{positive}"].to_numpy(dtype=float)
     clusters = clusters_of(rows)
     count = int(clusters.max()) + 1
-    notes = []
+    notes = list(warnings)
     point = _figures(labels, scores, threshold, np.ones((1, len(rows))))
     replicates: dict[str, list[np.ndarray]] = {key: [] for key in point}
     if count >= 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from medsharp.bundle import INTERNAL, BundleSpec
+from medsharp.bundle import INTERNAL, TRAINING_HASHES, BundleSpec
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
@@ -89,8 +89,25 @@ def evaluate_manifest(
         resamples=resamples,
         seed=seed,
         excluded=exclusions(manifest),
+        about={key: getattr(manifest.info, key) for key in ("source", "licence", "citation", "doi")},
+        warnings=leaks(predictor.folder, manifest),
     )
     return evaluation, manifest.notes
+
+
+def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Say how many images of a data set the bundle was trained on, by SHA-256; nothing where there are none."""
+    path = bundle / TRAINING_HASHES
+    if not path.exists():
+        return ()
+    trained = set(path.read_text(encoding="ascii").split())
+    shared = manifest.included[manifest.included["sha256"].isin(trained)]
+    if shared.empty:
+        return ()
+    return (
+        f"LEAK: the model was trained on {len(shared)} of these images, such as {shared['image'].iloc[0]}; "
+        "these figures do not tell how it does on images it never saw",
+    )
 
 
 def exclusions(manifest: Manifest) -> dict[str, int]:
