@@ -16,6 +16,9 @@ from medsharp.errors import InputError
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 + SIGINT."""
 
+TRAINING_PACKAGES = frozenset({"torch", "monai", "timm", "onnx", "onnxscript", "safetensors", "filelock"})
+"""What only the extra `train` installs."""
+
 
 class _Commands(TyperGroup):
     """Turns wrong input into one sentence and exit code 2, for every command."""
@@ -25,6 +28,11 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except InputError as error:
             fail(str(error))
+            raise typer.Exit(2) from error
+        except ModuleNotFoundError as error:
+            if error.name not in TRAINING_PACKAGES:
+                raise
+            fail(f"this command needs {error.name}; install what training needs: pip install 'medsharp[train]'")
             raise typer.Exit(2) from error
         except OSError as error:
             # What is left of the operating system's refusals: a disk that is full, a folder that may not be read.

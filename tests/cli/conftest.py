@@ -39,7 +39,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append([name, case, "fibroadenoma", label, 4, "simulated", 128, 128, sides[side], "[1,1,2,2]"])
     with (root / "BUSBRA" / "bus_data.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow("ID Case Histology Pathology BIRADS Device Width Height Side BBOX".split())
+        writer.writerow(["ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Width", "Height", "Side", "BBOX"])
         writer.writerows(rows)
     Image.fromarray(simulate_image("C", "malignant", rng).pixels).save(root / "image.png")
     _write_dicom(root / "scan.dcm", simulate_image("C", "benign", rng).pixels)

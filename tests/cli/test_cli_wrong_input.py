@@ -112,3 +112,12 @@ def test_phantom_command_writes_the_same_bytes_again(tmp_path: Path) -> None:
     )
     assert first == second
     assert len(first) >= 6
+
+
+def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "training"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    result = run("train", "--print-config")
+    refused(result, "pip install 'medsharp[train]'")
