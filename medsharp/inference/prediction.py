@@ -20,6 +20,7 @@ class Prediction:
         decision: A class, or `not <positive>` with more than two classes; decided at the frozen operating point.
         flags: What to know of the image, such as `colour` or `unlike the training images`.
         error: Why the image could not be read, or None.
+        heatmap_method: How `heatmap` finds the evidence: `class activation map`, exact, or `occlusion`.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Prediction:
     decision: str = ""
     flags: tuple[str, ...] = ()
     error: str | None = None
+    heatmap_method: str = ""
     _explain: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     def heatmap(self) -> np.ndarray | None:

@@ -126,6 +126,7 @@ class Predictor:
                 positive_probability=float(share[self._positive]),
                 decision=self._decide(share),
                 flags=(*image.flags, *odd),
+                heatmap_method="class activation map" if "cam" in outputs else "occlusion",
                 _explain=partial(self._heatmap, where, shape, evidence),
             )
             for name, image, (shape, where), share, odd, evidence in zip(

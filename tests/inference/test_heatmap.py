@@ -64,7 +64,9 @@ def test_evidence_of_cam_averages_to_the_margin_without_bias(
 def test_prediction_gives_a_map_of_the_original_size(predictor: Predictor) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (90, 170), dtype=np.uint8)
-    heatmap = predictor.predict_pixels([pixels])[0].heatmap()
+    prediction = predictor.predict_pixels([pixels])[0]
+    heatmap = prediction.heatmap()
+    assert prediction.heatmap_method == "class activation map"
     assert heatmap is not None
     assert heatmap.shape == (90, 170)
     assert heatmap.min() >= 0
@@ -104,7 +106,9 @@ def test_network_without_exact_cam_is_explained_by_occlusion(
     predictor = Predictor.load(make_bundle(network, tmp_path / "occluded"), device="cpu")
     assert predictor.session.outputs == ("logits", "features")
     assert predictor.spec.outputs == ("logits", "features")
-    heatmap = predictor.predict_pixels([images[0]])[0].heatmap()
+    prediction = predictor.predict_pixels([images[0]])[0]
+    heatmap = prediction.heatmap()
+    assert prediction.heatmap_method == "occlusion"
     assert heatmap is not None
     with torch.inference_mode():
         expected = evidence_of_occlusion(predictor.session, images[0], 1)
