@@ -2,82 +2,158 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-_STEPS = 25
+from medsharp.evaluation.bootstrap import Statistic
+from medsharp.evaluation.intervals import percentile_band, wilson
+
+CLIP = 1e-7
+"""Probabilities are kept this far from 0 and 1 where a logarithm is taken."""
+
+_STEPS = 40
+
+
+class Recalibration(NamedTuple):
+    """Logistic recalibration for each row of weights, [R] each; NaN where the fit does not exist.
+
+    Attributes:
+        in_the_large: `a` of `logit(P) = a + logit(p)`; 0 is perfect.
+        slope: `b` of `logit(P) = c + b logit(p)`; 1 is perfect.
+        constant: `c` of the same fit.
+    """
+
+    in_the_large: np.ndarray
+    slope: np.ndarray
+    constant: np.ndarray
 
 
 def logit(probabilities: np.ndarray) -> np.ndarray:
     """Return the log odds, kept finite for 0 and 1."""
-    clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
     return np.log(clipped / (1 - clipped))
 
 
-def calibration(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return calibration-in-the-large and slope for each row of weights.
+def expit(log_odds: np.ndarray) -> np.ndarray:
+    """Return the probabilities of log odds."""
+    return 1 / (1 + np.exp(-np.clip(log_odds, -40, 40)))
 
-    The intercept `a` maximises the likelihood of `logit(P) = a + logit(p)`, the slope is `b` of `logit(P) = a' + b
-    logit(p)` (Van Calster et al., Journal of Clinical Epidemiology 74, 2016). 0 and 1 are perfect.
+
+def recalibrate(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, start: Recalibration | None = None
+) -> Recalibration:
+    """Fit both recalibration models by maximum likelihood (Van Calster et al., J Clin Epidemiol 74, 2016).
+
+    Newton's method for all rows of weights at once; a row leaves the iteration when it has converged. The fit does not
+    exist where a class has no weight, the classes are separated, or all probabilities are equal.
 
     Args:
-        labels: {0, 1} [N].
+        labels: bool [N].
         probabilities: Of the positive class [N].
         weights: [R, N].
-
-    Returns:
-        Intercepts [R] and slopes [R]; NaN where the fit does not exist, as with one class or separated classes.
+        start: A fit with one row to start from, such as that of all images; makes resamples converge in a few steps.
     """
-    score = logit(probabilities)
-    y = np.asarray(labels, dtype=float)
-    return _newton(np.ones((1, len(y))), y, score, weights)[:, 0], _newton(
-        np.stack([np.ones_like(score), score]), y, np.zeros_like(score), weights
-    )[:, 1]
+    y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
+    share = np.clip((weights @ y) / weights.sum(axis=1), 1e-3, 1 - 1e-3)
+    large = np.zeros((len(weights), 1))
+    full = np.stack([np.log(share / (1 - share)), np.zeros(len(weights))], axis=1)
+    if start is not None and np.isfinite(start).all():
+        large[:] = start.in_the_large
+        full[:] = np.concatenate([start.constant, start.slope])
+    one = np.ones_like(score)
+    large = _newton(one[None], y, score, weights, large)
+    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full)
+    return Recalibration(large[:, 0], full[:, 1], full[:, 0])
 
 
-def _newton(design: np.ndarray, y: np.ndarray, offset: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Fit weighted logistic regressions at once: design [K, N], y [N], offset [N], weights [R, N]; returns [R, K]."""
-    count, size = len(weights), len(design)
-    beta = np.zeros((count, size))
-    step = np.full((count, size), np.inf)
+def _newton(design: np.ndarray, y: np.ndarray, offset: np.ndarray, weights: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K]."""
+    size = len(design)
+    products = np.stack([design[j] * design[k] for j in range(size) for k in range(size)])
+    beta, result = beta.copy(), np.full_like(beta, np.nan)
+    active = np.arange(len(beta))
     for _ in range(_STEPS):
-        eta = np.clip(beta @ design + offset, -30, 30)
-        p = 1 / (1 + np.exp(-eta))
-        gradient = (weights * (y - p)) @ design.T
-        curvature = np.einsum("rn,jn,kn->rjk", weights * p * (1 - p), design, design, optimize=True)
-        # A ridge far below the statistics keeps separated samples solvable; they are refused below.
-        curvature += 1e-9 * np.eye(size)
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        beta += np.clip(step, -5, 5)
-        if np.abs(step).max() < 1e-10:
+        fitted = expit(beta[active] @ design + offset)
+        part = weights if len(active) == len(weights) else weights[active]
+        gradient = (part * (y - fitted)) @ design.T
+        curvature = ((part * (fitted * (1 - fitted))) @ products.T).reshape(-1, size, size)
+        solvable = np.linalg.det(curvature) > 1e-10 * np.prod(np.einsum("rkk->rk", curvature), axis=1) + 1e-12
+        active, gradient, curvature = active[solvable], gradient[solvable], curvature[solvable]
+        if not len(active):
             break
-    converged = (np.abs(step).max(axis=1) < 1e-6) & (np.abs(beta).max(axis=1) < 50)
-    return np.where(converged[:, None], beta, np.nan)
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        beta[active] += np.clip(step, -4, 4)
+        done = np.abs(step).max(axis=1) < 1e-9
+        result[active[done]] = beta[active[done]]
+        active = active[~done & (np.abs(beta[active]).max(axis=1) < 1e3)]
+        if not len(active):
+            break
+    return result
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Return, for bins of equal size, mean probability, observed share and its 95 % Wilson interval."""
-    order = np.argsort(probabilities, kind="stable")
+def probability_scores(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
+    """Return what computes Brier score, log loss and recalibration from weights [R, N]."""
+    y = np.asarray(labels, dtype=np.float64)
+    likelihood = np.where(labels, probabilities, 1 - probabilities)
+    columns = np.stack([(probabilities - y) ** 2, -np.log(np.maximum(likelihood, CLIP))], axis=1)
+    start = recalibrate(labels, probabilities, np.ones((1, len(y))))
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        brier, loss = (weights @ columns / weights.sum(axis=1, keepdims=True)).T
+        fit = recalibrate(labels, probabilities, weights, start)
+        return {
+            "brier": brier,
+            "log_loss": loss,
+            "calibration_intercept": fit.in_the_large,
+            "calibration_slope": fit.slope,
+            "recalibration": np.stack([fit.constant, fit.slope], axis=1),
+        }
+
+    return statistic
+
+
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, bins: int = 10
+) -> list[dict[str, float]]:
+    """Return mean probability, observed share and 95 % Wilson interval in bins of about equally many images.
+
+    Equal probabilities are never split between bins. Wilson's interval counts patients instead of images, as several
+    images of a patient say less than as many patients.
+    """
+    wanted = min(bins, max(1, len(probabilities) // 10))
+    edges = np.unique(np.quantile(probabilities, np.linspace(0, 1, wanted + 1)[1:-1]))
+    place = np.searchsorted(edges, probabilities, side="right")
     points = []
-    for part in np.array_split(order, min(bins, max(1, len(order) // 5))):
-        positives, total = int(labels[part].sum()), len(part)
-        low, high = wilson(positives, total)
+    for bin_ in np.unique(place):
+        inside = place == bin_
+        observed, patients = float(labels[inside].mean()), len(np.unique(clusters[inside]))
+        low, high = wilson(observed * patients, patients)
         points.append(
             {
-                "probability": float(probabilities[part].mean()),
-                "observed": positives / total,
+                "probability": float(probabilities[inside].mean()),
+                "observed": observed,
                 "low": low,
                 "high": high,
-                "images": total,
+                "images": int(inside.sum()),
+                "patients": patients,
             }
         )
     return points
 
 
-def wilson(successes: int, total: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share (Wilson, JASA 22, 1927)."""
-    z = 1.959963984540054
-    share = successes / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
-    # Rounding must not leave a share of 0 or 1 outside its own interval.
-    return (0.0 if successes == 0 else float(centre - half)), (1.0 if successes == total else float(centre + half))
+def recalibration_curve(probabilities: np.ndarray, fit: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
+    """Return the logistic calibration curve and its band over the middle 98 % of the probabilities.
+
+    Args:
+        probabilities: [N].
+        fit: Constant and slope [2].
+        replicates: Those of the resamples [R, 2].
+    """
+    if not np.isfinite(fit).all():
+        return {"probability": [], "observed": [], "low": [], "high": []}
+    first, last = expit(np.quantile(logit(probabilities), [0.01, 0.99]))
+    grid = np.linspace(float(first), float(last), 60)
+    score = logit(grid)
+    low, high = percentile_band(expit(replicates[:, :1] + replicates[:, 1:] * score))
+    return {"probability": grid.tolist(), "observed": expit(fit[0] + fit[1] * score).tolist(), "low": low, "high": high}

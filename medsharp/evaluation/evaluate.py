@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.evaluation.calibration import calibration, reliability, wilson
-from medsharp.evaluation.discrimination import WeightedRanks, precision_recall_curve, roc_curve
+from medsharp.errors import InputError, nearest
+from medsharp.evaluation.calibration import CLIP, probability_scores, recalibration_curve, reliability
+from medsharp.evaluation.counts import confusion_of, counts_of
+from medsharp.evaluation.decision import CUTS, net_benefit
+from medsharp.evaluation.discrimination import GRID, WeightedRanks, precision_recall_curve, roc_curve
+from medsharp.evaluation.figures import SCALARS, Cases, Measured, figures_of, measure
+from medsharp.evaluation.intervals import percentile_band
 from medsharp.evaluation.predictions import check_predictions, clusters_of
+from medsharp.evaluation.subgroups import subgroups_of
+from medsharp.evaluation.thresholded import decisions, operating_point
 
-SMALLEST_SUBGROUP = 20
-_BLOCK = 250
+_FEW_CLUSTERS = 30
+_MOST_POINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -22,15 +30,15 @@ class Evaluation:
     """One data set's figures.
 
     Attributes:
-        content: What goes to `evaluation.json`.
-        replicates: Bootstrap values of each figure [R], for intervals of differences.
+        content: What goes to `evaluation.json`: name, role, counts, figures, curves, subgroups, notes, ...
+        replicates: Bootstrap values of each figure [R], for intervals of differences; kept in memory only.
     """
 
     content: dict[str, Any]
     replicates: dict[str, np.ndarray] = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return name, role, counts, figures, curves, subgroups and notes as plain values."""
+        """Return the content as plain values."""
         return self.content
 
 
@@ -51,8 +59,8 @@ def evaluate_predictions(
     """Evaluate a table of predictions at a frozen threshold.
 
     Intervals are percentiles of a bootstrap that resamples patients (or groups of near-duplicates, or images where
-    nothing else is known) with all their images. Where a share is 0 or 1, which resampling cannot move, Wilson's
-    interval on the number of images stands instead; `method` says which.
+    nothing else is known) with all their images. Where a share is 0 or 1, or the ranking perfect, which resampling
+    cannot move, Wilson's or Newcombe's interval on the number of patients stands instead; `method` says which.
 
     Args:
         table: As `read_predictions` gives it.
@@ -62,180 +70,149 @@ def evaluate_predictions(
         name: Of the data set.
         role: `internal` or `external`.
         resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
+        seed: Of the bootstrap; each data set draws its own stream from it.
         excluded: Images left out before prediction, by reason.
-        about: Source, licence, citation, for the report.
+        about: Source, licence, citation, doi, for the report.
         warnings: Sentences that must stand beside the figures.
 
     Raises:
-        InputError: The table is wrong; the sentence names the row.
+        InputError: The table is wrong or has one class only; the sentence names the row.
     """
-    rows = check_predictions(table, classes, name)
-    labels = (rows["label"] == positive).to_numpy()
-    scores = rows[f"p_{positive}"].to_numpy(dtype=float)
-    clusters = clusters_of(rows)
-    count = int(clusters.max()) + 1
-    notes = list(warnings)
-    point = _figures(labels, scores, threshold, np.ones((1, len(rows))))
-    replicates: dict[str, list[np.ndarray]] = {key: [] for key in point}
-    if count >= 2:
-        rng = np.random.default_rng(seed)
-        for start in range(0, resamples, _BLOCK):
-            drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(_BLOCK, resamples - start))
-            for key, values in _figures(labels, scores, threshold, drawn[:, clusters].astype(float)).items():
-                replicates[key].append(values)
-    else:
-        notes.append("one patient only: no interval can be given")
-    joined = {key: np.concatenate(values) if values else np.empty(0) for key, values in replicates.items()}
-    figures = {
-        key: _figure(key, float(value[0]), joined[key], labels, scores, threshold) for key, value in point.items()
-    }
-    mixed = pd.Series(rows["label"].to_numpy()).groupby(clusters).nunique()
-    if (mixed > 1).any():
-        notes.append(f"{int((mixed > 1).sum())} patients or groups have images of several classes")
+    if positive not in classes:
+        raise InputError(f"{name}: positive class '{positive}' is not among the classes{nearest(positive, classes)}")
+    if not 0 <= threshold <= 1:
+        raise InputError(f"{name}: threshold {threshold} is not a probability between 0 and 1")
+    if resamples < 1:
+        raise InputError(f"{name}: resamples is {resamples}; 2000 are usual, 1 is the least")
+    predictions = check_predictions(table, classes, name)
+    rows = predictions.rows
+    labels = (rows["label"] == positive).to_numpy(dtype=bool)
+    if labels.all() or not labels.any():
+        only = positive if labels.all() else " and ".join(sorted(set(rows["label"])))
+        raise InputError(
+            f"{name} has images of one class only ({only}); ranking and calibration need {positive} and others"
+        )
+    cases = Cases(labels, rows[f"p_{positive}"].to_numpy(dtype=float), clusters_of(rows), threshold)
+    rng = np.random.default_rng([seed, zlib.crc32(f"{role}\x1f{name}".encode())])
+    ranks = WeightedRanks(labels, cases.scores)
+    statistics = [
+        ranks.figures,
+        ranks.curves,
+        decisions(labels, cases.scores, threshold),
+        probability_scores(labels, cases.scores),
+        net_benefit(labels, cases.scores),
+    ]
+    measured = measure(cases, statistics, resamples=resamples, rng=rng)
+    counts = counts_of(predictions, cases.clusters, classes=classes, positive=positive, excluded=dict(excluded or {}))
     content = {
         "name": name,
         "role": role,
-        "about": about or {},
+        "about": {key: value for key, value in (about or {}).items() if value},
+        "simulated": _simulated(name, about or {}, counts),
+        "classes": list(classes),
         "positive": positive,
-        "threshold": threshold,
-        "counts": _counts(table, rows, clusters, classes, excluded or {}),
-        "figures": figures,
-        "curves": _curves(labels, scores),
-        "subgroups": _subgroups(rows, labels, scores, clusters, resamples, seed),
-        "confusion": _confusion(rows, classes),
-        "notes": notes,
+        "threshold": float(threshold),
+        "counts": counts,
+        "figures": figures_of(cases, measured),
+        "operating_point": operating_point(labels, cases.scores, threshold),
+        "curves": _curves(cases, ranks, measured),
+        "subgroups": subgroups_of(rows, cases, resamples=resamples, rng=rng),
+        "confusion": confusion_of(rows, classes) if len(classes) > 2 else None,
+        "notes": [*warnings, *_notes(cases, counts)],
+        "intervals": _intervals(counts, resamples, seed),
     }
-    return Evaluation(content, joined)
+    return Evaluation(content, {name: measured.replicates[name] for name in SCALARS})
 
 
-def _figures(labels: np.ndarray, scores: np.ndarray, threshold: float, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute every figure for each row of weights [R, N]."""
-    y = labels.astype(float)
-    flagged = (scores >= threshold).astype(float)
-    total = weights.sum(axis=1)
-    true_positive, positives = weights @ (y * flagged), weights @ y
-    flags, negatives = weights @ flagged, total - positives
-    true_negative = negatives - (flags - true_positive)
-    ranks = WeightedRanks(labels, scores)
-    intercept, slope = calibration(labels, scores, weights)
-    clipped = np.clip(np.where(labels, scores, 1 - scores), 1e-15, 1)
-    sensitivity, specificity = _share(true_positive, positives), _share(true_negative, negatives)
-    return {
-        "auroc": ranks.auroc(weights),
-        "auprc": ranks.average_precision(weights),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "ppv": _share(true_positive, flags),
-        "npv": _share(true_negative, total - flags),
-        "balanced_accuracy": (sensitivity + specificity) / 2,
-        "accuracy": _share(true_positive + true_negative, total),
-        "brier": weights @ (scores - y) ** 2 / total,
-        "log_loss": weights @ -np.log(clipped) / total,
-        "calibration_intercept": intercept,
-        "calibration_slope": slope,
-        "prevalence": positives / total,
-    }
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-
-
-def _figure(
-    key: str, value: float, replicates: np.ndarray, labels: np.ndarray, scores: np.ndarray, threshold: float
-) -> dict[str, Any]:
-    if not np.isfinite(value):
-        reasons = {"ppv": "no image reaches the threshold", "npv": "every image reaches the threshold"}
-        return {
-            "value": None,
-            "low": None,
-            "high": None,
-            "reason": reasons.get(key, "it does not exist for these data"),
-        }
-    if key in ("sensitivity", "specificity", "ppv", "npv", "accuracy") and value in (0.0, 1.0):
-        flagged = scores >= threshold
-        base = {"sensitivity": labels, "specificity": ~labels, "ppv": flagged, "npv": ~flagged}.get(key)
-        total = len(labels) if base is None else int(base.sum())
-        low, high = wilson(round(value * total), total)
-        return {"value": value, "low": low, "high": high, "method": "Wilson, images"}
-    finite = replicates[np.isfinite(replicates)]
-    if len(finite) < 0.9 * max(1, len(replicates)) or not len(finite):
-        return {"value": value, "low": None, "high": None, "reason": "too few resamples in which it exists"}
-    low, high = np.percentile(finite, [2.5, 97.5])
-    return {"value": value, "low": float(low), "high": float(high), "method": "patient bootstrap, percentile"}
-
-
-def _counts(
-    table: pd.DataFrame, rows: pd.DataFrame, clusters: np.ndarray, classes: Sequence[str], excluded: dict[str, int]
-) -> dict[str, Any]:
-    failed = table["error"].fillna("") if "error" in table else pd.Series(dtype=str)
-    flags = rows["flags"].fillna("").astype(str) if "flags" in rows else pd.Series(dtype=str)
-    patients = rows["patient"].fillna("").astype(str) if "patient" in rows else pd.Series([""])
-    return {
-        "images": len(rows),
-        "clusters": int(clusters.max()) + 1,
-        "patients_known": bool((patients != "").all()),
-        "labels": {name: int((rows["label"] == name).sum()) for name in classes},
-        "excluded": dict(excluded),
-        "failed": int((failed != "").sum()),
-        "flags": {str(k): int(v) for k, v in flags[flags != ""].str.split("; ").explode().value_counts().items()},
-    }
-
-
-def _curves(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+def _curves(cases: Cases, ranks: WeightedRanks, measured: Measured) -> dict[str, Any]:
+    labels, scores = cases.labels, cases.scores
+    values, replicates = measured.values, measured.replicates
     false, true = roc_curve(labels, scores)
     recall, precision = precision_recall_curve(labels, scores)
+    roc_low, roc_high = percentile_band(replicates["roc_band"])
+    precision_low, precision_high = percentile_band(replicates["precision_band"])
+    benefit_low, benefit_high = percentile_band(replicates["net_benefit"])
     edges = np.linspace(0, 1, 21)
-    cuts = np.linspace(0.01, 0.6, 60)
-    prevalence = labels.mean()
-    benefit = [float((labels & (scores >= t)).mean() - (~labels & (scores >= t)).mean() * t / (1 - t)) for t in cuts]
-    everyone = [float(prevalence - (1 - prevalence) * t / (1 - t)) for t in cuts]
     return {
-        "roc": {"false_positive_share": false.tolist(), "true_positive_share": true.tolist()},
-        "precision_recall": {"recall": recall.tolist(), "precision": precision.tolist()},
-        "reliability": reliability(labels, scores),
+        "roc": {
+            "false_positive_rate": _thinned(false),
+            "true_positive_rate": _thinned(true),
+            # The first point, (0, 0), is reached by no threshold.
+            "threshold": [None, *_thinned(np.r_[np.inf, ranks.thresholds])[1:]],
+            "band": {"false_positive_rate": GRID.tolist(), "low": roc_low, "high": roc_high},
+        },
+        "precision_recall": {
+            "recall": _thinned(recall),
+            "precision": _thinned(precision),
+            "band": {"recall": GRID.tolist(), "low": precision_low, "high": precision_high},
+        },
+        "reliability": {
+            "bins": reliability(labels, scores, cases.clusters),
+            "curve": recalibration_curve(scores, values["recalibration"], replicates["recalibration"]),
+        },
         "histogram": {
             "edges": edges.tolist(),
             "positive": np.histogram(scores[labels], edges)[0].tolist(),
             "negative": np.histogram(scores[~labels], edges)[0].tolist(),
         },
-        "net_benefit": {"threshold": cuts.tolist(), "model": benefit, "treat_all": everyone},
+        "net_benefit": {
+            "threshold": CUTS.tolist(),
+            "model": values["net_benefit"].tolist(),
+            "low": benefit_low,
+            "high": benefit_high,
+            "treat_all": values["treat_all"].tolist(),
+        },
     }
 
 
-def _subgroups(
-    rows: pd.DataFrame, labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray, resamples: int, seed: int
-) -> list[dict[str, Any]]:
-    found = []
-    for column in ("site", "device", "birads"):
-        if column not in rows:
-            continue
-        names = rows[column].fillna("").astype(str)
-        kinds = sorted(set(names) - {""})
-        for kind in kinds if len(kinds) > 1 else []:
-            chosen = (names == kind).to_numpy()
-            part = labels[chosen]
-            if chosen.sum() < SMALLEST_SUBGROUP or part.all() or not part.any():
-                continue
-            ranks = WeightedRanks(part, scores[chosen])
-            inside = pd.factorize(clusters[chosen])[0]
-            count = int(inside.max()) + 1
-            drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=min(resamples, 1000))
-            values = ranks.auroc(drawn[:, inside].astype(float))
-            low, high = np.nanpercentile(values, [2.5, 97.5])
-            value = float(ranks.auroc(np.ones((1, len(part))))[0])
-            figure = {"value": value, "low": float(low), "high": float(high)}
-            images = {"images": len(part), "positives": int(part.sum())}
-            found.append({"by": column, "group": kind, **images, "auroc": figure})
-    return found
+def _thinned(values: np.ndarray) -> list[float]:
+    """Return at most `_MOST_POINTS` evenly spaced points of a curve, its ends among them."""
+    kept = np.linspace(0, len(values) - 1, min(len(values), _MOST_POINTS)).round().astype(int)
+    return [float(value) for value in values[kept]]
 
 
-def _confusion(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Count labels against the most probable class."""
-    shares = rows[[f"p_{name}" for name in classes]].to_numpy(dtype=float)
-    chosen = np.array(list(classes))[shares.argmax(axis=1)]
+def _notes(cases: Cases, counts: dict[str, Any]) -> list[str]:
+    notes = []
+    if counts["clusters"] == 1:
+        notes.append("There is one patient only: no interval can be given.")
+    elif min(counts["clusters_by_label"].values()) < _FEW_CLUSTERS:
+        notes.append(
+            f"A class has fewer than {_FEW_CLUSTERS} patients or groups: "
+            "intervals from so few are rough and often too narrow."
+        )
+    if counts["clusters_of_several_labels"]:
+        number = counts["clusters_of_several_labels"]
+        who = "patient or group has" if number == 1 else "patients or groups have"
+        notes.append(f"{number} {who} images of several classes; they are kept and resampled together.")
+    if 0 < counts["images_without_patient"] < counts["images"]:
+        notes.append(
+            f"{counts['images_without_patient']} images have no patient; "
+            "each stands for one, or its group of near-duplicates does."
+        )
+    extreme = int(((cases.scores < CLIP) | (cases.scores > 1 - CLIP)).sum())
+    if extreme:
+        notes.append(
+            f"{extreme} probabilities are 0 or 1; log loss and calibration take them as {CLIP:g} and 1 - {CLIP:g}."
+        )
+    if (cases.scores == cases.scores[0]).all():
+        notes.append("Every image has the same probability: the model does not rank these images at all.")
+    return notes
+
+
+def _intervals(counts: dict[str, Any], resamples: int, seed: int) -> dict[str, Any]:
+    unit = "patients" if counts["patients_known"] else "patients or groups of near-duplicates"
+    if counts["patients"] is None and counts["clusters"] == counts["images"]:
+        unit = "images, as patients are unknown"
     return {
-        label: {other: int(((rows["label"] == label) & (chosen == other)).sum()) for other in classes}
-        for label in classes
+        "level": 0.95,
+        "method": f"bootstrap of {unit} with all their images, percentiles of {resamples} resamples",
+        "unit": unit,
+        "clusters": counts["clusters"],
+        "resamples": resamples,
+        "seed": seed,
     }
+
+
+def _simulated(name: str, about: dict[str, str], counts: dict[str, Any]) -> bool:
+    names = [name, about.get("name", ""), about.get("source", ""), *counts["by"].get("site", {})]
+    return any(str(text).strip().casefold().startswith("simulated") for text in names)

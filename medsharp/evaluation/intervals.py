@@ -1,0 +1,75 @@
+"""95 % intervals: from resamples, and in closed form where resampling cannot give one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.optimize import brentq
+
+Z = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+
+
+def percentile(replicates: np.ndarray) -> tuple[float, float]:
+    """Return the 2.5 % and 97.5 % percentiles of finite bootstrap values [R]."""
+    low, high = np.percentile(replicates, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def percentile_band(replicates: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return pointwise 95 % limits of bootstrapped curves [R, G]; resamples in which a point is NaN are left out."""
+    kept = replicates[np.isfinite(replicates).all(axis=1)]
+    if not len(kept):
+        return [], []
+    low, high = np.percentile(kept, [2.5, 97.5], axis=0)
+    return low.tolist(), high.tolist()
+
+
+def wilson(successes: float, total: float) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share (Wilson, JASA 22, 1927).
+
+    Args:
+        successes: Need not be whole, so that a share of images can be given the weight of so many patients.
+        total: Above 0.
+    """
+    share = successes / total
+    centre = (share + Z**2 / (2 * total)) / (1 + Z**2 / total)
+    half = Z * math.sqrt(share * (1 - share) / total + Z**2 / (4 * total**2)) / (1 + Z**2 / total)
+    # Rounding must not put the limits inside the share where they equal it, at 0 and 1.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def perfect_auroc(positives: int, negatives: int) -> tuple[float, float]:
+    """Return the 95 % interval of an observed AUROC of 1 (Newcombe, Statistics in Medicine 25, 2006, method 5).
+
+    Every resample of perfectly ranked images is perfectly ranked too, so that the bootstrap says nothing. The lower
+    limit is the `theta` for which `1 = theta + z sqrt(V(theta))`.
+
+    Args:
+        positives: Patients with a positive image.
+        negatives: Patients with a negative image.
+    """
+    half = (positives + negatives) / 2 - 1
+
+    def excess(theta: float) -> float:
+        spread = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
+        return 1 - theta - Z * math.sqrt(theta * (1 - theta) * spread / (positives * negatives))
+
+    return float(brentq(excess, 0.0, 1 - 1e-12)), 1.0
+
+
+def mover(first: tuple[float, float, float], second: tuple[float, float, float]) -> tuple[float, float]:
+    """Return the 95 % interval of `first - second` of independent studies from the interval of each.
+
+    The squared distances from value to limit are added (Zou and Donner, Statistics in Medicine 27, 2008), which keeps
+    intervals that are not symmetric, as Wilson's, in shape.
+
+    Args:
+        first: Value, low, high.
+        second: Value, low, high.
+    """
+    (a, a_low, a_high), (b, b_low, b_high) = first, second
+    low = a - b - math.hypot(a - a_low, b_high - b)
+    high = a - b + math.hypot(a_high - a, b - b_low)
+    return low, high

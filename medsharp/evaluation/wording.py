@@ -1,0 +1,200 @@
+"""How the report words figures, so that a clinician and a statistician both read what is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from markupsafe import Markup, escape
+
+SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    (
+        "Discrimination",
+        (
+            ("auroc", "AUROC", "chance that a positive image ranks above a negative one; 0.5 is guessing"),
+            ("auprc", "AUPRC", "average precision; guessing gives the prevalence"),
+        ),
+    ),
+    (
+        "At the frozen operating point",
+        (
+            ("sensitivity", "Sensitivity", "share of positive images at or above the threshold"),
+            ("specificity", "Specificity", "share of negative images below the threshold"),
+            ("ppv", "PPV", "share of positives among images at or above the threshold"),
+            ("npv", "NPV", "share of negatives among images below the threshold"),
+            ("balanced_accuracy", "Balanced accuracy", "mean of sensitivity and specificity"),
+            ("accuracy", "Accuracy", "share of right decisions; depends on the prevalence"),
+        ),
+    ),
+    (
+        "Calibration",
+        (
+            ("calibration_intercept", "Calibration intercept", "0 is perfect; below 0, risks are overestimated"),
+            ("calibration_slope", "Calibration slope", "1 is perfect; below 1, probabilities are too extreme"),
+            ("brier", "Brier score", "mean squared error of the probability; 0 is perfect"),
+            ("log_loss", "Log loss", "mean negative log likelihood; 0 is perfect"),
+        ),
+    ),
+)
+"""Sections of the figure tables: key in `evaluation.json`, name, meaning."""
+
+METHODS = {
+    "intervals": "95 % intervals: patients (or groups of near-duplicates where patients are unknown) are drawn with "
+    "replacement, each with all images; the interval is the 2.5 % and 97.5 % percentile of the resamples.",
+    "shares": "A share of 0 or 1, which resampling cannot move, has Wilson's interval on the number of patients; "
+    "an AUROC of 0 or 1 has Newcombe's (Statistics in Medicine 25, 2006, method 5).",
+    "drop": "A drop is the internal figure less the external one. The two share no patients, so their resamples are "
+    "paired at random; where an interval is not from resampling, the two are combined by the MOVER method.",
+    "ranking": "AUROC: Mann-Whitney statistic, ties counting half. AUPRC: average precision, without interpolation.",
+    "calibration": "Intercept: logistic recalibration with the slope held at 1 (calibration in the large). Slope: the "
+    "fit of two parameters (Van Calster et al., J Clin Epidemiol 74, 2016); the curve is this fit, with its band.",
+    "net_benefit": "TP/n - FP/n x t/(1 - t) at threshold probability t (Vickers and Elkin, Med Decis Making 26, 2006).",
+    "subgroups": "Groups of fewer than 20 images, or of one class, get no figures. Many groups are looked at: some "
+    "differ by chance.",
+}
+"""How the figures were made, a sentence or two each."""
+
+_PERCENT = ("sensitivity", "specificity", "ppv", "npv", "balanced_accuracy", "accuracy", "prevalence")
+
+
+def filters() -> dict[str, Callable[..., Any]]:
+    """Return the template's filters by name."""
+    written = (figure, interval, drop, percent, whole, listed, group_name, column_name)
+    return {function.__name__: function for function in written}
+
+
+def number(value: float, digits: int = 3, scale: float = 1.0) -> str:
+    """Write a number with a true minus sign, and without one before zero."""
+    text = f"{value * scale:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def figure(part: dict[str, Any], key: str = "auroc") -> Markup:
+    """Write a figure and its interval, shares as percentages; a dash with the reason where it has no value."""
+    digits, scale, unit = _style(key)
+    if part["value"] is None:
+        return Markup('<span class="none">&ndash; <small>{}</small></span>').format(part.get("reason", ""))
+    value = f"{number(part['value'], digits, scale)}{unit}"
+    if part["low"] is None:
+        reason = part.get("reason", "no interval")
+        return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, reason)
+    limits = f"{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}"
+    return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
+
+
+def interval(part: dict[str, Any], key: str = "auroc") -> str:
+    """Write a figure with its interval in running text."""
+    if part["value"] is None:
+        return "not defined"
+    digits, scale, unit = _style(key)
+    text = f"{number(part['value'], digits, scale)}{unit}"
+    if part["low"] is None:
+        return text
+    return f"{text} [{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}]"
+
+
+def drop(part: dict[str, Any], key: str = "auroc") -> Markup:
+    """Write a change from internal to external: minus means worse elsewhere; shares in percentage points."""
+    turned = {**part}
+    if part["value"] is not None:
+        turned["value"] = -part["value"]
+    if part["low"] is not None:
+        turned["low"], turned["high"] = -part["high"], -part["low"]
+    if turned["value"] is None:
+        return figure(turned)
+    digits, scale, _ = _style(key)
+    sign = "+" if turned["value"] > 0 else ""
+    value = sign + number(turned["value"], digits, scale)
+    if turned["low"] is None:
+        return Markup('<span class="value">{}</span>').format(value)
+    limits = f"{number(turned['low'], digits, scale)} to {number(turned['high'], digits, scale)}"
+    return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
+
+
+def _style(key: str) -> tuple[int, float, str]:
+    """Return decimals, factor and unit of a figure."""
+    if key in _PERCENT:
+        return 1, 100.0, "\u00a0%"
+    return (2 if key.startswith("calibration") else 3), 1.0, ""
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Write a share as a percentage."""
+    return f"{number(share, digits, 100.0)}\u00a0%"
+
+
+def whole(count: int | None) -> str:
+    """Write a count with thin spaces between thousands."""
+    return "unknown" if count is None else f"{count:,}".replace(",", "\u2009")
+
+
+def listed(counts: dict[str, int], most: int = 12) -> Markup:
+    """Write counts by name as a list in running text, the first `most` of them."""
+    parts = [f"{escape(name)} ({whole(count)})" for name, count in list(counts.items())[:most]]
+    left = len(counts) - most
+    return Markup(", ".join(parts) + (f" and {left} more" if left > 0 else ""))
+
+
+def group_name(part: dict[str, Any]) -> str:
+    """Name a subgroup as a reader would, such as `BI-RADS 4`."""
+    return f"{column_name(part['by'])} {part['group']}"
+
+
+def column_name(column: str) -> str:
+    """Name a column as a reader would."""
+    return "BI-RADS" if column == "birads" else column
+
+
+def model_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of the model, as label and text; what the bundle does not say is left out.
+
+    Args:
+        bundle: `BundleSpec.model_dump(mode="json")`, or part of it, or empty.
+    """
+    training = bundle.get("training") or {}
+    rows: list[tuple[str, str]] = []
+
+    def add(label: str, text: Any) -> None:
+        if text not in (None, "", {}, []):
+            rows.append((label, str(text)))
+
+    add("Bundle", bundle.get("name"))
+    add("Network", bundle.get("network") or training.get("network"))
+    size = (bundle.get("preprocess") or {}).get("size")
+    add("Input", size and f"{size} by {size} pixels, grey")
+    add("Optimizer", _optimizer(bundle.get("optimizer") or training.get("optimizer")))
+    images = ", ".join(f"{count} {split}" for split, count in (training.get("images") or {}).items())
+    add("Trained on", training.get("dataset") and f"{training['dataset']}{f' ({images} images)' if images else ''}")
+    add("Licence of the training data", training.get("licence"))
+    add("Citation of the training data", training.get("citation"))
+    point = bundle.get("operating_point") or {}
+    if "threshold" in point:
+        add(
+            "Operating point",
+            f"probability of {bundle.get('positive', 'the positive class')} ≥ {point['threshold']:.4f}",
+        )
+        add("Rule", point.get("rule"))
+        if {"sensitivity", "specificity", "images", "positives"} <= point.keys():
+            add(
+                "Fixed on",
+                f"{point['images']} internal validation images, {point['positives']} of them positive; there, "
+                f"sensitivity {percent(point['sensitivity'], 1)}, specificity {percent(point['specificity'], 1)}",
+            )
+    if "temperature" in bundle:
+        add("Temperature", f"{bundle['temperature']:.3f}, fitted on the same images")
+    add("Made", bundle.get("created") and f"{bundle['created']}, medsharp {bundle.get('medsharp', '')}".rstrip(", "))
+    for name, digest in (bundle.get("files") or {}).items():
+        add(f"SHA-256 of {name}", digest)
+    return rows
+
+
+def _optimizer(optimizer: Any) -> str:
+    if not isinstance(optimizer, dict):
+        return str(optimizer or "")
+    given = {
+        key: f"{value:g}" if isinstance(value, float) else value for key, value in optimizer.items() if key != "name"
+    }
+    settings = ", ".join(f"{key} {value}" for key, value in given.items())
+    return f"{optimizer.get('name', '')}{f' ({settings})' if settings else ''}"
