@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from medsharp.data.pipeline import make_loader
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
 from medsharp.networks import create_network
-from medsharp.optim import SharpnessAware, create_optimizer
+from medsharp.optim import SharpnessAware
 from medsharp.runs import Run
 from training.average import moving_average
 from training.checkpoint import add_metrics, keep_metrics, load_state, save_state, save_weights
@@ -30,11 +30,11 @@ from training.datasets import check_splits, make_datasets
 from training.environment import describe_environment
 from training.events import Events
 from training.losses import Objective
-from training.predictions import judge, predict_logits, prediction_table
+from training.predictions import Best, judge, predict_logits, prediction_table
 from training.reproducibility import deterministic_on_cpu, seed_everything, select_device
 from training.run_folder import taken
 from training.schedule import rate_factor
-from training.settings import optimizer_options, resolve_config
+from training.settings import make_optimizer, resolve_config
 
 
 def train(
@@ -44,7 +44,7 @@ def train(
 
     Every epoch ends with a checkpoint, from which a killed run continues, on the same CPU, to the very same weights:
     order, augmentation and dropout of an epoch depend on (seed, epoch) only. Resuming a finished run changes nothing.
-    The global random generators are seeded.
+    The global random generators are seeded. What is refused before the first checkpoint leaves nothing behind.
 
     Args:
         config: What to train and how.
@@ -72,23 +72,9 @@ def train(
                 trained += 1
             trainer.finish()
         best = json.loads((folder / runs.ENVIRONMENT).read_text(encoding="utf-8"))["best"]
-        events(
-            {"kind": "end", "epochs": config.schedule.epochs, "trained": trained}
-            | {"best_epoch": best["epoch"], "val_auroc": best["auroc"]}
-        )
+        end = {"epochs": config.schedule.epochs, "trained": trained}
+        events({"kind": "end", **end, "best_epoch": best["epoch"], "val_auroc": best["auroc"]})
     return run
-
-
-@dataclass
-class _Best:
-    """The best epoch so far: highest validation AUROC, ties by lower loss."""
-
-    auroc: float = -math.inf
-    loss: float = math.inf
-    epoch: int = -1
-
-    def beaten_by(self, value: float, loss: float) -> bool:
-        return (value, -loss) > (self.auroc, -self.loss)
 
 
 class _Trainer:
@@ -109,7 +95,7 @@ class _Trainer:
         self.folder = folder
         self.device = device
         self.events = events
-        self.best = _Best()
+        self.best = Best()
         self.skipped = 0
         seed_everything(config.seed)
 
@@ -148,17 +134,7 @@ class _Trainer:
         # What is validated and kept.
         self.judged = self.network if self.average is None else self.average.module
 
-        self.optimizer = create_optimizer(
-            config.optimizer.name,
-            self.objective,
-            base=config.optimizer.base,
-            lr=config.optimizer.lr,
-            weight_decay=config.optimizer.weight_decay,
-            **optimizer_options(config.optimizer),
-        )
-        if isinstance(self.optimizer, SharpnessAware):
-            # It clips what is applied; a gradient clipped in the closure would distort differences between passes.
-            self.optimizer.max_grad_norm = config.run.clip_grad_norm
+        self.optimizer = make_optimizer(config.optimizer, self.objective, config.run.clip_grad_norm)
 
     def start(self) -> int:
         """Load the last checkpoint where there is one; return the epoch to go on with."""
@@ -169,7 +145,7 @@ class _Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            self.best = _Best(**state["best"])
+            self.best = Best(**state["best"])
             epoch = state["epoch"] + 1
         keep_metrics(self.folder / runs.METRICS, epoch)
         self.events(
@@ -219,12 +195,12 @@ class _Trainer:
         if skipped == steps:
             raise InputError(
                 f"loss or gradient was not finite in any step of epoch {epoch + 1}; "
-                "start a new run with a lower optimizer.lr or without run.precision=bf16"
+                "start a new run with a lower optimizer.lr, or with run.precision=fp32"
             )
         value, loss = judge(self._logits(self.judged, "val"), self.datasets["val"], self.config.data)
         better = self.best.beaten_by(value, loss)
         if better:
-            self.best = _Best(value, loss, epoch)
+            self.best = Best(value, loss, epoch)
         record = {
             "epoch": epoch,
             "train_loss": float(np.mean([loss for loss in losses if math.isfinite(loss)])),

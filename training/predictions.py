@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -14,6 +15,19 @@ from medsharp.data.pipeline import ImageDataset, make_loader
 from medsharp.evaluation import auroc
 
 _KEPT = ["image", "patient", "site", "label", "split", "group", "device", "birads"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far: highest validation AUROC, ties by lower loss."""
+
+    auroc: float = -math.inf
+    loss: float = math.inf
+    epoch: int = -1
+
+    def beaten_by(self, value: float, loss: float) -> bool:
+        """Whether an AUROC and a loss are better than these."""
+        return (value, -loss) > (self.auroc, -self.loss)
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +37,10 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
 
     Raises:
         InputError: Another training is in it; it is not empty; or the run was started with other settings or data.
-            Nothing is written then.
+            Nothing is written then, and an InputError of the block before its first checkpoint takes back what was.
         Interrupted: In place of a KeyboardInterrupt of the block.
     """
+    made = not folder.exists()
     # Looked at before anything is written there, and again under the lock.
     _check(folder, config, manifest, resume)
     try:
@@ -54,14 +56,23 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
         raise InputError(f"cannot write in the run folder {folder}: {error.strerror}") from error
     try:
         _check(folder, config, manifest, resume)
-        if not resume:
-            write_manifest(manifest, folder)
-            write_text(folder / runs.CONFIG, dump_config(config))
-        yield Run.load(folder)
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped; continue with: medsharp train --resume {folder}") from interrupt
+        try:
+            if not resume:
+                write_manifest(manifest, folder)
+                write_text(folder / runs.CONFIG, dump_config(config))
+            yield Run.load(folder)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(f"stopped; {_how_to_continue(folder)}") from interrupt
+        except InputError:
+            if not resume and not (folder / runs.LAST_STATE).parent.exists():
+                for name in (runs.CONFIG, "manifest.csv", "manifest.yaml"):
+                    (folder / name).unlink(missing_ok=True)
+            raise
     finally:
         lock.release()
+        if made and {file.name for file in folder.iterdir()} <= {_LOCK}:
+            (folder / _LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _check(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -> None:
@@ -70,10 +81,19 @@ def _check(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) 
         if dump_config(run.config) != dump_config(config):
             raise InputError(f"{folder} was started with other settings; resume it with its own config.yaml")
         columns = ["image", "label", "mask", "split", "exclude"]
-        if not run.manifest.table[columns].equals(manifest.table[columns]):
+        ours, given = (table[columns].to_numpy().tolist() for table in (run.manifest.table, manifest.table))
+        if ours != given:
             raise InputError(f"{folder} was started with other data; resume it with its own manifest.csv")
         return
     if folder.is_dir() and any(file.name != _LOCK for file in folder.iterdir()):
         begun = (folder / runs.CONFIG).exists()
-        remedy = f"continue it with: medsharp train --resume {folder}" if begun else "choose another folder"
+        remedy = (
+            f"continue it with: medsharp train --resume {shlex.quote(str(folder))}"
+            if begun
+            else "choose another folder"
+        )
         raise InputError(f"{folder} exists already; {remedy}")
+
+
+def _how_to_continue(folder: Path) -> str:
+    return f"continue with: medsharp train --resume {shlex.quote(str(folder))}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from medsharp.config import OptimizerConfig, TrainConfig, validate_config
 from medsharp.errors import InputError, nearest
 from medsharp.networks import list_networks
-from medsharp.optim import Hyperparameter, create_optimizer, optimizer_info
+from medsharp.optim import Hyperparameter, SharpnessAware, create_optimizer, optimizer_info
 
 
 def resolve_config(config: TrainConfig) -> TrainConfig:
@@ -27,12 +29,23 @@ def resolve_config(config: TrainConfig) -> TrainConfig:
     return validate_config(values)
 
 
-def optimizer_options(config: OptimizerConfig) -> dict[str, Any]:
-    """Return the hyper-parameters beyond name, base, rate and decay, as `create_optimizer` takes them."""
+def make_optimizer(
+    config: OptimizerConfig, model_or_params: nn.Module | list[Tensor], clip_grad_norm: float | None
+) -> Optimizer:
+    """Make the optimizer of a resolved configuration.
+
+    A sharpness-aware one clips for itself, what it applies: a gradient clipped in the closure would distort differences
+    between passes.
+    """
     options = dict(config.model_extra or {})
     if "betas" in options:
         options["betas"] = tuple(options["betas"])
-    return options
+    optimizer = create_optimizer(
+        config.name, model_or_params, base=config.base, lr=config.lr, weight_decay=config.weight_decay, **options
+    )
+    if isinstance(optimizer, SharpnessAware):
+        optimizer.max_grad_norm = clip_grad_norm
+    return optimizer
 
 
 def _optimizer(config: OptimizerConfig) -> dict[str, Any]:
@@ -57,12 +70,8 @@ def _optimizer(config: OptimizerConfig) -> dict[str, Any]:
 
 def _try(config: OptimizerConfig, keys: list[str]) -> None:
     """Make the optimizer once: it knows rules that a range of one value cannot say."""
-    options = optimizer_options(config)
-    parameter = torch.zeros(1, requires_grad=True)
     try:
-        create_optimizer(
-            config.name, [parameter], base=config.base, lr=config.lr, weight_decay=config.weight_decay, **options
-        )
+        make_optimizer(config, [torch.zeros(1, requires_grad=True)], None)
     except ValueError as error:
         named = [key for key in sorted(keys, key=len, reverse=True) if key in str(error).lower()]
         raise InputError(f"optimizer.{named[0] if named else 'name'}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import socket
@@ -17,18 +16,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import log_loss, roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 
 import training.loop
-from medsharp.config import ScheduleConfig, TrainConfig, validate_config
+from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest
 from medsharp.data.pipeline import make_dataset
 from medsharp.errors import InputError
 from medsharp.networks import Classifier
 from medsharp.optim import list_optimizers
 from medsharp.preprocess import PreprocessSpec
-from training import Run, train
-from training.average import moving_average
+from training import Interrupted, Run, train
 from training.losses import Objective
 from training.schedule import rate_factor
 
@@ -174,23 +172,6 @@ def test_average_is_what_is_judged_and_kept(
     assert not torch.equal(kept["backbone.bn1.running_mean"], state["objective"]["network.backbone.bn1.running_mean"])
 
 
-def test_average_follows_its_equation_with_a_decay_that_grows_to_the_limit() -> None:
-    network = nn.BatchNorm1d(1)
-    average = moving_average(network, decay=0.3)
-    expected = 0.0
-    for count, value in enumerate([4.0, 8.0, -2.0, 6.0, 1.0]):
-        with torch.no_grad():
-            network.weight.fill_(value)
-            network.running_mean.fill_(value)  # type: ignore[union-attr]
-            network.num_batches_tracked.fill_(count)  # type: ignore[union-attr]
-        average.update_parameters(network)
-        decay = 0.0 if count == 0 else min(0.3, (1 + count) / (10 + count))
-        expected = decay * expected + (1 - decay) * value
-        assert average.module.weight.item() == pytest.approx(expected)
-        assert average.module.running_mean.item() == pytest.approx(expected)
-        assert int(average.module.num_batches_tracked) == count
-
-
 def test_batch_of_one_is_left_out(squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
     train(configure(schedule={"epochs": 1, "batch_size": 5}), squares, out=tmp_path / "run", events=told.append)
@@ -232,6 +213,7 @@ def test_epoch_without_a_finite_step_ends_the_training(
     monkeypatch.setattr(Objective, "forward", lambda self, batch: forward(self, batch) * math.nan)
     with pytest.raises(InputError, match=r"epoch 1; .*lower optimizer\.lr"):
         train(configure(optimizer={"name": name}), squares, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["sgd", "sam", "wsam"])
@@ -288,18 +270,23 @@ def test_three_classes_are_judged_by_the_positive_one_against_the_rest(
     assert roc_auc_score(validation["label"] == "malignant", validation["p_malignant"]) == best
 
 
-def test_learning_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
-    schedule = ScheduleConfig(epochs=5, warmup_epochs=1, final_lr_ratio=0.1)
-    factors = [rate_factor(step, 4, schedule) for step in range(20)]
-    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert factors[4] == 1.0
-    assert factors[-1] == pytest.approx(0.1)
-    middle = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 6 / 15))
-    assert factors[10] == pytest.approx(middle)
-    assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
-
-
 def test_schedule_is_stepped_every_batch(run: tuple[Run, list[dict[str, Any]]]) -> None:
     schedule = run[0].config.schedule
     expected = [3e-3 * rate_factor(3 * epoch + 2, 3, schedule) for epoch in range(8)]
     assert [record["lr"] for record in run[0].metrics()] == pytest.approx(expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_runs_and_resumes_on_a_gpu(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["kind"] == "batch" and event["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    config = configure(run={"device": "cuda", "ema_decay": 0.9}, loss={"mask_weight": 0.5})
+    with pytest.raises(Interrupted):
+        train(config, squares, out=tmp_path / "run", events=stop)
+    run = train(config, squares, out=tmp_path / "run", resume=True)
+    assert [record["epoch"] for record in run.metrics()] == [0, 1, 2]

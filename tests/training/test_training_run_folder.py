@@ -51,6 +51,18 @@ def test_resuming_what_is_not_there_makes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_refusal_before_the_first_checkpoint_leaves_nothing(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.pt does not exist"):
+        train(configure(network={"checkpoint": "nowhere.pt"}), squares, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"nowhere\.pt does not exist"):
+        train(configure(network={"checkpoint": "nowhere.pt"}), squares, out=tmp_path / "empty")
+    assert train(configure(schedule={"epochs": 1}), squares, out=tmp_path / "empty").finished
+
+
 def test_second_training_in_the_same_folder_is_refused(
     squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
