@@ -19,7 +19,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("medsharp-demo"),
     optimizer: Annotated[str, typer.Option(help="Any optimizer that `medsharp train` knows.")] = "wsam",
     patients: Annotated[int, typer.Option(min=40, max=100_000, help="Simulated patients of hospital A.")] = 400,
-    epochs: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    epochs: Annotated[int, typer.Option(min=1, max=1000)] = 40,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train on simulated hospital A, export, evaluate on hospitals B and C that training never saw, write a report.

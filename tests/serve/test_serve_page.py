@@ -11,6 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
+from serve import cards
+from serve.assess import Assessor
 from serve.uploads import private_cache
 
 # Gradio's summary of its queue sets a pandas option that pandas 3 has deprecated.
@@ -149,9 +151,15 @@ def test_several_uploads_give_a_table_with_the_bad_one_explained(client: TestCli
     assert files_left() == []
 
 
-def test_names_are_escaped(client: TestClient, png: bytes) -> None:
-    html = assess(client, [upload(client, "<img src=x onerror=alert(1)>.png", png)])
-    assert "<img src=x" not in html
+@pytest.mark.parametrize("count", [1, 2])
+def test_names_are_escaped(predictor: Predictor, png: bytes, count: int) -> None:
+    names = ["<img src=x onerror=alert(1)>.png"] * count
+    for content in (png, b"text"):
+        html = cards.result(
+            Assessor(predictor, 10_000_000).assess([content] * count, names), "malignant", "benign", 0.5
+        )
+        assert "<img src=x" not in html
+        assert "&lt;img src=x" in html
 
 
 def test_every_simulated_example_is_assessed_and_labelled(client: TestClient) -> None:

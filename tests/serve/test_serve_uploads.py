@@ -6,7 +6,7 @@ import pytest
 
 from medsharp.errors import InputError
 from serve import Limits
-from serve.uploads import private_cache, safe_name, take
+from serve.uploads import open_cache, private_cache, safe_name, take
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,14 @@ def test_one_missing_upload_still_deletes_the_others() -> None:
     with pytest.raises(InputError):
         take(paths, paths)
     assert not folder.exists()
+
+
+def test_file_in_the_folder_that_was_not_uploaded_is_refused() -> None:
+    file = open_cache() / "leftover.png"
+    file.write_bytes(b"x")
+    with pytest.raises(InputError, match="only uploaded files"):
+        take([str(file)], [])
+    file.unlink()
 
 
 def test_file_outside_the_folder_is_neither_read_nor_deleted(tmp_path: Path) -> None:
