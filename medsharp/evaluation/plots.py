@@ -76,7 +76,7 @@ def forest(rows: Sequence[tuple[str, dict[str, Any]]], prefix: str, title: str, 
         axes.spines["left"].set_visible(False)
         axes.set(xlabel=xlabel, xlim=(min(lows) - 0.03, 1.01), ylim=(len(shown) - 0.4, -0.6))
 
-    return draw(function, title, prefix, size=(7.2, 0.75 + 0.34 * max(1, len(shown))))
+    return draw(function, title, prefix, size=(5.8, 0.75 + 0.34 * max(1, len(shown))))
 
 
 def _roc(axes: Axes, entry: dict[str, Any]) -> None:
@@ -118,7 +118,15 @@ def _reliability(axes: Axes, entry: dict[str, Any]) -> None:
     axes.plot(curve["probability"], curve["observed"], color=MODEL, linewidth=1.6)
     for point in bins:
         axes.plot([point["probability"]] * 2, [point["low"], point["high"]], color=INK, linewidth=0.9)
-    axes.plot([b["probability"] for b in bins], [b["observed"] for b in bins], "o", color=INK, markersize=4.5)
+    axes.plot(
+        [b["probability"] for b in bins],
+        [b["observed"] for b in bins],
+        "o",
+        color=INK,
+        markersize=4.5,
+        clip_on=False,
+        zorder=4,
+    )
     _unit_square(axes, f"predicted probability of {_shortened(entry['positive'])}", "observed share")
 
 
@@ -159,7 +167,7 @@ def _unit_square(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.set_yticks(np.linspace(0, 1, 6))
 
 
-def _shortened(text: str, length: int = 36) -> str:
+def _shortened(text: str, length: int = 32) -> str:
     # A dollar sign would start mathematics in matplotlib.
     text = text.replace("$", r"\$")
     return text if len(text) <= length else text[: length - 1] + "…"
