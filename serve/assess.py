@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from medsharp.images import ImageLimits, read_image
 from PIL import Image
 
+from medsharp.images import ImageLimits, read_image
 from medsharp.inference import Prediction, Predictor, overlay
 
 

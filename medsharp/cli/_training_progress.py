@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from medsharp.cli._console import console
+from medsharp.cli._console import console, note
 
 
 class TrainingProgress:
@@ -41,7 +41,12 @@ class TrainingProgress:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show an event."""
-        if event["kind"] == "cache":
+        if event["kind"] == "start":
+            for sentence in event["notes"]:
+                note(sentence)
+        elif event["kind"] == "end" and event["trained"] == 0:
+            note("this run is finished already; nothing was trained")
+        elif event["kind"] == "cache":
             self._bar("decoding", event["done"], event["total"], "")
         elif event["kind"] == "batch":
             done = event["epoch"] + event["done"] / event["total"]

@@ -59,8 +59,9 @@ def evaluate_data(
     for path in data:
         heading(f"Evaluating on {path}")
         with progress_bar() as report:
+            taken = [evaluation.as_dict()["name"] for evaluation in evaluations]
             evaluation, notes = evaluate_manifest(
-                predictor, path, out=out, resamples=resamples, seed=seed, progress=report
+                predictor, path, out=out, taken=taken, resamples=resamples, seed=seed, progress=report
             )
         for sentence in notes:
             note(sentence)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from medsharp.bundle import INTERNAL, TRAINING_HASHES, BundleSpec
@@ -47,6 +48,7 @@ def evaluate_manifest(
     data: str | Path,
     *,
     out: Path,
+    taken: Collection[str] = (),
     resamples: int = 2000,
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
@@ -60,6 +62,7 @@ def evaluate_manifest(
         predictor: The loaded bundle.
         data: Manifest, known data set folder, or folder with a sub-folder a class.
         out: `predictions-<name>.csv` is written there.
+        taken: Names of other data sets in the same report; this one's gets a number where it is among them.
         resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
         progress: Called with images done, images in all and what is being done.
@@ -76,7 +79,8 @@ def evaluate_manifest(
     if unlabelled:
         raise InputError(f"{data}: {unlabelled} images have no label; use `medsharp predict` for images without labels")
     table = predict_manifest(predictor, manifest, progress=progress)
-    name = manifest.info.name
+    names = (manifest.info.name if n == 1 else f"{manifest.info.name} {n}" for n in itertools.count(1))
+    name = next(name for name in names if name not in taken)
     with atomic_path(out / f"predictions-{_file_name(name)}.csv") as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
     evaluation = evaluate_predictions(
@@ -105,7 +109,7 @@ def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
     if shared.empty:
         return ()
     return (
-        f"LEAK: the model was trained on {len(shared)} of these images, such as {shared['image'].iloc[0]}; "
+        f"LEAK: the model was trained on {len(shared)} of these images; "
         "these figures do not tell how it does on images it never saw",
     )
 
