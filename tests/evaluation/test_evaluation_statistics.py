@@ -125,8 +125,10 @@ def test_perfect_ranking_has_an_interval_that_narrows_with_the_patients() -> Non
     assert low < perfect_auroc(200, 300)[0] < 1
 
 
-def test_mover_of_symmetric_intervals_is_the_sum_of_squares() -> None:
+def test_mover_adds_squares_of_the_distances_on_the_right_sides() -> None:
     assert mover((0.9, 0.86, 0.94), (0.7, 0.67, 0.73)) == pytest.approx((0.15, 0.25))
+    expected = (0.4 - np.hypot(0.1, 0.2), 0.4 + np.hypot(0.05, 0.1))
+    assert mover((0.9, 0.8, 0.95), (0.5, 0.4, 0.7)) == pytest.approx(expected)
 
 
 def test_wilson_is_the_published_example() -> None:
@@ -153,6 +155,17 @@ def test_same_seed_same_intervals_and_they_hold_the_value() -> None:
     assert evaluated(table, resamples=300, seed=1)["figures"]["auroc"] != one["figures"]["auroc"]
     for key, figure in one["figures"].items():
         assert figure["low"] <= figure["value"] <= figure["high"], key
+
+
+def test_bootstrap_spread_is_that_of_delong_and_of_the_binomial() -> None:
+    labels, scores = sample(400)
+    figures = evaluated(table_of(labels, scores), resamples=4000)["figures"]
+    wins = (scores[labels][:, None] > scores[~labels]).astype(float)
+    delong = wins.mean(axis=1).var(ddof=1) / labels.sum() + wins.mean(axis=0).var(ddof=1) / (~labels).sum()
+    share = figures["sensitivity"]["value"]
+    for key, variance in (("auroc", delong), ("sensitivity", share * (1 - share) / labels.sum())):
+        width = figures[key]["high"] - figures[key]["low"]
+        assert width == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.07), key
 
 
 def test_interval_of_many_copies_of_a_patient_is_that_of_the_patients() -> None:
@@ -264,6 +277,15 @@ def test_drop_of_independent_hospitals_has_the_spread_of_both() -> None:
         both[0].as_dict()["figures"]["auroc"]["value"] - both[1].as_dict()["figures"]["auroc"]["value"]
     )
     assert drop["high"] - drop["low"] == pytest.approx(2 * 1.96 * np.sqrt(variances), rel=0.1)
+
+
+def test_drop_between_data_sets_drawn_alike_takes_them_as_independent() -> None:
+    one = evaluate_predictions(
+        table_of(*sample(200)), classes=["benign", "malignant"], positive="malignant", threshold=0.4, name="one"
+    )
+    drop = difference(one, one)
+    assert drop["value"] == 0
+    assert drop["high"] - drop["low"] == pytest.approx(2 * 1.96 * np.sqrt(2) * one.replicates["auroc"].std(), rel=0.1)
 
 
 def test_drop_from_a_perfect_share_combines_both_intervals() -> None:
