@@ -15,6 +15,9 @@ from PIL import Image
 from medsharp.images import ImageLimits, read_image
 from medsharp.inference import Prediction, Predictor, overlay
 
+FAINT = 0.1
+"""A heat map that nowhere reaches this looks like the image alone, and is said to show nothing."""
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -25,12 +28,14 @@ class Assessment:
         image: PNG data URI of the decoded image, or None.
         heatmap: PNG data URI of the image under the heat map, or None.
         size: Height and width in pixels of the image as uploaded, or None.
+        evidence: Whether the heat map shows anything.
     """
 
     prediction: Prediction
     image: str | None = None
     heatmap: str | None = None
     size: tuple[int, int] | None = None
+    evidence: bool = True
 
 
 class Assessor:
@@ -78,12 +83,15 @@ class Assessor:
             return Assessment(prediction)
         pixels = read_image(content, name=prediction.name, limits=self._limits).pixels
         image = heatmap = None
+        evidence = True
         if image_side is not None:
             image = png_uri(pixels, image_side)
         if heatmap_side is not None:
             relevance = prediction.heatmap()
-            heatmap = None if relevance is None else png_uri(overlay(pixels, relevance), heatmap_side)
-        return Assessment(prediction, image, heatmap, (pixels.shape[0], pixels.shape[1]))
+            if relevance is not None:
+                heatmap = png_uri(overlay(pixels, relevance), heatmap_side)
+                evidence = bool(relevance.max() >= FAINT)
+        return Assessment(prediction, image, heatmap, (pixels.shape[0], pixels.shape[1]), evidence)
 
 
 def png_uri(pixels: np.ndarray, largest_side: int) -> str:

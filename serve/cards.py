@@ -59,6 +59,7 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
         if above
         else f"Below the operating point: the model counts this image as <b>{html.escape(negative)}</b>."
     )
+    shown = "what raised the probability" if assessment.evidence else "nothing here raised the probability"
     return (
         f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
         f'<div class="ms-figures"><div><div class="ms-label">Probability of {html.escape(noun(positive))}</div>'
@@ -66,7 +67,7 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
         f'<div class="ms-verdict ms-{side}">{words}</div></div>'
         f"{_bar(probability, threshold)}{_remarks(prediction.flags)}"
         f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
-        f"{_picture(assessment.heatmap, 'Heat map: what raised the probability')}</div></section>"
+        f"{_picture(assessment.heatmap, f'Heat map: {shown}')}</div></section>"
     )
 
 
