@@ -20,7 +20,10 @@ class SAM(SharpnessAware):
     """
 
     def _gradients(self, look_again: Closure) -> bool:
-        with self._perturbed() as finite:
+        with self._perturbed(self._ascent()) as finite:
             if not finite or not torch.isfinite(look_again()):
                 return False
+        return self._finite_gradients()
+
+    def _finite_gradients(self) -> bool:
         return math.isfinite(float(total_norm(p.grad for p in self._parameters() if p.grad is not None)))

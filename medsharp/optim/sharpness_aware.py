@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 Closure = Callable[[], Tensor]
+
+Move = tuple[list[Tensor], list[Tensor], float]
+"""Parameters, a direction for each, and what the directions are multiplied with."""
 
 
 class SharpnessAware(Optimizer):
@@ -85,11 +89,30 @@ class SharpnessAware(Optimizer):
             [] if model is None else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
         )
         self._backup: dict[Tensor, Tensor] = {}
+        self._buffers: dict[str, dict[Tensor, Tensor]] = {}
+        self._memory: dict[Tensor, Tensor] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "base" in self.__dict__:  # absent while unpickling a copy
             self._share()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's state, the groups, and what the method remembers of earlier steps."""
+        state = super().state_dict()
+        if self._memory:
+            places = {parameter: number for number, parameter in enumerate(self._parameters())}
+            state["memory"] = {places[parameter]: value for parameter, value in self._memory.items()}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        params = self._parameters()
+        self._memory = {
+            params[number]: value.to(params[number], copy=True)
+            for number, value in state_dict.get("memory", {}).items()
+        }
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
@@ -145,41 +168,85 @@ class SharpnessAware(Optimizer):
             gradients = [p.grad for p in self._parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, clip_factor(float(total_norm(gradients)), self.max_grad_norm))
 
-    @contextmanager
-    def _perturbed(self) -> Iterator[bool]:
-        """Climb to the worst point of the neighbourhood; come back exactly, whatever happens there.
+    def _ascent(self) -> list[Move] | None:
+        """Return where to climb: parameters, directions and a factor, or None where the gradient is not finite.
 
         `e = rho g / (||g|| + 1e-12)`, with one norm over all groups (Foret et al. 2021, eq. 2); adaptive:
-        `e = rho w^2 g / (|| |w| g || + 1e-12)` (Kwon et al. 2021, eq. 3 with T_w = |w|). Gives False,
-        without moving, when the gradient is not finite.
+        `e = rho w^2 g / (|| |w| g || + 1e-12)` (Kwon et al. 2021, eq. 3 with T_w = |w|).
         """
-        groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
-        scaled = [
-            torch._foreach_mul(params, [p.grad for p in params]) if group["adaptive"] else [p.grad for p in params]
-            for group, params in groups
-            if params
-        ]
-        norm = float(total_norm([tensor for tensors in scaled for tensor in tensors]))
-        if not norm < float("inf"):  # NaN too
+        moves: list[Move] = []
+        scaled: list[Tensor] = []
+        for group, params, gradients in self._with_gradients():
+            if group["adaptive"]:
+                first = list(torch._foreach_mul(params, gradients))
+                scaled += first
+                moves.append((params, list(torch._foreach_mul(params, first)), group["rho"]))
+            else:
+                scaled += gradients
+                moves.append((params, gradients, group["rho"]))
+        norm = float(total_norm(scaled))
+        if not math.isfinite(norm):
+            return None
+        return [(params, directions, rho / (norm + 1e-12)) for params, directions, rho in moves]
+
+    @contextmanager
+    def _perturbed(self, moves: list[Move] | None) -> Iterator[bool]:
+        """Move the weights by `factor * direction`; bring them back exactly, whatever happens there.
+
+        Gives False, without moving, for None: the gradient that the moves were made of is not finite.
+        """
+        if moves is None:
             yield False
             return
-        moved = [p for _, params in groups for p in params]
+        moved = [p for params, _, _ in moves for p in params]
         for parameter in moved:
             if parameter not in self._backup:
                 self._backup[parameter] = torch.empty_like(parameter, memory_format=torch.preserve_format)
         backups = [self._backup[parameter] for parameter in moved]
-        torch._foreach_copy_(backups, moved)
+        if moved:
+            torch._foreach_copy_(backups, moved)
         try:
-            for group, params in groups:
-                if not params:
-                    continue
-                gradients = [p.grad for p in params]
-                if group["adaptive"]:
-                    gradients = list(torch._foreach_mul(torch._foreach_mul(params, params), gradients))
-                torch._foreach_add_(params, gradients, alpha=group["rho"] / (norm + 1e-12))
+            for params, directions, factor in moves:
+                torch._foreach_add_(params, directions, alpha=factor)
             yield True
         finally:
-            torch._foreach_copy_(moved, backups)
+            if moved:
+                torch._foreach_copy_(moved, backups)
+
+    def _with_gradients(self) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
+        """Give each group with those of its parameters that have a gradient, and these gradients."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                yield group, params, [p.grad for p in params]
+
+    def _keep_gradients(self, slot: str) -> dict[Tensor, Tensor]:
+        """Copy the gradients of a pass into buffers that are made once for each slot."""
+        buffers = self._buffers.setdefault(slot, {})
+        kept = {}
+        for _, params, gradients in self._with_gradients():
+            for parameter in params:
+                if parameter not in buffers:
+                    buffers[parameter] = torch.empty_like(parameter, memory_format=torch.preserve_format)
+                kept[parameter] = buffers[parameter]
+            torch._foreach_copy_([kept[p] for p in params], gradients)
+        return kept
+
+    def _pair(self, *passes: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """Bring kept passes and the present gradients to the same parameters; return the present gradients.
+
+        A block that stochastic depth dropped in one pass has the gradient zero there.
+        """
+        present = {p: p.grad for p in self._parameters() if p.grad is not None}
+        seen = dict.fromkeys(parameter for kept in (*passes, present) for parameter in kept)
+        for parameter in seen:
+            if parameter not in present:
+                parameter.grad = torch.zeros_like(parameter)
+                present[parameter] = parameter.grad
+            for kept in passes:
+                if parameter not in kept:
+                    kept[parameter] = torch.zeros_like(parameter)
+        return {parameter: present[parameter] for parameter in seen}
 
     def _look_again(self, closure: Closure, random: list[Any] | None) -> Tensor:
         if random is not None:

@@ -65,26 +65,20 @@ class WSAM(SharpnessAware):
         )
         self.decouple = decouple
         self.max_norm = max_norm
-        self._buffers: dict[Tensor, Tensor] = {}
         self._difference: dict[Tensor, Tensor] = {}
 
     def _gradients(self, look_again: Closure) -> bool:
         self._clip_to_max_norm()
-        with self._perturbed() as finite:
+        with self._perturbed(self._ascent()) as finite:
             if not finite:
                 return False
-            first = self._kept()
+            first = self._keep_gradients("first")
             if not torch.isfinite(look_again()):
                 return False
         self._clip_to_max_norm()
-        for parameter in self._parameters():
-            # A block that stochastic depth dropped in one pass has the gradient zero there.
-            if parameter.grad is None and parameter in first:
-                parameter.grad = torch.zeros_like(parameter)
-            elif parameter.grad is not None and parameter not in first:
-                first[parameter] = torch.zeros_like(parameter)
-        params = list(first)
-        gradients, before = _gradients_of(params), [first[p] for p in params]
+        present = self._pair(first)
+        params = list(present)
+        gradients, before = list(present.values()), [first[p] for p in params]
         if not math.isfinite(float(total_norm(gradients))):
             return False
         if self.decouple:
@@ -128,16 +122,6 @@ class WSAM(SharpnessAware):
                 rate = float(group["lr"]) * _weight(group["gamma"])
                 sign = 1.0 if group.get("maximize") else -1.0
                 torch._foreach_add_(params, [self._difference[p] for p in params], alpha=sign * rate)
-
-    def _kept(self) -> dict[Tensor, Tensor]:
-        """Copy the gradients of the first pass into buffers that are made once."""
-        params = [p for p in self._parameters() if p.grad is not None]
-        for parameter in params:
-            if parameter not in self._buffers:
-                self._buffers[parameter] = torch.empty_like(parameter)
-        kept = {p: self._buffers[p] for p in params}
-        torch._foreach_copy_(list(kept.values()), _gradients_of(params))
-        return kept
 
     def _clip_to_max_norm(self) -> None:
         if self.max_norm is not None:
