@@ -88,7 +88,10 @@ def _check(entry: Hyperparameter, value: Any) -> None:
     key = f"optimizer.{entry.name}"
     if value is None and entry.default is None:
         return
-    if isinstance(entry.default, bool):
+    if entry.choices:
+        if value not in entry.choices:
+            raise InputError(f"{key} = {value!r}: must be one of {', '.join(entry.choices)}")
+    elif isinstance(entry.default, bool):
         if not isinstance(value, bool):
             raise InputError(f"{key} = {value!r}: must be true or false")
     elif isinstance(entry.default, tuple):

@@ -25,7 +25,8 @@ def train(
         ),
     ] = None,
     optimizer: Annotated[
-        str | None, typer.Option(help="sgd, adam, adamw, or a sharpness-aware method: sam, wsam.")
+        str | None,
+        typer.Option(help="sgd, adam, adamw, or a sharpness-aware method: sam, asam, gsam, wsam, crsam, ..."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file; see configs/default.yaml.")] = None,
     set_: Annotated[

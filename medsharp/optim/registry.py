@@ -12,20 +12,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from medsharp.optim.asam import ASAM, NORMALIZATIONS
+from medsharp.optim.crsam import CRSAM
+from medsharp.optim.fsam import FSAM
+from medsharp.optim.gcsam import GCSAM
+from medsharp.optim.gsam import GSAM
 from medsharp.optim.sam import SAM
 from medsharp.optim.sharpness_aware import SharpnessAware
+from medsharp.optim.usam import USAM, StableSAM
+from medsharp.optim.vasso import VaSSO
 from medsharp.optim.wsam import WSAM
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A keyword of an optimizer: its default, its closed range where it is a number, and what it does."""
+    """A keyword of an optimizer: its default, its closed range or its choices, and what it does."""
 
     name: str
     default: Any
     doc: str
     low: float | None = None
     high: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,12 +66,11 @@ _ADAM = (
     Hyperparameter("betas", (0.9, 0.999), "decay of the first and second moment"),
     Hyperparameter("eps", 1e-8, "added to the root of the second moment", 0, 1),
 )
-_ASCENT = (
-    Hyperparameter("rho", 0.05, "radius of the neighbourhood", 0, 100),
-    Hyperparameter("adaptive", False, "scale the perturbation by the squared weight"),
-    Hyperparameter("replay_rng", False, "the same dropout noise in every pass of a step"),
-)
-_GAMMA_BELOW_ONE = 1 - 2**-24
+_RHO = Hyperparameter("rho", 0.05, "radius of the neighbourhood", 0, 100)
+_ADAPTIVE = Hyperparameter("adaptive", False, "scale the perturbation by the squared weight")
+_REPLAY = Hyperparameter("replay_rng", False, "the same dropout noise in every pass of a step")
+_ASCENT = (_RHO, _ADAPTIVE, _REPLAY)
+_BELOW_ONE = 1 - 2**-24
 
 _OPTIMIZERS = {
     info.name: info
@@ -83,6 +90,86 @@ _OPTIMIZERS = {
         OptimizerInfo(
             "adamw", torch.optim.AdamW, "I. Loshchilov, F. Hutter, Decoupled Weight Decay, ICLR", 2019, 1, _ADAM
         ),
+        OptimizerInfo(
+            "asam",
+            ASAM,
+            "J. Kwon et al., ASAM: Adaptive Sharpness-Aware Minimization, ICML",
+            2021,
+            2,
+            (
+                Hyperparameter("rho", 0.5, "radius of the neighbourhood", 0, 100),
+                Hyperparameter("eta", 0.01, "added to the absolute weight", 0, 1),
+                Hyperparameter("normalization", "names", "what is scaled", choices=NORMALIZATIONS),
+                _REPLAY,
+            ),
+        ),
+        OptimizerInfo(
+            "crsam",
+            CRSAM,
+            "T. Wu et al., CR-SAM: Curvature Regularized Sharpness-Aware Minimization, AAAI",
+            2024,
+            3,
+            (
+                Hyperparameter("rho", 0.1, "radius of the neighbourhood", 0, 100),
+                Hyperparameter("gamma", 0.1, "weight of the curvature", 0, 100),
+                Hyperparameter("beta", 0.01, "weight of the slope", 0, 100),
+                _ADAPTIVE,
+                _REPLAY,
+            ),
+        ),
+        OptimizerInfo(
+            "fsam",
+            FSAM,
+            "T. Li et al., Friendly Sharpness-Aware Minimization, CVPR",
+            2024,
+            2,
+            (
+                _RHO,
+                Hyperparameter("sigma", 1.0, "share of the averaged gradient that is taken away", 0, 100),
+                Hyperparameter("lmbda", 0.9, "decay of the average, below 1", 0, _BELOW_ONE),
+                _REPLAY,
+            ),
+        ),
+        OptimizerInfo(
+            "gcsam",
+            GCSAM,
+            "M. Hassan et al., GCSAM: Gradient Centralized Sharpness Aware Minimization, arXiv",
+            2025,
+            2,
+            (_RHO, _REPLAY),
+        ),
+        OptimizerInfo(
+            "gsam",
+            GSAM,
+            "J. Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training, ICLR",
+            2022,
+            2,
+            (*_ASCENT, Hyperparameter("alpha", 0.4, "weight of the orthogonal part; 0 is SAM", 0, 100)),
+        ),
+        OptimizerInfo(
+            "stablesam",
+            StableSAM,
+            "C. Tan et al., Stabilizing Sharpness-aware Minimization, JMLR",
+            2025,
+            2,
+            (_RHO, _REPLAY),
+        ),
+        OptimizerInfo(
+            "usam",
+            USAM,
+            "M. Andriushchenko, N. Flammarion, Towards Understanding Sharpness-Aware Minimization, ICML",
+            2022,
+            2,
+            (_RHO, _REPLAY),
+        ),
+        OptimizerInfo(
+            "vasso",
+            VaSSO,
+            "B. Li, G. Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression, NeurIPS",
+            2023,
+            2,
+            (_RHO, Hyperparameter("theta", 0.9, "share of the new gradient, above 0; 1 is SAM", 2**-24, 1), _REPLAY),
+        ),
         OptimizerInfo("sam", SAM, "P. Foret et al., Sharpness-Aware Minimization, ICLR", 2021, 2, _ASCENT),
         OptimizerInfo(
             "wsam",
@@ -92,7 +179,7 @@ _OPTIMIZERS = {
             2,
             (
                 *_ASCENT,
-                Hyperparameter("gamma", 0.9, "weight of the sharpness, below 1; 0 is the base", 0, _GAMMA_BELOW_ONE),
+                Hyperparameter("gamma", 0.9, "weight of the sharpness, below 1; 0 is the base", 0, _BELOW_ONE),
                 Hyperparameter("decouple", True, "apply the sharpness outside the base optimizer"),
                 Hyperparameter("max_norm", None, "clip the gradient of each pass to this norm", 0, None),
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from medsharp.optim import SAM, WSAM
+from medsharp.optim import ASAM, CRSAM, FSAM, GCSAM, GSAM, SAM, USAM, WSAM, StableSAM, VaSSO
 
 CASES = sorted((Path(__file__).parent / "oracle").glob("*.json"))
-METHODS = {"SAM": SAM, "WSAM": WSAM}
+METHODS: dict[str, Any] = {
+    "SAM": SAM,
+    "WSAM": WSAM,
+    "ASAM_samsung": ASAM,
+    "ASAM_davda54": partial(ASAM, normalization="elementwise"),
+    "GSAM": GSAM,
+    "CR-SAM": CRSAM,
+    "F-SAM": FSAM,
+    "VaSSO": VaSSO,
+    "USAM": USAM,
+    "StableSAM": StableSAM,
+    "GCSAM": GCSAM,
+}
+"""As the files of reference values call them."""
 
 
 def tensor(values: Any) -> Tensor:
@@ -41,7 +55,7 @@ def test_equals_reference(path: Path) -> None:
     if case["method"] == "base":
         optimizer: Any = base(model.parameters(), **options)
     else:
-        optimizer = METHODS[case["method"]](model.parameters(), base, **case["hyperparameters"], **options)
+        optimizer = METHODS[case["method"]](model.named_parameters(), base, **case["hyperparameters"], **options)
     for number, batch in enumerate(case["batches"]):
         x, y = tensor(batch["x"]), torch.tensor(batch["y"])
 
