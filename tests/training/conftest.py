@@ -56,6 +56,12 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return make_manifest(tmp_path_factory.mktemp("squares"))
 
 
+@pytest.fixture(scope="session")
+def many_squares(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Enough of the same for a figure to mean something: batch-norm averages settle, 24 images rank."""
+    return make_manifest(tmp_path_factory.mktemp("many_squares"), {"train": 48, "val": 24, "test": 6})
+
+
 def merge(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(values)
     for key, value in changes.items():

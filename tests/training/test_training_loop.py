@@ -51,13 +51,13 @@ def run(squares: Manifest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
 
 @pytest.mark.parametrize("name", list_optimizers())
 def test_every_optimizer_learns_what_is_easy(
-    name: str, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+    name: str, many_squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     rate = 0.05 if name == "sgd" else 3e-3
     config = configure(optimizer={"name": name, "lr": rate}, schedule={"epochs": 12}, data={"augmentation": "none"})
-    records = train(config, squares, out=tmp_path / "run").metrics()
-    assert records[-1]["train_loss"] < 0.6 * records[0]["train_loss"]
-    assert max(record["val_auroc"] for record in records) >= 0.75
+    records = train(config, many_squares, out=tmp_path / "run").metrics()
+    assert records[-1]["train_loss"] < 0.7 * records[0]["train_loss"]
+    assert max(record["val_auroc"] for record in records) >= 0.9
 
 
 def test_predictions_are_those_of_the_best_epoch(run: tuple[Run, list[dict[str, Any]]]) -> None:
