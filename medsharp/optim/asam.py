@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from medsharp.optim.arithmetic import norm
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Move, total_norm
+from medsharp.optim.sharpness_aware import Gradients, Move, radius
 
 NORMALIZATIONS = ("names", "elementwise")
 
@@ -58,39 +58,37 @@ class ASAM(SAM):
             raise ValueError(f"eta must be 0 or more, not {eta}")
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization}")
-        params = list(params)
-        names: dict[Tensor, str] = {}
-        if model is not None:
-            names = {parameter: name for name, parameter in model.named_parameters()}
-        elif params and isinstance(params[0], tuple):
-            names = {parameter: name for name, parameter in params}
         super().__init__(params, base, rho=rho, model=model, hyperparameters={"eta": eta}, **options)
         self.normalization = normalization
-        self._names = names
+        self._names: dict[Tensor, str] = {}
+        if model is not None:
+            self._names = {parameter: name for name, parameter in model.named_parameters()}
 
-    def _ascent(self) -> list[Move] | None:
+    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
+        norms: list[Tensor] = []
         moves: list[Move] = []
-        scaled: list[Tensor] = []
-        for group, params, gradients in self._with_gradients():
-            chosen = [self._is_scaled(parameter) for parameter in params]
-            scales = [
-                self._scale(parameter, group["eta"]) if scale else None
-                for parameter, scale in zip(params, chosen, strict=True)
-            ]
-            once = [g if t is None else t * g for t, g in zip(scales, gradients, strict=True)]
-            twice = [g if t is None else t * g for t, g in zip(scales, once, strict=True)]
-            scaled += once
-            moves.append((params, twice, group["rho"]))
-        norm = float(total_norm(scaled))
-        if not math.isfinite(norm):
-            return None
-        return [(params, directions, rho / (norm + 1e-16)) for params, directions, rho in moves]
+        for group, params, values in self._by_group(gradients):
+            names = self._names_of(group)
+            directions = values if overwrite else [value.clone() for value in values]
+            for parameter, direction in zip(params, directions, strict=True):
+                scale = self._scale(parameter, names.get(parameter), group["eta"])
+                if scale is None:
+                    norms.append(norm(direction))
+                else:
+                    direction.mul_(scale)
+                    norms.append(norm(direction))
+                    direction.mul_(scale)
+            moves.append((params, directions, radius(group)))
+        return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-16))
 
-    def _is_scaled(self, parameter: Tensor) -> bool:
+    def _scale(self, parameter: Tensor, name: str | None, eta: float) -> Tensor | None:
         if self.normalization == "elementwise":
-            return True
-        name = self._names.get(parameter)
-        return "weight" in name if name is not None else parameter.ndim >= 2
+            return parameter  # its sign cancels in T^2 g and in the norm of T g
+        if not ("weight" in name if name is not None else parameter.ndim >= 2):
+            return None
+        # The buffer for the backup is free until the climb.
+        return torch.abs(parameter, out=self._buffer(parameter)).add_(eta)
 
-    def _scale(self, parameter: Tensor, eta: float) -> Tensor:
-        return parameter.abs() if self.normalization == "elementwise" else parameter.abs() + eta
+    def _names_of(self, group: dict[str, Any]) -> dict[Tensor, str]:
+        given = group.get("param_names")
+        return self._names if given is None else dict(zip(group["params"], given, strict=True))

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Closure
+from medsharp.optim.arithmetic import add_each
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 
-class CRSAM(SAM):
+class CRSAM(SharpnessAware):
     """Curvature regularized sharpness-aware minimization.
 
     With `g` at `w`, `g+` at `w + e` and `g-` at `w - e`, `e = rho g / ||g||`, the base optimizer steps with
@@ -48,28 +48,25 @@ class CRSAM(SAM):
                 raise ValueError(f"{name} must be 0 or more, not {value}")
         super().__init__(params, base, rho=rho, hyperparameters={"gamma": gamma, "beta": beta}, **options)
 
-    def _gradients(self, look_again: Closure) -> bool:
-        moves = self._ascent()
-        if moves is None:
-            return False
-        first = self._keep_gradients("first")
-        # The next passes overwrite what the directions may share memory with.
-        alias = {id(p.grad): kept for p, kept in first.items()}
-        moves = [(params, [alias.get(id(d), d) for d in directions], factor) for params, directions, factor in moves]
-        with self._perturbed(moves):
-            if not torch.isfinite(look_again()):
-                return False
-        up = self._keep_gradients("up")
-        with self._perturbed([(params, directions, -factor) for params, directions, factor in moves]):
-            if not torch.isfinite(look_again()):
-                return False
-        down = self._pair(first, up)
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p in down]
-            if params:
+    def _explore(self) -> list[Gradients]:
+        self._look()
+        first = self._take()
+        with self._away():
+            moves = self._ascent(first)
+            self._climb(moves)
+            self._look()
+            self._climb_from_start(self._scaled(moves, -1.0))
+            # The two that are known are added up before the third is computed: one buffer less.
+            self._pair(first)
+            partial = self._take()
+            for group, params, gradients in self._by_group(partial):
                 gamma, beta = group["gamma"], group["beta"]
-                gradients = [down[p] for p in params]
-                torch._foreach_mul_(gradients, gamma - beta)
-                torch._foreach_add_(gradients, [up[p] for p in params], alpha=1 + gamma + beta)
-                torch._foreach_add_(gradients, [first[p] for p in params], alpha=-2 * gamma)
-        return self._finite_gradients()
+                add_each(gradients, [first[p] for p in params], weight=-2 * gamma, scale=1 + gamma + beta)
+            del first, moves
+            self._look(last=True)
+        return [partial]
+
+    def _combine(self, *kept: Gradients) -> None:
+        (partial,) = kept
+        for group, params, gradients in self._by_group(self._pair(partial)):
+            add_each(gradients, [partial[p] for p in params], weight=1.0, scale=group["gamma"] - group["beta"])

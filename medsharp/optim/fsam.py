@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
-from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Move, total_norm
+from medsharp.optim.arithmetic import add_each
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 
-class FSAM(SAM):
+class FSAM(SharpnessAware):
     """Friendly sharpness-aware minimization.
 
     `e = rho d / ||d||` with `d = g - sigma m`, where `m <- lmbda m + (1 - lmbda) g` stands for the full gradient; `d`
@@ -49,28 +47,36 @@ class FSAM(SAM):
         if not 0 <= lmbda < 1:
             raise ValueError(f"lmbda must be at least 0 and less than 1, not {lmbda}")
         super().__init__(params, base, rho=rho, hyperparameters={"sigma": sigma, "lmbda": lmbda}, **options)
-        self._next: dict[Tensor, Tensor] = {}
+        self._memory["mean"] = {}
+        self._directions: Gradients = {}
 
-    def _ascent(self) -> list[Move] | None:
-        self._next = {}
-        moves: list[Move] = []
-        for group, params, gradients in self._with_gradients():
-            directions = []
-            for parameter, gradient in zip(params, gradients, strict=True):
-                mean = self._memory.get(parameter)
-                if mean is None:
-                    directions.append(gradient)
-                    self._next[parameter] = gradient.clone()
-                else:
-                    directions.append(gradient - group["sigma"] * mean)
-                    self._next[parameter] = group["lmbda"] * mean + (1 - group["lmbda"]) * gradient
-            moves.append((params, directions, group["rho"]))
-        norm = float(total_norm(direction for _, directions, _ in moves for direction in directions))
-        if not math.isfinite(norm):
-            return None
-        return [(params, directions, rho / (norm + 1e-12)) for params, directions, rho in moves]
+    def _explore(self) -> list[Gradients]:
+        self._look()
+        directions = self._take()
+        means = self._memory["mean"]
+        for group, params, gradients in self._by_group(directions):
+            known = [(p, g) for p, g in zip(params, gradients, strict=True) if p in means]
+            add_each([g for _, g in known], [means[p] for p, _ in known], weight=-group["sigma"])
+        with self._away():
+            self._climb(self._ascent(directions))
+            self._look(last=True)
+        return [directions]
+
+    def _combine(self, *kept: Gradients) -> None:
+        (self._directions,) = kept
 
     def _after_base_step(self) -> None:
-        # Only now: a step that is skipped must not change what is remembered.
-        self._memory.update(self._next)
-        self._next = {}
+        # Only now: a step that is skipped must not change what is remembered. As g = d + sigma m, the new mean is
+        # (lmbda + (1 - lmbda) sigma) m + (1 - lmbda) d.
+        means = self._memory["mean"]
+        for group, params, directions in self._by_group(self._directions):
+            sigma, lmbda = group["sigma"], group["lmbda"]
+            known = [(p, d) for p, d in zip(params, directions, strict=True) if p in means]
+            means.update((p, d) for p, d in zip(params, directions, strict=True) if p not in means)
+            add_each(
+                [means[p] for p, _ in known],
+                [d for _, d in known],
+                weight=1 - lmbda,
+                scale=lmbda + (1 - lmbda) * sigma,
+            )
+        self._directions = {}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
+from medsharp.optim.arithmetic import total_norm
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Move, total_norm
+from medsharp.optim.sharpness_aware import Gradients, Move, radius
 
 
 class GCSAM(SAM):
@@ -18,20 +17,18 @@ class GCSAM(SAM):
     Sharpness Aware Minimization", 2025. Two passes a step.
     """
 
-    def _ascent(self) -> list[Move] | None:
-        moves: list[Move] = []
-        whole: list[Tensor] = []
-        for group, params, gradients in self._with_gradients():
-            whole += gradients
-            moves.append((params, [centralized(gradient) for gradient in gradients], group["rho"]))
-        norm = float(total_norm(whole))
-        if not math.isfinite(norm):
-            return None
-        return [(params, directions, rho / (norm + 1e-12)) for params, directions, rho in moves]
+    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
+        size = self._finite_norm([total_norm(gradients.values())])
+        moves: list[Move] = [
+            (params, [centralized(value, overwrite) for value in values], radius(group))
+            for group, params, values in self._by_group(gradients)
+        ]
+        return self._scaled(moves, 1 / (size + 1e-12))
 
 
-def centralized(gradient: Tensor) -> Tensor:
+def centralized(gradient: Tensor, overwrite: bool = False) -> Tensor:
     """Return the gradient less its mean over all dimensions but the first; vectors stay as they are."""
     if gradient.ndim < 2:
         return gradient
-    return gradient - gradient.mean(dim=tuple(range(1, gradient.ndim)), keepdim=True)
+    mean = gradient.mean(dim=tuple(range(1, gradient.ndim)), keepdim=True)
+    return gradient.sub_(mean) if overwrite else gradient - mean

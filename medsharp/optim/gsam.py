@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
-from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Closure, total_norm
+from medsharp.optim.arithmetic import add_each, inner, total_norm
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 
-class GSAM(SAM):
+class GSAM(SharpnessAware):
     """Surrogate gap guided sharpness-aware minimization.
 
     With `g` at `w` and `g+` at `w + rho g / ||g||`, the base optimizer steps with
@@ -47,30 +46,23 @@ class GSAM(SAM):
             raise ValueError(f"alpha must be 0 or more, not {alpha}")
         super().__init__(params, base, rho=rho, hyperparameters={"alpha": alpha}, **options)
 
-    def _gradients(self, look_again: Closure) -> bool:
-        with self._perturbed(self._ascent()) as finite:
-            if not finite:
-                return False
-            first = self._keep_gradients("first")
-            if not torch.isfinite(look_again()):
-                return False
+    def _explore(self) -> list[Gradients]:
+        self._look()
+        first = self._take()
+        with self._away():
+            self._climb(self._ascent(first))
+            self._look(last=True)
+        return [first]
+
+    def _combine(self, *kept: Gradients) -> None:
+        (first,) = kept
         present = self._pair(first)
-        if not self._finite_gradients():
-            return False
-        inner = float(sum((dot(first[p], g) for p, g in present.items()), start=torch.zeros(())))
-        square = float(total_norm(present.values())) ** 2
-        share = inner / square if square > 0 else 0.0
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p in present]
-            if params:
-                alpha = group["alpha"]
-                gradients = [present[p] for p in params]
-                torch._foreach_mul_(gradients, 1 + alpha * share)
-                torch._foreach_add_(gradients, [first[p] for p in params], alpha=-alpha)
-        return True
+        size = self._finite_norm([total_norm(present.values())])
+        share = inner([first[p] for p in present], list(present.values())) / size**2 if size > 0 else 0.0
+        for group, params, gradients in self._by_group(present):
+            alpha = group["alpha"]
+            add_each(gradients, [first[p] for p in params], weight=-alpha, scale=1 + alpha * share)
 
-
-def dot(one: Tensor, other: Tensor) -> Tensor:
-    """Return the inner product of two tensors, at least in float32, on the CPU."""
-    precision = torch.promote_types(one.dtype, torch.float32)
-    return torch.sum(one.to(precision) * other.to(precision)).cpu()
+    def _check_and_clip(self) -> None:
+        if self.max_grad_norm is not None:  # checked when combined
+            super()._check_and_clip()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-
-from medsharp.optim.sharpness_aware import Closure, SharpnessAware, total_norm
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 
 class SAM(SharpnessAware):
@@ -19,11 +15,9 @@ class SAM(SharpnessAware):
     and acts at `w`; the paper's own code has it in the loss. Two passes a step.
     """
 
-    def _gradients(self, look_again: Closure) -> bool:
-        with self._perturbed(self._ascent()) as finite:
-            if not finite or not torch.isfinite(look_again()):
-                return False
-        return self._finite_gradients()
-
-    def _finite_gradients(self) -> bool:
-        return math.isfinite(float(total_norm(p.grad for p in self._parameters() if p.grad is not None)))
+    def _explore(self) -> list[Gradients]:
+        self._look()
+        with self._away():
+            self._climb(self._ascent(self._gradients(), overwrite=True))
+            self._look(last=True)
+        return []

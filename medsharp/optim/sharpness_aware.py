@@ -1,20 +1,43 @@
-"""What all sharpness-aware optimizers share: perturb, look again, restore exactly, step the base optimizer."""
+"""What all sharpness-aware optimizers share: look, climb, look again, restore exactly, step the base optimizer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-Closure = Callable[[], Tensor]
+from medsharp.optim.arithmetic import (
+    clip_factor,
+    copy_each,
+    move_each,
+    norm,
+    norm_of_norms,
+    owns_memory,
+    scale_each,
+    total_norm,
+)
+from medsharp.optim.backward import Backward
+from medsharp.optim.batch_norm import RunningStatistics
+from medsharp.optim.randomness import Generators, random_states, set_random_states
+from medsharp.optim.workers import Workers
+
+Closure = Callable[..., Tensor]
+
+Gradients = dict[Tensor, Tensor]
+"""A gradient for each parameter that has one."""
 
 Move = tuple[list[Tensor], list[Tensor], float]
 """Parameters, a direction for each, and what the directions are multiplied with."""
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or gradient of this step is not finite: the step is skipped, by all workers."""
 
 
 class SharpnessAware(Optimizer):
@@ -22,13 +45,13 @@ class SharpnessAware(Optimizer):
 
     `loss = optimizer.step(closure)` follows the PyTorch closure convention: the closure clears the gradients, runs
     forward and backward and returns the loss. It is evaluated as often as the method needs, and nothing has to be
-    called before. A subclass says in `_gradients` how the gradient for the base optimizer comes about.
+    called before. A subclass says in `_explore` where it looks, and in `_combine` what the base optimizer is given.
 
     What holds for every subclass:
 
     - After a step the weights are those of the base optimizer's step from the *unperturbed* weights. They are restored
       by copying a backup, because `w + e - e` is not `w` in floating point; the storage of a parameter never changes.
-    - The loss returned is the one at the unperturbed weights.
+    - The loss returned is the one of the first pass, at the unperturbed weights (subclasses name exceptions).
     - With `model=`, running statistics of batch-norm layers are those of the first pass alone. Without it they are
       updated by every pass, as the optimizer cannot know where they are.
     - A pass whose loss or gradient is not finite leaves weights, batch-norm statistics and state as they were; the step
@@ -37,14 +60,21 @@ class SharpnessAware(Optimizer):
 
     Args:
         params: Parameters, parameter groups or named parameters, as for any `torch.optim.Optimizer`.
-        base: Class of the base optimizer.
+        base: Class of the base optimizer; any that steps without a closure.
         rho: Radius of the neighbourhood, at least 0. It lives in `param_groups`: a schedule may change it, and groups
             may differ; the gradient norm it is divided by is that of all groups together.
         adaptive: Scale the perturbation by the squared weight, element by element.
-        model: Where to look for batch-norm layers.
+        model: Where to look for batch-norm layers. A `DistributedDataParallel` model makes the ascent that of each
+            worker: its gradients are averaged only for what is applied.
+        sync_perturbation: With a `DistributedDataParallel` model: climb along the gradient of all workers instead.
+        micro_batch: Perturb for every so many samples by themselves (m-sharpness on one device). The closure then takes
+            the samples it shall evaluate, `closure(rows)` with a slice, and `step` the `batch_size`.
         max_grad_norm: Clip the gradient that is applied, once, to this norm.
+        scaler: What the closure scales its loss with. All passes of a step are unscaled with the same scale; call
+            `scaler.update()` after the step, as always.
         replay_rng: Let dropout and stochastic depth draw the same noise in every pass of a step.
         max_skipped: Raise after this many skipped steps in a row.
+        seed: Of what the method itself draws, if it does.
         hyperparameters: Further values that live in `param_groups`.
         base_options: Keyword arguments of the base optimizer, such as `lr`.
 
@@ -60,18 +90,26 @@ class SharpnessAware(Optimizer):
         rho: float = 0.05,
         adaptive: bool = False,
         model: nn.Module | None = None,
+        sync_perturbation: bool = False,
+        micro_batch: int | None = None,
         max_grad_norm: float | None = None,
+        scaler: torch.amp.GradScaler | None = None,
         replay_rng: bool = False,
         max_skipped: int | None = None,
+        seed: int = 0,
         hyperparameters: dict[str, Any] | None = None,
         **base_options: Any,
     ) -> None:
         if not (isinstance(base, type) and issubclass(base, Optimizer)) or issubclass(base, SharpnessAware):
             raise ValueError(f"base must be a torch.optim.Optimizer class such as torch.optim.SGD, not {base!r}")
+        if issubclass(base, torch.optim.LBFGS):
+            raise ValueError("base must step without a closure, as torch.optim.SGD does; LBFGS does not")
         if not rho >= 0:
             raise ValueError(f"rho must be 0 or more, not {rho}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be more than 0, not {max_grad_norm}")
+        if micro_batch is not None and not (isinstance(micro_batch, int) and micro_batch >= 1):
+            raise ValueError(f"micro_batch must be a number of samples, 1 or more, not {micro_batch}")
         params = list(params)
         if not params:
             raise ValueError(f"{type(self).__name__} got an empty parameter list; give model.parameters()")
@@ -80,190 +118,326 @@ class SharpnessAware(Optimizer):
         self.base = base(self.param_groups, **base_options)
         self.defaults = {**self.base.defaults, **own}
         self._share()
+        self.sync_perturbation = sync_perturbation
+        self.micro_batch = micro_batch
         self.max_grad_norm = max_grad_norm
+        self.scaler = scaler
         self.replay_rng = replay_rng
         self.max_skipped = max_skipped
         self.skipped = 0
         self._skipped_in_a_row = 0
-        self._norms = (
-            [] if model is None else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-        )
-        self._backup: dict[Tensor, Tensor] = {}
-        self._buffers: dict[str, dict[Tensor, Tensor]] = {}
-        self._memory: dict[Tensor, Tensor] = {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "base" in self.__dict__:  # absent while unpickling a copy
-            self._share()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's state, the groups, and what the method remembers of earlier steps."""
-        state = super().state_dict()
-        if self._memory:
-            places = {parameter: number for number, parameter in enumerate(self._parameters())}
-            state["memory"] = {places[parameter]: value for parameter, value in self._memory.items()}
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave."""
-        super().load_state_dict(state_dict)
-        params = self._parameters()
-        self._memory = {
-            params[number]: value.to(params[number], copy=True)
-            for number, value in state_dict.get("memory", {}).items()
-        }
+        self._workers = Workers(model)
+        self._statistics = RunningStatistics(model)
+        self._backup: Gradients = {}
+        self._moved: Gradients = {}
+        self._memory: dict[str, Gradients] = {}
+        self._numbers: dict[str, int] = {}
+        self._generators = Generators(seed)
+        self._pass: _Pass | None = None
+        self._scaled_passes: list[SimpleNamespace] = []
 
     @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
+    def step(self, closure: Closure | None = None, *, batch_size: int | None = None) -> Tensor:  # type: ignore[override]
         """Take one step.
 
         Args:
-            closure: Clears gradients, computes the loss, calls backward, returns the loss.
+            closure: Clears gradients, computes the loss, calls backward, returns the loss. With `micro_batch` it takes
+                the slice of samples to do so for, and its loss is their mean.
+            batch_size: With `micro_batch`: the number of samples of this step.
 
         Returns:
             The loss at the unperturbed weights.
 
         Raises:
-            ValueError: No closure was given.
+            ValueError: No closure was given, or no `batch_size` with `micro_batch`.
             FloatingPointError: `max_skipped` steps in a row had a loss or gradient that is not finite.
         """
         if closure is None:
             raise ValueError(
                 f"{type(self).__name__}.step needs a closure that clears gradients, calls backward and returns the loss"
             )
-        statistics = [(buffer, buffer.clone()) for norm in self._norms for buffer in norm.buffers(recurse=False)]
-        random = _rng_states() if self.replay_rng else None
-        with torch.enable_grad():
-            loss = closure()
-        finite = bool(torch.isfinite(loss)) and self._gradients(lambda: self._look_again(closure, random))
-        if not finite:
-            for buffer, before in statistics:
-                buffer.copy_(before)
+        self._scaled_passes = []
+        self._begin()
+        before = self._statistics.save()
+        losses: list[Tensor] = []
+        try:
+            kept = self._all_passes(closure, self._chunks(batch_size), losses)
+            self._combine(*kept)
+            self._check_and_clip()
+        except NotFiniteError:
+            self._statistics.restore(before)
             self._skip()
-            return loss
+            return torch.stack(losses).sum()
+        finally:
+            self._pass = None
         self._skipped_in_a_row = 0
-        self._clip()
         self.base.step()
         self._after_base_step()
-        return loss
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def _gradients(self, look_again: Closure) -> bool:
-        """Leave in `.grad` what the base optimizer shall apply, starting from the gradient at the weights.
+    # What a method says.
 
-        Args:
-            look_again: Evaluates the closure without touching batch-norm statistics; returns the loss there.
+    def _begin(self) -> None:
+        """Forget what a step that was skipped has left; nothing by default."""
+
+    def _explore(self) -> list[Gradients]:
+        """Look wherever the method looks, beginning with `_look()` at the weights, and end with `_look(last=True)`.
 
         Returns:
-            Whether everything seen was finite; when not, the step is skipped.
+            The gradients, besides the one that is left in `.grad`, that `_combine` needs.
         """
         raise NotImplementedError
 
-    def _after_base_step(self) -> None:
-        """Correct the weights after the base optimizer's step; nothing by default."""
+    def _combine(self, *kept: Gradients) -> None:
+        """Leave in `.grad` what the base optimizer shall apply; as it is, by default."""
 
-    def _clip(self) -> None:
-        """Clip the gradient that is applied to `max_grad_norm`."""
+    def _check_and_clip(self) -> None:
+        """Check what is applied, and clip it to `max_grad_norm`."""
+        gradients = list(self._gradients().values())
+        size = self._finite_norm([total_norm(gradients)])
         if self.max_grad_norm is not None:
-            gradients = [p.grad for p in self._parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, clip_factor(float(total_norm(gradients)), self.max_grad_norm))
+            scale_each(gradients, clip_factor(size, self.max_grad_norm))
 
-    def _ascent(self) -> list[Move] | None:
-        """Return where to climb: parameters, directions and a factor, or None where the gradient is not finite.
+    def _after_base_step(self) -> None:
+        """Correct the weights, or remember something, after the base optimizer's step; nothing by default."""
+
+    def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
+        """Return where to climb.
 
         `e = rho g / (||g|| + 1e-12)`, with one norm over all groups (Foret et al. 2021, eq. 2); adaptive:
         `e = rho w^2 g / (|| |w| g || + 1e-12)` (Kwon et al. 2021, eq. 3 with T_w = |w|).
+
+        Args:
+            gradients: At the present weights.
+            overwrite: Nobody needs these gradients again: their memory may hold the directions.
+            key: What the radius is called in `param_groups`.
         """
+        norms: list[Tensor] = []
         moves: list[Move] = []
-        scaled: list[Tensor] = []
-        for group, params, gradients in self._with_gradients():
+        for group, params, values in self._by_group(gradients):
+            directions = values
             if group["adaptive"]:
-                first = list(torch._foreach_mul(params, gradients))
-                scaled += first
-                moves.append((params, list(torch._foreach_mul(params, first)), group["rho"]))
-            else:
-                scaled += gradients
-                moves.append((params, gradients, group["rho"]))
-        norm = float(total_norm(scaled))
-        if not math.isfinite(norm):
-            return None
-        return [(params, directions, rho / (norm + 1e-12)) for params, directions, rho in moves]
+                directions = values if overwrite else [torch.empty_like(value) for value in values]
+                for parameter, value, direction in zip(params, values, directions, strict=True):
+                    torch.mul(value, parameter, out=direction)
+                    norms.append(norm(direction))
+                    direction.mul_(parameter)
+            elif values:
+                norms.append(total_norm(values))
+            moves.append((params, directions, radius(group, key)))
+        return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-12))
 
-    @contextmanager
-    def _perturbed(self, moves: list[Move] | None) -> Iterator[bool]:
-        """Move the weights by `factor * direction`; bring them back exactly, whatever happens there.
+    # What a method says it with.
 
-        Gives False, without moving, for None: the gradient that the moves were made of is not finite.
+    def _look(self, last: bool = False, rows: Tensor | None = None, backward: bool = True) -> Tensor:
+        """Evaluate the closure where the weights now are; the gradient is then in `.grad`.
+
+        Args:
+            last: No further pass follows, so that workers may average this gradient while it is computed.
+            rows: Indices of the samples to evaluate, for a closure that takes them.
+            backward: Without it, only the loss is computed; the closure's call of backward does nothing.
+
+        Returns:
+            The loss, as the closure returned it.
+
+        Raises:
+            NotFiniteError: The loss is not finite, on any worker.
         """
-        if moves is None:
-            yield False
-            return
-        moved = [p for params, _, _ in moves for p in params]
-        for parameter in moved:
-            if parameter not in self._backup:
-                self._backup[parameter] = torch.empty_like(parameter, memory_format=torch.preserve_format)
-        backups = [self._backup[parameter] for parameter in moved]
-        if moved:
-            torch._foreach_copy_(backups, moved)
+        now = self._now()
+        if now.random and now.losses:
+            set_random_states(now.random)
+        elif self.replay_rng:
+            now.random = random_states({p.device for p in self._parameters()})
+        together = self.sync_perturbation or (last and not now.chunked)
+        saved = self._statistics.save() if now.losses else []
         try:
-            for params, directions, factor in moves:
-                torch._foreach_add_(params, directions, alpha=factor)
-            yield True
+            chosen = now.rows if rows is None else rows
+            apart = nullcontext() if together else self._workers.apart()
+            passing = torch.enable_grad() if backward else Backward(lambda loss, weight: None)
+            with apart, passing:
+                loss = now.closure() if chosen is None else now.closure(chosen)
         finally:
-            if moved:
-                torch._foreach_copy_(moved, backups)
+            self._statistics.restore(saved)
+        loss = loss.detach()
+        finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
+        if backward:
+            self._unscale(finite)
+        now.losses.append(loss)
+        if not finite:
+            raise NotFiniteError
+        return loss
 
-    def _with_gradients(self) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
-        """Give each group with those of its parameters that have a gradient, and these gradients."""
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                yield group, params, [p.grad for p in params]
+    def _gradients(self) -> Gradients:
+        """Return the present gradients, which the next pass overwrites."""
+        return {p: p.grad for p in self._parameters() if p.grad is not None}
 
-    def _keep_gradients(self, slot: str) -> dict[Tensor, Tensor]:
-        """Copy the gradients of a pass into buffers that are made once for each slot."""
-        buffers = self._buffers.setdefault(slot, {})
-        kept = {}
-        for _, params, gradients in self._with_gradients():
-            for parameter in params:
-                if parameter not in buffers:
-                    buffers[parameter] = torch.empty_like(parameter, memory_format=torch.preserve_format)
-                kept[parameter] = buffers[parameter]
-            torch._foreach_copy_([kept[p] for p in params], gradients)
-        return kept
+    def _take(self) -> Gradients:
+        """Return the present gradients to be kept over the next pass.
 
-    def _pair(self, *passes: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        """Bring kept passes and the present gradients to the same parameters; return the present gradients.
+        A gradient is taken out of `.grad`, which costs nothing; one that is a view, of a flat buffer or of a bucket of
+        `DistributedDataParallel`, is copied and stays where it is.
+        """
+        taken = {}
+        for parameter, gradient in self._gradients().items():
+            if owns_memory(gradient):
+                taken[parameter] = gradient
+                parameter.grad = None
+            else:
+                taken[parameter] = gradient.clone()
+        return taken
+
+    def _put(self, gradients: Gradients) -> None:
+        """Make these the present gradients."""
+        for parameter, gradient in gradients.items():
+            if parameter.grad is None:
+                parameter.grad = gradient
+            elif parameter.grad is not gradient:
+                parameter.grad.copy_(gradient)
+
+    def _pair(self, *kept: Gradients) -> Gradients:
+        """Bring kept gradients and the present ones to the same parameters; return the present ones.
 
         A block that stochastic depth dropped in one pass has the gradient zero there.
         """
-        present = {p: p.grad for p in self._parameters() if p.grad is not None}
-        seen = dict.fromkeys(parameter for kept in (*passes, present) for parameter in kept)
+        present = self._gradients()
+        seen = dict.fromkeys(parameter for gradients in (*kept, present) for parameter in gradients)
         for parameter in seen:
             if parameter not in present:
                 parameter.grad = torch.zeros_like(parameter)
                 present[parameter] = parameter.grad
-            for kept in passes:
-                if parameter not in kept:
-                    kept[parameter] = torch.zeros_like(parameter)
+            for gradients in kept:
+                if parameter not in gradients:
+                    gradients[parameter] = torch.zeros_like(parameter)
         return {parameter: present[parameter] for parameter in seen}
 
-    def _look_again(self, closure: Closure, random: list[Any] | None) -> Tensor:
-        if random is not None:
-            _set_rng_states(random)
-        # A layer in training mode that does not track uses the batch's statistics, as before, and updates none.
-        tracking = [norm for norm in self._norms if norm.track_running_stats]
-        for norm in tracking:
-            norm.track_running_stats = False
+    def _by_group(self, gradients: Gradients) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
+        """Give each group with those of its parameters that have a gradient, and these gradients."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p in gradients]
+            if params:
+                yield group, params, [gradients[p] for p in params]
+
+    def _finite_norm(self, norms: list[Tensor]) -> float:
+        """Return the norm of what has these norms.
+
+        Raises:
+            NotFiniteError: It is not finite, on any worker.
+        """
+        size = float(norm_of_norms(norms)) if norms else 0.0
+        if not self._workers.agree(math.isfinite(size), self._parameters()[0].device):
+            raise NotFiniteError
+        return size
+
+    @staticmethod
+    def _scaled(moves: list[Move], factor: float) -> list[Move]:
+        return [(params, directions, step * factor) for params, directions, step in moves]
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        """Let the weights move inside; bring them back exactly, whatever happens there."""
         try:
-            with torch.enable_grad():
-                return closure()
+            yield
         finally:
-            for norm in tracking:
-                norm.track_running_stats = True
+            self._return()
+            self._moved = {}
+
+    def _climb(self, moves: list[Move]) -> None:
+        """Move the weights by `factor * direction` from where they are; only inside `_away`."""
+        for params, directions, step in moves:
+            moved = [p in self._moved for p in params]
+            fresh = [p for p, known in zip(params, moved, strict=True) if not known]
+            backups = [self._buffer(p) for p in fresh]
+            self._moved.update(zip(fresh, backups, strict=True))
+            move_each(fresh, backups, [d for d, known in zip(directions, moved, strict=True) if not known], step)
+            for parameter, direction, known in zip(params, directions, moved, strict=True):
+                if known:
+                    parameter.add_(direction, alpha=step)
+
+    def _return(self) -> None:
+        """Bring the weights back to where they were before any move, and stay inside `_away`."""
+        copy_each(list(self._moved), list(self._moved.values()))
+
+    def _climb_from_start(self, moves: list[Move]) -> None:
+        """Move the weights to `factor * direction` from where they were before any move."""
+        for params, directions, step in moves:
+            for parameter, direction in zip(params, directions, strict=True):
+                if parameter in self._moved:
+                    torch.add(self._moved[parameter], direction, alpha=step, out=parameter)
+                else:
+                    self._climb([([parameter], [direction], step)])
+        stay = set(self._moved).difference(p for params, _, _ in moves for p in params)
+        copy_each(list(stay), [self._moved[p] for p in stay])
+
+    def _buffer(self, parameter: Tensor) -> Tensor:
+        """Return memory like the parameter's, made once; free until the parameter moves."""
+        buffer = self._backup.get(parameter)
+        if buffer is None or buffer.device != parameter.device or buffer.dtype != parameter.dtype:
+            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
+            self._backup[parameter] = buffer
+        return buffer
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
+
+    def _now(self) -> _Pass:
+        if self._pass is None:
+            raise RuntimeError("passes belong inside step()")
+        return self._pass
+
+    # How a step is run.
+
+    def _chunks(self, batch_size: int | None) -> list[tuple[slice | None, float]]:
+        """Return the samples to be explored by themselves, each with its share of the batch."""
+        if self.micro_batch is None:
+            return [(None, 1.0)]
+        if batch_size is None or batch_size < 1:
+            raise ValueError("with micro_batch, call step(closure, batch_size=...) and let the closure take the rows")
+        starts = range(0, batch_size, self.micro_batch)
+        rows = [slice(start, min(start + self.micro_batch, batch_size)) for start in starts]
+        return [(part, (part.stop - part.start) / batch_size) for part in rows]
+
+    def _all_passes(
+        self, closure: Closure, chunks: list[tuple[slice | None, float]], losses: list[Tensor]
+    ) -> list[Gradients]:
+        """Explore; return the gradients kept, averaged over micro-batches and workers like the one in `.grad`."""
+        chunked = self.micro_batch is not None
+        sums: list[Gradients] = []
+        for rows, share in chunks:
+            self._pass = _Pass(closure, rows, chunked)
+            try:
+                kept = self._explore()
+            finally:
+                losses.extend(share * loss.mean() for loss in self._pass.losses[:1])
+            if not chunked:
+                break
+            parts = [*kept, self._take()]
+            sums = sums or [{} for _ in parts]
+            for total, part in zip(sums, parts, strict=True):
+                for parameter, gradient in part.items():
+                    if parameter in total:
+                        total[parameter].add_(gradient, alpha=share)
+                    else:
+                        total[parameter] = gradient.mul_(share)
+        params = self._parameters()
+        if chunked:
+            *kept, final = sums
+            self._put(final if self.sync_perturbation else self._workers.average(final, params))
+        return kept if self.sync_perturbation else [self._workers.average(part, params) for part in kept]
+
+    def _unscale(self, finite: bool) -> None:
+        if self.scaler is None or not self.scaler.is_enabled():
+            return
+        gradients = self._gradients()
+        if self._workers.count > 1 and gradients:
+            size = float(total_norm(gradients.values()))
+            device = next(iter(gradients)).device
+            if not self._workers.agree(finite and math.isfinite(size), device):
+                # Every worker's scaler must back off, or their scales would part.
+                next(iter(gradients.values())).fill_(math.inf)
+        # A scaler unscales the gradients of an optimizer once; each pass is an optimizer of its own to it.
+        # It knows them by identity, so they live until the next step.
+        self._scaled_passes.append(SimpleNamespace(param_groups=self.param_groups))
+        self.scaler.unscale_(self._scaled_passes[-1])  # type: ignore[arg-type]
 
     def _skip(self) -> None:
         self.skipped += 1
@@ -273,6 +447,39 @@ class SharpnessAware(Optimizer):
                 f"loss or gradient was not finite in {self._skipped_in_a_row} steps in a row; "
                 "lower the learning rate or rho"
             )
+
+    # How it is kept.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's state, the groups, and what the method remembers of earlier steps."""
+        state = super().state_dict()
+        places = {parameter: number for number, parameter in enumerate(self._parameters())}
+        state["memory"] = {
+            slot: {places[parameter]: value for parameter, value in values.items()}
+            for slot, values in self._memory.items()
+        }
+        state["numbers"] = dict(self._numbers)
+        state["generators"] = self._generators.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        params = self._parameters()
+        self._memory = {slot: {} for slot in self._memory} | {
+            slot: {params[number]: value.to(params[number], copy=True) for number, value in values.items()}
+            for slot, values in state_dict.get("memory", {}).items()
+        }
+        self._numbers = {**self._numbers, **state_dict.get("numbers", {})}
+        self._generators.load_state_dict(state_dict.get("generators", {}))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_backup": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "base" in self.__dict__:
+            self._share()
 
     def _share(self) -> None:
         # One list of groups and one state for both: schedules, checkpoints and added groups reach the base optimizer.
@@ -284,30 +491,17 @@ class SharpnessAware(Optimizer):
             self.base.state = self.state
 
 
-def total_norm(tensors: Iterable[Tensor]) -> Tensor:
-    """Return the Euclidean norm of all tensors together, a scalar in at least float32; 0 for none."""
-    tensors = list(tensors)
-    if not tensors:
-        return torch.zeros(())
-    device = tensors[0].device
-    precision = torch.promote_types(tensors[0].dtype, torch.float32)
-    norms = torch._foreach_norm(tensors, 2, dtype=precision)
-    return torch.linalg.vector_norm(torch.stack([norm.to(device) for norm in norms]))
+class _Pass:
+    """The passes of a step over one batch, or over one micro-batch of it."""
+
+    def __init__(self, closure: Closure, rows: slice | None, chunked: bool) -> None:
+        self.closure = closure
+        self.rows = rows
+        self.chunked = chunked
+        self.losses: list[Tensor] = []
+        self.random: dict[torch.device, Tensor] = {}
 
 
-def clip_factor(norm: float, limit: float) -> float:
-    """Return what to multiply a gradient of this norm with to bring it to the limit, as `clip_grad_norm_` does."""
-    return min(1.0, limit / (norm + 1e-6))
-
-
-def _rng_states() -> list[Any]:
-    states: list[Any] = [torch.get_rng_state()]
-    if torch.cuda.is_available():
-        states.append(torch.cuda.get_rng_state_all())
-    return states
-
-
-def _set_rng_states(states: list[Any]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state_all(states[1])
+def radius(group: dict[str, Any], key: str = "rho") -> float:
+    """Return how far to climb along the gradient: against it where the base optimizer maximizes."""
+    return -group[key] if group.get("maximize") else group[key]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-
+from medsharp.optim.arithmetic import scale_each, total_norm
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Closure, Move, total_norm
+from medsharp.optim.sharpness_aware import Gradients, Move, radius
 
 
 class USAM(SAM):
@@ -17,12 +14,9 @@ class USAM(SAM):
     passes a step.
     """
 
-    def _ascent(self) -> list[Move] | None:
-        moves: list[Move] = []
-        for group, params, gradients in self._with_gradients():
-            moves.append((params, gradients, group["rho"]))
-        norm = float(total_norm(gradient for _, gradients, _ in moves for gradient in gradients))
-        return moves if math.isfinite(norm) else None
+    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
+        self._length = self._finite_norm([total_norm(gradients.values())])
+        return [(params, values, radius(group)) for group, params, values in self._by_group(gradients)]
 
 
 class StableSAM(USAM):
@@ -34,12 +28,7 @@ class StableSAM(USAM):
     Renormalization Strategy", JMLR 2025, algorithm 1. Two passes a step.
     """
 
-    def _gradients(self, look_again: Closure) -> bool:
-        before = float(total_norm(g for _, _, gradients in self._with_gradients() for g in gradients))
-        if not super()._gradients(look_again):
-            return False
-        gradients = [g for _, _, present in self._with_gradients() for g in present]
-        after = float(total_norm(gradients))
-        if after > 0:
-            torch._foreach_mul_(gradients, before / after)
-        return True
+    def _combine(self, *kept: Gradients) -> None:
+        gradients = list(self._gradients().values())
+        length = self._finite_norm([total_norm(gradients)])
+        scale_each(gradients, self._length / length if length > 0 else 1.0)

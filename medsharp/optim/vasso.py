@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
-from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Move, total_norm
+from medsharp.optim.arithmetic import add_each, total_norm
+from medsharp.optim.sharpness_aware import Gradients, Move, SharpnessAware, radius
 
 
-class VaSSO(SAM):
+class VaSSO(SharpnessAware):
     """Variance suppressed sharpness-aware optimization.
 
     `e = rho d / ||d||` with `d <- (1 - theta) d + theta g`, `d = g` in the first step.
@@ -44,23 +42,31 @@ class VaSSO(SAM):
         if not 0 < theta <= 1:
             raise ValueError(f"theta must be more than 0 and at most 1, not {theta}")
         super().__init__(params, base, rho=rho, hyperparameters={"theta": theta}, **options)
-        self._next: dict[Tensor, Tensor] = {}
+        self._memory["direction"] = {}
+        self._directions: Gradients = {}
 
-    def _ascent(self) -> list[Move] | None:
-        self._next = {}
-        moves: list[Move] = []
-        for group, params, gradients in self._with_gradients():
+    def _explore(self) -> list[Gradients]:
+        self._look()
+        directions = self._take()
+        before = self._memory["direction"]
+        for group, params, gradients in self._by_group(directions):
             theta = group["theta"]
-            for parameter, gradient in zip(params, gradients, strict=True):
-                mean = self._memory.get(parameter)
-                self._next[parameter] = gradient.clone() if mean is None else (1 - theta) * mean + theta * gradient
-            moves.append((params, [self._next[parameter] for parameter in params], group["rho"]))
-        norm = float(total_norm(self._next.values()))
-        if not math.isfinite(norm):
-            return None
-        return [(params, directions, rho / (norm + 1e-7)) for params, directions, rho in moves]
+            known = [(p, g) for p, g in zip(params, gradients, strict=True) if p in before]
+            add_each([g for _, g in known], [before[p] for p, _ in known], weight=1 - theta, scale=theta)
+        with self._away():
+            self._climb(self._ascent(directions))
+            self._look(last=True)
+        return [directions]
+
+    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
+        moves: list[Move] = [(params, values, radius(group)) for group, params, values in self._by_group(gradients)]
+        size = self._finite_norm([total_norm(gradients.values())])
+        return self._scaled(moves, 1 / (size + 1e-7))
+
+    def _combine(self, *kept: Gradients) -> None:
+        (self._directions,) = kept
 
     def _after_base_step(self) -> None:
         # Only now: a step that is skipped must not change what is remembered.
-        self._memory.update(self._next)
-        self._next = {}
+        self._memory["direction"].update(self._directions)
+        self._directions = {}

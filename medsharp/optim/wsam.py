@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from medsharp.optim.sharpness_aware import Closure, SharpnessAware, clip_factor, total_norm
+from medsharp.optim.arithmetic import add_each, clip_factor, scale_each, total_norm
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 
 class WSAM(SharpnessAware):
@@ -65,74 +64,61 @@ class WSAM(SharpnessAware):
         )
         self.decouple = decouple
         self.max_norm = max_norm
-        self._difference: dict[Tensor, Tensor] = {}
+        self._difference: Gradients = {}
 
-    def _gradients(self, look_again: Closure) -> bool:
+    def _explore(self) -> list[Gradients]:
+        self._look()
         self._clip_to_max_norm()
-        with self._perturbed(self._ascent()) as finite:
-            if not finite:
-                return False
-            first = self._keep_gradients("first")
-            if not torch.isfinite(look_again()):
-                return False
+        first = self._take()
+        with self._away():
+            self._climb(self._ascent(first))
+            self._look(last=True)
+        return [first]
+
+    def _combine(self, *kept: Gradients) -> None:
+        (first,) = kept
         self._clip_to_max_norm()
         present = self._pair(first)
-        params = list(present)
-        gradients, before = list(present.values()), [first[p] for p in params]
-        if not math.isfinite(float(total_norm(gradients))):
-            return False
+        self._finite_norm([total_norm(present.values())])
         if self.decouple:
-            # Swapped tensor by tensor: .grad keeps its storage and becomes g, its buffer becomes g+ - g.
-            for gradient, buffer in zip(gradients, before, strict=True):
-                difference = gradient - buffer
-                gradient.copy_(buffer)
-                buffer.copy_(difference)
-        else:
-            for group in self.param_groups:
-                chosen = [p for p in group["params"] if p in first]
-                if chosen:
-                    a = _weight(group["gamma"])
-                    torch._foreach_mul_(_gradients_of(chosen), a)
-                    torch._foreach_add_(_gradients_of(chosen), [first[p] for p in chosen], alpha=1 - a)
-        self._difference = first
-        return True
+            # Subtracted now, because a base optimizer may write into .grad.
+            self._difference = self._take()
+            torch._foreach_sub_(list(self._difference.values()), [first[p] for p in self._difference])
+            self._put(first)
+            return
+        for group, params, gradients in self._by_group(present):
+            a = weight_of_sharpness(group["gamma"])
+            add_each(gradients, [first[p] for p in params], weight=1 - a, scale=a)
 
-    def _clip(self) -> None:
-        if self.max_grad_norm is None or not self.decouple:
-            super()._clip()
+    def _check_and_clip(self) -> None:
+        if self.max_grad_norm is None:  # checked when combined
+            return
+        if not self.decouple:
+            super()._check_and_clip()
             return
         # What is applied is g + a (g+ - g): one factor for both parts keeps their proportion.
-        gradients = _gradients_of(self._difference)
-        differences = list(self._difference.values())
-        weights = {p: _weight(group["gamma"]) for group in self.param_groups for p in group["params"]}
-        applied = [
-            gradient + weights[p] * difference
-            for gradient, (p, difference) in zip(gradients, self._difference.items(), strict=True)
-        ]
+        applied = []
+        for group, params, gradients in self._by_group(self._gradients()):
+            a = weight_of_sharpness(group["gamma"])
+            applied += [g + a * self._difference[p] for p, g in zip(params, gradients, strict=True)]
         factor = clip_factor(float(total_norm(applied)), self.max_grad_norm)
-        torch._foreach_mul_(gradients, factor)
-        torch._foreach_mul_(differences, factor)
+        scale_each(list(self._gradients().values()), factor)
+        scale_each(list(self._difference.values()), factor)
 
     def _after_base_step(self) -> None:
         if not self.decouple:
             return
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p in self._difference]
-            if params:
-                rate = float(group["lr"]) * _weight(group["gamma"])
-                sign = 1.0 if group.get("maximize") else -1.0
-                torch._foreach_add_(params, [self._difference[p] for p in params], alpha=sign * rate)
+        for group, params, differences in self._by_group(self._difference):
+            rate = float(group["lr"]) * weight_of_sharpness(group["gamma"])
+            add_each(params, differences, weight=rate if group.get("maximize") else -rate)
+        self._difference = {}
 
     def _clip_to_max_norm(self) -> None:
         if self.max_norm is not None:
-            gradients = [p.grad for p in self._parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, clip_factor(float(total_norm(gradients)), self.max_norm))
+            gradients = list(self._gradients().values())
+            scale_each(gradients, clip_factor(float(total_norm(gradients)), self.max_norm))
 
 
-def _gradients_of(params: Iterable[Tensor]) -> list[Tensor]:
-    return [p.grad for p in params if p.grad is not None]
-
-
-def _weight(gamma: float) -> float:
+def weight_of_sharpness(gamma: float) -> float:
     """Return `gamma / (1 - gamma)`, the weight of the sharpness beside the loss."""
     return gamma / (1 - gamma)

@@ -1,0 +1,94 @@
+"""Arithmetic on lists of tensors: few kernels on an accelerator, tensor by tensor while it is in the cache on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def total_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all tensors together, a scalar in at least float32; 0 for none."""
+    tensors = list(tensors)
+    if not tensors:
+        return torch.zeros(())
+    return norm_of_norms(list(torch._foreach_norm(tensors, 2, dtype=_precise(tensors[0].dtype))))
+
+
+def norm_of_norms(norms: list[Tensor]) -> Tensor:
+    """Return the Euclidean norm of what has these norms; they may lie on several devices."""
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device, norms[0].dtype) for norm in norms]))
+
+
+def norm(tensor: Tensor) -> Tensor:
+    """Return the Euclidean norm of a tensor, in at least float32."""
+    return torch.linalg.vector_norm(tensor, dtype=_precise(tensor.dtype))
+
+
+def inner(ones: list[Tensor], others: list[Tensor]) -> float:
+    """Return the inner product of two lists of tensors, computed in at least float32."""
+    products = []
+    for one, other in zip(ones, others, strict=True):
+        precision = _precise(one.dtype)
+        products.append(torch.dot(one.reshape(-1).to(precision), other.reshape(-1).to(precision)))
+    return (
+        float(torch.stack([p.to(products[0].device, products[0].dtype) for p in products]).sum()) if products else 0.0
+    )
+
+
+def clip_factor(size: float, limit: float) -> float:
+    """Return what to multiply a gradient of this norm with to bring it to the limit, as `clip_grad_norm_` does."""
+    return min(1.0, limit / (size + 1e-6))
+
+
+def copy_each(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy the sources into the targets."""
+    if _together(targets):
+        torch._foreach_copy_(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+def move_each(params: list[Tensor], backups: list[Tensor], directions: list[Tensor], step: float) -> None:
+    """`backup <- w`, then `w <- w + step * direction`."""
+    if _together(params):
+        torch._foreach_copy_(backups, params)
+        torch._foreach_add_(params, directions, alpha=step)
+        return
+    for parameter, backup, direction in zip(params, backups, directions, strict=True):
+        backup.copy_(parameter)
+        parameter.add_(direction, alpha=step)
+
+
+def add_each(targets: list[Tensor], others: list[Tensor], weight: float, scale: float = 1.0) -> None:
+    """`target <- scale * target + weight * other`."""
+    if _together(targets):
+        if scale != 1.0:
+            torch._foreach_mul_(targets, scale)
+        torch._foreach_add_(targets, others, alpha=weight)
+        return
+    for target, other in zip(targets, others, strict=True):
+        if scale != 1.0:
+            target.mul_(scale)
+        target.add_(other, alpha=weight)
+
+
+def scale_each(targets: list[Tensor], factor: float) -> None:
+    """`target <- factor * target`."""
+    if targets and factor != 1.0:
+        torch._foreach_mul_(targets, factor)
+
+
+def owns_memory(tensor: Tensor) -> bool:
+    """Whether nothing else lies in the tensor's memory: not a view into a flat buffer or a communication bucket."""
+    return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def _together(tensors: list[Tensor]) -> bool:
+    return bool(tensors) and tensors[0].device.type != "cpu"
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,107 @@
+"""LookSAM: SAM every few steps; between them, its direction is remembered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from medsharp.optim.arithmetic import add_each, inner, total_norm
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+
+PROJECTIONS = ("global", "tensor")
+
+
+class LookSAM(SharpnessAware):
+    """Efficient and scalable sharpness-aware minimization.
+
+    Every `k` steps, beginning with the first, a step of SAM: the base optimizer gets `g+`, and the unit part of `g+`
+    orthogonal to `g`, `v`, is remembered. The steps between take one pass and give `g + alpha ||g|| v`.
+
+    Y. Liu, S. Mai, X. Chen, C.-J. Hsieh, Y. You, "Towards Efficient and Scalable Sharpness-Aware Minimization", CVPR
+    2022, algorithm 1. The authors published no code; versions differ in whether the projection and the norms are those
+    of the whole gradient (`projection="global"`, default) or of each tensor (`"tensor"`). `1 + 1/k` passes a step.
+
+    Args:
+        params: As for `SharpnessAware`.
+        base: Class of the base optimizer.
+        rho: Radius of the neighbourhood.
+        alpha: Weight of the remembered direction, at least 0.
+        k: Steps from one step of SAM to the next, at least 1; 1 is SAM.
+        projection: See above.
+        options: As for `SharpnessAware`.
+
+    Raises:
+        ValueError: `alpha` is negative, `k` less than 1, or `projection` unknown.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        base: type[Optimizer] = torch.optim.SGD,
+        *,
+        rho: float = 0.05,
+        alpha: float = 0.2,
+        k: int = 5,
+        projection: str = "global",
+        **options: Any,
+    ) -> None:
+        if not alpha >= 0:
+            raise ValueError(f"alpha must be 0 or more, not {alpha}")
+        if not (isinstance(k, int) and k >= 1):
+            raise ValueError(f"k must be a whole number of steps, 1 or more, not {k}")
+        if projection not in PROJECTIONS:
+            raise ValueError(f"projection must be one of {', '.join(PROJECTIONS)}, not {projection}")
+        super().__init__(params, base, rho=rho, hyperparameters={"alpha": alpha}, **options)
+        self.k = k
+        self.projection = projection
+        self._memory["orthogonal"] = {}
+        self._numbers["steps"] = 0
+        self._orthogonal: Gradients | None = None
+
+    def _begin(self) -> None:
+        self._orthogonal = None
+
+    def _explore(self) -> list[Gradients]:
+        if self._numbers["steps"] % self.k:
+            self._look(last=True)
+            return []
+        self._look()
+        first = self._take()
+        with self._away():
+            self._climb(self._ascent(first))
+            self._look(last=True)
+        return [first]
+
+    def _combine(self, *kept: Gradients) -> None:
+        if kept:
+            (first,) = kept
+            present = self._pair(first)
+            for params in self._together(list(present)):
+                self._project([first[p] for p in params], [present[p] for p in params])
+            self._orthogonal = first
+            return
+        known = self._memory["orthogonal"]
+        gradients = self._gradients()
+        sizes = {p: float(total_norm([gradients[q] for q in ps])) for ps in self._together(list(gradients)) for p in ps}
+        for group, params, values in self._by_group({p: g for p, g in gradients.items() if p in known}):
+            for parameter, value in zip(params, values, strict=True):
+                value.add_(known[parameter], alpha=group["alpha"] * sizes[parameter])
+
+    def _after_base_step(self) -> None:
+        if self._orthogonal is not None:
+            self._memory["orthogonal"] = self._orthogonal
+        self._numbers["steps"] += 1
+
+    def _together(self, params: list[Tensor]) -> list[list[Tensor]]:
+        return [params] if self.projection == "global" else [[p] for p in params]
+
+    @staticmethod
+    def _project(first: list[Tensor], second: list[Tensor]) -> None:
+        """Overwrite `first` with the unit part of `second` orthogonal to it."""
+        share = inner(second, first) / (float(total_norm(first)) ** 2 + 1e-12)
+        add_each(first, second, weight=1.0, scale=-share)
+        size = float(total_norm(first))
+        torch._foreach_mul_(first, 1 / size if size > 0 else 0.0)

@@ -1,0 +1,58 @@
+"""The states of the random generators that dropout and stochastic depth draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def random_states(devices: Iterable[torch.device]) -> dict[torch.device, Tensor]:
+    """Return the generator states of the CPU and of these devices."""
+    states = {torch.device("cpu"): torch.get_rng_state()}
+    for device in devices:
+        if device.type != "cpu":
+            states[device] = torch.get_device_module(device).get_rng_state(device)
+    return states
+
+
+def set_random_states(states: dict[torch.device, Tensor]) -> None:
+    """Set the generators to what `random_states` returned."""
+    for device, state in states.items():
+        if device.type == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.get_device_module(device).set_rng_state(state, device)
+
+
+class Generators:
+    """A generator for each device, all of one seed, whose states can be saved."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._generators: dict[str, torch.Generator] = {}
+
+    def on(self, device: torch.device) -> torch.Generator:
+        """Return the generator of a device."""
+        name = str(device)
+        if name not in self._generators:
+            self._generators[name] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[name]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state of each generator that was used."""
+        return {name: generator.get_state() for name, generator in self._generators.items()}
+
+    def load_state_dict(self, states: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._generators = {}
+        for name, state in states.items():
+            self.on(torch.device(name)).set_state(state.cpu())
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"seed": self._seed, "states": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(state["seed"])  # type: ignore[misc, arg-type]
+        self.load_state_dict(state["states"])  # type: ignore[arg-type]

@@ -1,0 +1,58 @@
+"""What several workers of `DistributedDataParallel` must agree on: skipped steps and averaged gradients."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Workers:
+    """The process group of a model; without `DistributedDataParallel`, a single worker that agrees with itself."""
+
+    def __init__(self, model: nn.Module | None) -> None:
+        self._model = model if isinstance(model, DistributedDataParallel) else None
+        self._group: Any = None if self._model is None else self._model.process_group
+        self.count = 1 if self._model is None else dist.get_world_size(self._group)
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Forward and backward inside of it leave each worker its own gradient.
+
+        Both belong inside: a forward pass outside of it prepares the averaging that the backward pass then does.
+        """
+        return nullcontext() if self._model is None else self._model.no_sync()
+
+    def agree(self, finite: bool, device: torch.device) -> bool:
+        """Whether it is so on every worker: a step is taken by all or by none."""
+        if self.count == 1:
+            return finite
+        flag = torch.tensor(float(finite), device=device)
+        dist.all_reduce(flag, dist.ReduceOp.MIN, self._group)
+        return bool(flag)
+
+    def average(self, gradients: dict[Tensor, Tensor], params: list[Tensor]) -> dict[Tensor, Tensor]:
+        """Return the mean gradient over the workers.
+
+        A parameter without a gradient on some workers (stochastic depth) counts as zero there; one without a gradient
+        on all of them has none.
+
+        Args:
+            gradients: Of this worker; overwritten.
+            params: All parameters, in the same order on every worker.
+        """
+        if self.count == 1:
+            return gradients
+        seen = torch.tensor([float(p in gradients) for p in params], device=params[0].device)
+        dist.all_reduce(seen, dist.ReduceOp.MAX, self._group)
+        chosen = [parameter for parameter, present in zip(params, seen.tolist(), strict=True) if present]
+        means = {p: gradients[p] if p in gradients else torch.zeros_like(p) for p in chosen}
+        waiting = [dist.all_reduce(mean, group=self._group, async_op=True) for mean in means.values()]
+        for work in waiting:
+            work.wait()
+        if means:
+            torch._foreach_div_(list(means.values()), self.count)
+        return means
