@@ -64,7 +64,7 @@ class ASAM(SAM):
         if model is not None:
             self._names = {parameter: name for name, parameter in model.named_parameters()}
 
-    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
+    def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
         norms: list[Tensor] = []
         moves: list[Move] = []
         for group, params, values in self._by_group(gradients):
@@ -78,7 +78,7 @@ class ASAM(SAM):
                     direction.mul_(scale)
                     norms.append(norm(direction))
                     direction.mul_(scale)
-            moves.append((params, directions, radius(group)))
+            moves.append((params, directions, radius(group, key)))
         return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-16))
 
     def _scale(self, parameter: Tensor, name: str | None, eta: float) -> Tensor | None:

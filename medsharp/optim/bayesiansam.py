@@ -151,5 +151,5 @@ class BayesianSAM(SharpnessAware):
         self._deviations = {}
 
     def _precision(self, group: dict[str, Any], parameter: torch.Tensor) -> torch.Tensor:
-        state: dict[str, torch.Tensor] = self.base.state_of(group, parameter)  # type: ignore[operator]
-        return state["precision"]
+        assert isinstance(self.base, PreconditionedMomentum)
+        return self.base.state_of(group, parameter)["precision"]

@@ -21,8 +21,8 @@ class EigenSAM(SharpnessAware):
     """SAM with an explicit regularization of the top eigenvalue of the Hessian.
 
     Every `freq` steps, beginning with the first, five power iterations improve `v`, the estimate of the Hessian's top
-    eigenvector on the batch. Each step climbs by `rho` along `g / ||g|| + alpha sign(<g, v>) v_`, where `v_` is the part
-    of `v` orthogonal to `g`.
+    eigenvector on the batch. Each step climbs by `rho` along `g / ||g|| + alpha sign(<g, v>) v_`, where `v_` is the
+    part of `v` orthogonal to `g`.
 
     H. Luo, T. Truong, T. Pham, M. Harandi, D. Phung, T. Le, "Explicit Eigenvalue Regularization Improves
     Sharpness-Aware Minimization", NeurIPS 2024, and the functions that the authors published. Hessian-vector products
@@ -70,7 +70,11 @@ class EigenSAM(SharpnessAware):
 
     def _explore(self) -> list[Gradients]:
         if self._numbers["steps"] % self.freq == 0 and self._estimate is None:
-            self._estimate = self._eigenvector()
+            saved = self._statistics.save()
+            try:
+                self._estimate = self._eigenvector()
+            finally:
+                self._statistics.restore(saved)
         self._look()
         with self._away():
             self._climb(self._ascent(self._gradients(), overwrite=True))
@@ -89,7 +93,7 @@ class EigenSAM(SharpnessAware):
             scale = (1 - group["alpha"] * sign * share) / size
             directions = values if overwrite else [value.clone() for value in values]
             add_each(directions, [eigenvector[p] for p in params], weight=group["alpha"] * sign, scale=scale)
-            moves.append((params, directions, radius(group)))
+            moves.append((params, directions, radius(group, key)))
         length = float(total_norm(direction for _, directions, _ in moves for direction in directions))
         return self._scaled(moves, 1 / (length + 1e-12))
 
@@ -102,9 +106,7 @@ class EigenSAM(SharpnessAware):
         params = [p for p in self._parameters() if p.requires_grad]
         known = self._memory["eigenvector"]
         vector = {
-            p: known[p].clone()
-            if p in known
-            else torch.empty_like(p).normal_(generator=self._generators.on(p.device))
+            p: known[p].clone() if p in known else torch.empty_like(p).normal_(generator=self._generators.on(p.device))
             for p in params
         }
         with self._evaluating():
@@ -137,12 +139,8 @@ class EigenSAM(SharpnessAware):
                     total[parameter] = total[parameter] + part if parameter in total else part
 
         now = self._now()
-        saved = self._statistics.save()
-        try:
-            with self._workers.apart(), torch.enable_grad(), Backward(differentiate):
-                now.closure() if now.rows is None else now.closure(now.rows)
-        finally:
-            self._statistics.restore(saved)
+        with self._workers.apart(), torch.enable_grad(), Backward(differentiate):
+            now.closure() if now.rows is None else now.closure(now.rows)
         return total
 
     @contextmanager

@@ -32,8 +32,8 @@ class ESAM(SharpnessAware):
 
     J. Du, H. Yan, J. Feng, J. T. Zhou, L. Zhen, R. S. M. Goh, V. Y. F. Tan, "Efficient Sharpness-aware Minimization for
     Improved Training of Neural Networks", ICLR 2022, algorithm 1. The paper uses `beta=0.6` and `gamma=0.5`; the
-    defaults, of the authors' code, switch both off. As in that code, samples strictly above the cut are taken, one fewer
-    than `gamma` says. Unlike there, tensors are frozen from the first step on, and drawn from a generator of the
+    defaults, of the authors' code, switch both off. As in that code, samples strictly above the cut are taken, one
+    fewer than `gamma` says. Unlike there, tensors are frozen from the first step on, and drawn from a generator of the
     optimizer's own, whose state is saved. Freezing makes a compiled model be compiled for each choice of tensors.
 
     Args:
@@ -85,7 +85,7 @@ class ESAM(SharpnessAware):
                 values = [p.square() * value for p, value in zip(params, values, strict=True)]
             else:
                 norms.append(total_norm(values))
-            moves.append((params, values, radius(group) / group["beta"]))
+            moves.append((params, values, radius(group, key) / group["beta"]))
         return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-7))
 
     def _most_raised(self, before: Tensor) -> Tensor:

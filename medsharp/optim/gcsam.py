@@ -17,10 +17,10 @@ class GCSAM(SAM):
     Sharpness Aware Minimization", 2025. Two passes a step.
     """
 
-    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
+    def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
         size = self._finite_norm([total_norm(gradients.values())])
         moves: list[Move] = [
-            (params, [centralized(value, overwrite) for value in values], radius(group))
+            (params, [centralized(value, overwrite) for value in values], radius(group, key))
             for group, params, values in self._by_group(gradients)
         ]
         return self._scaled(moves, 1 / (size + 1e-12))

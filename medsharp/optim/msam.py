@@ -30,7 +30,7 @@ class MSAM(SharpnessAware):
         params: As for `SharpnessAware`.
         base: Class of the base optimizer, with momentum.
         rho: Length of the perturbation.
-        options: As for `SharpnessAware`; SGD needs `momentum`.
+        options: As for `SharpnessAware`; the `momentum` of SGD is 0.9 without it, as in the authors' code.
 
     Raises:
         ValueError: The base optimizer has no momentum.
@@ -39,6 +39,8 @@ class MSAM(SharpnessAware):
     def __init__(
         self, params: Any, base: type[Optimizer] = torch.optim.SGD, *, rho: float = 0.3, **options: Any
     ) -> None:
+        if base is torch.optim.SGD:
+            options.setdefault("momentum", 0.9)
         super().__init__(params, base, rho=rho, **options)
         if any(not group.get("momentum") and "betas" not in group for group in self.param_groups):
             raise ValueError("MSAM climbs along the momentum; give the base optimizer one, such as momentum=0.9")

@@ -55,4 +55,4 @@ class Generators:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(state["seed"])  # type: ignore[misc, arg-type]
-        self.load_state_dict(state["states"])  # type: ignore[arg-type]
+        self.load_state_dict(state["states"])

@@ -14,9 +14,9 @@ class USAM(SAM):
     passes a step.
     """
 
-    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
+    def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
         self._length = self._finite_norm([total_norm(gradients.values())])
-        return [(params, values, radius(group)) for group, params, values in self._by_group(gradients)]
+        return [(params, values, radius(group, key)) for group, params, values in self._by_group(gradients)]
 
 
 class StableSAM(USAM):

@@ -58,8 +58,10 @@ class VaSSO(SharpnessAware):
             self._look(last=True)
         return [directions]
 
-    def _ascent(self, gradients: Gradients, overwrite: bool = False) -> list[Move]:
-        moves: list[Move] = [(params, values, radius(group)) for group, params, values in self._by_group(gradients)]
+    def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
+        moves: list[Move] = [
+            (params, values, radius(group, key)) for group, params, values in self._by_group(gradients)
+        ]
         size = self._finite_norm([total_norm(gradients.values())])
         return self._scaled(moves, 1 / (size + 1e-7))
 

@@ -1,0 +1,351 @@
+"""What is known of each optimizer: its paper, its passes and its hyper-parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from medsharp.optim.asam import ASAM, NORMALIZATIONS
+from medsharp.optim.bayesiansam import BayesianSAM
+from medsharp.optim.crsam import CRSAM
+from medsharp.optim.eigensam import EigenSAM
+from medsharp.optim.esam import ESAM
+from medsharp.optim.fsam import FSAM
+from medsharp.optim.gam import GAM
+from medsharp.optim.gcsam import GCSAM
+from medsharp.optim.gsam import GSAM
+from medsharp.optim.looksam import PROJECTIONS, LookSAM
+from medsharp.optim.msam import MSAM
+from medsharp.optim.sam import SAM
+from medsharp.optim.sharpness_aware import SharpnessAware
+from medsharp.optim.usam import USAM, StableSAM
+from medsharp.optim.vasso import VaSSO
+from medsharp.optim.wsam import WSAM
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A keyword of an optimizer: its default, its closed range or its choices, and what it does."""
+
+    name: str
+    default: Any
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def range(self) -> str:
+        """Its range in words, empty where every value of its type will do."""
+        if self.choices:
+            return " or ".join(self.choices)
+        if self.low is None:
+            return ""
+        if self.high is None or self.high == float("inf"):
+            return f"{self.low:g} or more"
+        low = "above 0" if 0 < self.low <= _ABOVE_ZERO else f"{self.low:g}"
+        return f"{low} to below 1" if self.high == _BELOW_ONE else f"{low} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class OptimizerInfo:
+    """What is known of an optimizer.
+
+    Attributes:
+        name: As the command line spells it.
+        cls: Its class, a `torch.optim.Optimizer`.
+        paper: Authors and title.
+        venue: Where it appeared.
+        year: When.
+        passes: Forward and backward passes a step, on average.
+        hyperparameters: Its own keywords; those of its base come on top.
+        own_step: It is sharpness-aware and steps by itself, without a base optimizer.
+        aliases: Other spellings.
+    """
+
+    name: str
+    cls: Any
+    paper: str
+    venue: str
+    year: int
+    passes: float
+    hyperparameters: tuple[Hyperparameter, ...]
+    own_step: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def sharpness_aware(self) -> bool:
+        """Whether it looks at a neighbourhood of the weights."""
+        return issubclass(self.cls, SharpnessAware)
+
+
+_BELOW_ONE = 1 - 2**-24
+_ABOVE_ZERO = 2**-24
+_ADAM = (
+    Hyperparameter("betas", (0.9, 0.999), "decay of the first and second moment"),
+    Hyperparameter("eps", 1e-8, "added to the root of the second moment", 0, 1),
+)
+_ADAPTIVE = Hyperparameter("adaptive", False, "scale the perturbation by the squared weight")
+_REPLAY = Hyperparameter("replay_rng", False, "the same dropout noise in every pass of a step")
+_MICRO = Hyperparameter("micro_batch", None, "perturb for every so many samples by themselves", 1)
+
+
+def _rho(default: float = 0.05) -> Hyperparameter:
+    return Hyperparameter("rho", default, "radius of the neighbourhood", 0, 100)
+
+
+def _weight(name: str, default: float, doc: str) -> Hyperparameter:
+    return Hyperparameter(name, default, doc, 0, 100)
+
+
+CATALOGUE = (
+    OptimizerInfo(
+        "sgd",
+        torch.optim.SGD,
+        "H. Robbins, S. Monro, A Stochastic Approximation Method",
+        "Annals of Mathematical Statistics",
+        1951,
+        1,
+        (
+            Hyperparameter("momentum", 0.9, "share of the previous step that is kept", 0, 1),
+            Hyperparameter("nesterov", False, "look ahead along the momentum"),
+        ),
+    ),
+    OptimizerInfo(
+        "adam",
+        torch.optim.Adam,
+        "D. Kingma, J. Ba, Adam: A Method for Stochastic Optimization",
+        "ICLR",
+        2015,
+        1,
+        _ADAM,
+    ),
+    OptimizerInfo(
+        "adamw",
+        torch.optim.AdamW,
+        "I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization",
+        "ICLR",
+        2019,
+        1,
+        _ADAM,
+    ),
+    OptimizerInfo(
+        "sam",
+        SAM,
+        "P. Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization",
+        "ICLR",
+        2021,
+        2,
+        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
+    ),
+    OptimizerInfo(
+        "asam",
+        ASAM,
+        "J. Kwon et al., ASAM: Adaptive Sharpness-Aware Minimization",
+        "ICML",
+        2021,
+        2,
+        (
+            _rho(0.5),
+            Hyperparameter("eta", 0.01, "added to the absolute weight", 0, 1),
+            Hyperparameter("normalization", "names", "what is scaled", choices=NORMALIZATIONS),
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+    OptimizerInfo(
+        "gsam",
+        GSAM,
+        "J. Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training",
+        "ICLR",
+        2022,
+        2,
+        (_rho(), _weight("alpha", 0.4, "weight of the orthogonal part; 0 is SAM"), _ADAPTIVE, _REPLAY, _MICRO),
+    ),
+    OptimizerInfo(
+        "wsam",
+        WSAM,
+        "Y. Yue et al., Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization Term",
+        "KDD",
+        2023,
+        2,
+        (
+            _rho(),
+            Hyperparameter("gamma", 0.9, "weight of the sharpness; 0 is the base", 0, _BELOW_ONE),
+            Hyperparameter("decouple", True, "apply the sharpness outside the base optimizer"),
+            Hyperparameter("max_norm", None, "clip the gradient of each pass to this norm", 0, None),
+            _ADAPTIVE,
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+    OptimizerInfo(
+        "crsam",
+        CRSAM,
+        "T. Wu et al., CR-SAM: Curvature Regularized Sharpness-Aware Minimization",
+        "AAAI",
+        2024,
+        3,
+        (
+            _rho(0.1),
+            _weight("gamma", 0.1, "weight of the curvature"),
+            _weight("beta", 0.01, "weight of the slope"),
+            _ADAPTIVE,
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+    OptimizerInfo(
+        "fsam",
+        FSAM,
+        "T. Li et al., Friendly Sharpness-Aware Minimization",
+        "CVPR",
+        2024,
+        2,
+        (
+            _rho(),
+            _weight("sigma", 1.0, "share of the averaged gradient that is taken away; 0 is SAM"),
+            Hyperparameter("lmbda", 0.9, "decay of the average", 0, _BELOW_ONE),
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+    OptimizerInfo(
+        "vasso",
+        VaSSO,
+        "B. Li, G. Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression",
+        "NeurIPS",
+        2023,
+        2,
+        (
+            _rho(),
+            Hyperparameter("theta", 0.9, "share of the new gradient; 1 is SAM", _ABOVE_ZERO, 1),
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+    OptimizerInfo(
+        "usam",
+        USAM,
+        "M. Andriushchenko, N. Flammarion, Towards Understanding Sharpness-Aware Minimization",
+        "ICML",
+        2022,
+        2,
+        (_rho(), _REPLAY, _MICRO),
+    ),
+    OptimizerInfo(
+        "stablesam",
+        StableSAM,
+        "C. Tan et al., Stabilizing Sharpness-aware Minimization Through A Simple Renormalization Strategy",
+        "JMLR",
+        2025,
+        2,
+        (_rho(), _REPLAY, _MICRO),
+    ),
+    OptimizerInfo(
+        "gcsam",
+        GCSAM,
+        "M. Hassan et al., GCSAM: Gradient Centralized Sharpness Aware Minimization",
+        "arXiv",
+        2025,
+        2,
+        (_rho(), _REPLAY, _MICRO),
+    ),
+    OptimizerInfo(
+        "gam",
+        GAM,
+        "X. Zhang et al., Gradient Norm Aware Minimization Seeks First-Order Flatness",
+        "CVPR",
+        2023,
+        4,
+        (
+            _rho(0.02),
+            Hyperparameter("norm_rho", 0.2, "radius of the ascent of the gradient norm", 0, 100),
+            _weight("gamma", 0.03, "weight of the orthogonal part"),
+            _weight("beta1", 0.6, "weight of the gradient after the first ascent"),
+            _weight("beta2", 0.5, "weight of the gradient after the ascent of the norm"),
+            _weight("beta3", 0.4, "weight of the last gradient"),
+            _ADAPTIVE,
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+    OptimizerInfo(
+        "looksam",
+        LookSAM,
+        "Y. Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization",
+        "CVPR",
+        2022,
+        1.2,
+        (
+            _rho(),
+            _weight("alpha", 0.2, "weight of the remembered direction"),
+            Hyperparameter("k", 5, "steps from one step of SAM to the next", 1),
+            Hyperparameter("projection", "global", "of the whole gradient or of each tensor", choices=PROJECTIONS),
+            _ADAPTIVE,
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+    OptimizerInfo(
+        "esam",
+        ESAM,
+        "J. Du et al., Efficient Sharpness-aware Minimization for Improved Training of Neural Networks",
+        "ICLR",
+        2022,
+        2,
+        (
+            _rho(),
+            Hyperparameter("beta", 1.0, "share of tensors that climb; the paper has 0.6", _ABOVE_ZERO, 1),
+            Hyperparameter("gamma", 1.0, "share of samples that are descended on; the paper has 0.5", _ABOVE_ZERO, 1),
+            _ADAPTIVE,
+            _REPLAY,
+        ),
+    ),
+    OptimizerInfo(
+        "msam",
+        MSAM,
+        "M. Becker et al., Momentum-SAM: Sharpness Aware Minimization without Computational Overhead",
+        "arXiv",
+        2024,
+        1,
+        (_rho(0.3), _REPLAY, _MICRO),
+    ),
+    OptimizerInfo(
+        "bayesiansam",
+        BayesianSAM,
+        "T. Möllenhoff, M. E. Khan, SAM as an Optimal Relaxation of Bayes",
+        "ICLR",
+        2023,
+        2,
+        (
+            _rho(),
+            _ADAM[0],
+            Hyperparameter("data_size", 10_000, "number of training samples", 1),
+            Hyperparameter("precision", 1.0, "where the precision of the weights begins", _ABOVE_ZERO),
+            Hyperparameter("damping", 0.1, "added to the precision", 0),
+            _REPLAY,
+            _MICRO,
+        ),
+        own_step=True,
+        aliases=("bsam",),
+    ),
+    OptimizerInfo(
+        "eigensam",
+        EigenSAM,
+        "H. Luo et al., Explicit Eigenvalue Regularization Improves Sharpness-Aware Minimization",
+        "NeurIPS",
+        2024,
+        2.1,
+        (
+            _rho(0.1),
+            _weight("alpha", 0.2, "weight of the eigenvector; 0 is SAM"),
+            Hyperparameter("freq", 100, "steps from one estimate of the eigenvector to the next", 1),
+            _REPLAY,
+            _MICRO,
+        ),
+    ),
+)
+"""Every optimizer, the plain ones first."""
