@@ -70,11 +70,14 @@ class GAM(SharpnessAware):
             del difference
             self._look()
             self._climb(self._ascent(self._gradients()))
-            self._pair(kept)
-            for group, params, second in self._by_group(self._gradients()):
-                add_each([kept[p] for p in params], second, weight=abs(group["beta2"]))
+            self._add_second(kept)
             self._look(last=True)
         return [kept, first]
+
+    def _add_second(self, kept: Gradients) -> None:
+        # Apart, so that no variable holds these gradients over the last pass.
+        for group, params, second in self._by_group(self._pair(kept)):
+            add_each([kept[p] for p in params], second, weight=abs(group["beta2"]))
 
     def _combine(self, *kept: Gradients) -> None:
         old, first = kept

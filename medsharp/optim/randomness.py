@@ -50,9 +50,9 @@ class Generators:
         for name, state in states.items():
             self.on(torch.device(name)).set_state(state.cpu())
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"seed": self._seed, "states": self.state_dict()}
+    def __getstate__(self) -> tuple[int, dict[str, Tensor]]:
+        return self._seed, self.state_dict()
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(state["seed"])  # type: ignore[misc, arg-type]
-        self.load_state_dict(state["states"])
+    def __setstate__(self, state: tuple[int, dict[str, Tensor]]) -> None:
+        self._seed, states = state
+        self.load_state_dict(states)

@@ -15,7 +15,7 @@ class USAM(SAM):
     """
 
     def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
-        self._length = self._finite_norm([total_norm(gradients.values())])
+        self._finite_norm([total_norm(gradients.values())])
         return [(params, values, radius(group, key)) for group, params, values in self._by_group(gradients)]
 
 
@@ -28,7 +28,16 @@ class StableSAM(USAM):
     Renormalization Strategy", JMLR 2025, algorithm 1. Two passes a step.
     """
 
+    def _explore(self) -> list[Gradients]:
+        self._look()
+        first = self._take()
+        with self._away():
+            self._climb(self._ascent(first))
+            self._look(last=True)
+        return [first]
+
     def _combine(self, *kept: Gradients) -> None:
+        (first,) = kept
         gradients = list(self._gradients().values())
         length = self._finite_norm([total_norm(gradients)])
-        scale_each(gradients, self._length / length if length > 0 else 1.0)
+        scale_each(gradients, float(total_norm(first.values())) / length if length > 0 else 1.0)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from medsharp.optim import SAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
 
 METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
+AT_THE_WEIGHTS = [name for name in METHODS if name != "bayesiansam"]
+"""Those whose first pass is at the weights; that of Bayesian SAM is at a sample around them."""
 
 
 def network(seed: int = 0, momentum: float | None = 0.1) -> nn.Sequential:
@@ -72,13 +74,13 @@ def test_restores_a_parameter_that_has_a_gradient_in_one_pass_only(name: str) ->
         return loss
 
     optimizer.step(closure)
-    assert len(passes) == optimizer_info(name).passes
+    assert passes
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", AT_THE_WEIGHTS)
 def test_batch_norm_statistics_are_those_of_the_first_pass(name: str, momentum: float | None) -> None:
     model, alone = network(momentum=momentum), network(momentum=momentum)
     optimizer = create_optimizer(name, model, lr=0.1, rho=0.5)
@@ -90,7 +92,7 @@ def test_batch_norm_statistics_are_those_of_the_first_pass(name: str, momentum: 
     assert model[1].track_running_stats
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", AT_THE_WEIGHTS)
 def test_returns_the_loss_at_the_unperturbed_weights(name: str) -> None:
     model = network()
     optimizer = create_optimizer(name, model, lr=0.1, rho=0.5)
@@ -99,13 +101,33 @@ def test_returns_the_loss_at_the_unperturbed_weights(name: str) -> None:
     assert torch.equal(optimizer.step(closure_of(model, optimizer, x, y)), expected)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_takes_as_many_passes_as_the_catalogue_says(name: str) -> None:
+    model = network()
+    optimizer = create_optimizer(name, model, lr=0.1)
+    passes: list[int] = []
+
+    def closure() -> Tensor:
+        passes.append(0)
+        return closure_of(model, optimizer, *batch())()
+
+    # Eigen-SAM: an estimate in 100 steps counts ten passes more, of which the closure sees one.
+    steps, expected = (100, 201) if name == "eigensam" else (5, round(5 * optimizer_info(name).passes))
+    for _ in range(steps):
+        optimizer.step(closure)
+    assert len(passes) == expected
+
+
 @pytest.mark.parametrize("bad_pass", [1, 2])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_pass_that_is_not_finite_changes_nothing_and_is_counted(name: str, bad_pass: int) -> None:
     model = network()
-    optimizer = create_optimizer(name, model, lr=0.1)
+    options = {"k": 1} if name == "looksam" else {}
+    optimizer = create_optimizer(name, model, lr=0.1, **options)
     x, y = batch()
     optimizer.step(closure_of(model, optimizer, x, y))
+    if name == "msam":
+        bad_pass = 1  # it has no other
     before, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()["state"])
     passes: list[int] = []
 

@@ -1,0 +1,167 @@
+"""Two workers of DistributedDataParallel: the same weights, and those of one process that plays both."""
+
+from __future__ import annotations
+
+import copy
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from medsharp.optim import create_optimizer, list_optimizers, optimizer_info
+
+METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
+STEPS = 50
+SIZE = 4
+"""Samples of one worker."""
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    """Both workers' samples, those of the first worker first."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(2 * SIZE, 3, generator=generator, dtype=torch.float64)
+    return x, torch.randint(2, (2 * SIZE,), generator=generator)
+
+
+def options_of(name: str) -> dict[str, Any]:
+    own = {"looksam": {"k": 3}, "eigensam": {"freq": 7}, "esam": {"beta": 0.7}}.get(name, {})
+    return {"lr": 0.05, "base": "sgd", **own}
+
+
+def train(name: str, model: nn.Module, rows: slice, **options: Any) -> nn.Module:
+    optimizer = create_optimizer(name, model, **{**options_of(name), **options})
+    for step in range(STEPS):
+        x, y = batch(step)
+
+        def closure(rows: slice = rows, x: Tensor = x, y: Tensor = y) -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x[rows]), y[rows])
+            loss.backward()
+            return loss
+
+        extra = {"batch_size": 2 * SIZE} if "micro_batch" in options else {}
+        optimizer.step(closure, **extra)  # type: ignore[arg-type, call-arg]
+    return model
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    """Train with every method, per worker and synchronised, and save this worker's weights."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    rows = slice(rank * SIZE, (rank + 1) * SIZE)
+    states = {}
+    for name in METHODS:
+        for synchronised in (False, True):
+            if synchronised and name == "esam":
+                continue  # its frozen tensors have no gradient to average
+            views = name in {"wsam", "crsam"}
+            model = DistributedDataParallel(network(), gradient_as_bucket_view=views)
+            train(name, model, rows, sync_perturbation=synchronised)
+            states[name, synchronised] = copy.deepcopy(model.module.state_dict())
+    torch.save({f"{name} {synchronised}": state for (name, synchronised), state in states.items()}, f"{folder}/{rank}")
+    skipping(rank)
+    dist.destroy_process_group()
+
+
+def skipping(rank: int) -> None:
+    """A loss that is not finite on one worker makes both skip, and neither wait for the other."""
+    model = DistributedDataParallel(network())
+    optimizer: Any = create_optimizer("gsam", model, lr=0.1, base="sgd")
+    before = copy.deepcopy(model.state_dict())
+    passes: list[int] = []
+
+    def closure() -> Tensor:
+        passes.append(0)
+        optimizer.zero_grad()
+        x, y = batch(0)
+        loss = F.cross_entropy(model(x), y) * (float("nan") if rank == 1 and len(passes) == 2 else 1.0)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert optimizer.skipped == 1
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    optimizer.step(closure)
+    assert optimizer.skipped == 1
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+    """The weights of both workers after training."""
+    folder: Path = tmp_path_factory.mktemp("workers")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, (port, str(folder)), nprocs=2)
+    return [torch.load(folder / str(rank), weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_workers_keep_the_same_weights(name: str, synchronised: bool, trained: Any) -> None:
+    if synchronised and name == "esam":
+        pytest.skip("ESAM refuses it")
+    one, other = (states[f"{name} {synchronised}"] for states in trained)
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in {"esam", "eigensam", "bayesiansam"}])
+def test_perturbing_per_worker_is_m_sharpness_of_one_process(name: str, trained: Any) -> None:
+    alone = train(name, network(), slice(0, 2 * SIZE), micro_batch=SIZE)
+    for key, value in alone.state_dict().items():
+        torch.testing.assert_close(trained[0][f"{name} False"][key], value, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in {"esam", "eigensam"}])
+def test_synchronised_perturbation_is_the_step_of_one_process(name: str, trained: Any) -> None:
+    alone = train(name, network(), slice(0, 2 * SIZE))
+    for key, value in alone.state_dict().items():
+        torch.testing.assert_close(trained[0][f"{name} True"][key], value, rtol=0, atol=1e-9)
+
+
+def test_perturbing_per_worker_is_not_perturbing_together(trained: Any) -> None:
+    assert not torch.equal(trained[0]["sam False"]["0.weight"], trained[0]["sam True"]["0.weight"])
+    assert not torch.equal(trained[0]["wsam False"]["0.weight"], trained[0]["wsam True"]["0.weight"])
+
+
+def test_sam_with_two_workers_is_the_mean_of_both_gradients(trained: Any) -> None:
+    """Written down once more, without any optimizer of the package."""
+    model = network()
+    momentum = [torch.zeros_like(p) for p in model.parameters()]
+
+    def gradients(rows: slice, step: int) -> list[Tensor]:
+        x, y = batch(step)
+        return list(torch.autograd.grad(F.cross_entropy(model(x[rows]), y[rows]), list(model.parameters())))
+
+    for step in range(STEPS):
+        start = [p.detach().clone() for p in model.parameters()]
+        mean = [torch.zeros_like(p) for p in model.parameters()]
+        for rows in (slice(0, SIZE), slice(SIZE, 2 * SIZE)):
+            g = gradients(rows, step)
+            size = torch.sqrt(sum((part**2).sum() for part in g))  # type: ignore[arg-type]
+            with torch.no_grad():
+                for p, part in zip(model.parameters(), g, strict=True):
+                    p.add_(0.05 * part / size)
+            for total, part in zip(mean, gradients(rows, step), strict=True):
+                total.add_(part, alpha=0.5)
+            with torch.no_grad():
+                for p, before in zip(model.parameters(), start, strict=True):
+                    p.copy_(before)
+        with torch.no_grad():
+            for p, velocity, part in zip(model.parameters(), momentum, mean, strict=True):
+                velocity.mul_(0.9).add_(part)
+                p.sub_(0.05 * velocity)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(trained[0]["sam False"][key], value, rtol=0, atol=1e-9)
