@@ -22,7 +22,7 @@ from medsharp.data.pipeline import make_loader
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
 from medsharp.networks import create_network
-from medsharp.optim import SharpnessAware
+from medsharp.optim import ESAM, SharpnessAware
 from medsharp.runs import Run
 from training.average import moving_average
 from training.checkpoint import add_metrics, keep_metrics, load_state, save_state, save_weights
@@ -249,10 +249,12 @@ class _Trainer:
         sharpness_aware = isinstance(self.optimizer, SharpnessAware)
         statistics = [] if sharpness_aware else [(buffer, buffer.clone()) for buffer in self.network.buffers()]
 
-        def closure() -> Tensor:
+        def closure(rows: slice | Tensor | None = None) -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
+            part = batch if rows is None else {key: value[rows] for key, value in batch.items()}
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16"):
-                loss = self.objective(batch)
+                losses = self.objective(part)
+                loss = losses.mean()
             loss.backward()
             if not sharpness_aware:
                 limit = self.config.run.clip_grad_norm or math.inf
@@ -263,8 +265,10 @@ class _Trainer:
                     with torch.no_grad():
                         for buffer, before in statistics:
                             buffer.copy_(before)
-            return loss.detach()
+            return (losses if isinstance(self.optimizer, ESAM) else loss).detach()
 
+        if isinstance(self.optimizer, SharpnessAware):
+            return self.optimizer.step(closure, batch_size=len(batch["label"]))
         return self.optimizer.step(closure)  # type: ignore[arg-type, return-value]
 
     def _set_learning_rate(self, step: int) -> None:

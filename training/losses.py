@@ -51,18 +51,25 @@ class Objective(nn.Module):
             self.lesion = nn.Conv2d(shape[1], 1, kernel_size=1)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the loss of a batch as `medsharp.data.pipeline` gives it, a float32 scalar."""
+        """Return the loss of each image of a batch as `medsharp.data.pipeline` gives it, float32 [B].
+
+        Their mean is the loss of the batch: class weights and missing masks are already allowed for.
+        """
         features = self.network.forward_features(batch["image"])
         logits = self.network.forward_head(features).float()
-        loss = F.cross_entropy(logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing)
+        labels = batch["label"]
+        losses = F.cross_entropy(
+            logits, labels, self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        if self.class_weights is not None:
+            losses = losses / self.class_weights[labels].mean()
         if self.lesion is not None:
-            loss = loss + self.mask_weight * lesion_loss(
-                self.lesion(features).float(), batch["mask"], batch["has_mask"]
-            )
-        return loss
+            found = self.lesion(features).float()
+            losses = losses + self.mask_weight * lesion_losses(found, batch["mask"], batch["has_mask"])
+        return losses
 
 
-def lesion_loss(logits: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
+def lesion_losses(logits: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
     """Return binary cross entropy plus soft Dice loss against the share of each cell that is lesion.
 
     Args:
@@ -71,11 +78,11 @@ def lesion_loss(logits: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
         has_mask: float32 [B]; images of 0 have no mask and are left out.
 
     Returns:
-        The mean over images with a mask; 0 when there is none.
+        float32 [B], 0 without a mask; their mean is the mean over images with a mask, or 0 when there is none.
     """
     target = F.adaptive_avg_pool2d(mask, (logits.shape[-2], logits.shape[-1]))
     share = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2, 3))
     overlap = (share * target).sum(dim=(1, 2, 3))
     dice = 1 - (2 * overlap + 1) / (share.sum(dim=(1, 2, 3)) + target.sum(dim=(1, 2, 3)) + 1)
-    return ((entropy + dice) * has_mask).sum() / has_mask.sum().clamp_min(1)
+    return (entropy + dice) * has_mask * (len(has_mask) / has_mask.sum().clamp_min(1))

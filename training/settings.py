@@ -50,7 +50,7 @@ def make_optimizer(
 
 def _optimizer(config: OptimizerConfig) -> dict[str, Any]:
     infos = [_info("optimizer.name", config.name)]
-    if infos[0].sharpness_aware:
+    if infos[0].sharpness_aware and not infos[0].own_step:
         base = _info("optimizer.base", config.base)
         if base.sharpness_aware:
             raise InputError(f"optimizer.base: must be sgd, adam or adamw, not {config.base}")
@@ -59,10 +59,10 @@ def _optimizer(config: OptimizerConfig) -> dict[str, Any]:
     given = dict(config.model_extra or {})
     for key, value in given.items():
         if key not in known:
-            raise InputError(f"unknown key 'optimizer.{key}' for {config.name}{nearest(key, known)}")
+            raise InputError(f"unknown key 'optimizer.{key}' for {infos[0].name}{nearest(key, known)}")
         _check(known[key], value)
     defaults = {key: list(e.default) if isinstance(e.default, tuple) else e.default for key, e in known.items()}
-    fixed = {"name": config.name, "base": config.base, "lr": config.lr, "weight_decay": config.weight_decay}
+    fixed = {"name": infos[0].name, "base": config.base, "lr": config.lr, "weight_decay": config.weight_decay}
     values = {**fixed, **defaults, **given}
     _try(OptimizerConfig.model_validate(values), [*known, "lr", "weight_decay"])
     return values

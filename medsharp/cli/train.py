@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,29 @@ import typer
 
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError
+from medsharp.optim.catalogue import list_optimizers, optimizer_info
 
 if TYPE_CHECKING:
     from medsharp.config import TrainConfig
     from medsharp.data.manifest import Manifest
+
+
+def describe_optimizers() -> str:
+    """Return every optimizer with its paper, its passes and its settings, for the help page."""
+    lines = ["[bold]Optimizers[/] (--optimizer NAME; settings by --set optimizer.KEY=VALUE, here with their defaults)"]
+    for name in list_optimizers():
+        info = optimizer_info(name)
+        authors = info.paper.split(",")[0]
+        settings = ", ".join(f"{entry.name}={_plain(entry.default)}" for entry in info.hyperparameters)
+        passes = f"{info.passes:g} pass{'' if info.passes == 1 else 'es'}"
+        lines.append(f"[cyan]{name}[/]  {authors}, {info.venue} {info.year}; {passes} a step; [dim]{settings}[/]")
+    return "\n\n".join(lines)
+
+
+def _plain(value: object) -> str:
+    """Return a default as YAML spells it; brackets are escaped, because the help page is marked up with them."""
+    text = json.dumps(value).strip('"')
+    return text.replace("[", r"\[")
 
 
 def train(
@@ -26,7 +46,7 @@ def train(
     ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help="sgd, adam, adamw, or a sharpness-aware method: sam, asam, gsam, wsam, crsam, ..."),
+        typer.Option(metavar="NAME", help="One of those below."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file; see configs/default.yaml.")] = None,
     set_: Annotated[

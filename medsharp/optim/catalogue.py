@@ -1,28 +1,12 @@
-"""What is known of each optimizer: its paper, its passes and its hyper-parameters."""
+"""What is known of each optimizer: its paper, its passes and its hyper-parameters. Read without loading torch."""
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
+import importlib
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-
-from medsharp.optim.asam import ASAM, NORMALIZATIONS
-from medsharp.optim.bayesiansam import BayesianSAM
-from medsharp.optim.crsam import CRSAM
-from medsharp.optim.eigensam import EigenSAM
-from medsharp.optim.esam import ESAM
-from medsharp.optim.fsam import FSAM
-from medsharp.optim.gam import GAM
-from medsharp.optim.gcsam import GCSAM
-from medsharp.optim.gsam import GSAM
-from medsharp.optim.looksam import PROJECTIONS, LookSAM
-from medsharp.optim.msam import MSAM
-from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import SharpnessAware
-from medsharp.optim.usam import USAM, StableSAM
-from medsharp.optim.vasso import VaSSO
-from medsharp.optim.wsam import WSAM
 
 
 @dataclass(frozen=True)
@@ -55,30 +39,33 @@ class OptimizerInfo:
 
     Attributes:
         name: As the command line spells it.
-        cls: Its class, a `torch.optim.Optimizer`.
+        path: Module and name of its class.
         paper: Authors and title.
         venue: Where it appeared.
         year: When.
         passes: Forward and backward passes a step, on average.
         hyperparameters: Its own keywords; those of its base come on top.
+        sharpness_aware: Whether it looks at a neighbourhood of the weights.
         own_step: It is sharpness-aware and steps by itself, without a base optimizer.
         aliases: Other spellings.
     """
 
     name: str
-    cls: Any
+    path: str
     paper: str
     venue: str
     year: int
     passes: float
     hyperparameters: tuple[Hyperparameter, ...]
+    sharpness_aware: bool = True
     own_step: bool = False
     aliases: tuple[str, ...] = ()
 
     @property
-    def sharpness_aware(self) -> bool:
-        """Whether it looks at a neighbourhood of the weights."""
-        return issubclass(self.cls, SharpnessAware)
+    def cls(self) -> Any:
+        """Its class, a `torch.optim.Optimizer`."""
+        module, name = self.path.split(":")
+        return getattr(importlib.import_module(module), name)
 
 
 _BELOW_ONE = 1 - 2**-24
@@ -103,7 +90,7 @@ def _weight(name: str, default: float, doc: str) -> Hyperparameter:
 CATALOGUE = (
     OptimizerInfo(
         "sgd",
-        torch.optim.SGD,
+        "torch.optim:SGD",
         "H. Robbins, S. Monro, A Stochastic Approximation Method",
         "Annals of Mathematical Statistics",
         1951,
@@ -112,28 +99,31 @@ CATALOGUE = (
             Hyperparameter("momentum", 0.9, "share of the previous step that is kept", 0, 1),
             Hyperparameter("nesterov", False, "look ahead along the momentum"),
         ),
+        sharpness_aware=False,
     ),
     OptimizerInfo(
         "adam",
-        torch.optim.Adam,
+        "torch.optim:Adam",
         "D. Kingma, J. Ba, Adam: A Method for Stochastic Optimization",
         "ICLR",
         2015,
         1,
         _ADAM,
+        sharpness_aware=False,
     ),
     OptimizerInfo(
         "adamw",
-        torch.optim.AdamW,
+        "torch.optim:AdamW",
         "I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization",
         "ICLR",
         2019,
         1,
         _ADAM,
+        sharpness_aware=False,
     ),
     OptimizerInfo(
         "sam",
-        SAM,
+        "medsharp.optim.sam:SAM",
         "P. Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization",
         "ICLR",
         2021,
@@ -142,7 +132,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "asam",
-        ASAM,
+        "medsharp.optim.asam:ASAM",
         "J. Kwon et al., ASAM: Adaptive Sharpness-Aware Minimization",
         "ICML",
         2021,
@@ -150,14 +140,14 @@ CATALOGUE = (
         (
             _rho(0.5),
             Hyperparameter("eta", 0.01, "added to the absolute weight", 0, 1),
-            Hyperparameter("normalization", "names", "what is scaled", choices=NORMALIZATIONS),
+            Hyperparameter("normalization", "names", "what is scaled", choices=("names", "elementwise")),
             _REPLAY,
             _MICRO,
         ),
     ),
     OptimizerInfo(
         "gsam",
-        GSAM,
+        "medsharp.optim.gsam:GSAM",
         "J. Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training",
         "ICLR",
         2022,
@@ -166,7 +156,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "wsam",
-        WSAM,
+        "medsharp.optim.wsam:WSAM",
         "Y. Yue et al., Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization Term",
         "KDD",
         2023,
@@ -183,7 +173,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "crsam",
-        CRSAM,
+        "medsharp.optim.crsam:CRSAM",
         "T. Wu et al., CR-SAM: Curvature Regularized Sharpness-Aware Minimization",
         "AAAI",
         2024,
@@ -199,7 +189,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "fsam",
-        FSAM,
+        "medsharp.optim.fsam:FSAM",
         "T. Li et al., Friendly Sharpness-Aware Minimization",
         "CVPR",
         2024,
@@ -214,7 +204,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "vasso",
-        VaSSO,
+        "medsharp.optim.vasso:VaSSO",
         "B. Li, G. Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression",
         "NeurIPS",
         2023,
@@ -228,7 +218,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "usam",
-        USAM,
+        "medsharp.optim.usam:USAM",
         "M. Andriushchenko, N. Flammarion, Towards Understanding Sharpness-Aware Minimization",
         "ICML",
         2022,
@@ -237,7 +227,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "stablesam",
-        StableSAM,
+        "medsharp.optim.usam:StableSAM",
         "C. Tan et al., Stabilizing Sharpness-aware Minimization Through A Simple Renormalization Strategy",
         "JMLR",
         2025,
@@ -246,7 +236,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "gcsam",
-        GCSAM,
+        "medsharp.optim.gcsam:GCSAM",
         "M. Hassan et al., GCSAM: Gradient Centralized Sharpness Aware Minimization",
         "arXiv",
         2025,
@@ -255,7 +245,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "gam",
-        GAM,
+        "medsharp.optim.gam:GAM",
         "X. Zhang et al., Gradient Norm Aware Minimization Seeks First-Order Flatness",
         "CVPR",
         2023,
@@ -274,7 +264,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "looksam",
-        LookSAM,
+        "medsharp.optim.looksam:LookSAM",
         "Y. Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization",
         "CVPR",
         2022,
@@ -283,7 +273,9 @@ CATALOGUE = (
             _rho(),
             _weight("alpha", 0.2, "weight of the remembered direction"),
             Hyperparameter("k", 5, "steps from one step of SAM to the next", 1),
-            Hyperparameter("projection", "global", "of the whole gradient or of each tensor", choices=PROJECTIONS),
+            Hyperparameter(
+                "projection", "global", "of the whole gradient or of each tensor", choices=("global", "tensor")
+            ),
             _ADAPTIVE,
             _REPLAY,
             _MICRO,
@@ -291,7 +283,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "esam",
-        ESAM,
+        "medsharp.optim.esam:ESAM",
         "J. Du et al., Efficient Sharpness-aware Minimization for Improved Training of Neural Networks",
         "ICLR",
         2022,
@@ -306,7 +298,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "msam",
-        MSAM,
+        "medsharp.optim.msam:MSAM",
         "M. Becker et al., Momentum-SAM: Sharpness Aware Minimization without Computational Overhead",
         "arXiv",
         2024,
@@ -315,7 +307,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "bayesiansam",
-        BayesianSAM,
+        "medsharp.optim.bayesiansam:BayesianSAM",
         "T. Möllenhoff, M. E. Khan, SAM as an Optimal Relaxation of Bayes",
         "ICLR",
         2023,
@@ -334,7 +326,7 @@ CATALOGUE = (
     ),
     OptimizerInfo(
         "eigensam",
-        EigenSAM,
+        "medsharp.optim.eigensam:EigenSAM",
         "H. Luo et al., Explicit Eigenvalue Regularization Improves Sharpness-Aware Minimization",
         "NeurIPS",
         2024,
@@ -349,3 +341,39 @@ CATALOGUE = (
     ),
 )
 """Every optimizer, the plain ones first."""
+
+_OPTIMIZERS = {info.name: info for info in CATALOGUE}
+_SPELLINGS = {spelling: info.name for info in CATALOGUE for spelling in (info.name, *info.aliases)}
+
+
+def list_optimizers(pattern: str = "*") -> list[str]:
+    """Return the names that match a shell pattern, such as `"*sam"`, in alphabetical order."""
+    return sorted(fnmatch.filter(_OPTIMIZERS, pattern))
+
+
+def optimizer_info(name: str) -> OptimizerInfo:
+    """Return what is known of an optimizer; `CR-SAM` finds crsam.
+
+    Raises:
+        ValueError: There is none of that name; the nearest are offered.
+    """
+    spelling = name.lower().replace("-", "").replace("_", "")
+    if spelling not in _SPELLINGS:
+        close = difflib.get_close_matches(spelling, _SPELLINGS, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(list_optimizers())}"
+        raise ValueError(f"unknown optimizer '{name}'; {hint}")
+    return _OPTIMIZERS[_SPELLINGS[spelling]]
+
+
+def markdown_table() -> str:
+    """Return every optimizer as a table in Markdown."""
+    lines = ["| name | class | paper | passes | hyper-parameters |", "|---|---|---|---|---|"]
+    for info in CATALOGUE:
+        known = "; ".join(
+            f"`{entry.name}` {entry.default}" + (f" ({entry.range})" if entry.range else "") + f": {entry.doc}"
+            for entry in info.hyperparameters
+        )
+        name = f"`{info.name}`"
+        cells = (name, f"`{info.cls.__name__}`", f"{info.paper}, {info.venue} {info.year}", f"{info.passes:g}", known)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -33,8 +33,9 @@ class ESAM(SharpnessAware):
     J. Du, H. Yan, J. Feng, J. T. Zhou, L. Zhen, R. S. M. Goh, V. Y. F. Tan, "Efficient Sharpness-aware Minimization for
     Improved Training of Neural Networks", ICLR 2022, algorithm 1. The paper uses `beta=0.6` and `gamma=0.5`; the
     defaults, of the authors' code, switch both off. As in that code, samples strictly above the cut are taken, one
-    fewer than `gamma` says. Unlike there, tensors are frozen from the first step on, and drawn from a generator of the
-    optimizer's own, whose state is saved. Freezing makes a compiled model be compiled for each choice of tensors.
+    fewer than `gamma` says (but never fewer than two). Unlike there, tensors are frozen from the first step on, and
+    drawn from a generator of the optimizer's own, whose state is saved. Freezing makes a compiled model be compiled for
+    each choice of tensors.
 
     Args:
         params: As for `SharpnessAware`.
@@ -95,7 +96,8 @@ class ESAM(SharpnessAware):
         count = max(1, int(len(raised) * self.gamma))
         cut = torch.topk(raised, count).values[-1]
         rows = torch.nonzero(raised > cut).flatten()
-        return rows if len(rows) else raised.argmax().reshape(1)
+        # Batch norm needs two.
+        return rows if len(rows) > 1 else torch.topk(raised, min(2, len(raised))).indices
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:

@@ -1,38 +1,14 @@
-"""The optimizers by name: find one, and make one."""
+"""Making an optimizer by its name."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from medsharp.optim.catalogue import CATALOGUE, OptimizerInfo
-
-_OPTIMIZERS = {info.name: info for info in CATALOGUE}
-_SPELLINGS = {spelling: info.name for info in CATALOGUE for spelling in (info.name, *info.aliases)}
-
-
-def list_optimizers(pattern: str = "*") -> list[str]:
-    """Return the names that match a shell pattern, such as `"*sam"`, in alphabetical order."""
-    return sorted(fnmatch.filter(_OPTIMIZERS, pattern))
-
-
-def optimizer_info(name: str) -> OptimizerInfo:
-    """Return what is known of an optimizer; `CR-SAM` finds crsam.
-
-    Raises:
-        ValueError: There is none of that name; the nearest are offered.
-    """
-    spelling = name.lower().replace("-", "").replace("_", "")
-    if spelling not in _SPELLINGS:
-        close = difflib.get_close_matches(spelling, _SPELLINGS, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(list_optimizers())}"
-        raise ValueError(f"unknown optimizer '{name}'; {hint}")
-    return _OPTIMIZERS[_SPELLINGS[spelling]]
+from medsharp.optim.catalogue import optimizer_info
 
 
 def create_optimizer(

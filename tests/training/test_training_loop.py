@@ -53,13 +53,30 @@ def run(squares: Manifest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
 def test_every_optimizer_learns_what_is_easy(
     name: str, many_squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    rate = 0.05 if name == "sgd" else 3e-3
+    rate = {"sgd": 0.05, "bayesiansam": 0.5}.get(name, 3e-3)
     config = configure(
         optimizer={"name": name, "lr": rate, "weight_decay": 0}, schedule={"epochs": 16}, data={"augmentation": "none"}
     )
     records = train(config, many_squares, out=tmp_path / "run").metrics()
     assert records[-1]["train_loss"] < 0.7 * records[0]["train_loss"]
     assert max(record["val_auroc"] for record in records) >= 0.9
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "esam", "beta": 0.6, "gamma": 0.5},
+        {"name": "gsam", "micro_batch": 2},
+        {"name": "CR-SAM", "base": "sgd"},
+    ],
+    ids=lambda optimizer: optimizer["name"],
+)
+def test_methods_that_choose_samples_train(
+    optimizer: dict[str, Any], squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = configure(optimizer={**optimizer, "lr": 3e-3}, schedule={"epochs": 10}, loss={"mask_weight": 0.5})
+    records = train(config, squares, out=tmp_path / "run").metrics()
+    assert records[-1]["train_loss"] < 0.9 * records[0]["train_loss"]
 
 
 def test_predictions_are_those_of_the_best_epoch(run: tuple[Run, list[dict[str, Any]]]) -> None:

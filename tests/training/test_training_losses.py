@@ -6,7 +6,7 @@ import torch
 from medsharp.config import LossConfig
 from medsharp.errors import InputError
 from medsharp.networks import create_network
-from training.losses import Objective, lesion_loss
+from training.losses import Objective, lesion_losses
 
 
 def _batch(count: int) -> dict[str, torch.Tensor]:
@@ -37,8 +37,10 @@ def test_loss_is_cross_entropy_plus_the_weighted_lesion_loss() -> None:
         network(batch["image"]), batch["label"], objective.class_weights, label_smoothing=0.1
     )
     assert objective.lesion is not None
-    lesion = lesion_loss(objective.lesion(features), batch["mask"], batch["has_mask"])
-    torch.testing.assert_close(objective(batch), plain + 0.7 * lesion)
+    lesion = lesion_losses(objective.lesion(features), batch["mask"], batch["has_mask"])
+    losses = objective(batch)
+    assert losses.shape == (4,)
+    torch.testing.assert_close(losses.mean(), plain + 0.7 * lesion.mean())
 
 
 def test_lesion_loss_is_least_for_the_mask_itself() -> None:
@@ -46,23 +48,23 @@ def test_lesion_loss_is_least_for_the_mask_itself() -> None:
     mask[:, :, :16, 8:24] = 1
     small = torch.nn.functional.adaptive_avg_pool2d(mask, 4)
     right = torch.logit(small.clamp(1e-4, 1 - 1e-4))
-    assert float(lesion_loss(right, mask, torch.ones(2))) < 0.01
-    assert float(lesion_loss(-right, mask, torch.ones(2))) > 5
-    assert float(lesion_loss(torch.zeros_like(right), mask, torch.ones(2))) > 0.5
+    assert float(lesion_losses(right, mask, torch.ones(2)).mean()) < 0.01
+    assert float(lesion_losses(-right, mask, torch.ones(2)).mean()) > 5
+    assert float(lesion_losses(torch.zeros_like(right), mask, torch.ones(2)).mean()) > 0.5
 
 
-def test_images_without_a_mask_are_left_out_of_the_lesion_loss() -> None:
+def test_images_without_a_mask_are_left_out_of_the_lesion_losses() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 1, 4, 4, generator=generator, requires_grad=True)
     mask = (torch.rand(3, 1, 32, 32, generator=generator) > 0.5).float()
     known = torch.tensor([1.0, 0.0, 1.0])
-    loss = lesion_loss(logits, mask, known)
+    loss = lesion_losses(logits, mask, known).mean()
     chosen = [0, 2]
-    torch.testing.assert_close(loss, lesion_loss(logits[chosen], mask[chosen], torch.ones(2)))
+    torch.testing.assert_close(loss, lesion_losses(logits[chosen], mask[chosen], torch.ones(2)).mean())
     loss.backward()
     assert logits.grad is not None
     assert not logits.grad[1].any()
-    assert lesion_loss(logits, mask, torch.zeros(3)).item() == 0
+    assert lesion_losses(logits, mask, torch.zeros(3)).sum().item() == 0
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

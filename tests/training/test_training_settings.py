@@ -15,7 +15,8 @@ def test_defaults_of_the_method_and_its_base_are_filled_in(name: str) -> None:
     for entry in optimizer_info(name).hyperparameters:
         default = list(entry.default) if isinstance(entry.default, tuple) else entry.default
         assert extra[entry.name] == default
-    if optimizer_info(name).sharpness_aware:
+    info = optimizer_info(name)
+    if info.sharpness_aware and not info.own_step:
         assert extra["momentum"] == 0.9
     assert resolve_config(resolved) == resolved
 
