@@ -1,0 +1,83 @@
+"""What the catalogue says is what the classes do; the documentation shows it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from medsharp.optim import SharpnessAware, create_optimizer, list_optimizers, optimizer_info
+from medsharp.optim.asam import NORMALIZATIONS
+from medsharp.optim.catalogue import markdown_table
+from medsharp.optim.looksam import PROJECTIONS
+
+DOCS = Path(__file__).parents[2] / "docs" / "optimizers.md"
+METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_defaults_are_those_of_the_class(name: str) -> None:
+    info = optimizer_info(name)
+    accepted = {**inspect.signature(SharpnessAware.__init__).parameters, **inspect.signature(info.cls).parameters}
+    for entry in info.hyperparameters:
+        assert accepted[entry.name].default == entry.default, entry.name
+
+
+@pytest.mark.parametrize("name", list_optimizers())
+def test_ends_of_a_range_are_accepted(name: str) -> None:
+    info = optimizer_info(name)
+    for entry in info.hyperparameters:
+        ends = [end for end in (entry.low, entry.high) if end is not None and abs(end) != float("inf")]
+        whole = isinstance(entry.default, int) and not isinstance(entry.default, bool)
+        for value in [*ends, *entry.choices]:
+            if entry.name in {"max_norm"} and value == 0:
+                continue  # a limit of 0 is said by its class to be none
+            number = int(value) if not isinstance(value, str) and (whole or entry.name == "micro_batch") else value
+            create_optimizer(name, [torch.nn.Parameter(torch.ones(1))], **{entry.name: number})
+
+
+def test_every_class_is_in_the_catalogue() -> None:
+    import medsharp.optim as package
+
+    classes = {getattr(package, name) for name in package.__all__ if inspect.isclass(getattr(package, name))}
+    methods = {cls for cls in classes if issubclass(cls, SharpnessAware)} - {SharpnessAware}
+    assert methods == {optimizer_info(name).cls for name in METHODS}
+
+
+def test_choices_are_those_of_the_classes() -> None:
+    choices = {entry.name: entry.choices for name in METHODS for entry in optimizer_info(name).hyperparameters}
+    assert choices["normalization"] == NORMALIZATIONS
+    assert choices["projection"] == PROJECTIONS
+
+
+def test_the_catalogue_is_read_without_torch() -> None:
+    code = "import sys, medsharp.optim.catalogue as c; c.list_optimizers(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_documentation_shows_the_catalogue() -> None:
+    assert markdown_table() in DOCS.read_text(encoding="utf-8"), "run: python -m medsharp.optim"
+
+
+def test_the_examples_of_the_documentation_run() -> None:
+    """Those for one process on a CPU, in order, with a model and data that the page takes for granted."""
+    x, y = torch.randn(32, 3), torch.randint(2, (32,))
+    model = torch.nn.Linear(3, 2)
+    names = {"torch": torch, "F": torch.nn.functional, "model": model, "x": x, "y": y, "loader": [(x, y)] * 2}
+    names["micro_batches"] = [(x[:16], y[:16]), (x[16:], y[16:])]
+    names["scheduler"] = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(model.parameters(), lr=0.1), 1)
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    run = [block for block in blocks if not re.search("cuda|Distributed|accelerator", block)]
+    assert len(run) == 4
+    before = model.weight.detach().clone()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # of the stand-in
+        for block in run:
+            exec(block, names)
+    assert not torch.equal(model.weight, before)
