@@ -258,7 +258,9 @@ class SharpnessAware(Optimizer):
                 loss = now.closure() if chosen is None else now.closure(chosen)
         finally:
             self._statistics.restore(saved)
-        loss = loss.detach()
+        if loss is None:
+            raise ValueError("the closure must return the loss")
+        loss = torch.as_tensor(loss).detach()
         finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
         if backward:
             self._unscale(finite)

@@ -261,6 +261,11 @@ def test_missing_closure_and_empty_parameters_are_a_sentence() -> None:
         SAM(nn.Linear(2, 2).parameters(), lr=0.1).step()
     with pytest.raises(ValueError, match="empty parameter list"):
         SAM([], lr=0.1)
+    model = nn.Linear(2, 2)
+    optimizer = SAM(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="must return the loss"):
+        optimizer.step(lambda: model(torch.ones(1, 2)).sum().backward())
+    assert float(optimizer.step(lambda: 0.25)) == 0.25  # type: ignore[arg-type, return-value]
 
 
 def test_biases_and_norms_are_not_decayed_unless_asked() -> None:
