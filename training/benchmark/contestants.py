@@ -117,7 +117,7 @@ def _ours(name: str, base: str) -> Contestant:
             options[key] = 2
         if key and empty and differentiates:
             options[key] = 2**62
-        optimizer = create_optimizer(name, network, lr=RATE, **options)
+        optimizer: Any = create_optimizer(name, network, lr=RATE, **options)
 
         def step(closure: Closure) -> None:
             optimizer.step(closure)
@@ -161,14 +161,16 @@ def _theirs(name: str, base: str) -> Contestant | None:
         elif name == "wsam":
             optimizer = method(network, params, below.cls, rho=own["rho"], gamma=own["gamma"], **options)
         else:
-            extra = {key: own[key] for key in ("k", "alpha", "sigma", "lmbda") if key in own}
+            extra: dict[str, Any] = {key: own[key] for key in ("k", "alpha", "sigma", "lmbda") if key in own}
             if name == "gcsam":
                 extra["use_gc"] = True
             optimizer = method(params, below.cls, rho=own["rho"], **extra, **options)
 
         def step(closure: Closure) -> None:
-            if name not in {"bayesiansam", "wsam"}:
-                closure()  # its documentation asks for the first pass outside of step
+            # Its documentation asks for the first pass outside of step; BSAM fails on its very first step without one.
+            first = name == "bayesiansam" and not optimizer.state
+            if first or name not in {"bayesiansam", "wsam"}:
+                closure()
             optimizer.step(closure)
 
         return step

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
+import weakref
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from training.benchmark.contestants import Contestant
 from training.benchmark.timing import Progress, warm_step
 from training.benchmark.workload import EmptyPasses, Workload
-
-MEASURED = "medsharp.benchmark.measured"
 
 
 def extra_memory(workload: Workload, contestants: Sequence[Contestant], progress: Progress) -> list[float]:
@@ -32,48 +31,56 @@ def extra_memory(workload: Workload, contestants: Sequence[Contestant], progress
 
 
 def _peak(workload: Workload, contestant: Contestant) -> int:
-    passes = EmptyPasses(workload)
+    workload.restart()
     workload.network.zero_grad()
-    if workload.device.type == "cuda":
-        torch.cuda.empty_cache()
-        before = torch.cuda.memory_allocated(workload.device)
-        _steps(workload, contestant, passes)
-        return torch.cuda.max_memory_allocated(workload.device) - before
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler,
-    ):
-        _steps(workload, contestant, passes)
-        workload.network.zero_grad()
-        profiler.stop()
-        trace = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(trace))
-        return _peak_of_trace(json.loads(trace.read_text(encoding="utf-8"))["traceEvents"])
-
-
-def _steps(workload: Workload, contestant: Contestant, passes: EmptyPasses) -> None:
-    """Take the steps of a cycle, and then those of another, which are measured."""
-    step = warm_step(workload, contestant)
+    passes = EmptyPasses(workload)
     closure = passes.closure(contestant.per_sample)
-    for _ in contestant.weights:
-        step(closure)
-    if workload.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(workload.device)
-    with record_function(MEASURED):
+    on_device = workload.device.type == "cuda"
+    before = torch.cuda.memory_allocated(workload.device) if on_device else 0
+    with LiveTensors() as live:
+        step = warm_step(workload, contestant)
+        # A whole cycle makes what is made once; the next one is measured.
         for _ in contestant.weights:
             step(closure)
+        live.forget_peak()
+        if on_device:
+            torch.cuda.reset_peak_memory_stats(workload.device)
+        for _ in contestant.weights:
+            step(closure)
+        workload.network.zero_grad()
+    return torch.cuda.max_memory_allocated(workload.device) - before if on_device else live.peak
 
 
-def _peak_of_trace(events: list[dict[str, object]]) -> int:
-    begin = next(float(str(e["ts"])) for e in events if e.get("name") == MEASURED)
-    changes = sorted(
-        (float(str(e["ts"])), int(e["args"]["Bytes"]))  # type: ignore[index]
-        for e in events
-        if e.get("name") == "[memory]"
-    )
-    held = peak = 0
-    for when, change in changes:
-        held += change
-        if when >= begin:
-            peak = max(peak, held)
-    return peak
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made inside of it, while they live.
+
+    Attributes:
+        peak: The most that lived at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._bytes = 0
+        self._known: dict[int, int] = {}
+
+    def forget_peak(self) -> None:
+        """Begin anew to look for the peak, with what lives now."""
+        self.peak = self._bytes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and take note of memory that it has made and not been given."""
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in given and storage._cdata not in self._known:
+                    self._known[storage._cdata] = storage.nbytes()
+                    self._bytes += storage.nbytes()
+                    weakref.finalize(storage, self._release, storage._cdata).atexit = False
+        self.peak = max(self.peak, self._bytes)
+        return made
+
+    def _release(self, key: int) -> None:
+        self._bytes -= self._known.pop(key)

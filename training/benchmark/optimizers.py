@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -17,6 +18,9 @@ from training.benchmark.memory import extra_memory
 from training.benchmark.spread import Spread
 from training.benchmark.timing import Duration, Progress, Round, time_empty_steps, time_rounds
 from training.benchmark.workload import Workload
+
+EMPTY_ROUNDS = 3
+"""Steps without passes are quick: so many rounds of them for each round of whole steps."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def _measure(
     rate = matrix_rate(device) if accelerated else None
     work = [operations(workload, contestant) for contestant in contestants] if accelerated else None
     memory = extra_memory(workload, contestants, progress)
-    empty = time_empty_steps(workload, contestants, settings.rounds, settings.seed, progress)
+    empty = time_empty_steps(workload, contestants, EMPTY_ROUNDS * settings.rounds, settings.seed, progress)
     if settings.compile:
         workload.network.compile()
     rounds = time_rounds(workload, contestants, settings.rounds, settings.seed, progress)
@@ -183,14 +187,14 @@ def _against_theirs(contestants: Sequence[Contestant], index: int, rounds: Seque
 
 def _header(settings: Settings, workload: Workload, unit: Duration, count: int, rate: float | None) -> dict[str, Any]:
     accelerated = workload.device.type == "cuda"
-    library = rival_library() if settings.rivals else None
+    compared = settings.rivals and rival_library() is not None
     return {
         **asdict(settings),
         "threads": count,
         "optimizers": list(settings.optimizers),
         "medsharp": medsharp.__version__,
         "torch": torch.__version__,
-        "pytorch_optimizer": getattr(library, "__version__", None),
+        "pytorch_optimizer": importlib.metadata.version(THEIRS) if compared else None,
         "processor": processor(),
         "accelerator": torch.cuda.get_device_name(workload.device) if accelerated else None,
         "parameters": sum(p.numel() for p in workload.params),

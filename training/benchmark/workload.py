@@ -42,7 +42,7 @@ class Workload:
             made = create_network(network, num_classes=2, image_size=image_size)
             self.images = torch.rand(batch_size, 1, image_size, image_size).mul_(255)
             self.labels = torch.randint(0, 2, (batch_size,))
-        self.network: Classifier = made.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
+        self.network: Classifier = made.to(device).to(memory_format=layout).train()
         self.images = self.images.to(device).to(memory_format=layout)
         self.labels = self.labels.to(device)
         self.device = device
@@ -69,7 +69,7 @@ class Workload:
             logits = self.network(self.images[rows])
         losses = functional.cross_entropy(logits.float(), self.labels[rows], reduction="none")
         mean = losses.mean()
-        mean.backward()  # type: ignore[no-untyped-call]
+        mean.backward()
         return losses if per_sample else mean
 
     def closure(self, per_sample: bool) -> Closure:

@@ -39,7 +39,7 @@ def optim(
     ] = None,
     base: Annotated[str, typer.Option(help="What they stand on: sgd, adam or adamw.")] = "sgd",
     network: Annotated[str, typer.Option(help="A timm name, such as resnet50.")] = "resnet18",
-    batch_size: Annotated[int, typer.Option(min=2, max=65_536)] = 16,
+    batch_size: Annotated[int, typer.Option(min=8, max=65_536)] = 16,
     image_size: Annotated[int, typer.Option(min=16, max=4096, help="Side of the images in pixels.")] = 128,
     device: Annotated[Device, typer.Option()] = Device.cpu,
     precision: Annotated[Precision, typer.Option(help="bf16 computes the network under autocast.")] = Precision.fp32,
@@ -102,9 +102,9 @@ def _about(report: Report) -> list[str]:
     layout = [about["precision"]]
     layout += ["channels-last"] * about["channels_last"] + ["compiled"] * about["compile"]
     rival = about["pytorch_optimizer"]
-    where = f"{about['accelerator']}, bf16 matrices at {about['bf16_matrix_rate'] / 1e12:.0f} TFLOP/s; host " * bool(
-        about["accelerator"]
-    )
+    where = ""
+    if about["accelerator"]:
+        where = f"{about['accelerator']}, bf16 matrices at {about['bf16_matrix_rate'] / 1e12:.0f} TFLOP/s; host "
     return [
         f"medsharp {about['medsharp']}, torch {about['torch']}"
         + (f", pytorch_optimizer {rival}" if rival else " (pytorch_optimizer is not installed)" * about["rivals"]),
