@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from medsharp import __version__
-from medsharp.cli import data, demo, evaluate, export, predict, score, serve, train
+from medsharp.cli import bench, data, demo, evaluate, export, predict, score, serve, train
 from medsharp.cli._console import fail
 from medsharp.errors import InputError
 
@@ -64,6 +64,7 @@ app.command("score")(score.score)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(asked: bool) -> None:

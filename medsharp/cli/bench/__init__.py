@@ -1,0 +1,15 @@
+"""`medsharp bench`: how fast things are on this machine; one file a benchmark."""
+
+from __future__ import annotations
+
+import typer
+
+from medsharp.cli.bench import optim
+
+app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
+app.command("optim")(optim.optim)
+
+
+@app.callback()
+def _bench() -> None:
+    """Measure on this machine how fast things are."""
