@@ -85,7 +85,9 @@ class LookSAM(SharpnessAware):
             return
         known = self._memory["orthogonal"]
         gradients = self._gradients()
-        sizes = {p: float(total_norm([gradients[q] for q in ps])) for ps in self._together(list(gradients)) for p in ps}
+        sizes: dict[Tensor, float] = {}
+        for params in self._together(list(gradients)):
+            sizes.update(dict.fromkeys(params, self._finite_norm([total_norm([gradients[p] for p in params])])))
         for group, params, values in self._by_group({p: g for p, g in gradients.items() if p in known}):
             for parameter, value in zip(params, values, strict=True):
                 value.add_(known[parameter], alpha=group["alpha"] * sizes[parameter])
