@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -9,20 +10,34 @@ from torch.nn.modules.batchnorm import _NormBase
 class RunningStatistics:
     """The running mean, variance and count of every normalising layer of a model that has them.
 
-    They are saved and copied back, rather than switched off, because a switch would make a compiled model be compiled
+    They are kept and copied back, rather than switched off, because a switch would make a compiled model be compiled
     once more, and is wrong for layers that share a module.
     """
 
     def __init__(self, model: nn.Module | None) -> None:
-        layers = [] if model is None else [layer for layer in model.modules() if isinstance(layer, _NormBase)]
-        self._layers = layers
+        self._layers = [] if model is None else [layer for layer in model.modules() if isinstance(layer, _NormBase)]
+        self._kept: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
 
-    def save(self) -> list[tuple[Tensor, Tensor]]:
-        """Return each buffer with a copy of its values."""
-        return [(buffer, buffer.clone()) for layer in self._layers for buffer in layer.buffers(recurse=False)]
+    def keep(self, moment: str) -> None:
+        """Remember the present values under a name; the memory for it is made once."""
+        if not self._layers:
+            return
+        buffers = [buffer for layer in self._layers for buffer in layer.buffers(recurse=False)]
+        copies = self._kept.get(moment, ([], []))[1]
+        alike = len(copies) == len(buffers) and all(
+            copy.device == buffer.device and copy.dtype == buffer.dtype for copy, buffer in zip(copies, buffers)
+        )
+        if not alike:
+            copies = [torch.empty_like(buffer) for buffer in buffers]
+        if buffers:
+            torch._foreach_copy_(copies, buffers)
+        self._kept[moment] = (buffers, copies)
 
-    @staticmethod
-    def restore(saved: list[tuple[Tensor, Tensor]]) -> None:
-        """Bring back what `save` returned."""
-        for buffer, values in saved:
-            buffer.copy_(values)
+    def bring_back(self, moment: str) -> None:
+        """Set the statistics to what they were when `keep` was called."""
+        buffers, copies = self._kept.get(moment, ([], []))
+        if buffers:
+            torch._foreach_copy_(buffers, copies)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_layers": self._layers, "_kept": {}}

@@ -60,8 +60,8 @@ class CRSAM(SharpnessAware):
             self._pair(first)
             partial = self._take()
             for group, params, gradients in self._by_group(partial):
-                gamma, beta = group["gamma"], group["beta"]
-                add_each(gradients, [first[p] for p in params], weight=-2 * gamma, scale=1 + gamma + beta)
+                gamma = group["gamma"]
+                add_each(gradients, [first[p] for p in params], weight=-2 * gamma / (1 + gamma + group["beta"]))
             del first, moves
             self._look(last=True)
         return [partial]
@@ -69,4 +69,5 @@ class CRSAM(SharpnessAware):
     def _combine(self, *kept: Gradients) -> None:
         (partial,) = kept
         for group, params, gradients in self._by_group(self._pair(partial)):
-            add_each(gradients, [partial[p] for p in params], weight=1.0, scale=group["gamma"] - group["beta"])
+            gamma, beta = group["gamma"], group["beta"]
+            add_each(gradients, [partial[p] for p in params], weight=1 + gamma + beta, scale=gamma - beta)

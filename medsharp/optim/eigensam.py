@@ -70,11 +70,11 @@ class EigenSAM(SharpnessAware):
 
     def _explore(self) -> list[Gradients]:
         if self._numbers["steps"] % self.freq == 0 and self._estimate is None:
-            saved = self._statistics.save()
+            self._statistics.keep("before the estimate")
             try:
                 self._estimate = self._eigenvector()
             finally:
-                self._statistics.restore(saved)
+                self._statistics.bring_back("before the estimate")
         self._look()
         with self._away():
             self._climb(self._ascent(self._gradients(), overwrite=True))

@@ -158,14 +158,14 @@ class SharpnessAware(Optimizer):
             )
         self._scaled_passes = []
         self._begin()
-        before = self._statistics.save()
+        self._statistics.keep("before the step")
         losses: list[Tensor] = []
         try:
             kept = self._all_passes(closure, self._chunks(batch_size), losses)
             self._combine(*kept)
             self._check_and_clip()
         except NotFiniteError:
-            self._statistics.restore(before)
+            self._statistics.bring_back("before the step")
             self._skip()
             return torch.stack(losses).sum()
         finally:
@@ -249,7 +249,6 @@ class SharpnessAware(Optimizer):
         elif self.replay_rng:
             now.random = random_states({p.device for p in self._parameters()})
         together = self.sync_perturbation or (last and not now.chunked)
-        saved = self._statistics.save() if now.losses else []
         try:
             chosen = now.rows if rows is None else rows
             apart = nullcontext() if together else self._workers.apart()
@@ -257,7 +256,10 @@ class SharpnessAware(Optimizer):
             with apart, passing:
                 loss = now.closure() if chosen is None else now.closure(chosen)
         finally:
-            self._statistics.restore(saved)
+            if now.losses:
+                self._statistics.bring_back("after the first pass")
+            elif not last:
+                self._statistics.keep("after the first pass")
         if loss is None:
             raise ValueError("the closure must return the loss")
         loss = torch.as_tensor(loss).detach()
