@@ -26,35 +26,34 @@ class Step:
 
     Attributes:
         model: Steps are taken on its weights.
-        base: Over the same weights; its groups may hold a `rho` each.
+        base: Over the same weights; its groups hold a `rho` each.
         x: Batch, `[N, D]`.
         y: Classes, `[N]`.
         options: The method's values by name.
         memory: What the method keeps from step to step.
         sign: -1 to maximize the loss.
         max_grad_norm: Clip what is applied to this norm.
+        first_loss: Of the first look at the batch.
     """
 
     model: nn.Module
-    base: torch.optim.Optimizer | None
+    base: torch.optim.Optimizer
     x: Tensor
     y: Tensor
     options: SimpleNamespace
     memory: dict[str, Any]
     sign: float = 1.0
     max_grad_norm: float | None = None
-    looked: bool = field(default=False, init=False)
+    first_loss: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.names = [name for name, _ in self.model.named_parameters()]
         self.tensors = [p for _, p in self.model.named_parameters()]
         self.w = parameters_to_vector(self.tensors).detach().clone()
-        if self.base is not None:
-            self.rho, self.lr, self.weight_decay = (self.of_groups(key) for key in ("rho", "lr", "weight_decay"))
+        self.rho, self.lr, self.weight_decay = (self.of_groups(key) for key in ("rho", "lr", "weight_decay"))
 
     def of_groups(self, key: str) -> Tensor:
         """A value of the groups, for every single weight."""
-        assert self.base is not None
         group_of = {id(p): group for group in self.base.param_groups for p in group["params"]}
         return self.join(torch.full_like(p, group_of[id(p)][key]) for p in self.tensors)
 
@@ -70,11 +69,12 @@ class Step:
         buffers = {name: b.clone() for name, b in self.model.named_buffers()}
         weights = dict(zip(self.names, self.split(w)))
         logits = functional_call(self.model, {**weights, **buffers}, (self.x[rows],))
-        if self.model.training and not self.looked:
-            self.looked = True
+        losses = F.cross_entropy(logits, self.y[rows], reduction="none")
+        if self.model.training and self.first_loss is None:
+            self.first_loss = float(losses.mean())
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
-        return self.sign * F.cross_entropy(logits, self.y[rows], reduction="none")
+        return self.sign * losses
 
     def gradient(self, w: Tensor, rows: Any = slice(None)) -> Tensor:
         w = w.detach().clone().requires_grad_()
@@ -94,7 +94,6 @@ class Step:
 
     def descend(self, gradient: Tensor) -> None:
         """The base optimizer's step from `w`."""
-        assert self.base is not None
         gradient = gradient * self.clip_factor(gradient, self.max_grad_norm)
         for p, g in zip(self.tensors, self.split(gradient)):
             p.grad = g.clone()
@@ -230,18 +229,23 @@ def looksam(step: Step) -> None:
 
 
 def esam(step: Step) -> None:
-    """With `beta = 1`: every tensor climbs."""
-    g = step.gradient(step.w)
-    up = step.w + step.ascent(g)
+    o, memory = step.options, step.memory
+    generator = memory.setdefault("draws", torch.Generator().manual_seed(o.seed))
+    frozen = torch.rand(len(step.tensors), generator=generator) > o.beta
+    # A frozen tensor has no gradient in the first pass.
+    climbs = step.join(torch.full_like(p, not still) for p, still in zip(step.tensors, frozen))
+    # The authors' number; it is large enough to be seen.
+    g = climbs * step.gradient(step.w)
+    T = step.w.abs() if o.adaptive else torch.ones_like(g)
+    up = step.w + step.rho * T**2 * g / ((T * g).norm() + 1e-7) / o.beta
     with torch.no_grad():
         rise = step.losses(up) - step.losses(step.w)
-    cut = rise.sort(descending=True).values[int(len(rise) * step.options.gamma) - 1]
+    cut = rise.sort(descending=True).values[int(len(rise) * o.gamma) - 1]
     step.descend(step.gradient(up, rise > cut))
 
 
 def msam(step: Step) -> None:
     base = step.base
-    assert base is not None
     key = "momentum_buffer" if isinstance(base, torch.optim.SGD) else "exp_avg"
     v = step.join(base.state[p][key] if base.state[p] else torch.zeros_like(p) for p in step.tensors)
     e = -step.rho * v / (v.norm() + EPS)
@@ -262,12 +266,12 @@ def bayesiansam(step: Step) -> None:
     s = memory["s"]
     n = step.join(torch.randn(p.shape, generator=memory["noise"], dtype=p.dtype) for p in step.tensors)
     g = step.gradient(w + torch.sqrt(1 / (o.data_size * s)) * n)
-    g_plus = step.gradient(w + o.rho * g / s)
+    g_plus = step.gradient(w + step.rho * g / s)
     g_plus = g_plus * step.clip_factor(g_plus, step.max_grad_norm)
     beta1, beta2 = o.betas
-    memory["m"] = beta1 * memory["m"] + (1 - beta1) * (g_plus + o.weight_decay * w)
-    memory["s"] = beta2 * s + (1 - beta2) * (s.sqrt() * g.abs() + o.damping + o.weight_decay)
-    step.move(-o.lr * memory["m"] / s)
+    memory["m"] = beta1 * memory["m"] + (1 - beta1) * (g_plus + step.weight_decay * w)
+    memory["s"] = beta2 * s + (1 - beta2) * (s.sqrt() * g.abs() + o.damping + step.weight_decay)
+    step.move(-step.lr * memory["m"] / s)
 
 
 def eigensam(step: Step) -> None:
