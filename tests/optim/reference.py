@@ -71,7 +71,7 @@ class Step:
         logits = functional_call(self.model, {**weights, **buffers}, (self.x[rows],))
         losses = F.cross_entropy(logits, self.y[rows], reduction="none")
         if self.model.training and self.first_loss is None:
-            self.first_loss = float(losses.mean())
+            self.first_loss = float(losses.detach().mean())
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
         return self.sign * losses
@@ -79,6 +79,11 @@ class Step:
     def gradient(self, w: Tensor, rows: Any = slice(None)) -> Tensor:
         w = w.detach().clone().requires_grad_()
         return torch.autograd.grad(self.losses(w, rows).mean(), w)[0]
+
+    def draw(self, of: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Something for each tensor, drawn in the order of the groups."""
+        drawn = {id(p): of(p) for group in self.base.param_groups for p in group["params"]}
+        return [drawn[id(p)] for p in self.tensors]
 
     def hessian_product(self, v: Tensor) -> Tensor:
         """The Hessian of the loss in evaluation mode, times `v`."""
@@ -109,9 +114,9 @@ class Step:
         return self.rho * T**2 * d / ((T * d).norm() + EPS)
 
 
-def orthogonal(a: Tensor, b: Tensor) -> Tensor:
+def orthogonal(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
     """The part of `a` orthogonal to `b`."""
-    return a - (a * b).sum() / (b * b).sum() * b
+    return a - (a * b).sum() / ((b * b).sum() + eps) * b
 
 
 def sam(step: Step) -> None:
@@ -220,7 +225,7 @@ def looksam(step: Step) -> None:
     g = step.gradient(step.w)
     if number % o.k == 0:
         g_plus = step.gradient(step.w + step.ascent(g))
-        parts = [orthogonal(a, b) for a, b in zip(pieces(g_plus), pieces(g))]
+        parts = [orthogonal(a, b, EPS) for a, b in zip(pieces(g_plus), pieces(g))]
         memory["v"] = step.join(part / part.norm() for part in parts)
         step.descend(g_plus)
     else:
@@ -231,9 +236,9 @@ def looksam(step: Step) -> None:
 def esam(step: Step) -> None:
     o, memory = step.options, step.memory
     generator = memory.setdefault("draws", torch.Generator().manual_seed(o.seed))
-    frozen = torch.rand(len(step.tensors), generator=generator) > o.beta
+    draws = iter(torch.rand(len(step.tensors), generator=generator))
     # A frozen tensor has no gradient in the first pass.
-    climbs = step.join(torch.full_like(p, not still) for p, still in zip(step.tensors, frozen))
+    climbs = step.join(step.draw(lambda p: torch.full_like(p, next(draws) <= o.beta)))
     # The authors' number; it is large enough to be seen.
     g = climbs * step.gradient(step.w)
     T = step.w.abs() if o.adaptive else torch.ones_like(g)
@@ -261,10 +266,10 @@ def msam(step: Step) -> None:
 def bayesiansam(step: Step) -> None:
     o, memory, w = step.options, step.memory, step.w
     if not memory:
-        memory["noise"] = torch.Generator().manual_seed(o.seed)
+        memory["draws"] = torch.Generator().manual_seed(o.seed)
         memory["s"], memory["m"] = torch.full_like(w, o.precision), torch.zeros_like(w)
     s = memory["s"]
-    n = step.join(torch.randn(p.shape, generator=memory["noise"], dtype=p.dtype) for p in step.tensors)
+    n = step.join(step.draw(lambda p: torch.randn(p.shape, generator=memory["draws"], dtype=p.dtype)))
     g = step.gradient(w + torch.sqrt(1 / (o.data_size * s)) * n)
     g_plus = step.gradient(w + step.rho * g / s)
     g_plus = g_plus * step.clip_factor(g_plus, step.max_grad_norm)
@@ -279,7 +284,7 @@ def eigensam(step: Step) -> None:
     number = memory["steps"] = memory.get("steps", -1) + 1
     if number == 0:
         generator = torch.Generator().manual_seed(o.seed)
-        memory["v"] = step.join(torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in step.tensors)
+        memory["v"] = step.join(step.draw(lambda p: torch.randn(p.shape, generator=generator, dtype=p.dtype)))
     if number % o.freq == 0:
         for _ in range(5):
             product = step.hessian_product(memory["v"])

@@ -96,7 +96,7 @@ def check(
     plain = cls(params, **known)
     for group in plain.param_groups:
         group.setdefault("rho", options["rho"])
-    values = SimpleNamespace(**{"adaptive": adaptive, **options})
+    values = SimpleNamespace(**{"adaptive": adaptive, "seed": 0, **options})
     memory: dict[str, Any] = {}
 
     schedules = [torch.optim.lr_scheduler.StepLR(o, 2, 0.6) for o in (optimizer, plain)]
@@ -114,6 +114,8 @@ def check(
         loss = optimizer.step(closure)
         step = Step(model, plain, x, y, values, memory, sign=-1 if maximize else 1, max_grad_norm=max_grad_norm)
         METHODS[name](step)
+        if optimizer_info(name).own_step:
+            plain.step()  # has no gradients; for the schedule's order
         close(float(loss), step.first_loss, "loss")
         for key, value in model.state_dict().items():
             close(ours.state_dict()[key], value, key)
