@@ -21,14 +21,15 @@ class EigenSAM(SharpnessAware):
     """SAM with an explicit regularization of the top eigenvalue of the Hessian.
 
     Every `freq` steps, beginning with the first, five power iterations improve `v`, the estimate of the Hessian's top
-    eigenvector on the batch. Each step climbs by `rho` along `g / ||g|| + alpha sign(<g, v>) v_`, where `v_` is the
-    part of `v` orthogonal to `g`.
+    eigenvector on the batch. Each step climbs by `rho (g / ||g|| + alpha sign(<g, v>) v_)`, where `v_` is the part of
+    `v` orthogonal to `g`; like in the authors' code, this is up to `sqrt(1 + alpha^2)` times as long as `rho`.
 
     H. Luo, T. Truong, T. Pham, M. Harandi, D. Phung, T. Le, "Explicit Eigenvalue Regularization Improves
-    Sharpness-Aware Minimization", NeurIPS 2024, and the functions that the authors published. Hessian-vector products
-    are exact, by differentiating the gradient; the closure's `loss.backward()` is made to do so. With `model=` they are
-    computed in evaluation mode, as the authors do. What cannot be differentiated twice (fused attention, compiled
-    models) is refused by torch. Two passes a step, and one that counts about eleven every `freq` steps.
+    Sharpness-Aware Minimization", NeurIPS 2024, and the authors' code, which estimates `v` only after the first `freq`
+    steps of training and climbs by `rho g` until then. Hessian-vector products are exact, by differentiating the
+    gradient; the closure's `loss.backward()` is made to do so. With `model=` they are computed in evaluation mode, as
+    the authors do. What cannot be differentiated twice (fused attention, compiled models) is refused by torch. Two
+    passes a step, and one that counts about eleven every `freq` steps.
 
     Args:
         params: As for `SharpnessAware`.
@@ -94,8 +95,7 @@ class EigenSAM(SharpnessAware):
             directions = values if overwrite else [value.clone() for value in values]
             add_each(directions, [eigenvector[p] for p in params], weight=group["alpha"] * sign, scale=scale)
             moves.append((params, directions, radius(group, key)))
-        length = float(total_norm(direction for _, directions, _ in moves for direction in directions))
-        return self._scaled(moves, 1 / (length + 1e-12))
+        return moves  # not divided by the length of the sum: the authors switch that off
 
     def _after_base_step(self) -> None:
         if self._estimate is not None:

@@ -93,6 +93,8 @@ class ESAM(SharpnessAware):
         if before.ndim != 1:
             raise ValueError("ESAM with gamma < 1 needs a closure(rows) that returns the loss of each sample")
         raised = self._look(backward=False) - before
+        if self.param_groups[0].get("maximize"):
+            raised = -raised
         count = max(1, int(len(raised) * self.gamma))
         cut = torch.topk(raised, count).values[-1]
         rows = torch.nonzero(raised > cut).flatten()
