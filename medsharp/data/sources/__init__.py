@@ -8,13 +8,38 @@ from pathlib import Path
 import pandas as pd
 
 from medsharp.data.manifest import Manifest, read_manifest
+from medsharp.data.sources.breast import BREAST
+from medsharp.data.sources.breastmnist import BREASTMNIST
 from medsharp.data.sources.busbra import BUSBRA
 from medsharp.data.sources.busi import BUSI
+from medsharp.data.sources.busis import BUSIS
+from medsharp.data.sources.busuc import BUSUC
+from medsharp.data.sources.busuclm import BUSUCLM
+from medsharp.data.sources.dicom import DICOM
 from medsharp.data.sources.folder import read_folder
+from medsharp.data.sources.gdph import GDPH
+from medsharp.data.sources.oasbud import OASBUD
 from medsharp.data.sources.source import Source
+from medsharp.data.sources.stu import STU
+from medsharp.data.sources.udiat import UDIAT
 from medsharp.errors import InputError, nearest
 
-_SOURCES: tuple[Source, ...] = (BUSI, BUSBRA)
+_SOURCES: tuple[Source, ...] = (
+    BUSI,
+    BUSBRA,
+    BREAST,
+    BUSUCLM,
+    BUSUC,
+    BUSIS,
+    UDIAT,
+    OASBUD,
+    GDPH,
+    STU,
+    BREASTMNIST,
+    DICOM,
+)
+
+_ONE_FILE = frozenset({".npz", ".mat"})
 
 __all__ = ["Source", "list_sources", "open_dataset"]
 
@@ -48,6 +73,9 @@ def _open_path(path: Path) -> Manifest:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_file():
+        source = _source_of(path) if path.suffix.lower() in _ONE_FILE else None
+        if source is not None:
+            return source.read(path)
         if path.suffix.lower() != ".csv":
             raise InputError(f"{path} is a file; give a manifest (CSV) or a folder of images")
         return read_manifest(path)
@@ -66,8 +94,8 @@ def _open_path(path: Path) -> Manifest:
     return read_folder(path)
 
 
-def _source_of(folder: Path) -> Source | None:
-    return next((source for source in _SOURCES if source.matches(folder)), None)
+def _source_of(path: Path) -> Source | None:
+    return next((source for source in _SOURCES if source.matches(path)), None)
 
 
 def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Manifest:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
+from medsharp.data.sources.tables import read_table
 from medsharp.errors import InputError
 
 INFO = DatasetInfo(
@@ -29,11 +29,8 @@ def matches(folder: Path) -> bool:
 
 def read(folder: Path) -> Manifest:
     """Read the data set's own table; `Case` is the patient."""
-    with (folder / _TABLE).open(encoding="utf-8-sig", newline="") as stream:
-        table = list(csv.DictReader(stream))
-    missing = [name for name in _NEEDED if not table or name not in table[0]]
-    if missing:
-        raise InputError(f"{folder / _TABLE} has no column {', '.join(missing)}")
+    table = read_table(folder / _TABLE, _NEEDED)
+    folds = _folds(folder)
     rows = []
     for number, entry in enumerate(table, start=2):
         image, mask = f"Images/{entry['ID']}.png", f"Masks/{entry['ID'].replace('bus', 'mask', 1)}.png"
@@ -52,16 +49,33 @@ def read(folder: Path) -> Manifest:
                 "birads": entry["BIRADS"],
                 "histology": entry["Histology"],
                 "mask": mask if (folder / mask).is_file() else "",
+                **folds.get(entry["ID"], {}),
             }
         )
     return Manifest(make_table(rows), INFO, folder)
 
 
 BUSBRA = Source(
-    name="BUS-BRA",
-    description="INCA, Rio de Janeiro; four scanners; benign 1,268, malignant 607; 1,064 patients, biopsy-proven",
-    licence=INFO.licence,
-    doi=INFO.doi,
+    info=INFO,
+    country="Brazil",
+    device="four scanners, named for each image",
+    images={"benign": 1268, "malignant": 607},
+    patients=1064,
+    masks=True,
+    request="https://zenodo.org/records/8231412",
+    flaws=("often two views of a lesion: split by patient", "text and calipers are burned in"),
+    verified=True,
     matches=matches,
     read=read,
 )
+
+
+def _folds(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the authors' folds of each image, under `fold5` and `fold10`, counted from 1; where they are there."""
+    folds: dict[str, dict[str, str]] = {}
+    for count in (5, 10):
+        table = folder / f"{count}-fold-cv.csv"
+        if table.is_file():
+            for entry in read_table(table, ("ID", "kFold")):
+                folds.setdefault(entry["ID"], {})[f"fold{count}"] = entry["kFold"]
+    return folds

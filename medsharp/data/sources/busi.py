@@ -53,10 +53,19 @@ def read(folder: Path) -> Manifest:
 
 
 BUSI = Source(
-    name="BUSI",
-    description="Baheya Hospital, Cairo; LOGIQ E9; benign 437, malignant 210, normal 133; no patient identifiers",
-    licence=INFO.licence,
-    doi=INFO.doi,
+    info=INFO,
+    country="Egypt",
+    device="GE LOGIQ E9, LOGIQ E9 Agile",
+    images={"benign": 437, "malignant": 210, "normal": 133},
+    patients=None,
+    masks=True,
+    request="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
+    flaws=(
+        "600 women, not identified: images of one woman cannot be told from others",
+        "50 to 60 near-duplicates, some with opposite labels (Pawłowska et al., Data in Brief 48 (2023) 109247)",
+        "calipers, text, body markers and colour Doppler on the images; some show the axilla",
+    ),
+    verified=True,
     matches=matches,
     read=read,
 )

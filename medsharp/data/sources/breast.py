@@ -1,0 +1,80 @@
+"""BrEaST: 256 images of 256 patients, Poland; the clinical table is an Excel workbook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table
+from medsharp.data.sources.source import Source
+from medsharp.data.sources.tables import number, read_table, table_with
+from medsharp.errors import InputError
+
+INFO = DatasetInfo(
+    name="BrEaST",
+    classes=("benign", "malignant", "normal"),
+    licence="CC BY 4.0",
+    citation="Pawłowska et al., Curated benchmark dataset for ultrasound based breast lesion analysis, Scientific Data "
+    "11 (2024) 148",
+    source="medical centres",
+    doi="10.7937/9WKK-Q141",
+)
+_NEEDED = ("CaseID", "Image_filename", "Mask_tumor_filename", "Classification")
+
+
+def matches(folder: Path) -> bool:
+    """Whether the clinical table is there."""
+    return table_with(folder, _NEEDED) is not None
+
+
+def read(folder: Path) -> Manifest:
+    """Read the clinical table; images may lie beside it or one folder down.
+
+    Raises:
+        InputError: An image that the table names is missing, or its class is not known.
+    """
+    table = table_with(folder, _NEEDED)
+    assert table is not None
+    places = {file.name: file.relative_to(folder).as_posix() for file in sorted(folder.glob("**/*.png"))}
+    rows = []
+    for line, entry in enumerate(read_table(table, _NEEDED), start=2):
+        name, label = entry["Image_filename"], entry["Classification"].lower()
+        if name not in places:
+            raise InputError(f"{table}, row {line}: image {name} is missing")
+        if label not in INFO.classes:
+            raise InputError(f"{table}, row {line}: Classification '{entry['Classification']}' is not known")
+        mask = entry["Mask_tumor_filename"]
+        rows.append(
+            {
+                "image": places[name],
+                "label": label,
+                "patient": number(entry["CaseID"]),
+                "site": INFO.source,
+                "birads": number(entry.get("BIRADS", "")),
+                "histology": _known(entry.get("Diagnosis", "")),
+                "mask": places.get(mask, ""),
+                "age": _known(number(entry.get("Age", ""))),
+                "verification": _known(entry.get("Verification", "")),
+                "pixel_size_cm": entry.get("Pixel_size", ""),
+                "tissue": _known(entry.get("Tissue_composition", "")),
+            }
+        )
+    return Manifest(make_table(rows), INFO, folder)
+
+
+def _known(text: str) -> str:
+    return "" if text.lower() in {"not available", "not applicable", "n/a", "na"} else text
+
+
+BREAST = Source(
+    info=INFO,
+    country="Poland",
+    device="several scanners",
+    images={"benign": 154, "malignant": 98, "normal": 4},
+    patients=256,
+    masks=True,
+    request="https://www.cancerimagingarchive.net/collection/breast-lesions-usg",
+    flaws=("small, one image a patient",),
+    verified=False,
+    matches=matches,
+    read=read,
+)

@@ -1,0 +1,85 @@
+"""BUS-UCLM: 683 images of 38 patients, Ciudad Real; masks are coloured, the patient stands in the file name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table
+from medsharp.data.sources.source import Source
+from medsharp.data.sources.tables import has_columns, read_table
+from medsharp.errors import InputError
+
+INFO = DatasetInfo(
+    name="BUS-UCLM",
+    classes=("benign", "malignant", "normal"),
+    licence="CC BY 4.0; earlier versions CC BY-NC 4.0",
+    citation="Vallez et al., BUS-UCLM: Breast ultrasound lesion segmentation dataset, Scientific Data 12 (2025) 242",
+    source="University of Castilla-La Mancha",
+    doi="10.17632/7fvgj4jsp7",
+)
+_TABLE = "INFO.csv"
+_NEEDED = ("Image", "Label")
+SAME_PATIENT = {"CHCO": "CHVI"}
+"""Images of the first are repeated under the second."""
+
+
+def matches(folder: Path) -> bool:
+    """Whether `INFO.csv` with its columns, `images` and `masks` are there."""
+    return (
+        (folder / "images").is_dir()
+        and (folder / "masks").is_dir()
+        and (folder / _TABLE).is_file()
+        and has_columns(folder / _TABLE, _NEEDED)
+    )
+
+
+def read(folder: Path) -> Manifest:
+    """Read `INFO.csv`; the letters before the underscore are the patient.
+
+    Raises:
+        InputError: An image is missing, or its label is not known.
+    """
+    rows = []
+    for line, entry in enumerate(read_table(folder / _TABLE, _NEEDED), start=2):
+        name, label = entry["Image"], entry["Label"].lower()
+        if not (folder / "images" / name).is_file():
+            raise InputError(f"{folder / _TABLE}, row {line}: images/{name} is missing")
+        if label not in INFO.classes:
+            raise InputError(f"{folder / _TABLE}, row {line}: Label '{entry['Label']}' is not known")
+        patient = name.split("_")[0]
+        mask = f"masks/{name}" if label != "normal" and (folder / "masks" / name).is_file() else ""
+        rows.append(
+            {
+                "image": f"images/{name}",
+                "label": label,
+                "patient": SAME_PATIENT.get(patient, patient),
+                "site": INFO.source,
+                "device": "Siemens ACUSON S2000",
+                "mask": mask,
+                **{
+                    column.lower(): entry[column].lower()
+                    for column in ("Doppler", "Marks", "Combined")
+                    if column in entry
+                },
+            }
+        )
+    return Manifest(make_table(rows), INFO, folder)
+
+
+BUSUCLM = Source(
+    info=INFO,
+    country="Spain",
+    device="Siemens ACUSON S2000",
+    images={"benign": 174, "malignant": 90, "normal": 419},
+    patients=38,
+    masks=True,
+    request="https://data.mendeley.com/datasets/7fvgj4jsp7",
+    flaws=(
+        "38 patients: intervals over images mean nothing",
+        "patient CHCO repeats images of CHVI; both are read as one patient",
+        "colour Doppler and dual views among the images; the columns doppler and combined tell",
+    ),
+    verified=False,
+    matches=matches,
+    read=read,
+)
