@@ -52,6 +52,9 @@ class NetworkConfig(_Section):
     checkpoint: str | None = Field(None, description="local .safetensors or .pt weights to start from")
     drop_rate: float = Field(0.0, ge=0, lt=1)
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    normalization: Literal["dataset", "image"] = Field(
+        "dataset", description="mean and deviation of grey values: of all training images, or of each image by itself"
+    )
 
 
 class OptimizerConfig(BaseModel):

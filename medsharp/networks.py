@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -21,6 +21,12 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+Normalization = Literal["dataset", "image"]
+"""Grey values less their mean, over their standard deviation: of all training images, or of each image by itself."""
+
+_LEAST_STD = 0.02
+
+
 class Classifier(nn.Module):
     """A timm network that scales and normalises its input itself.
 
@@ -33,10 +39,11 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, image_size: int) -> None:
+    def __init__(self, backbone: nn.Module, image_size: int, normalization: Normalization = "dataset") -> None:
         super().__init__()
         self.backbone = backbone
         self.image_size = image_size
+        self.normalization = normalization
         self.notes: list[str] = []
         self.register_buffer("mean", torch.tensor(0.25))
         self.register_buffer("std", torch.tensor(0.2))
@@ -44,7 +51,7 @@ class Classifier(nn.Module):
         self.exact_cam = self._explains_exactly()
 
     def set_normalization(self, mean: float, std: float) -> None:
-        """Set mean and standard deviation of the training pixels, on the scale 0 to 1."""
+        """Set mean and standard deviation of the training pixels, on the scale 0 to 1; `image` does not use them."""
         self.mean.fill_(mean)
         self.std.fill_(std)
 
@@ -54,8 +61,9 @@ class Classifier(nn.Module):
         Args:
             image: uint8, or float on the scale 0 to 255, [B, 1, S, S].
         """
-        scaled = (image.to(self.mean.dtype) / 255.0 - self.mean) / self.std
-        return self.backbone.forward_features(scaled)  # type: ignore[operator]
+        scaled = image.to(self.mean.dtype) / 255.0
+        mean, std = _image_statistics(scaled) if self.normalization == "image" else (self.mean, self.std)
+        return self.backbone.forward_features((scaled - mean) / std)  # type: ignore[operator]
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Return logits [B, C] of what `forward_features` gave."""
@@ -103,6 +111,18 @@ class Classifier(nn.Module):
             self.train(training)
 
 
+def _image_statistics(scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation [B, 1, 1, 1] of each image's pixels that are not black.
+
+    Black is what surrounds the scan and what the letterbox adds; how much of it there is says nothing of the tissue.
+    """
+    seen = (scaled > 0).to(scaled.dtype)
+    count = seen.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1)
+    mean = (scaled * seen).sum(dim=(1, 2, 3), keepdim=True) / count
+    variance = ((scaled - mean).square() * seen).sum(dim=(1, 2, 3), keepdim=True) / count
+    return mean, variance.sqrt().clamp_min(_LEAST_STD)
+
+
 def list_networks(pattern: str = "*") -> list[str]:
     """Return the names that match a shell pattern: the narrow variants, then timm's."""
     return [*fnmatch.filter(_VARIANTS, pattern), *timm.list_models(pattern)]
@@ -117,6 +137,7 @@ def create_network(
     checkpoint: str | Path | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    normalization: Normalization = "dataset",
 ) -> Classifier:
     """Make a network for grey images.
 
@@ -129,6 +150,8 @@ def create_network(
             left as initialised, which `notes` says.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Stochastic depth.
+        normalization: `dataset` takes mean and standard deviation from all training images, `image` from each image by
+            itself, which takes away what a scanner's gain and dynamic range do to all of its pixels.
 
     Raises:
         InputError: The name is unknown, the network cannot take that image size, or the weights do not fit.
@@ -142,7 +165,7 @@ def create_network(
     options = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, **variant}
     backbone = _create(model, name, {"in_chans": 1, "num_classes": num_classes, **options}, pretrained, image_size)
     try:
-        network = Classifier(backbone, image_size)
+        network = Classifier(backbone, image_size, normalization)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(f"network {name} does not take {image_size} x {image_size} images: {_line(error)}") from error
     if checkpoint is not None:

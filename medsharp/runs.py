@@ -94,6 +94,7 @@ class Run:
             self.config.network.name,
             num_classes=len(self.config.data.classes),
             image_size=self.config.data.image_size,
+            normalization=self.config.network.normalization,
         )
         load_weights(network, self.folder / name)
         return network.eval()

@@ -122,6 +122,7 @@ class _Trainer:
             checkpoint=None if begun else config.network.checkpoint,
             drop_rate=config.network.drop_rate,
             drop_path_rate=config.network.drop_path_rate,
+            normalization=config.network.normalization,
         )
         self.network.set_normalization(*self.training.statistics())
         labels = self.training.table["label"]

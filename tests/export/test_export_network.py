@@ -16,7 +16,7 @@ import torch
 from medsharp.bundle import BundleSpec, read_bundle
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
-from medsharp.networks import Classifier
+from medsharp.networks import Classifier, create_network
 
 Export = Callable[..., BundleSpec]
 
@@ -81,6 +81,13 @@ def test_network_of_tokens_is_exported_without_a_map(export: Export, tmp_path: P
     network = Classifier(timm.create_model("vit_tiny_patch16_224", **options), 64).eval()
     export(network, tmp_path / "b")
     assert_equal_on_fresh_images(network, tmp_path / "b", ("logits", "features"))
+
+
+def test_normalization_of_each_image_by_itself_is_part_of_the_graph(export: Export, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = create_network("resnet10_w16", num_classes=2, image_size=64, normalization="image").eval()
+    export(network, tmp_path / "b")
+    assert_equal_on_fresh_images(network, tmp_path / "b", ("logits", "features", "cam"))
 
 
 def test_parity_record_says_what_was_compared(exported: Exported) -> None:

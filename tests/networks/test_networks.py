@@ -68,6 +68,32 @@ def test_normalization_is_part_of_the_weights() -> None:
     assert float(other.std) == pytest.approx(0.1)
 
 
+def test_image_normalization_takes_a_scanners_gain_and_offset_away() -> None:
+    made = network(normalization="image").eval()
+    image = 20.0 + 60.0 * torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(made(image), made(2.5 * image + 30.0), atol=1e-4, rtol=1e-4)
+    other = network().eval()
+    assert not torch.allclose(other(image), other(2.5 * image + 30.0), atol=1e-3)
+
+
+def test_image_normalization_does_not_see_how_much_black_surrounds_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network(normalization="image").eval()
+    image = torch.zeros(2, 1, 64, 64)
+    image[0, :, 16:48] = image[1, :, :32] = 40 + 60 * torch.rand(1, 32, 64)
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(made.backbone, "forward_features", given.append)
+    made.forward_features(image)
+    torch.testing.assert_close(given[0][0, :, 16:48], given[0][1, :, :32])
+    tissue = given[0][0, :, 16:48]
+    assert float(tissue.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(tissue.std(unbiased=False)) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_constant_image_is_normalized_without_dividing_by_zero() -> None:
+    made = network(normalization="image").eval()
+    assert torch.isfinite(made(torch.stack([torch.zeros(1, 64, 64), torch.full((1, 64, 64), 255.0)]))).all()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
