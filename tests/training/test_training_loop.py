@@ -67,14 +67,14 @@ def test_every_optimizer_learns_what_is_easy(
     [
         {"name": "esam", "beta": 0.6, "gamma": 0.5},
         {"name": "gsam", "micro_batch": 2},
-        {"name": "CR-SAM", "base": "sgd"},
+        {"name": "CR-SAM", "base": "sgd", "lr": 0.03},
     ],
     ids=lambda optimizer: optimizer["name"],
 )
 def test_methods_that_choose_samples_train(
     optimizer: dict[str, Any], squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    config = configure(optimizer={**optimizer, "lr": 3e-3}, schedule={"epochs": 10}, loss={"mask_weight": 0.5})
+    config = configure(optimizer={"lr": 3e-3, **optimizer}, schedule={"epochs": 10}, loss={"mask_weight": 0.5})
     records = train(config, squares, out=tmp_path / "run").metrics()
     assert records[-1]["train_loss"] < 0.9 * records[0]["train_loss"]
 
