@@ -1,0 +1,12 @@
+"""`medsharp data`: look at data before training; one file a command."""
+
+from __future__ import annotations
+
+import typer
+
+from medsharp.cli.data import list_, phantom, split
+
+app = typer.Typer(help="Known data sets, simulated hospitals, audited splits.", no_args_is_help=True)
+app.command("list")(list_.list_)
+app.command("phantom")(phantom.phantom)
+app.command("split")(split.split)
