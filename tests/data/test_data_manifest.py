@@ -142,7 +142,7 @@ def test_busi_is_recognised_and_counted(real_data: Path, tmp_path: Path) -> None
 
 
 def test_folder_of_several_data_sets_asks_which(real_data: Path) -> None:
-    with pytest.raises(InputError, match="holds BUSBRA, Dataset_BUSI_with_GT.*; give one of them"):
+    with pytest.raises(InputError, match=r"holds BUSBRA, Dataset_BUSI_with_GT.*; give one of them"):
         open_dataset(real_data)
 
 

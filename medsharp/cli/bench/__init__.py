@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from medsharp.cli.bench import optim
+from medsharp.cli.bench import data, optim
 
 app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
+app.command("data")(data.data)
 app.command("optim")(optim.optim)
 
 

@@ -1,0 +1,56 @@
+"""`medsharp bench data`: the search for near-duplicates is measured where it must find what is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from medsharp.cli import app
+from medsharp.data.benchmark import duplicates, measure_duplicates
+from medsharp.data.benchmark.duplicates import planted_hashes
+from medsharp.data.duplicates import DISTANCE, NearPairs
+
+
+def test_all_planted_pairs_are_found_and_nothing_else_than_by_all_pairs() -> None:
+    section = measure_duplicates([600, 1200])
+    told = [dict(zip(section.columns, row, strict=True)) for row in section.rows]
+    assert [row["planted found"] for row in told] == ["30 of 30", "60 of 60"]
+    assert [row["same as all pairs"] for row in told] == ["yes", "yes"]
+
+
+def test_a_search_that_misses_a_pair_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = duplicates.near_pairs
+
+    def lame(bits: np.ndarray, distance: int) -> NearPairs:
+        return search(bits, distance).where(search(bits, distance).distance < DISTANCE)
+
+    monkeypatch.setattr(duplicates, "near_pairs", lame)
+    row = dict(zip(measure_duplicates([2000]).columns, measure_duplicates([2000]).rows[0], strict=True))
+    assert row["same as all pairs"] == "NO"
+    assert row["planted found"] != "100 of 100"
+
+
+def test_planted_pairs_are_as_near_as_they_are_said_to_be() -> None:
+    hashes = planted_hashes(1000, np.random.default_rng(3))
+    words = hashes.bits.view(np.uint64)
+    one, other = hashes.pairs.T
+    apart = np.bitwise_count(words[one] ^ words[other]).sum(axis=-1)[:, 0]
+    crossed = np.bitwise_count(words[one, 0] ^ words[other, 1]).sum(axis=-1)
+    assert (np.minimum(apart, crossed) <= DISTANCE).all()
+    assert (apart > DISTANCE).sum() == len(hashes.pairs) // 2
+    assert np.unpackbits(hashes.bits).mean() == pytest.approx(0.47, abs=0.03)
+
+
+def test_command_prints_the_table_and_writes_figures(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    result = CliRunner().invoke(app, ["bench", "data", "--images", "300", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "15 of 15" in result.output
+    told = json.loads(file.read_text())
+    assert told[0]["rows"][0]["images"] == "300"
+    refused = CliRunner().invoke(app, ["bench", "data", "--json", str(tmp_path)])
+    assert refused.exit_code == 2
