@@ -82,8 +82,8 @@ def planted_hashes(count: int, rng: np.random.Generator) -> PlantedHashes:
 
     A picture is 16 rows of 17 fields: smooth tissue in layers with a little grain; a third have black sides, whose
     comparisons are zero as those of equal fields are. Their statistics are near those of BUSI and BUS-BRA together
-    (made / real): 47 / 48 % of the bits are set, 55 / 58 % of horizontal and 65 / 67 % of vertical neighbours agree, two pictures
-    differ in 127 / 127 bits in the median and in 78 / 100 in the lowest hundredth.
+    (made / real): 47 / 48 % of the bits are set, 55 / 58 % of horizontal and 65 / 67 % of vertical neighbours agree,
+    two pictures differ in 127 / 127 bits in the median and in 78 / 100 in the lowest hundredth.
     """
     as_is = np.empty((count, HASH_SIDE, HASH_SIDE), dtype=bool)
     flipped = np.empty_like(as_is)
