@@ -1,9 +1,19 @@
 """Predictions become statistics with intervals, and a report."""
 
+from medsharp.evaluation.corruptions import corrupt, list_corruptions
 from medsharp.evaluation.difference import difference
 from medsharp.evaluation.discrimination import auroc
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.predictions import read_predictions
 from medsharp.evaluation.report import write_evaluation
 
-__all__ = ["Evaluation", "auroc", "difference", "evaluate_predictions", "read_predictions", "write_evaluation"]
+__all__ = [
+    "Evaluation",
+    "auroc",
+    "corrupt",
+    "difference",
+    "evaluate_predictions",
+    "list_corruptions",
+    "read_predictions",
+    "write_evaluation",
+]
