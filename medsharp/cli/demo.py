@@ -67,7 +67,7 @@ def demo(
 
     heading("4/4  Evaluating on hospitals B and C")
     data = [str(_hospital(out, hospital)) for hospital in EXTERNAL]
-    report_path = evaluate_data(Predictor.load(bundle), bundle, data, out / "evaluation", seed=seed)
+    report_path, *_ = evaluate_data(Predictor.load(bundle), bundle, data, out / "evaluation", seed=seed)
 
     note(f"finished in {time.monotonic() - begun:.0f} s")
     console.print(f"report: [bold]{report_path}[/]", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -19,9 +19,19 @@ if TYPE_CHECKING:
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder, as `medsharp export` makes it.")],
     data: Annotated[list[str], typer.Option(help="Manifest or data set folder; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, evaluation.json and predictions.")] = Path(
-        "evaluation"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the report and the predictions.")] = Path("evaluation"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="html, md, json, csv; repeated or joined by commas. Default: html,json."),
+    ] = None,
+    robustness: Annotated[
+        Path | None,
+        typer.Option(help="robustness.json of `medsharp robustness`, for its summary; by default the one in --out."),
+    ] = None,
+    thumbnails: Annotated[
+        bool,
+        typer.Option("--thumbnails", help="Show the images it got wrong in the page: patient data, then in red."),
+    ] = False,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -30,11 +40,27 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a bundle on external data: the threshold stays as frozen, intervals come from resampling patients."""
+    from medsharp.evaluation.report import parse_formats, read_robustness
     from medsharp.inference import Predictor
 
+    chosen = parse_formats(formats)
+    # Read before anything is predicted, so that a wrong file costs no time.
+    degradation = read_robustness(robustness, out)
     predictor = Predictor.load(bundle, device=device)
-    report = evaluate_data(predictor, bundle, data, out, resamples=resamples, seed=seed, card=card)
-    console.print(f"report: [bold]{report}[/]", soft_wrap=True)
+    written = evaluate_data(
+        predictor,
+        bundle,
+        data,
+        out,
+        resamples=resamples,
+        seed=seed,
+        card=card,
+        formats=chosen,
+        robustness=degradation,
+        thumbnails=thumbnails,
+    )
+    for path in written:
+        console.print(f"report: [bold]{escape(str(path))}[/]", soft_wrap=True)
 
 
 def evaluate_data(
@@ -46,8 +72,11 @@ def evaluate_data(
     resamples: int = 2000,
     seed: int = 0,
     card: bool = False,
-) -> Path:
-    """Predict and evaluate each data set, write the report, print the figures; return the report's path."""
+    formats: Sequence[str] = ("html", "json"),
+    robustness: dict[str, Any] | None = None,
+    thumbnails: bool = False,
+) -> tuple[Path, ...]:
+    """Predict and evaluate each data set, write the report, print the figures; return the files of the report."""
     from medsharp.evaluation import write_evaluation
     from medsharp.inference.card import add_external_figures
     from medsharp.inference.external import evaluate_internal, evaluate_manifest
@@ -61,12 +90,20 @@ def evaluate_data(
         with progress_bar() as report:
             taken = [evaluation.as_dict()["name"] for evaluation in evaluations]
             evaluation, notes = evaluate_manifest(
-                predictor, path, out=out, taken=taken, resamples=resamples, seed=seed, progress=report
+                predictor,
+                path,
+                out=out,
+                taken=taken,
+                resamples=resamples,
+                seed=seed,
+                thumbnails=thumbnails,
+                progress=report,
             )
         for sentence in notes:
             note(sentence)
         evaluations.append(evaluation)
-    write_evaluation(out, evaluations, predictor.spec.model_dump(mode="json"))
+    spec = predictor.spec.model_dump(mode="json")
+    written = write_evaluation(out, evaluations, spec, formats=formats, robustness=robustness)
     for evaluation in evaluations:
         for sentence in evaluation.as_dict()["notes"]:
             console.print(f"[bold red]{escape(evaluation.as_dict()['name'])}: {escape(sentence)}[/]", soft_wrap=True)
@@ -75,4 +112,4 @@ def evaluate_data(
         note(f"{bundle / 'MODEL_CARD.md'} has the external figures")
     columns = {f"{entry['name']} ({entry['role']})": entry["figures"] for entry in (e.as_dict() for e in evaluations)}
     console.print(figures_table(columns, "Not for diagnostic use"))
-    return out / "report.html"
+    return written

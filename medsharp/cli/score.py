@@ -17,13 +17,21 @@ def score(
         float, typer.Option(min=0.0, max=1.0, help="Decide for the positive class from this probability on.")
     ] = 0.5,
     positive: Annotated[str, typer.Option(help="The positive class.")] = "malignant",
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="html, md, json, csv; repeated or joined by commas. Default: html,json."),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Score a table of predictions, whoever's model made it: every figure with its 95 % interval."""
     from medsharp.evaluation import evaluate_predictions, read_predictions, write_evaluation
+    from medsharp.evaluation.report import parse_formats
 
+    chosen = parse_formats(formats)
+    if formats and out is None:
+        raise InputError("--format needs --out, the folder that the report is written to")
     table = read_predictions(predictions)
     classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
     if positive not in classes:
@@ -39,5 +47,5 @@ def score(
     )
     console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, f"At threshold {threshold}"))
     if out is not None:
-        write_evaluation(out, [evaluation], {})
-        note(f"report: {out / 'report.html'}")
+        for path in write_evaluation(out, [evaluation], {}, formats=chosen):
+            note(f"report: {path}")

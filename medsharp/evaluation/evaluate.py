@@ -15,6 +15,7 @@ from medsharp.evaluation.calibration import CLIP, probability_scores, recalibrat
 from medsharp.evaluation.counts import confusion_of, counts_of
 from medsharp.evaluation.decision import CUTS, net_benefit
 from medsharp.evaluation.discrimination import GRID, WeightedRanks, precision_recall_curve, roc_curve
+from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.figures import SCALARS, Cases, Measured, figures_of, measure
 from medsharp.evaluation.intervals import percentile_band
 from medsharp.evaluation.predictions import check_predictions, clusters_of
@@ -32,10 +33,12 @@ class Evaluation:
     Attributes:
         content: What goes to `evaluation.json`: name, role, counts, figures, curves, subgroups, notes, ...
         replicates: Bootstrap values of each figure [R], for intervals of differences; kept in memory only.
+        thumbnails: Pictures of failures as data URIs by image name, where they were asked for; in the HTML page only.
     """
 
     content: dict[str, Any]
     replicates: dict[str, np.ndarray] = field(repr=False)
+    thumbnails: dict[str, str] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content as plain values."""
@@ -118,6 +121,7 @@ def evaluate_predictions(
         "curves": _curves(cases, ranks, measured),
         "subgroups": subgroups_of(rows, cases, resamples=resamples, rng=rng),
         "confusion": confusion_of(rows, classes) if len(classes) > 2 else None,
+        "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
         "notes": [*warnings, *_notes(cases, counts)],
         "intervals": _intervals(counts, resamples, seed),
     }

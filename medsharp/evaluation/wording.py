@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -54,13 +54,36 @@ METHODS = {
 }
 """How the figures were made, a sentence or two each."""
 
+LIMITS = (
+    "PPV, NPV, accuracy and AUPRC depend on the prevalence in these images, which is not that of a screening or a "
+    "referral population.",
+    "Public data sets mostly hold lesions that were found and biopsied; women without a lesion are hardly among them.",
+    "One image is judged at a time, without the patient's history, the clinical examination or other views.",
+    "These are retrospective figures. They do not tell what a reader with this model would do, nor what would become "
+    "of the patients.",
+    "Calipers, body markers and text burned into images may give the diagnosis away, here as in training.",
+)
+"""What holds for every such evaluation."""
+
 _PERCENT = ("sensitivity", "specificity", "ppv", "npv", "balanced_accuracy", "accuracy", "prevalence")
 
 
 def filters() -> dict[str, Callable[..., Any]]:
     """Return the template's filters by name."""
-    written = (figure, interval, drop, percent, whole, listed, group_name, column_name)
+    written = (figure, interval, drop, percent, number, whole, listed, group_name, column_name, alarming, section_name)
     return {function.__name__: function for function in written}
+
+
+def sections_of(datasets: Sequence[dict[str, Any]]) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return the sections with the figures that at least one data set has; older files have fewer."""
+    known = {key for entry in datasets for key in entry["figures"]}
+    kept = [(title, [part for part in parts if part[0] in known]) for title, parts in SECTIONS]
+    return [(title, parts) for title, parts in kept if parts]
+
+
+def alarming(note: str) -> bool:
+    """Tell whether a note says that the figures do not mean what a reader takes them for."""
+    return note.startswith("LEAK")
 
 
 def number(value: float, digits: int = 3, scale: float = 1.0) -> str:
@@ -71,15 +94,17 @@ def number(value: float, digits: int = 3, scale: float = 1.0) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def figure(part: dict[str, Any], key: str = "auroc") -> Markup:
+def figure(part: dict[str, Any] | None, key: str = "auroc") -> Markup:
     """Write a figure and its interval, shares as percentages; a dash with the reason where it has no value."""
+    if part is None:
+        return Markup('<span class="none">&ndash;</span>')
     digits, scale, unit = _style(key)
     if part["value"] is None:
         return Markup('<span class="none">&ndash; <small>{}</small></span>').format(part.get("reason", ""))
     value = f"{number(part['value'], digits, scale)}{unit}"
     if part["low"] is None:
         reason = part.get("reason", "no interval")
-        return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, reason)
+        return Markup('<span class="value">{}</span> <small class="interval why">{}</small>').format(value, reason)
     limits = f"{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}"
     return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
 
@@ -97,20 +122,26 @@ def interval(part: dict[str, Any], key: str = "auroc") -> str:
 
 def drop(part: dict[str, Any], key: str = "auroc") -> Markup:
     """Write a change from internal to external: minus means worse elsewhere; shares in percentage points."""
-    turned = {**part}
-    if part["value"] is not None:
-        turned["value"] = -part["value"]
-    if part["low"] is not None:
-        turned["low"], turned["high"] = -part["high"], -part["low"]
-    if turned["value"] is None:
-        return figure(turned)
+    change = turned(part)
+    if change["value"] is None:
+        return figure(change)
     digits, scale, _ = _style(key)
-    sign = "+" if turned["value"] > 0 else ""
-    value = sign + number(turned["value"], digits, scale)
-    if turned["low"] is None:
+    sign = "+" if change["value"] > 0 else ""
+    value = sign + number(change["value"], digits, scale)
+    if change["low"] is None:
         return Markup('<span class="value">{}</span>').format(value)
-    limits = f"{number(turned['low'], digits, scale)} to {number(turned['high'], digits, scale)}"
+    limits = f"{number(change['low'], digits, scale)} to {number(change['high'], digits, scale)}"
     return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
+
+
+def turned(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a drop as a change, the sign of value and limits turned."""
+    change = {**part}
+    if part["value"] is not None:
+        change["value"] = -part["value"]
+    if part["low"] is not None:
+        change["low"], change["high"] = -part["high"], -part["low"]
+    return change
 
 
 def _style(key: str) -> tuple[int, float, str]:
@@ -126,8 +157,8 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def whole(count: int | None) -> str:
-    """Write a count with thin spaces between thousands."""
-    return "unknown" if count is None else f"{count:,}".replace(",", "\u2009")
+    """Write a count with narrow no-break spaces between thousands."""
+    return "unknown" if count is None else f"{count:,}".replace(",", "\u202f")
 
 
 def listed(counts: dict[str, int], most: int = 12) -> Markup:
@@ -145,6 +176,11 @@ def group_name(part: dict[str, Any]) -> str:
 def column_name(column: str) -> str:
     """Name a column as a reader would."""
     return "BI-RADS" if column == "birads" else column
+
+
+def section_name(anchor: str) -> str:
+    """Name a section of the page by its `id`."""
+    return "data" if anchor.startswith("data-") else anchor
 
 
 def model_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
@@ -185,9 +221,12 @@ def model_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
     if "temperature" in bundle:
         add("Temperature", f"{bundle['temperature']:.3f}, fitted on the same images")
     add("Made", bundle.get("created") and f"{bundle['created']}, medsharp {bundle.get('medsharp', '')}".rstrip(", "))
-    for name, digest in (bundle.get("files") or {}).items():
-        add(f"SHA-256 of {name}", digest)
     return rows
+
+
+def hash_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the bundle's files, each with its SHA-256."""
+    return [(str(name), str(digest)) for name, digest in (bundle.get("files") or {}).items()]
 
 
 def _optimizer(optimizer: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 from medsharp.bundle import INTERNAL, TRAINING_HASHES, BundleSpec
@@ -12,6 +13,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation import Evaluation, evaluate_predictions, read_predictions
+from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.table import predict_manifest
@@ -51,6 +53,7 @@ def evaluate_manifest(
     taken: Collection[str] = (),
     resamples: int = 2000,
     seed: int = 0,
+    thumbnails: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Predict every image of a data set and evaluate at the operating point frozen in the bundle.
@@ -65,6 +68,7 @@ def evaluate_manifest(
         taken: Names of other data sets in the same report; this one's gets a number where it is among them.
         resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
+        thumbnails: Keep small pictures of the images that the model got wrong, for the page.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
@@ -96,6 +100,9 @@ def evaluate_manifest(
         about={key: getattr(manifest.info, key) for key in ("source", "licence", "citation", "doi")},
         warnings=leaks(predictor.folder, manifest),
     )
+    if thumbnails:
+        pictures = thumbnails_of(evaluation.as_dict()["failures"], manifest.path)
+        evaluation = replace(evaluation, thumbnails=pictures)
     return evaluation, manifest.notes
 
 

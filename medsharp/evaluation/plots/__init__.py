@@ -1,0 +1,19 @@
+"""The report's plots, as SVG that follows the page's colours and font in light, dark and print."""
+
+from medsharp.evaluation.plots.dataset import plots_of
+from medsharp.evaluation.plots.forest import Diamond, forest
+from medsharp.evaluation.plots.svg import INK, MODEL, NEGATIVE, PANEL, POSITIVE, SOFT, draw, shortened
+
+__all__ = [
+    "INK",
+    "MODEL",
+    "NEGATIVE",
+    "PANEL",
+    "POSITIVE",
+    "SOFT",
+    "Diamond",
+    "draw",
+    "forest",
+    "plots_of",
+    "shortened",
+]

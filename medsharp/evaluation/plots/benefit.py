@@ -1,0 +1,26 @@
+"""The decision curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from medsharp.evaluation.plots.svg import BAND, DASHED, DOTTED, INK, MODEL, POSITIVE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_net_benefit(figure: Figure, entry: dict[str, Any]) -> None:
+    """Draw net benefit against treating every image and none; each has a line of its own kind."""
+    curve, axes = entry["curves"]["net_benefit"], figure.add_subplot()
+    cuts = curve["threshold"]
+    if curve["low"]:
+        axes.fill_between(cuts, curve["low"], curve["high"], **BAND)
+    axes.plot(cuts, curve["treat_all"], color=POSITIVE, linewidth=1.4, linestyle=DASHED, label="every image")
+    axes.axhline(0, color=INK, linewidth=1.4, linestyle=DOTTED, label="none")
+    axes.plot(cuts, curve["model"], color=MODEL, linewidth=1.8, label="model")
+    top = max(*curve["model"], *curve["treat_all"], *(curve["high"] or [0.05]), 0.05)
+    axes.set(xlabel="threshold probability", ylabel="net benefit", xlim=(0, max(cuts)), ylim=(-0.25 * top, 1.05 * top))
+    figure.legend(
+        frameon=False, fontsize=10, loc="outside upper left", ncols=3, borderpad=0, columnspacing=1.4, reverse=True
+    )

@@ -1,0 +1,38 @@
+"""The plots of one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from medsharp.evaluation.plots.benefit import draw_net_benefit
+from medsharp.evaluation.plots.probabilities import draw_histogram, draw_reliability
+from medsharp.evaluation.plots.ranking import draw_precision_recall, draw_roc
+from medsharp.evaluation.plots.svg import draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plots_of(entry: dict[str, Any], prefix: str) -> dict[str, str]:
+    """Return SVG text by name for one data set of `evaluation.json`.
+
+    Args:
+        entry: The data set.
+        prefix: Makes the names inside the SVG unique on the page.
+    """
+    name, positive = entry["name"], entry["positive"]
+    drawn: dict[str, tuple[Callable[[Figure], None], str]] = {
+        "roc": (lambda figure: draw_roc(figure.add_subplot(), entry), f"ROC curve on {name}"),
+        "precision_recall": (
+            lambda figure: draw_precision_recall(figure.add_subplot(), entry),
+            f"Precision-recall curve on {name}",
+        ),
+        "reliability": (
+            lambda figure: draw_reliability(figure.add_subplot(), entry),
+            f"Calibration plot: observed share of {positive} by predicted probability on {name}",
+        ),
+        "histogram": (lambda figure: draw_histogram(figure, entry), f"Predicted probabilities by class on {name}"),
+        "net_benefit": (lambda figure: draw_net_benefit(figure, entry), f"Decision curve on {name}"),
+    }
+    return {key: draw(function, title, f"{prefix}-{key}", size=(4.4, 4.0)) for key, (function, title) in drawn.items()}

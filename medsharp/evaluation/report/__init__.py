@@ -1,0 +1,20 @@
+"""The evaluation written down: one HTML page, the same as Markdown, the figures as JSON and CSV."""
+
+from medsharp.evaluation.report.document import make_document, plain
+from medsharp.evaluation.report.formats import FORMATS, parse_formats, write_evaluation
+from medsharp.evaluation.report.markdown import render_markdown
+from medsharp.evaluation.report.page import render_page
+from medsharp.evaluation.report.robustness import read_robustness
+from medsharp.evaluation.report.rows import figure_rows
+
+__all__ = [
+    "FORMATS",
+    "figure_rows",
+    "make_document",
+    "parse_formats",
+    "plain",
+    "read_robustness",
+    "render_markdown",
+    "render_page",
+    "write_evaluation",
+]

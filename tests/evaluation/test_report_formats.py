@@ -1,0 +1,296 @@
+"""The report in every format: the same figures, nothing from elsewhere, no name that becomes markup."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medsharp.errors import InputError
+from medsharp.evaluation import Evaluation, evaluate_predictions, write_evaluation
+from medsharp.evaluation.report import parse_formats, render_markdown, render_page
+
+HOSTILE = '<script>alert("x")</script>|*_`'
+VOID = {"meta", "br", "img", "link", "hr", "input", "use", "path"}
+BUNDLE: dict[str, Any] = {
+    "name": "model-1",
+    "positive": "malignant",
+    "preprocess": {"size": 128, "crop": "scan", "fit": "letterbox"},
+    "temperature": 1.5,
+    "operating_point": {"threshold": 0.4, "rule": "sensitivity >= 0.95"},
+    "training": {"dataset": "BUSI", "network": "resnet18", "images": {"train": 3}, "config": {"loss": {}}},
+    "files": {"model.onnx": "ab" * 32, "training_images.sha256": "cd" * 32},
+}
+
+
+def table(images: int = 120, classes: tuple[str, ...] = ("benign", "malignant"), seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(len(classes), size=images)
+    logits = rng.normal(size=(images, len(classes)))
+    logits[np.arange(images), labels] += 1.2
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    shares[:, 0] = 1 - shares[:, 1:].sum(axis=1)
+    columns = {f"p_{name}": shares[:, place] for place, name in enumerate(classes)}
+    return pd.DataFrame(
+        {
+            "image": [f"scan-{n:04d}.png" for n in range(images)],
+            "label": [classes[label] for label in labels],
+            "patient": [f"SECRET{n // 2}" for n in range(images)],
+            "site": ["north" if n % 4 < 2 else "south" for n in range(images)],
+            "birads": [str(2 + n % 3) for n in range(images)],
+            **columns,
+        }
+    )
+
+
+def evaluated(rows: pd.DataFrame | None = None, **options: Any) -> Evaluation:
+    rows = table() if rows is None else rows
+    classes = [name.removeprefix("p_") for name in rows.columns if name.startswith("p_")]
+    settings = {"classes": classes, "positive": "malignant", "threshold": 0.4, "name": "there", "resamples": 100}
+    return evaluate_predictions(rows, **{**settings, **options})
+
+
+@pytest.fixture(scope="module")
+def both() -> list[Evaluation]:
+    return [
+        evaluated(table(seed=1), name="here", role="internal"),
+        evaluated(excluded={"Doppler": 2}, about={"source": "a hospital", "licence": "CC BY"}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def written(both: list[Evaluation], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_evaluation(folder, both, BUNDLE, formats=("html", "md", "json", "csv"))
+    return folder
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order and collects what refers elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.names: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == [], "every element is closed"
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "action", "data", "poster") and not (value or "").startswith("#"):
+                self.references.append(value or "")
+            if name == "id":
+                self.names.append(value or "")
+            assert not name.startswith("on"), "no script"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+
+def test_page_is_balanced_and_refers_to_nothing_outside_itself(written: Path) -> None:
+    text = (written / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.references == []
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert not re.search(r"url\((?!#)", text)
+    assert "@import" not in text
+    assert len(page.names) == len(set(page.names))
+    anchors = set(re.findall(r'href="#([^"]+)"', text))
+    assert anchors <= set(page.names), "every link within the page has its target"
+
+
+def test_every_plot_has_a_text_alternative_and_takes_its_colours_from_the_page(written: Path) -> None:
+    text = (written / "report.html").read_text(encoding="utf-8")
+    svgs = re.findall(r"<svg [^>]*>.*?</svg>", text, flags=re.DOTALL)
+    assert len(svgs) == 2 * 5 + 3 + 2 * 3
+    for svg in svgs:
+        assert re.match(r'<svg viewBox="[^"]+" role="img" aria-label="[^"]+"', svg)
+        assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#000000", "#ffffff"}, "no colour of its own"
+        assert "var(--" in svg
+    assert text.count("<figcaption") >= len(svgs)
+
+
+def test_page_shows_each_part_of_the_evaluation(written: Path) -> None:
+    text = (written / "report.html").read_text(encoding="utf-8")
+    for name in ("headline", "model", "data-1", "data-2", "methods", "limits", "checklists"):
+        assert f'id="{name}"' in text
+    for words in ("Doppler: 2", "122</strong> images in the data set", "called malignant", "change from internal"):
+        assert words in text
+    for words in ("Failures, the most confident first", "TRIPOD+AI", "CLAIM 2024", "STARD-AI", "ab" * 32):
+        assert words in text
+
+
+def test_parts_without_data_are_left_out_of_the_page(tmp_path: Path) -> None:
+    rows = table().drop(columns=["site", "birads"])
+    write_evaluation(tmp_path, [evaluated(rows)], {})
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    Page(text)
+    assert 'id="model"' not in text
+    assert "<h3>Subgroups" not in text
+    assert "change from internal" not in text
+    assert "by data set" not in text
+    assert "left out before prediction" not in text
+
+
+def test_csv_has_the_figures_of_the_json_to_the_last_digit(written: Path) -> None:
+    document = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
+    with (written / "figures.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    found = {(row["dataset"], row["by"], row["group"], row["figure"]): row for row in rows}
+    assert len(found) == len(rows)
+    expected = 0
+    for entry in document["datasets"]:
+        parts = [("", "", entry["figures"])] + [(g["by"], g["group"], g) for g in entry["subgroups"]]
+        for by, group, figures in parts:
+            for name, figure in figures.items():
+                if isinstance(figure, dict) and "value" in figure:
+                    row = found[entry["name"], by, group, name]
+                    expected += 1
+                    for key in ("value", "low", "high"):
+                        assert row[key] == ("" if figure[key] is None else repr(figure[key]))
+    drops = document["drops"][0]["figures"]
+    assert float(found["there", "", "", "drop_auroc"]["value"]) == drops["auroc"]["value"]
+    assert len(rows) == expected + len(drops)
+
+
+def test_markdown_has_the_figures_of_the_json(written: Path) -> None:
+    document = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
+    text = (written / "report.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| AUROC |"))
+    cells = [cell.strip().replace("\\", "") for cell in line.strip("|").split("|")][1:]
+    for cell, entry in zip(cells, document["datasets"], strict=True):
+        figure = entry["figures"]["auroc"]
+        assert cell == f"{figure['value']:.3f} [{figure['low']:.3f} to {figure['high']:.3f}]"
+    specificity = document["datasets"][1]["figures"]["specificity"]["value"]
+    assert f"{specificity * 100:.1f}\N{NO-BREAK SPACE}%" in text
+    for words in ("## Headline", "### Subgroups", "### Failures", "## TRIPOD+AI", "left out, Doppler: 2"):
+        assert words in text
+
+
+def test_tables_of_the_markdown_have_as_many_cells_in_each_row(written: Path) -> None:
+    cells = 0
+    for line in (written / "report.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|"):
+            cells = 0
+            continue
+        count = len(re.findall(r"(?<!\\)\|", line))
+        assert cells in (0, count), line
+        cells = count
+
+
+@pytest.mark.parametrize("column", ["image", "site", "device", "birads", "histology", "flags", "patient", "group"])
+def test_hostile_names_in_the_data_stay_text(tmp_path: Path, column: str) -> None:
+    rows = table(60)
+    rows[column] = [f"{HOSTILE} {n % 2 if column != 'image' else n}" for n in range(len(rows))]
+    write_evaluation(tmp_path, [evaluated(rows, excluded={HOSTILE: 1})], {"name": HOSTILE}, formats=("html", "md"))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "script" not in Page(text).tags
+    assert "<script" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_hostile_class_names_stay_text(tmp_path: Path) -> None:
+    rows = table(60, classes=("benign", "malignant")).rename(columns={"p_benign": f"p_{HOSTILE}"})
+    rows["label"] = rows["label"].replace("benign", HOSTILE)
+    evaluation = evaluated(rows, name=HOSTILE, about={"source": HOSTILE})
+    write_evaluation(tmp_path, [evaluation], {}, formats=("html", "md"))
+    assert "script" not in Page((tmp_path / "report.html").read_text(encoding="utf-8")).tags
+    assert "<script" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_patients_are_named_in_no_format(written: Path) -> None:
+    for path in written.iterdir():
+        assert "SECRET" not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_leak_is_an_alarm_at_the_top_and_beside_the_data(tmp_path: Path) -> None:
+    leak = "LEAK: the model was trained on 3 of these images"
+    write_evaluation(tmp_path, [evaluated(warnings=[leak, "A remark."])], BUNDLE, formats=("html", "md"))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.count("notice alarm") == 2
+    assert text.index("LEAK") < text.index("<header>")
+    assert re.search(r'<p class="notice">A remark', text)
+    assert "no evaluated external image" not in text
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert markdown.index("LEAK") < markdown.index("## Headline")
+
+
+def test_report_of_three_classes_has_the_confusion_of_the_most_probable_class(tmp_path: Path) -> None:
+    rows = table(150, classes=("benign", "malignant", "normal"))
+    write_evaluation(tmp_path, [evaluated(rows)], {}, formats=("html", "md", "json"))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    Page(text)
+    assert "Most probable class" in text
+    assert "benign or normal" in text
+    document = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    confusion = document["datasets"][0]["confusion"]
+    line = f"| malignant | {' | '.join(str(confusion['malignant'][name]) for name in confusion)} |"
+    assert line in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_report_of_many_images_and_groups_stays_small(tmp_path: Path) -> None:
+    rows = table(20_000)
+    rows["site"] = [f"site {n % 3000}" for n in range(len(rows))]
+    excluded = {f"reason {n}": 1 for n in range(500)}
+    write_evaluation(tmp_path, [evaluated(rows, resamples=20, excluded=excluded)], BUNDLE, formats=("html", "md"))
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+    assert "and 488 more reasons" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_file_of_an_earlier_version_still_becomes_a_report(written: Path) -> None:
+    document = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
+    for key in ("checklists", "robustness"):
+        del document[key]
+    for entry in document["datasets"]:
+        del entry["failures"]
+        for key in ("log_loss", "balanced_accuracy"):
+            del entry["figures"][key]
+    text = render_page(document)
+    Page(text)
+    assert "Log loss" not in text
+    assert "Failures" not in text
+    assert "AUROC" in render_markdown(document)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, ("html", "json")),
+        ([], ("html", "json")),
+        (["md"], ("md",)),
+        (["csv,HTML", "csv"], ("csv", "html")),
+        ([" json , md "], ("json", "md")),
+    ],
+)
+def test_formats_are_repeated_or_joined_by_commas(given: list[str] | None, expected: tuple[str, ...]) -> None:
+    assert parse_formats(given) == expected
+
+
+def test_unknown_format_is_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"'htm' is not one of html, md, json, csv.*html"):
+        parse_formats(["htm"])
+
+
+def test_only_the_formats_asked_for_are_written(tmp_path: Path) -> None:
+    paths = write_evaluation(tmp_path / "out", [evaluated()], {}, formats=("md",))
+    assert [path.name for path in paths] == ["report.md"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.md"]
