@@ -1,0 +1,43 @@
+"""Decoded pixels: grey, 8 bits, with what was done to get them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+COLOUR_DIFFERENCE = 16
+"""Grey levels between channels from which on a pixel counts as coloured; JPEG alone stays below."""
+
+COLOURED_SHARE = 1e-4
+"""One coloured pixel in 10,000 is a calliper or a Doppler box; fewer is compression."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """Pixels and what was done to get them.
+
+    Attributes:
+        pixels: uint8 [H, W], grey.
+        format: As Pillow names it, or `"DICOM"`.
+        flags: Such as `colour`, `16-bit`, `alpha`, `cmyk`, `rotated`, `dicom`, `frame 12 of 40, the sharpest`,
+            `cropped to the ultrasound region`.
+        frame: Which frame of a clip this is, counted from 1; None where the file holds one image.
+        coloured: bool [H, W], the pixels that were really coloured; None where none was.
+    """
+
+    pixels: np.ndarray
+    format: str
+    flags: tuple[str, ...] = ()
+    frame: int | None = None
+    coloured: np.ndarray | None = None
+
+
+def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return grey uint8 [H, W] (ITU-R 601) of uint8 [H, W, 3], and the coloured pixels, None where too few are."""
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    high = np.maximum(np.maximum(red, green), blue)
+    coloured = high - np.minimum(np.minimum(red, green), blue) > COLOUR_DIFFERENCE
+    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    return grey, coloured if coloured.mean() > COLOURED_SHARE else None

@@ -1,0 +1,92 @@
+"""The door for every image: a file or bytes in, checked grey pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from medsharp.images.decoded import DecodedImage
+from medsharp.images.dicom import is_dicom, open_dicom
+from medsharp.images.limits import ImageError, ImageLimits
+from medsharp.images.pictures import read_picture
+
+Frame = int | Literal["sharpest"]
+"""Which frame of a clip is used: its number, counted from 1 as DICOM does, or the sharpest."""
+
+
+def read_image(
+    source: Path | str | bytes,
+    *,
+    name: str | None = None,
+    limits: ImageLimits = ImageLimits(),
+    frame: Frame = "sharpest",
+    region: bool = True,
+) -> DecodedImage:
+    """Decode an image to grey.
+
+    16-bit images are scaled to 8, transparency is laid on black, CMYK and palettes become RGB, EXIF rotation is
+    applied, and colour becomes luminance (ITU-R 601); colour profiles are ignored. Of a DICOM object only the pixels
+    leave: windowed as it says, one frame of a clip, and cropped to the ultrasound region that it names. Each is said in
+    `flags`.
+
+    Args:
+        source: A file, or its bytes.
+        name: What to call it in errors; the path by default.
+        limits: Checked before decoding.
+        frame: Of a DICOM clip; a number decodes that frame only.
+        region: Crop to the largest two-dimensional tissue region that a DICOM object names, which leaves out the
+            vendor's banners and text.
+
+    Returns:
+        uint8 pixels [H, W], their format and flags.
+
+    Raises:
+        ImageError: The file is missing, empty, truncated, of another kind, too small or large, a picture of several
+            frames, or without the frame asked for.
+    """
+    data, name = _bytes_of(source, name, limits)
+    if is_dicom(data):
+        clip = open_dicom(data, name, limits, region)
+        return clip.sharpest() if frame == "sharpest" else clip.frame(frame)
+    if frame not in ("sharpest", 1):
+        raise ImageError(f"{name} has one frame; there is no frame {frame}")
+    return read_picture(data, name, limits)
+
+
+def read_frames(
+    source: Path | str | bytes, *, name: str | None = None, limits: ImageLimits = ImageLimits(), region: bool = True
+) -> Iterator[DecodedImage]:
+    """Decode every frame of a DICOM clip, one at a time; another file gives its one image.
+
+    Args:
+        source: A file, or its bytes.
+        name: What to call it in errors; the path by default.
+        limits: Checked before decoding.
+        region: As for `read_image`.
+
+    Raises:
+        ImageError: As for `read_image`, when the frame concerned is reached.
+    """
+    data, name = _bytes_of(source, name, limits)
+    if is_dicom(data):
+        yield from open_dicom(data, name, limits, region).all_frames()
+    else:
+        yield read_picture(data, name, limits)
+
+
+def _bytes_of(source: Path | str | bytes, name: str | None, limits: ImageLimits) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        name = name or "image"
+        limits.check_bytes(len(source), name)
+        return source, name
+    name, path = name or str(source), Path(source)
+    try:
+        if path.is_dir():
+            raise ImageError(f"{name} is a folder, not an image")
+        limits.check_bytes(path.stat().st_size, name)
+        return path.read_bytes(), name
+    except FileNotFoundError as error:
+        raise ImageError(f"{name} does not exist") from error
+    except OSError as error:
+        raise ImageError(f"cannot read {name}: {error.strerror}") from error
