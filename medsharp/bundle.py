@@ -21,8 +21,9 @@ METADATA = "metadata.json"
 PARITY = "parity.json"
 CARD = "MODEL_CARD.md"
 INTERNAL = "internal.csv"
+VALIDATION = "validation.csv"
 TRAINING_HASHES = "training_images.sha256"
-_KNOWN_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, TRAINING_HASHES)
+_KNOWN_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HASHES)
 
 
 class _Part(BaseModel):

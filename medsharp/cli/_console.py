@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
 
 from rich.console import Console
@@ -64,6 +65,13 @@ def interval(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
     if figure.get("low") is not None and figure.get("high") is not None:
         text += f" ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})"
     return text
+
+
+class IntervalKind(StrEnum):
+    """How a bootstrap interval is made."""
+
+    percentile = "percentile"
+    bca = "bca"
 
 
 SHOWN = (

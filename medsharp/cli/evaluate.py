@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import console, figures_table, heading, note, progress_bar
+from medsharp.cli._console import IntervalKind, console, figures_table, heading, note, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,13 @@ def evaluate(
     ] = False,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    interval: Annotated[
+        IntervalKind, typer.Option(help="How 95 % intervals are made of the resamples.")
+    ] = IntervalKind.percentile,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of positives where the model is to be used: PPV and NPV there too."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     card: Annotated[
         bool, typer.Option("--card", help="Write the figures into the bundle's MODEL_CARD.md too.")
@@ -54,6 +61,8 @@ def evaluate(
         out,
         resamples=resamples,
         seed=seed,
+        interval=interval,
+        prevalence=prevalence,
         card=card,
         formats=chosen,
         robustness=degradation,
@@ -71,6 +80,8 @@ def evaluate_data(
     *,
     resamples: int = 2000,
     seed: int = 0,
+    interval: IntervalKind = IntervalKind.percentile,
+    prevalence: float | None = None,
     card: bool = False,
     formats: Sequence[str] = ("html", "json"),
     robustness: dict[str, Any] | None = None,
@@ -82,7 +93,13 @@ def evaluate_data(
     from medsharp.inference.external import evaluate_internal, evaluate_manifest
 
     evaluations = []
-    internal = evaluate_internal(predictor.spec, bundle, resamples=resamples, seed=seed)
+    options: dict[str, Any] = {
+        "resamples": resamples,
+        "seed": seed,
+        "interval": interval.value,
+        "prevalence": prevalence,
+    }
+    internal = evaluate_internal(predictor.spec, bundle, **options)
     if internal is not None:
         evaluations.append(internal)
     for path in data:
@@ -94,10 +111,9 @@ def evaluate_data(
                 path,
                 out=out,
                 taken=taken,
-                resamples=resamples,
-                seed=seed,
                 thumbnails=thumbnails,
                 progress=report,
+                **options,
             )
         for sentence in notes:
             note(sentence)

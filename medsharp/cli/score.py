@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medsharp.cli._console import console, figures_table, note
+from medsharp.cli._console import IntervalKind, console, figures_table, note
 from medsharp.errors import InputError
 
 
@@ -24,9 +24,20 @@ def score(
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    interval: Annotated[
+        IntervalKind, typer.Option(help="How 95 % intervals are made of the resamples.")
+    ] = IntervalKind.percentile,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of positives where the model is to be used: PPV and NPV there too."),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="The model's predictions on other images, which fix conformal prediction sets.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Share of prediction sets that may miss the truth.")] = 0.1,
 ) -> None:
     """Score a table of predictions, whoever's model made it: every figure with its 95 % interval."""
-    from medsharp.evaluation import evaluate_predictions, read_predictions, write_evaluation
+    from medsharp.evaluation import calibrate, evaluate_predictions, read_predictions, write_evaluation
     from medsharp.evaluation.report import parse_formats
 
     chosen = parse_formats(formats)
@@ -36,6 +47,9 @@ def score(
     classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
     if positive not in classes:
         raise InputError(f"{predictions} has no column p_{positive}; name the positive class with --positive")
+    conformal = None
+    if calibration is not None:
+        conformal = calibrate(read_predictions(calibration, classes), classes, calibration.name, alpha)
     evaluation = evaluate_predictions(
         table,
         classes=classes,
@@ -44,6 +58,9 @@ def score(
         name=predictions.stem,
         resamples=resamples,
         seed=seed,
+        interval=interval.value,
+        prevalence=prevalence,
+        conformal=conformal,
     )
     console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, f"At threshold {threshold}"))
     if out is not None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medsharp.evaluation.bins import BINS, equal_mass
 from medsharp.evaluation.bootstrap import Statistic
 from medsharp.evaluation.intervals import percentile_band, wilson
 
@@ -13,6 +14,7 @@ CLIP = 1e-7
 """Probabilities are kept this far from 0 and 1 where a logarithm is taken."""
 
 _STEPS = 40
+_ONE_STEP_FROM = 20_000
 
 
 class Recalibration(NamedTuple):
@@ -41,7 +43,11 @@ def expit(log_odds: np.ndarray) -> np.ndarray:
 
 
 def recalibrate(
-    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, start: Recalibration | None = None
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    weights: np.ndarray,
+    start: Recalibration | None = None,
+    steps: int | None = None,
 ) -> Recalibration:
     """Fit both recalibration models by maximum likelihood (Van Calster et al., J Clin Epidemiol 74, 2016).
 
@@ -53,6 +59,7 @@ def recalibrate(
         probabilities: Of the positive class [N].
         weights: [R, N].
         start: A fit with one row to start from, such as that of all images; makes resamples converge in a few steps.
+        steps: Stop after so many steps of Newton's method; without it, when converged.
     """
     y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
     share = np.clip((weights @ y) / weights.sum(axis=1), 1e-3, 1 - 1e-3)
@@ -62,18 +69,25 @@ def recalibrate(
         large[:] = start.in_the_large
         full[:] = np.concatenate([start.constant, start.slope])
     one = np.ones_like(score)
-    large = _newton(one[None], y, score, weights, large)
-    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full)
+    large = _newton(one[None], y, score, weights, large, steps)
+    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full, steps)
     return Recalibration(large[:, 0], full[:, 1], full[:, 0])
 
 
-def _newton(design: np.ndarray, y: np.ndarray, offset: np.ndarray, weights: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def _newton(
+    design: np.ndarray,
+    y: np.ndarray,
+    offset: np.ndarray,
+    weights: np.ndarray,
+    beta: np.ndarray,
+    steps: int | None = None,
+) -> np.ndarray:
     """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K]."""
     size = len(design)
     products = np.stack([design[j] * design[k] for j in range(size) for k in range(size)])
     beta, result = beta.copy(), np.full_like(beta, np.nan)
     active = np.arange(len(beta))
-    for _ in range(_STEPS):
+    for number in range(1, (steps or _STEPS) + 1):
         fitted = expit(beta[active] @ design + offset)
         part = weights if len(active) == len(weights) else weights[active]
         gradient = (part * (y - fitted)) @ design.T
@@ -84,7 +98,7 @@ def _newton(design: np.ndarray, y: np.ndarray, offset: np.ndarray, weights: np.n
             break
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         beta[active] += np.clip(step, -4, 4)
-        done = np.abs(step).max(axis=1) < 1e-9
+        done = (np.abs(step).max(axis=1) < 1e-9) | (number == steps)
         result[active[done]] = beta[active[done]]
         active = active[~done & (np.abs(beta[active]).max(axis=1) < 1e3)]
         if not len(active):
@@ -93,18 +107,21 @@ def _newton(design: np.ndarray, y: np.ndarray, offset: np.ndarray, weights: np.n
 
 
 def probability_scores(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
-    """Return what computes Brier score, log loss and recalibration from weights [R, N]."""
+    """Return what computes log loss and recalibration from weights [R, N].
+
+    From 20,000 images on, a resample's fit is one step of Newton's method from the fit of all images (the one-step
+    bootstrap; Shao and Tu, The Jackknife and Bootstrap, 1995, section 4.7), which is off by the order of 1 / N.
+    """
     y = np.asarray(labels, dtype=np.float64)
     likelihood = np.where(labels, probabilities, 1 - probabilities)
-    columns = np.stack([(probabilities - y) ** 2, -np.log(np.maximum(likelihood, CLIP))], axis=1)
+    loss = -np.log(np.maximum(likelihood, CLIP))
     start = recalibrate(labels, probabilities, np.ones((1, len(y))))
+    steps = 1 if len(y) >= _ONE_STEP_FROM and np.isfinite(start).all() else None
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        brier, loss = (weights @ columns / weights.sum(axis=1, keepdims=True)).T
-        fit = recalibrate(labels, probabilities, weights, start)
+        fit = recalibrate(labels, probabilities, weights, start, steps)
         return {
-            "brier": brier,
-            "log_loss": loss,
+            "log_loss": weights @ loss / weights.sum(axis=1),
             "calibration_intercept": fit.in_the_large,
             "calibration_slope": fit.slope,
             "recalibration": np.stack([fit.constant, fit.slope], axis=1),
@@ -114,28 +131,31 @@ def probability_scores(labels: np.ndarray, probabilities: np.ndarray) -> Statist
 
 
 def reliability(
-    labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, bins: int = 10
+    labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, bins: int = BINS
 ) -> list[dict[str, float]]:
     """Return mean probability, observed share and 95 % Wilson interval in bins of about equally many images.
 
     Equal probabilities are never split between bins. Wilson's interval counts patients instead of images, as several
     images of a patient say less than as many patients.
+
+    Args:
+        labels: bool [N].
+        probabilities: Sorted [N].
+        clusters: int [N].
+        bins: How many.
     """
-    wanted = min(bins, max(1, len(probabilities) // 10))
-    edges = np.unique(np.quantile(probabilities, np.linspace(0, 1, wanted + 1)[1:-1]))
-    place = np.searchsorted(edges, probabilities, side="right")
+    starts = equal_mass(probabilities, bins)
     points = []
-    for bin_ in np.unique(place):
-        inside = place == bin_
-        observed, patients = float(labels[inside].mean()), len(np.unique(clusters[inside]))
+    for start, end in zip(starts, [*starts[1:], len(labels)], strict=True):
+        observed, patients = float(labels[start:end].mean()), len(np.unique(clusters[start:end]))
         low, high = wilson(observed * patients, patients)
         points.append(
             {
-                "probability": float(probabilities[inside].mean()),
+                "probability": float(probabilities[start:end].mean()),
                 "observed": observed,
                 "low": low,
                 "high": high,
-                "images": int(inside.sum()),
+                "images": int(end - start),
                 "patients": patients,
             }
         )

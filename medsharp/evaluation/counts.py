@@ -11,7 +11,7 @@ import pandas as pd
 
 from medsharp.evaluation.predictions import Predictions, patients_of, text_of
 
-GROUPS = ("site", "device", "birads")
+GROUPS = ("site", "device", "birads", "histology")
 
 
 def counts_of(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medsharp.evaluation.evaluate import Evaluation
-from medsharp.evaluation.figures import BOOTSTRAP
+from medsharp.evaluation.figures import RESAMPLED
 from medsharp.evaluation.intervals import mover, percentile
 
 COMPARED = ("auroc", "sensitivity", "specificity")
@@ -32,7 +32,7 @@ def difference(first: Evaluation, second: Evaluation, figure: str = "auroc") -> 
     for part, evaluation in ((here, first), (there, second)):
         if part["low"] is None:
             return nothing | {"value": value, "reason": f"{evaluation.as_dict()['name']}: {part['reason']}"}
-    if here["method"] == there["method"] == BOOTSTRAP:
+    if {here["method"], there["method"]} <= RESAMPLED:
         low, high = percentile(_independent(first.replicates[figure], second.replicates[figure]))
         return {"value": value, "low": low, "high": high, "method": "difference of independent patient bootstraps"}
     low, high = mover(*((part["value"], part["low"], part["high"]) for part in (here, there)))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+
+from medsharp.evaluation.bootstrap import Statistic
 
 GRID = np.linspace(0, 1, 101)
 """Where bands of ROC and precision-recall curves are computed: false-positive rates, and recalls."""
@@ -23,8 +29,41 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(WeightedRanks(labels, scores).auroc(np.ones((1, len(labels))))[0])
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Weighted counts of positives and negatives along the distinct scores, from the highest down.
+
+    Attributes:
+        thresholds: The distinct scores, descending [U].
+        positives: Weight of the positives at each [R, U].
+        negatives: Weight of the negatives at each [R, U].
+    """
+
+    thresholds: np.ndarray
+    positives: np.ndarray
+    negatives: np.ndarray
+
+    @cached_property
+    def true(self) -> np.ndarray:
+        """Positives found when the first 0, 1, ..., U distinct scores count as positive: [R, U + 1]."""
+        return _from_zero(self.positives)
+
+    @cached_property
+    def false(self) -> np.ndarray:
+        """Negatives flagged likewise [R, U + 1]."""
+        return _from_zero(self.negatives)
+
+    def flagged_from(self, threshold: float | np.ndarray) -> np.ndarray:
+        """Return how many distinct scores reach each threshold: where to look into `true` and `false`."""
+        return np.searchsorted(-self.thresholds, -np.asarray(threshold), side="right")
+
+
+RankingStatistic = Callable[[Ranking], dict[str, np.ndarray]]
+"""Ranked weights to values by name, each [R] or [R, G]."""
+
+
 class WeightedRanks:
-    """AUROC, average precision and curves for many weightings of the same scores; sorts once.
+    """Rankings for many weightings of the same scores; sorts once.
 
     Args:
         labels: bool or {0, 1} [N].
@@ -32,82 +71,95 @@ class WeightedRanks:
     """
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        self._order = np.argsort(scores, kind="stable")
-        ordered = np.asarray(scores, dtype=np.float64)[self._order]
-        self._positive = np.asarray(labels, dtype=bool)[self._order]
+        order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+        ordered = np.asarray(scores, dtype=np.float64)[order]
+        self._positive = np.asarray(labels, dtype=bool)[order].astype(np.float64)
         self._starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        self.thresholds = ordered[self._starts][::-1]
+        # Cases come sorted from `evaluate_predictions`; then nothing has to be moved for each resample.
+        self._order = None if (order[1:] > order[:-1]).all() else order
+        self.thresholds = ordered[self._starts]
         """The distinct scores, from the highest down."""
 
-    def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weight [R, U] of positives and of negatives at or above each of `thresholds`."""
-        at, below = self._at_each_score(weights)
-        return np.cumsum(at[:, ::-1], axis=1), np.cumsum(below[:, ::-1], axis=1)
+    def ranking(self, weights: np.ndarray) -> Ranking:
+        """Sum weights [R, N] at each distinct score."""
+        ordered = weights if self._order is None else weights[:, self._order]
+        positives = ordered * self._positive
+        negatives = ordered - positives
+        if len(self._starts) < len(self._positive):
+            positives = np.add.reduceat(positives, self._starts, axis=1)
+            negatives = np.add.reduceat(negatives, self._starts, axis=1)
+        return Ranking(self.thresholds, positives, negatives)
+
+    def statistic(self, parts: Sequence[RankingStatistic]) -> Statistic:
+        """Return what computes all parts from weights [R, N], ranking them once."""
+
+        def computed(weights: np.ndarray) -> dict[str, np.ndarray]:
+            ranking = self.ranking(weights)
+            values: dict[str, np.ndarray] = {}
+            for part in parts:
+                values.update(part(ranking))
+            return values
+
+        return computed
 
     def auroc(self, weights: np.ndarray) -> np.ndarray:
         """Return the area under the ROC curve for each row of weights [R, N]; NaN where a class has no weight."""
-        return _area(*self._at_each_score(weights))
+        return areas(self.ranking(weights))["auroc"]
 
     def average_precision(self, weights: np.ndarray) -> np.ndarray:
         """Return the area under the precision-recall step curve for each row of weights [R, N]."""
-        return _average_precision(*self._at_each_score(weights))
-
-    def figures(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return both areas, [R] each."""
-        positives, negatives = self._at_each_score(weights)
-        return {"auroc": _area(positives, negatives), "auprc": _average_precision(positives, negatives)}
-
-    def curves(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return, [R, 101] each, sensitivity at each false-positive rate and precision at each recall of `GRID`."""
-        found, flagged = self.counts(weights)
-        sensitivity = np.full((len(weights), len(GRID)), np.nan)
-        precision = np.full((len(weights), len(GRID)), np.nan)
-        for row, (true, false) in enumerate(zip(found, flagged, strict=True)):
-            if true[-1] == 0 or false[-1] == 0:
-                continue
-            sensitivity[row] = np.interp(GRID, np.r_[0.0, false / false[-1]], np.r_[0.0, true / true[-1]])
-            reached = np.searchsorted(true, np.maximum(GRID * true[-1] * (1 - 1e-12), np.finfo(float).tiny))
-            precision[row] = true[reached] / (true[reached] + false[reached])
-        return {"roc_band": sensitivity, "precision_band": precision}
-
-    def _at_each_score(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sum the weights [R, N] of positives and of negatives at each distinct score, ascending: [R, U] each."""
-        ordered = weights[:, self._order]
-        positives = ordered * self._positive
-        negatives = ordered - positives
-        if len(self._starts) == len(self._order):
-            return positives, negatives
-        return np.add.reduceat(positives, self._starts, axis=1), np.add.reduceat(negatives, self._starts, axis=1)
+        return areas(self.ranking(weights))["auprc"]
 
 
-def _area(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    below = np.cumsum(negatives, axis=1) - negatives / 2
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    won = np.einsum("ru,ru->r", positives, below)
-    return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+def areas(ranking: Ranking) -> dict[str, np.ndarray]:
+    """Return AUROC (Mann-Whitney, ties half) and average precision (without interpolation), [R] each."""
+    true, false = ranking.true, ranking.false
+    total, others = true[:, -1], false[:, -1]
+    # A positive at u beats the negatives that are flagged only after it, and half of those tied with it.
+    won = total * others - np.einsum("ru,ru->r", ranking.positives, (false[:, 1:] + false[:, :-1]) / 2)
+    flagged = true[:, 1:] + false[:, 1:]
+    precision = np.divide(true[:, 1:], flagged, out=np.zeros_like(flagged), where=flagged > 0)
+    return {
+        "auroc": _ratio(won, total * others),
+        "auprc": _ratio(np.einsum("ru,ru->r", precision, ranking.positives), total),
+    }
 
 
-def _average_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    found = np.cumsum(positives[:, ::-1], axis=1)
-    flagged = found + np.cumsum(negatives[:, ::-1], axis=1)
-    precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
-    total = positives.sum(axis=1)
-    won = np.einsum("ru,ru->r", precision, positives[:, ::-1])
-    return np.divide(won, total, out=np.full(len(total), np.nan), where=total > 0)
+def curve_values(ranking: Ranking) -> dict[str, np.ndarray]:
+    """Return, [R, 101] each, sensitivity at each false-positive rate and precision at each recall of `GRID`."""
+    sensitivity = np.full((len(ranking.true), len(GRID)), np.nan)
+    precision = np.full((len(ranking.true), len(GRID)), np.nan)
+    for row, (true, false) in enumerate(zip(ranking.true, ranking.false, strict=True)):
+        if true[-1] == 0 or false[-1] == 0:
+            continue
+        sensitivity[row] = np.interp(GRID * false[-1], false, true) / true[-1]
+        reached = np.searchsorted(true, np.maximum(GRID * true[-1] * (1 - 1e-12), np.finfo(float).tiny))
+        precision[row] = true[reached] / (true[reached] + false[reached])
+    return {"roc_band": sensitivity, "precision_band": precision}
 
 
 def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return false-positive and true-positive rates from (0, 0) to (1, 1), a point for each distinct score."""
-    true, false = _counts_of_all(labels, scores)
-    return np.r_[0.0, false / false[-1]], np.r_[0.0, true / true[-1]]
+    ranking = _of_all(labels, scores)
+    return ranking.false[0] / ranking.false[0, -1], ranking.true[0] / ranking.true[0, -1]
 
 
 def precision_recall_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return recall and precision, a point for each distinct score, from the highest score down."""
-    true, false = _counts_of_all(labels, scores)
+    ranking = _of_all(labels, scores)
+    true, false = ranking.true[0, 1:], ranking.false[0, 1:]
     return true / true[-1], true / (true + false)
 
 
-def _counts_of_all(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    true, false = WeightedRanks(labels, scores).counts(np.ones((1, len(labels))))
-    return true[0], false[0]
+def _of_all(labels: np.ndarray, scores: np.ndarray) -> Ranking:
+    return WeightedRanks(labels, scores).ranking(np.ones((1, len(labels))))
+
+
+def _from_zero(parts: np.ndarray) -> np.ndarray:
+    sums = np.zeros((parts.shape[0], parts.shape[1] + 1))
+    np.cumsum(parts, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)

@@ -5,25 +5,40 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
-from medsharp.evaluation.calibration import CLIP, probability_scores, recalibration_curve, reliability
+from medsharp.evaluation.bootstrap import Statistic, affordable
+from medsharp.evaluation.calibration import probability_scores
+from medsharp.evaluation.calibration_error import binned_scores, expected_if_calibrated
+from medsharp.evaluation.conformal import Conformal, conformal_figures
 from medsharp.evaluation.counts import confusion_of, counts_of
-from medsharp.evaluation.decision import CUTS, net_benefit
-from medsharp.evaluation.discrimination import GRID, WeightedRanks, precision_recall_curve, roc_curve
+from medsharp.evaluation.curves import curves_of
+from medsharp.evaluation.decision import net_benefit, net_benefit_at
+from medsharp.evaluation.delong import area_intervals
+from medsharp.evaluation.discrimination import WeightedRanks, areas, curve_values
 from medsharp.evaluation.failures import failures_of
-from medsharp.evaluation.figures import SCALARS, Cases, Measured, figures_of, measure
-from medsharp.evaluation.intervals import percentile_band
+from medsharp.evaluation.figures import (
+    FEWEST_FOR_PERCENTILES,
+    MOST_LEFT_OUT,
+    SCALARS,
+    Cases,
+    Interval,
+    figures_of,
+    measure,
+)
+from medsharp.evaluation.fixed_rates import at_fixed_rates
+from medsharp.evaluation.multiclass import multiclass_figures
+from medsharp.evaluation.notes import notes_of
 from medsharp.evaluation.predictions import check_predictions, clusters_of
+from medsharp.evaluation.selective import selective_risk
+from medsharp.evaluation.sites import summarise_sites
+from medsharp.evaluation.smooth_calibration import SmoothCalibration
 from medsharp.evaluation.subgroups import subgroups_of
 from medsharp.evaluation.thresholded import decisions, operating_point
-
-_FEW_CLUSTERS = 30
-_MOST_POINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -55,15 +70,19 @@ def evaluate_predictions(
     role: str = "external",
     resamples: int = 2000,
     seed: int = 0,
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
+    conformal: Conformal | None = None,
     excluded: dict[str, int] | None = None,
     about: dict[str, str] | None = None,
     warnings: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a table of predictions at a frozen threshold.
 
-    Intervals are percentiles of a bootstrap that resamples patients (or groups of near-duplicates, or images where
-    nothing else is known) with all their images. Where a share is 0 or 1, or the ranking perfect, which resampling
-    cannot move, Wilson's or Newcombe's interval on the number of patients stands instead; `method` says which.
+    Intervals come from a bootstrap that resamples patients (or groups of near-duplicates, or images where nothing else
+    is known) with all their images. Where a share is 0 or 1, or the ranking perfect, which resampling cannot move,
+    Wilson's or Newcombe's interval on the number of patients stands instead; `method` says which. Of very many images
+    fewer resamples are drawn (`medsharp.evaluation.bootstrap.affordable`).
 
     Args:
         table: As `read_predictions` gives it.
@@ -74,6 +93,9 @@ def evaluate_predictions(
         role: `internal` or `external`.
         resamples: Bootstrap resamples.
         seed: Of the bootstrap; each data set draws its own stream from it.
+        interval: `percentile` or `bca`, how intervals are made of the resamples.
+        prevalence: Where the model is to be used; predictive values are given for it too.
+        conformal: Prediction sets calibrated elsewhere, whose coverage is looked at.
         excluded: Images left out before prediction, by reason.
         about: Source, licence, citation, doi, for the report.
         warnings: Sentences that must stand beside the figures.
@@ -85,6 +107,14 @@ def evaluate_predictions(
         raise InputError(f"{name}: positive class '{positive}' is not among the classes{nearest(positive, classes)}")
     if not 0 <= threshold <= 1:
         raise InputError(f"{name}: threshold {threshold} is not a probability between 0 and 1")
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise InputError(f"{name}: prevalence {prevalence} is not a share between 0 and 1")
+    if interval not in get_args(Interval):
+        raise InputError(f"{name}: interval is '{interval}'; choose from {', '.join(get_args(Interval))}")
+    if conformal is not None and list(conformal.classes) != list(classes):
+        raise InputError(
+            f"{name} has classes {', '.join(classes)}, but {conformal.name} has {', '.join(conformal.classes)}"
+        )
     if resamples < 1:
         raise InputError(f"{name}: resamples is {resamples}; 2000 are usual, 1 is the least")
     predictions = check_predictions(table, classes, name)
@@ -95,18 +125,21 @@ def evaluate_predictions(
         raise InputError(
             f"{name} has images of one class only ({only}); ranking and calibration need {positive} and others"
         )
-    cases = Cases(labels, rows[f"p_{positive}"].to_numpy(dtype=float), clusters_of(rows), threshold)
+    # Sorted once, so that no resample has to be.
+    order = np.argsort(-rows[f"p_{positive}"].to_numpy(dtype=float), kind="stable")
+    rows, labels = rows.iloc[order].reset_index(drop=True), labels[order]
+    cases = Cases(labels, rows[f"p_{positive}"].to_numpy(dtype=float), clusters_of(rows), float(threshold))
     rng = np.random.default_rng([seed, zlib.crc32(f"{role}\x1f{name}".encode())])
-    ranks = WeightedRanks(labels, cases.scores)
-    statistics = [
-        ranks.figures,
-        ranks.curves,
-        decisions(labels, cases.scores, threshold),
-        probability_scores(labels, cases.scores),
-        net_benefit(labels, cases.scores),
-    ]
-    measured = measure(cases, statistics, resamples=resamples, rng=rng)
+    drawn = affordable(resamples, len(rows))
+    smooth = SmoothCalibration(labels, cases.scores)
+    statistics = _statistics(cases, smooth, prevalence)
+    thinned = drawn < resamples
+    measured = measure(cases, statistics, resamples=drawn, rng=rng, interval=interval, thinned=thinned)
+    figures = figures_of(cases, measured)
+    figures["ece"]["expected_if_calibrated"] = expected_if_calibrated(cases.scores, cases.clusters, rng)
     counts = counts_of(predictions, cases.clusters, classes=classes, positive=positive, excluded=dict(excluded or {}))
+    subgroups, sites = subgroups_of(rows, cases, resamples=resamples, rng=rng)
+    several = len(classes) > 2
     content = {
         "name": name,
         "role": role,
@@ -115,104 +148,60 @@ def evaluate_predictions(
         "classes": list(classes),
         "positive": positive,
         "threshold": float(threshold),
+        "stated_prevalence": prevalence,
         "counts": counts,
-        "figures": figures_of(cases, measured),
+        "figures": figures,
+        "auroc_intervals": area_intervals(labels, cases.scores, cases.clusters),
         "operating_point": operating_point(labels, cases.scores, threshold),
-        "curves": _curves(cases, ranks, measured),
-        "subgroups": subgroups_of(rows, cases, resamples=resamples, rng=rng),
-        "confusion": confusion_of(rows, classes) if len(classes) > 2 else None,
+        "curves": curves_of(cases, smooth, measured),
+        "conformal": conformal and conformal_figures(conformal, rows, cases, resamples=drawn, rng=rng),
+        "subgroups": subgroups,
+        "site_summary": summarise_sites(sites),
+        "confusion": confusion_of(rows, classes) if several else None,
+        "multiclass": multiclass_figures(rows, classes, cases, resamples=drawn, rng=rng) if several else None,
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
-        "notes": [*warnings, *_notes(cases, counts)],
-        "intervals": _intervals(counts, resamples, seed),
+        "notes": [*warnings, *notes_of(cases, counts)],
+        "intervals": _intervals(counts, resamples, drawn, seed, interval),
     }
-    return Evaluation(content, {name: measured.replicates[name] for name in SCALARS})
+    return Evaluation(content, {name: measured.replicates[name] for name in SCALARS if name in measured.replicates})
 
 
-def _curves(cases: Cases, ranks: WeightedRanks, measured: Measured) -> dict[str, Any]:
+def _statistics(cases: Cases, smooth: SmoothCalibration, prevalence: float | None) -> list[Statistic]:
     labels, scores = cases.labels, cases.scores
-    values, replicates = measured.values, measured.replicates
-    false, true = roc_curve(labels, scores)
-    recall, precision = precision_recall_curve(labels, scores)
-    roc_low, roc_high = percentile_band(replicates["roc_band"])
-    precision_low, precision_high = percentile_band(replicates["precision_band"])
-    benefit_low, benefit_high = percentile_band(replicates["net_benefit"])
-    edges = np.linspace(0, 1, 21)
-    return {
-        "roc": {
-            "false_positive_rate": _thinned(false),
-            "true_positive_rate": _thinned(true),
-            # The first point, (0, 0), is reached by no threshold.
-            "threshold": [None, *_thinned(np.r_[np.inf, ranks.thresholds])[1:]],
-            "band": {"false_positive_rate": GRID.tolist(), "low": roc_low, "high": roc_high},
-        },
-        "precision_recall": {
-            "recall": _thinned(recall),
-            "precision": _thinned(precision),
-            "band": {"recall": GRID.tolist(), "low": precision_low, "high": precision_high},
-        },
-        "reliability": {
-            "bins": reliability(labels, scores, cases.clusters),
-            "curve": recalibration_curve(scores, values["recalibration"], replicates["recalibration"]),
-        },
-        "histogram": {
-            "edges": edges.tolist(),
-            "positive": np.histogram(scores[labels], edges)[0].tolist(),
-            "negative": np.histogram(scores[~labels], edges)[0].tolist(),
-        },
-        "net_benefit": {
-            "threshold": CUTS.tolist(),
-            "model": values["net_benefit"].tolist(),
-            "low": benefit_low,
-            "high": benefit_high,
-            "treat_all": values["treat_all"].tolist(),
-        },
-    }
+    ranking = [
+        areas,
+        at_fixed_rates,
+        curve_values,
+        decisions(cases.threshold, prevalence),
+        net_benefit(),
+        net_benefit_at(cases.threshold),
+    ]
+    return [
+        WeightedRanks(labels, scores).statistic(ranking),
+        probability_scores(labels, scores),
+        binned_scores(labels, scores, cases.clusters),
+        smooth.statistic,
+        selective_risk(labels, scores, cases.threshold),
+    ]
 
 
-def _thinned(values: np.ndarray) -> list[float]:
-    """Return at most `_MOST_POINTS` evenly spaced points of a curve, its ends among them."""
-    kept = np.linspace(0, len(values) - 1, min(len(values), _MOST_POINTS)).round().astype(int)
-    return [float(value) for value in values[kept]]
-
-
-def _notes(cases: Cases, counts: dict[str, Any]) -> list[str]:
-    notes = []
-    if counts["clusters"] == 1:
-        notes.append("There is one patient only: no interval can be given.")
-    elif min(counts["clusters_by_label"].values()) < _FEW_CLUSTERS:
-        notes.append(
-            f"A class has fewer than {_FEW_CLUSTERS} patients or groups: "
-            "intervals from so few are rough and often too narrow."
-        )
-    if counts["clusters_of_several_labels"]:
-        number = counts["clusters_of_several_labels"]
-        who = "patient or group has" if number == 1 else "patients or groups have"
-        notes.append(f"{number} {who} images of several classes; they are kept and resampled together.")
-    if 0 < counts["images_without_patient"] < counts["images"]:
-        notes.append(
-            f"{counts['images_without_patient']} images have no patient; "
-            "each stands for one, or its group of near-duplicates does."
-        )
-    extreme = int(((cases.scores < CLIP) | (cases.scores > 1 - CLIP)).sum())
-    if extreme:
-        notes.append(
-            f"{extreme} probabilities are 0 or 1; log loss and calibration take them as {CLIP:g} and 1 - {CLIP:g}."
-        )
-    if (cases.scores == cases.scores[0]).all():
-        notes.append("Every image has the same probability: the model does not rank these images at all.")
-    return notes
-
-
-def _intervals(counts: dict[str, Any], resamples: int, seed: int) -> dict[str, Any]:
+def _intervals(counts: dict[str, Any], wished: int, drawn: int, seed: int, interval: Interval) -> dict[str, Any]:
     unit = "patients" if counts["patients_known"] else "patients or groups of near-duplicates"
     if counts["patients"] is None and counts["clusters"] == counts["images"]:
         unit = "images, as patients are unknown"
+    made = "bias-corrected and accelerated (BCa) limits" if interval == "bca" else "percentiles"
+    if interval == "bca" and counts["clusters"] > MOST_LEFT_OUT:
+        made = "bias-corrected (BCa, acceleration 0) limits"
+    if drawn < min(wished, FEWEST_FOR_PERCENTILES):
+        made = "value -+ 1.96 standard deviations"
+    fewer = f" ({wished} were wished; fewer are enough for so many images)" if drawn < wished else ""
     return {
         "level": 0.95,
-        "method": f"bootstrap of {unit} with all their images, percentiles of {resamples} resamples",
+        "interval": interval,
+        "method": f"bootstrap of {unit} with all their images, {made} of {drawn} resamples{fewer}",
         "unit": unit,
         "clusters": counts["clusters"],
-        "resamples": resamples,
+        "resamples": drawn,
         "seed": seed,
     }
 

@@ -1,58 +1,127 @@
-"""The same figures within sites, devices and BI-RADS categories."""
+"""The same figures within sites, devices, BI-RADS categories, histologies, lesion sizes and flagged images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medsharp.evaluation.bootstrap import affordable
+from medsharp.evaluation.calibration import probability_scores
+from medsharp.evaluation.calibration_error import binned_scores
 from medsharp.evaluation.counts import GROUPS
-from medsharp.evaluation.discrimination import WeightedRanks
-from medsharp.evaluation.figures import Cases, figures_of, measure
+from medsharp.evaluation.decision import net_benefit_at
+from medsharp.evaluation.discrimination import WeightedRanks, areas
+from medsharp.evaluation.figures import Cases, Measured, figures_of, measure
+from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
+from medsharp.evaluation.sites import Site
 from medsharp.evaluation.thresholded import decisions
 
 SMALLEST = 20
 """Groups with fewer images get no figures."""
 
+SHOWN = (
+    "auroc",
+    "auprc",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "prevalence",
+    "net_benefit_at_threshold",
+    "brier",
+    "calibration_intercept",
+    "calibration_slope",
+    "calibration_error",
+)
+"""Figures of a subgroup."""
+
 _MOST = 40
+_BUDGET = 20_000_000
 
 
-def subgroups_of(rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Return AUROC, sensitivity and specificity in each group of at least `SMALLEST` images of both classes.
+def subgroups_of(
+    rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], list[Site]]:
+    """Return the figures of each group of at least `SMALLEST` images of both classes.
 
     A column with a single value is left out, as its group would be the whole. Groups that are too small are listed with
     the reason instead of figures, the largest `_MOST` groups of a column at most.
+
+    Args:
+        rows: The images, in the order of `cases`.
+        cases: Labels, scores, clusters.
+        resamples: Of the patient bootstrap.
+        rng: Its draws.
+
+    Returns:
+        The groups, and those that are sites, for a summary over them.
     """
-    found = []
+    found, sites = [], []
+    for column, name, chosen in _groups(rows):
+        part = cases.chosen(chosen)
+        entry = {
+            "by": column,
+            "group": name,
+            "images": len(part.labels),
+            "positives": int(part.labels.sum()),
+            "clusters": part.patients(),
+        }
+        reason = _too_little(part)
+        if reason:
+            found.append(entry | {"reason": reason})
+            continue
+        measured = _measured(part, resamples, rng)
+        figures = figures_of(part, measured)
+        found.append(entry | {key: figures[key] for key in SHOWN})
+        if column == "site":
+            sites.append(Site(name, figures, measured.replicates, len(part.labels), part.patients()))
+    return found, sites
+
+
+def _measured(part: Cases, resamples: int, rng: np.random.Generator) -> Measured:
+    wished = affordable(resamples, len(part.labels), _BUDGET)
+    ranking = [areas, decisions(part.threshold), net_benefit_at(part.threshold)]
+    statistics = [
+        WeightedRanks(part.labels, part.scores).statistic(ranking),
+        probability_scores(part.labels, part.scores),
+        binned_scores(part.labels, part.scores, part.clusters),
+    ]
+    return measure(part, statistics, resamples=wished, rng=rng, thinned=wished < resamples)
+
+
+def _too_little(part: Cases) -> str:
+    if len(part.labels) < SMALLEST:
+        return f"fewer than {SMALLEST} images"
+    return "one class only" if part.labels.all() or not part.labels.any() else ""
+
+
+def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Give column, group and mask [N] of each group."""
     for column in GROUPS:
         names = text_of(rows, column)
         if names[names != ""].nunique() < 2:
             continue
-        names = names.where(names != "", "not recorded")
-        sizes = names.value_counts()
-        for name in sorted(sizes.index[:_MOST], key=_natural):
-            found.append(
-                {"by": column, "group": str(name)} | _figures(cases, (names == name).to_numpy(), resamples, rng)
-            )
-    return found
-
-
-def _figures(cases: Cases, chosen: np.ndarray, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
-    part = cases.chosen(chosen)
-    counts = {"images": len(part.labels), "positives": int(part.labels.sum()), "clusters": part.patients()}
-    if len(part.labels) < SMALLEST:
-        return counts | {"reason": f"fewer than {SMALLEST} images"}
-    if part.labels.all() or not part.labels.any():
-        return counts | {"reason": "one class only"}
-    statistics = [WeightedRanks(part.labels, part.scores).figures, decisions(part.labels, part.scores, part.threshold)]
-    figures = figures_of(part, measure(part, statistics, resamples=resamples, rng=rng))
-    return counts | {name: figures[name] for name in ("auroc", "sensitivity", "specificity")}
+        codes, kinds = pd.factorize(names.where(names != "", "not recorded"))
+        sizes = np.bincount(codes)
+        largest = np.argsort(-sizes, kind="stable")[:_MOST]
+        for code in sorted(largest, key=lambda code: _natural(str(kinds[code]))):
+            yield column, str(kinds[code]), codes == code
+    yield from (("lesion size", name, chosen) for name, chosen in size_groups(rows))
+    flags = text_of(rows, "flags")
+    if (flags != "").any() and (flags == "").any():
+        parts = flags[flags != ""].str.split(";").explode().str.strip()
+        for flag in sorted(set(parts[parts != ""]))[:_MOST]:
+            flagged = np.zeros(len(rows), dtype=bool)
+            flagged[rows.index.get_indexer(parts.index[parts == flag])] = True
+            yield "flag", str(flag), flagged
+        yield "flag", "no flag", (flags == "").to_numpy()
 
 
 def _natural(name: str) -> tuple[bool, float, str]:
     """Order numbers as numbers, before names, and what is not recorded last."""
-    text = str(name)
-    number = float(text) if text.replace(".", "", 1).isdecimal() else float("inf")
-    return text == "not recorded", number, text
+    number = float(name) if name.replace(".", "", 1).isdecimal() else float("inf")
+    return name == "not recorded", number, name

@@ -4,37 +4,51 @@ from __future__ import annotations
 
 import numpy as np
 
-from medsharp.evaluation.bootstrap import Statistic
+from medsharp.evaluation.discrimination import Ranking, RankingStatistic
 
 
-def decisions(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Statistic:
-    """Return what computes sensitivity, specificity, predictive values, accuracies and prevalence.
+def decisions(threshold: float, prevalence: float | None = None) -> RankingStatistic:
+    """Return what computes the figures of decisions at a threshold.
+
+    Likelihood ratios are `LR+ = sensitivity / (1 - specificity)` and `LR- = (1 - sensitivity) / specificity`. With a
+    stated prevalence `q`, predictive values follow by Bayes' theorem:
+    `PPV = sens q / (sens q + (1 - spec)(1 - q))`, `NPV = spec (1 - q) / (spec (1 - q) + (1 - sens) q)`.
 
     Args:
-        labels: bool [N].
-        scores: Probability of the positive class [N].
         threshold: A score that equals it counts as positive.
+        prevalence: Where the model is to be used, in (0, 1).
 
     Returns:
-        Weights [R, N] to figures [R]; NaN where the denominator has no weight.
+        A ranking to figures [R]; NaN where the denominator has no weight.
     """
-    flagged = scores >= threshold
-    columns = np.stack([labels & flagged, labels, flagged, np.ones_like(labels)], axis=1).astype(np.float64)
 
-    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        true_positives, positives, flags, total = (weights @ columns).T
-        negatives = total - positives
-        true_negatives = negatives - (flags - true_positives)
+    def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
+        place = int(ranking.flagged_from(threshold))
+        true_positives, positives = ranking.true[:, place], ranking.true[:, -1]
+        false_positives, negatives = ranking.false[:, place], ranking.false[:, -1]
+        total, flags, true_negatives = (
+            positives + negatives,
+            true_positives + false_positives,
+            negatives - false_positives,
+        )
         sensitivity, specificity = _share(true_positives, positives), _share(true_negatives, negatives)
-        return {
+        values = {
             "sensitivity": sensitivity,
             "specificity": specificity,
             "ppv": _share(true_positives, flags),
             "npv": _share(true_negatives, total - flags),
+            "lr_positive": _share(sensitivity, 1 - specificity),
+            "lr_negative": _share(1 - sensitivity, specificity),
             "balanced_accuracy": (sensitivity + specificity) / 2,
             "accuracy": _share(true_positives + true_negatives, total),
             "prevalence": _share(positives, total),
         }
+        if prevalence is not None:
+            found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
+            spared, alarmed = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+            values["ppv_at_prevalence"] = _share(found, found + alarmed)
+            values["npv_at_prevalence"] = _share(spared, spared + missed)
+        return values
 
     return statistic
 

@@ -22,6 +22,7 @@ from medsharp.bundle import (
     MODEL,
     PARITY,
     TRAINING_HASHES,
+    VALIDATION,
     BundleSpec,
     InputCheck,
     Preprocessing,
@@ -151,7 +152,10 @@ def export_network(
 
         outputs = _run(session, validation_images)
         temperature = fit_temperature(outputs["logits"], validation_labels)
-        scores = softmax(outputs["logits"].astype(np.float64) / temperature)[:, number]
+        validation_shares = softmax(outputs["logits"].astype(np.float64) / temperature)
+        scores = validation_shares[:, number]
+        table = _validation_table(validation_labels, validation_shares, classes)
+        table.to_csv(folder / VALIDATION, index=False, lineterminator="\n")
         if training_hashes:
             (folder / TRAINING_HASHES).write_text("\n".join(training_hashes) + "\n", encoding="ascii")
         if internal is not None and internal_images is not None and len(internal):
@@ -179,6 +183,17 @@ def export_network(
         spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})
         write_spec(folder, spec)
     return spec
+
+
+def _validation_table(labels: np.ndarray, shares: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """Return the predictions that fixed temperature and operating point, numbered, for conformal prediction sets."""
+    return pd.DataFrame(
+        {
+            "image": [f"validation {number}" for number in range(1, len(labels) + 1)],
+            "label": [classes[label] for label in labels],
+            **{f"p_{name}": shares[:, column].round(6) for column, name in enumerate(classes)},
+        }
+    )
 
 
 def _load(rows: pd.DataFrame, manifest: Manifest, place: PreprocessSpec, progress: Progress | None) -> np.ndarray:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from medsharp.bundle import INTERNAL, TRAINING_HASHES, BundleSpec
+from medsharp.bundle import INTERNAL, TRAINING_HASHES, VALIDATION, BundleSpec
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
-from medsharp.evaluation import Evaluation, evaluate_predictions, read_predictions
+from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, evaluate_predictions, read_predictions
 from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
 from medsharp.inference.predictor import Predictor
@@ -20,7 +20,13 @@ from medsharp.inference.table import predict_manifest
 
 
 def evaluate_internal(
-    spec: BundleSpec, bundle: str | Path, *, resamples: int = 2000, seed: int = 0
+    spec: BundleSpec,
+    bundle: str | Path,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
 ) -> Evaluation | None:
     """Evaluate the predictions on the internal test split that export froze into the bundle.
 
@@ -42,6 +48,9 @@ def evaluate_internal(
         role="internal",
         resamples=resamples,
         seed=seed,
+        interval=interval,
+        prevalence=prevalence,
+        conformal=conformal_of(spec, bundle),
     )
 
 
@@ -54,6 +63,8 @@ def evaluate_manifest(
     resamples: int = 2000,
     seed: int = 0,
     thumbnails: bool = False,
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Predict every image of a data set and evaluate at the operating point frozen in the bundle.
@@ -69,6 +80,8 @@ def evaluate_manifest(
         resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
         thumbnails: Keep small pictures of the images that the model got wrong, for the page.
+        interval: How intervals are made of the resamples.
+        prevalence: Where the model is to be used, for predictive values there.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
@@ -96,6 +109,9 @@ def evaluate_manifest(
         role="external",
         resamples=resamples,
         seed=seed,
+        interval=interval,
+        prevalence=prevalence,
+        conformal=conformal_of(spec, predictor.folder),
         excluded=exclusions(manifest),
         about={key: getattr(manifest.info, key) for key in ("source", "licence", "citation", "doi")},
         warnings=leaks(predictor.folder, manifest),
@@ -104,6 +120,21 @@ def evaluate_manifest(
         pictures = thumbnails_of(evaluation.as_dict()["failures"], manifest.path)
         evaluation = replace(evaluation, thumbnails=pictures)
     return evaluation, manifest.notes
+
+
+def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:
+    """Return prediction sets calibrated on the validation predictions that export froze into the bundle.
+
+    Returns:
+        The quantiles, or None for a bundle that carries no such predictions.
+
+    Raises:
+        InputError: The table in the bundle cannot be read.
+    """
+    path = Path(bundle) / VALIDATION
+    if not path.exists():
+        return None
+    return calibrate(read_predictions(path), spec.classes, f"{spec.training.dataset}, validation split")
 
 
 def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ def test_bundle_holds_what_it_must_and_verifies(exported: Exported) -> None:
         "model.onnx",
         "parity.json",
         "training_images.sha256",
+        "validation.csv",
     ]
     assert read_bundle(folder) == spec
     assert spec.name == "speckle"

@@ -15,6 +15,7 @@ from medsharp import __version__
 from medsharp.evaluation.difference import drops
 from medsharp.evaluation.evaluate import Evaluation
 from medsharp.evaluation.report.checklist import filled_checklists
+from medsharp.evaluation.sites import summarise_evaluations
 from medsharp.evaluation.wording import METHODS
 
 _LIBRARIES = ("numpy", "scipy", "pandas")
@@ -39,6 +40,7 @@ def make_document(
         "bundle": {key: value for key, value in bundle.items() if key != "input_check"},
         "datasets": [evaluation.as_dict() for evaluation in evaluations],
         "drops": drops(evaluations),
+        "site_summary": summarise_evaluations(evaluations),
         "robustness": robustness,
         "methods": METHODS,
     }

@@ -1,0 +1,39 @@
+"""Sentences that must stand beside the figures of a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medsharp.evaluation.calibration import CLIP
+from medsharp.evaluation.figures import Cases
+
+_FEW_CLUSTERS = 30
+
+
+def notes_of(cases: Cases, counts: dict[str, Any]) -> list[str]:
+    """Return what a reader must know of these data: few or tied patients, several labels, extreme probabilities."""
+    notes = []
+    if counts["clusters"] == 1:
+        notes.append("There is one patient only: no interval can be given.")
+    elif min(counts["clusters_by_label"].values()) < _FEW_CLUSTERS:
+        notes.append(
+            f"A class has fewer than {_FEW_CLUSTERS} patients or groups: "
+            "intervals from so few are rough and often too narrow."
+        )
+    if counts["clusters_of_several_labels"]:
+        number = counts["clusters_of_several_labels"]
+        who = "patient or group has" if number == 1 else "patients or groups have"
+        notes.append(f"{number} {who} images of several classes; they are kept and resampled together.")
+    if 0 < counts["images_without_patient"] < counts["images"]:
+        notes.append(
+            f"{counts['images_without_patient']} images have no patient; "
+            "each stands for one, or its group of near-duplicates does."
+        )
+    extreme = int(((cases.scores < CLIP) | (cases.scores > 1 - CLIP)).sum())
+    if extreme:
+        notes.append(
+            f"{extreme} probabilities are 0 or 1; log loss and calibration take them as {CLIP:g} and 1 - {CLIP:g}."
+        )
+    if (cases.scores == cases.scores[0]).all():
+        notes.append("Every image has the same probability: the model does not rank these images at all.")
+    return notes
