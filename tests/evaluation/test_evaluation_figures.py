@@ -19,7 +19,7 @@ from medsharp.evaluation.smooth_calibration import SmoothCalibration
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_partial_auroc_is_mcclish_standardised_as_in_scikit_learn(study: Callable, ties: bool) -> None:
-    labels, scores, patients = study(ties=ties)
+    labels, scores, _ = study(ties=ties)
     weights = np.random.default_rng(1).integers(0, 3, size=(4, len(labels))).astype(float)
     found = at_fixed_rates(WeightedRanks(labels, scores).ranking(weights))["partial_auroc"]
     for row, value in zip(weights, found, strict=True):
