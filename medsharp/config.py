@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from medsharp.errors import InputError, nearest
+from medsharp.recipes import RECIPES, Augmentation
+
+Cache = Literal["disk", "memory"]
 
 
 class _Section(BaseModel):
@@ -29,10 +32,19 @@ class DataConfig(_Section):
     image_size: int = Field(128, ge=32, le=1024, description="side of the square network input in pixels")
     crop: Literal["scan", "none"] = Field("scan", description="cut black borders away first")
     fit: Literal["letterbox", "stretch"] = "letterbox"
-    augmentation: Literal["none", "light", "standard", "strong"] = "standard"
+    augmentation: Annotated[
+        Annotated[str, Tag("<name>")] | Annotated[Augmentation, Tag("<transforms>")],
+        Discriminator(lambda given: "<name>" if isinstance(given, str) else "<transforms>"),
+    ] = Field("standard", description="a recipe by name, or transforms with their parameters")
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled", description="each image once an epoch, or drawn with replacement, every class as often"
+    )
+    cache: Cache = Field("disk", description="where decoded images are kept; memory: nothing is written")
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
+        if isinstance(self.augmentation, str) and self.augmentation not in RECIPES:
+            raise ValueError(f"augmentation '{self.augmentation}' is no recipe{nearest(self.augmentation, RECIPES)}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes {list(self.classes)} repeats a name")
         if self.positive not in self.classes:
@@ -188,7 +200,8 @@ def _numbers(value: Any) -> Any:
 
 
 def _sentence(error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
+    # The parts in brackets say which kind of value pydantic took something for; no file has such a key.
+    location = [str(part) for part in error["loc"] if not str(part).startswith("<")]
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         known = _keys_of(location[:-1])
@@ -203,8 +216,15 @@ def _sentence(error: Any) -> str:
 def _keys_of(location: Sequence[str]) -> list[str]:
     model: Any = TrainConfig
     for part in location:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field is not None else None
-        if model is None or not hasattr(model, "model_fields"):
+        field = model.model_fields.get(part)
+        model = _section_of(field.annotation) if field is not None else None
+        if model is None:
             return []
     return list(model.model_fields)
+
+
+def _section_of(annotation: Any) -> Any:
+    """Return the model in an annotation such as `Shadow | None`, or None."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next(filter(None, (_section_of(part) for part in get_args(annotation))), None)

@@ -53,6 +53,7 @@ def make_datasets(config: TrainConfig, manifest: Manifest, events: Events) -> di
             augmentation=data.augmentation if learned else "none",
             seed=config.seed,
             masks=learned and config.loss.mask_weight > 0,
+            cache=data.cache,
             progress=progress,
         )
     return datasets

@@ -108,6 +108,7 @@ class _Trainer:
             shuffle=True,
             seed=config.seed,
             workers=config.run.workers,
+            sampling=config.data.sampling,
             # Batch norm learns nothing from a batch of one.
             drop_last=images > size and images % size == 1,
         )
@@ -125,8 +126,10 @@ class _Trainer:
             normalization=config.network.normalization,
         )
         self.network.set_normalization(*self.training.statistics())
-        labels = self.training.table["label"]
-        counts = torch.tensor([float((labels == name).sum()) for name in config.data.classes])
+        # Balanced drawing shows all classes as often: the weights that would balance them are then 1.
+        counts = torch.ones(len(config.data.classes))
+        if config.data.sampling == "shuffled":
+            counts = self.training.labels.bincount(minlength=len(config.data.classes)).float()
         self.objective = Objective(self.network, config.loss, counts, config.data.image_size).to(device)
         if config.run.channels_last:
             self.objective.to(memory_format=torch.channels_last)
@@ -209,7 +212,8 @@ class _Trainer:
             "val_auroc": value,
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_second": round(seen / trained, 2),
-            "data_wait_share": round(waited / trained, 4),
+            "wait_seconds": round(waited, 4),
+            "wait_share": round(waited / trained, 4),
             "seconds": round(time.monotonic() - begun, 3),
             "skipped_steps": skipped,
         }

@@ -1,77 +1,101 @@
-"""Manifest rows to training batches: MONAI dictionary transforms on cached, decoded, resized images."""
+"""Manifest rows to training batches: MONAI dictionary transforms on images that are decoded once.
+
+Images are decoded, cropped and resized by a MONAI transform into `medsharp.data.store`, not into MONAI's
+`CacheDataset`: that one lives in memory and dies with its process, so that every fold, seed and optimizer of a study
+decodes the same files again, and each worker that is started afresh holds a copy. The store's files are mapped: a second
+start decodes nothing, processes share the pages, and images need not fit into memory. MONAI's `PersistentDataset` would
+outlive the process too, but pickles each item into a file of its own, keyed by the path and not by what it holds.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from monai.data import CacheDataset
 from monai.transforms import Compose, MapTransform, Randomizable
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from medsharp.data.augmentation import AUGMENTATIONS
+from medsharp.config import Cache
+from medsharp.data.augmentation import make_augmentation
+from medsharp.data.fingerprint import file_digests, recipe_name
 from medsharp.data.manifest import Manifest
+from medsharp.data.sampling import EpochSampler, Sampling
+from medsharp.data.store import Pixels, load_pixels
 from medsharp.errors import InputError
 from medsharp.images import read_image
 from medsharp.preprocess import PreprocessSpec, preprocess, preprocess_mask
+from medsharp.recipes import Augmentation
 
 Progress = Callable[[int, int, str], None]
 
 
 class LoadAndPlace(MapTransform):
-    """Decode `image` (and `mask` files) and bring them to the network's input size: uint8 [1, S, S]."""
+    """Decode the files that a sample names and bring them to the network's input size.
 
-    def __init__(self, spec: PreprocessSpec, masks: bool, count: Callable[[], None] | None = None) -> None:
-        super().__init__(["image"])
+    `image` becomes uint8 [S, S] of grey levels; where the sample has mask files, `mask` becomes uint8 [S, S] of 0 and 1
+    in its place.
+    """
+
+    def __init__(self, spec: PreprocessSpec) -> None:
+        super().__init__(["image", "mask"], allow_missing_keys=True)
         self.spec = spec
-        self.masks = masks
-        self.count = count
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the paths of a sample by pixels."""
-        sample = dict(data)
-        pixels = read_image(sample["image"]).pixels
-        sample["image"] = preprocess(pixels, self.spec)[None]
-        files = sample.pop("mask")
-        if self.masks:
-            area = np.zeros(pixels.shape, dtype=bool)
-            for file in files:
-                mask = read_image(file).pixels > 127
-                if mask.shape != pixels.shape:
-                    picture = Image.fromarray(mask).resize(pixels.shape[::-1], Image.Resampling.NEAREST)
-                    mask = np.asarray(picture)
-                area |= mask
-            sample["mask"] = preprocess_mask(area, pixels, self.spec)[None]
-            sample["has_mask"] = np.float32(bool(files))
-        if self.count is not None:
-            self.count()
-        return sample
+        pixels = read_image(data["image"]).pixels
+        if "mask" not in data:
+            return {**data, "image": preprocess(pixels, self.spec)}
+        area = np.zeros(pixels.shape, dtype=bool)
+        for file in data["mask"]:
+            mask = read_image(file).pixels > 127
+            area |= mask if mask.shape == pixels.shape else _as_large_as(mask, pixels)
+        return {**data, "mask": preprocess_mask(area, pixels, self.spec)}
 
 
 class ImageDataset(Dataset[dict[str, Tensor]]):
     """Images of a split: decoded once, augmented anew every epoch.
 
     An item is a dictionary: `image` float32 [1, S, S] on the scale 0 to 255, `label` int64, `index` int64, and with
-    masks `mask` float32 [1, S, S] of 0 and 1 and `has_mask` float32. The noise of an item depends on
-    (seed, epoch, index) only, so that workers and resumption change nothing.
+    masks `mask` float32 [1, S, S] of 0 and 1 and `has_mask` float32. The noise of an item depends on (seed, epoch,
+    item) only, so that workers, batches and resumption change nothing. Items from N on are images 0, 1, ... again, with
+    other noise: a sampler that draws an image twice asks for them.
 
     Attributes:
         table: The manifest rows, in the order of the indices.
     """
 
-    def __init__(self, cache: CacheDataset, augment: Compose, table: pd.DataFrame, seed: int) -> None:
-        self.cache = cache
-        self.augment = augment
+    def __init__(
+        self,
+        pixels: Pixels,
+        masks: Pixels | None,
+        labels: Sequence[int],
+        augment: Compose,
+        table: pd.DataFrame,
+        seed: int,
+    ) -> None:
+        self.pixels = pixels
+        self.masks = masks
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.has_mask = torch.from_numpy((table["mask"] != "").to_numpy(dtype=np.float32))
         self.table = table
         self.seed = seed
+        self._augment = augment
+        self._random = [transform for transform in augment.transforms if isinstance(transform, Randomizable)]
+        for transform in self._random:
+            transform.set_random_state(seed=0)  # a state of its own: MONAI's is the class's until then
         # Shared memory, so that workers which live on see the epoch change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose noise is drawn."""
+        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch's noise to draw."""
@@ -80,49 +104,51 @@ class ImageDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        sample = dict(self.cache[index])
-        for key in ("image", "mask"):
-            if key in sample:
-                sample[key] = torch.as_tensor(np.asarray(sample[key]), dtype=torch.float32)
-        seed = np.random.SeedSequence([self.seed, int(self._epoch), index]).generate_state(1)[0]
-        for transform in self.augment.transforms:
-            if isinstance(transform, Randomizable):
-                transform.set_random_state(seed=int(seed))
-                seed = (int(seed) * 1_664_525 + 1_013_904_223) % 2**32
-        sample = dict(self.augment(sample))
-        item = {
-            "image": sample["image"].clamp(0, 255),
-            "label": torch.tensor(sample["label"], dtype=torch.int64),
-            "index": torch.tensor(index, dtype=torch.int64),
-        }
-        if "mask" in sample:
-            item["mask"] = sample["mask"]
-            item["has_mask"] = torch.tensor(sample["has_mask"])
-        return item
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        return {key: value[0] for key, value in self.__getitems__([item]).items()}
+
+    def __getitems__(self, items: Sequence[int]) -> dict[str, Tensor]:
+        """Return a batch: what `__getitem__` gives, each tensor with a first dimension more.
+
+        PyTorch's loader calls this; images are written straight into the batch.
+        """
+        indices = [item % len(self) for item in items]
+        size = self.pixels[indices[0]].shape
+        images = torch.empty((len(items), 1, *size))
+        masks = None if self.masks is None else torch.empty((len(items), 1, *size))
+        epoch = self.epoch
+        for place, (item, index) in enumerate(zip(items, indices, strict=True)):
+            image = images[place].numpy()
+            mask = None if masks is None or self.masks is None else masks[place].numpy()
+            image[0] = self.pixels[index]
+            if mask is not None and self.masks is not None:
+                mask[0] = self.masks[index]
+            if self._random:
+                self._reseed(epoch, item)
+                sample = self._augment({"image": image} if mask is None else {"image": image, "mask": mask})
+                np.clip(sample["image"], 0, 255, out=image)
+                if mask is not None:
+                    mask[:] = sample["mask"]
+        chosen = torch.tensor(indices)
+        batch = {"image": images, "label": self.labels[chosen], "index": chosen}
+        if masks is not None:
+            batch |= {"mask": masks, "has_mask": self.has_mask[chosen]}
+        return batch
 
     def statistics(self) -> tuple[float, float]:
-        """Return mean and standard deviation of the cached pixels, on the scale 0 to 1."""
-        pixels = np.stack([np.asarray(self.cache[index]["image"]) for index in range(len(self))]) / 255.0
-        return float(pixels.mean()), float(pixels.std())
+        """Return mean and standard deviation of the pixels before augmentation, on the scale 0 to 1."""
+        counts = np.zeros(256, dtype=np.int64)
+        for image in self.pixels:
+            counts += np.bincount(image.ravel(), minlength=256)
+        levels = np.arange(256) / 255
+        mean = (counts * levels).sum() / counts.sum()
+        return float(mean), float(np.sqrt((counts * (levels - mean) ** 2).sum() / counts.sum()))
 
-
-class EpochSampler(Sampler[int]):
-    """An order that depends on (seed, epoch) only."""
-
-    def __init__(self, dataset: ImageDataset, shuffle: bool, seed: int) -> None:
-        self.dataset = dataset
-        self.shuffle = shuffle
-        self.seed = seed
-
-    def __iter__(self) -> Iterator[int]:
-        if not self.shuffle:
-            return iter(range(len(self.dataset)))
-        rng = np.random.default_rng([self.seed, int(self.dataset._epoch), 1])
-        return iter(rng.permutation(len(self.dataset)).tolist())
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def _reseed(self, epoch: int, item: int) -> None:
+        seeds = np.random.SeedSequence([self.seed, epoch, item]).generate_state(len(self._random))
+        for transform, seed in zip(self._random, seeds.tolist(), strict=True):
+            # Seeding the state that is there takes a fiftieth of making one, as set_random_state does.
+            transform.R.seed(seed)
 
 
 def make_dataset(
@@ -131,56 +157,82 @@ def make_dataset(
     *,
     spec: PreprocessSpec,
     classes: Sequence[str],
-    augmentation: str = "none",
+    augmentation: str | Augmentation = "none",
     seed: int = 0,
     masks: bool = False,
+    cache: Cache = "memory",
     progress: Progress | None = None,
 ) -> ImageDataset:
-    """Decode and place every image once, and keep them in memory.
+    """Decode and place every image once.
 
     Args:
         rows: Rows of the manifest's table, such as `manifest.of_split("train")`.
         manifest: Where the images lie.
         spec: How an image becomes a network input.
         classes: A label's place in it is its number.
-        augmentation: A key of `AUGMENTATIONS`.
+        augmentation: A recipe by name, or its settings.
         seed: Of the augmentation.
         masks: Give lesion masks too.
+        cache: `disk` keeps the pixels for the next start, see `medsharp.data.store`; `memory` does not.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
-        InputError: An image or mask cannot be read, or a label is not among the classes.
+        InputError: An image or mask cannot be read or is not the one the manifest's `sha256` tells of, a label is not
+            among the classes, no recipe has the name, or the cache cannot be written.
     """
-    if augmentation not in AUGMENTATIONS:
-        raise InputError(f"unknown augmentation '{augmentation}'; choose from {', '.join(AUGMENTATIONS)}")
+    augment = make_augmentation(augmentation)
     numbers = {name: number for number, name in enumerate(classes)}
     unknown = sorted(set(rows["label"]) - set(numbers))
     if unknown:
         raise InputError(f"{manifest.info.name}: label '{unknown[0]}' is not one of {', '.join(classes)}")
     table = rows.reset_index(drop=True)
-    items = [
-        {"image": manifest.path(row["image"]), "mask": manifest.masks(row), "label": numbers[row["label"]]}
-        for row in table.to_dict("records")
-    ]
-    load = LoadAndPlace(spec, masks, _counter(progress, len(items)))
-    try:
-        cache = CacheDataset(items, transform=load, num_workers=2, progress=False)
-    except RuntimeError as error:
-        # MONAI wraps what a transform raises; a wrong image shall stay the one sentence that it is.
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise
-    return ImageDataset(cache, AUGMENTATIONS[augmentation](), table, seed)
+    images = [manifest.path(name) for name in table["image"]]
+    keys = file_digests(images)
+    _check_unchanged(manifest, rows, keys)
+    load = LoadAndPlace(spec)
+    place = {"side": spec.size, "recipe": recipe_name(spec) if cache == "disk" else None}
+    pixels = load_pixels(
+        keys, lambda number: np.asarray(load({"image": images[number]})["image"]), **place, progress=progress
+    )
+    areas = None
+    if masks:
+        given = [manifest.masks(row) for row in table.to_dict("records")]
+        combined = [hashlib.sha256(b"".join([b"mask", key, *file_digests(f)])).digest() for key, f in zip(keys, given)]
+        areas = load_pixels(
+            combined,
+            lambda number: np.asarray(load({"image": images[number], "mask": given[number]})["mask"]),
+            **place,
+        )
+    return ImageDataset(pixels, areas, [numbers[label] for label in table["label"]], augment, table, seed)
 
 
 def make_loader(
-    dataset: ImageDataset, *, batch_size: int, shuffle: bool, seed: int = 0, workers: int = 0, drop_last: bool = False
+    dataset: ImageDataset,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int = 0,
+    workers: int = 0,
+    drop_last: bool = False,
+    sampling: Sampling = "shuffled",
 ) -> DataLoader[dict[str, Tensor]]:
-    """Batch a dataset; the order depends on (seed, epoch) only."""
+    """Batch a dataset; the order depends on (seed, epoch) only.
+
+    Args:
+        dataset: The images.
+        batch_size: Images a batch.
+        shuffle: In a random order, or as they stand.
+        seed: Of the order.
+        workers: Processes that prepare batches; 0 prepares them in this one.
+        drop_last: Leave out a last batch that is smaller.
+        sampling: With `shuffle`: every image once, or balanced by class, see `EpochSampler`.
+    """
+    labels = dataset.labels.tolist() if sampling == "balanced" else None
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(dataset, shuffle, seed),
+        sampler=EpochSampler(dataset, seed, labels) if shuffle else SequentialSampler(dataset),
+        collate_fn=_as_it_is,
         num_workers=workers,
         drop_last=drop_last,
         persistent_workers=workers > 0,
@@ -188,8 +240,19 @@ def make_loader(
     )
 
 
-def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None:
-    if progress is None:
-        return None
-    numbers = itertools.count(1)  # next() is one step of the interpreter: threads may share it
-    return lambda: progress(next(numbers), total, "decoding images")
+def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
+
+
+def _as_large_as(mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(mask)
+    return np.asarray(picture.resize(pixels.shape[::-1], Image.Resampling.NEAREST))
+
+
+def _check_unchanged(manifest: Manifest, rows: pd.DataFrame, keys: Sequence[bytes]) -> None:
+    for (row, known), key in zip(rows["sha256"].items(), keys, strict=True):
+        if known and known != key.hex():
+            raise InputError(
+                f"{manifest.info.name}, row {int(str(row)) + 2}: {rows.at[row, 'image']} is another file than when the "
+                "manifest was made (its SHA-256 differs); split the data set again"
+            )

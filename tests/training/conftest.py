@@ -75,7 +75,7 @@ def configure() -> Callable[..., TrainConfig]:
 
     def build(**sections: Any) -> TrainConfig:
         values = {
-            "data": {"image_size": SIDE, "crop": "none", "augmentation": "light"},
+            "data": {"image_size": SIDE, "crop": "none", "augmentation": "light", "cache": "memory"},
             "network": {"name": "resnet10_w16"},
             "optimizer": {"name": "wsam", "lr": 2e-3},
             "schedule": {"epochs": 3, "warmup_epochs": 1, "batch_size": 6},

@@ -37,7 +37,7 @@ def run(squares: Manifest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
     told: list[dict[str, Any]] = []
     config = validate_config(
         {
-            "data": {"image_size": 32, "crop": "none", "augmentation": "light"},
+            "data": {"image_size": 32, "crop": "none", "augmentation": "light", "cache": "memory"},
             "network": {"name": "resnet10_w16"},
             "optimizer": {"name": "wsam", "lr": 3e-3},
             "schedule": {"epochs": 8, "warmup_epochs": 1, "batch_size": 6},

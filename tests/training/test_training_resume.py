@@ -64,7 +64,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         for key in first:
             assert torch.equal(first[key], second[key]), f"{name}: {key}"
     assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
-    timings = {"images_per_second", "data_wait_share", "seconds"}
+    timings = {"images_per_second", "wait_seconds", "wait_share", "seconds"}
     first_lines, second_lines = (
         [{key: value for key, value in record.items() if key not in timings} for record in Run.load(folder).metrics()]
         for folder in (one, other)

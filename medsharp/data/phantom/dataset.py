@@ -18,7 +18,7 @@ from medsharp.data.phantom.lesions import CLASSES, draw_lesion
 from medsharp.data.phantom.scanner import Scanner, find_scanner
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.errors import InputError
-from medsharp.files import atomic_folder
+from medsharp.files import atomic_folder, cache_folder
 
 # Part of the name of the cached folder: raise it whenever the images change.
 RECIPE = 1
@@ -115,8 +115,7 @@ def phantom_dataset(
     if kind != "phantom":
         raise InputError(f"'{spec}' is not a simulated data set; write 'phantom' or 'phantom:B'")
     scanner = find_scanner(hospital or "A")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsharp"
-    folder = cache / f"phantom-{RECIPE}-{scanner.hospital}-{patients}"
+    folder = cache_folder() / f"phantom-{RECIPE}-{scanner.hospital}-{patients}"
     if not folder.is_dir():
         _make_once(folder, scanner, patients, progress)
     return read_manifest(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from medsharp.data.manifest import Manifest, read_manifest, write_manifest
 from medsharp.errors import InputError
-from medsharp.files import sha256_file
+from medsharp.files import cache_folder, sha256_file
 
 
 def extracted(file: Path, name: str, recipe: int, make: Callable[[Path], Manifest]) -> Manifest:
@@ -29,7 +28,7 @@ def extracted(file: Path, name: str, recipe: int, make: Callable[[Path], Manifes
     Raises:
         InputError: The cache cannot be written.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsharp"
+    cache = cache_folder()
     folder = cache / f"{name}-{recipe}-{sha256_file(file)[:16]}"
     if not (folder / "manifest.csv").is_file():
         temporary: Path | None = None
