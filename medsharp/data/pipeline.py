@@ -2,9 +2,10 @@
 
 Images are decoded, cropped and resized by a MONAI transform into `medsharp.data.store`, not into MONAI's
 `CacheDataset`: that one lives in memory and dies with its process, so that every fold, seed and optimizer of a study
-decodes the same files again, and each worker that is started afresh holds a copy. The store's files are mapped: a second
-start decodes nothing, processes share the pages, and images need not fit into memory. MONAI's `PersistentDataset` would
-outlive the process too, but pickles each item into a file of its own, keyed by the path and not by what it holds.
+decodes the same files again, and each worker that is started afresh holds a copy. The store's files are mapped: a
+second start decodes nothing, processes share the pages, and images need not fit into memory. MONAI's
+`PersistentDataset` would outlive the process too, but pickles each item into a file of its own, keyed by the path and
+not by what it holds.
 """
 
 from __future__ import annotations
@@ -190,18 +191,22 @@ def make_dataset(
     keys = file_digests(images)
     _check_unchanged(manifest, rows, keys)
     load = LoadAndPlace(spec)
-    place = {"side": spec.size, "recipe": recipe_name(spec) if cache == "disk" else None}
+    recipe = recipe_name(spec) if cache == "disk" else None
     pixels = load_pixels(
-        keys, lambda number: np.asarray(load({"image": images[number]})["image"]), **place, progress=progress
+        keys,
+        lambda number: np.asarray(load({"image": images[number]})["image"]),
+        side=spec.size,
+        recipe=recipe,
+        progress=progress,
     )
     areas = None
     if masks:
         given = [manifest.masks(row) for row in table.to_dict("records")]
-        combined = [hashlib.sha256(b"".join([b"mask", key, *file_digests(f)])).digest() for key, f in zip(keys, given)]
         areas = load_pixels(
-            combined,
+            [hashlib.sha256(b"".join([b"mask", key, *file_digests(f)])).digest() for key, f in zip(keys, given)],
             lambda number: np.asarray(load({"image": images[number], "mask": given[number]})["mask"]),
-            **place,
+            side=spec.size,
+            recipe=recipe,
         )
     return ImageDataset(pixels, areas, [numbers[label] for label in table["label"]], augment, table, seed)
 
@@ -240,7 +245,7 @@ def make_loader(
     )
 
 
-def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

@@ -149,7 +149,7 @@ def _made(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # an interrupt must not wait for images not begun
                 raise
-            checks = np.array([zlib.crc32(image) for image in pixels], dtype=np.uint32)
+            checks = np.array([zlib.crc32(pixels[row].data) for row in range(len(pixels))], dtype=np.uint32)
             yield _Segment([keys[number] for number in chosen], checks, pixels, None)
 
 
@@ -188,7 +188,7 @@ def _sound_segments(folder: Path, wanted: set[bytes], side: int) -> list[_Segmen
             part = _read_segment(path)
             rows = [row for row, key in enumerate(part.keys) if key in missing]
             sound = part.pixels.shape[1:] == (side, side) and all(
-                zlib.crc32(part.pixels[row]) == part.checks[row] for row in rows
+                zlib.crc32(part.pixels[row].data) == part.checks[row] for row in rows
             )
         except FileNotFoundError:
             continue  # removed by another process since it was listed

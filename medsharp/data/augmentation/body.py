@@ -90,4 +90,5 @@ class RandomSpeckle(GreyTransform):
 def _scanned(image: np.ndarray) -> np.ndarray:
     """Return float32 [S, S], 1 in rows and columns that show anything: padding and what was shifted in show nothing."""
     shown = image > 4
-    return (shown.any(axis=1)[:, None] & shown.any(axis=0)[None]).astype(np.float32)
+    rows, columns = (np.asarray(shown.any(axis=axis), dtype=np.float32) for axis in (1, 0))
+    return np.outer(rows, columns)
