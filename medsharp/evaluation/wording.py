@@ -13,6 +13,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("auroc", "AUROC", "chance that a positive image ranks above a negative one; 0.5 is guessing"),
             ("auprc", "AUPRC", "average precision; guessing gives the prevalence"),
+            ("partial_auroc", "Partial AUROC", "where sensitivity is at least 0.9, scaled so that 0.5 is guessing"),
         ),
     ),
     (
@@ -22,8 +23,32 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("specificity", "Specificity", "share of negative images below the threshold"),
             ("ppv", "PPV", "share of positives among images at or above the threshold"),
             ("npv", "NPV", "share of negatives among images below the threshold"),
+            (
+                "ppv_at_prevalence",
+                "PPV at {prevalence}",
+                "with this sensitivity and specificity",
+            ),
+            (
+                "npv_at_prevalence",
+                "NPV at {prevalence}",
+                "with this sensitivity and specificity",
+            ),
+            ("lr_positive", "Positive likelihood ratio", "by how much being called multiplies the odds"),
+            ("lr_negative", "Negative likelihood ratio", "by how much not being called multiplies the odds"),
             ("balanced_accuracy", "Balanced accuracy", "mean of sensitivity and specificity"),
             ("accuracy", "Accuracy", "share of right decisions; depends on the prevalence"),
+        ),
+    ),
+    (
+        "Use",
+        (
+            ("net_benefit_at_threshold", "Net benefit", "of acting by the model at the threshold, in true positives"),
+            (
+                "net_benefit_gain_at_threshold",
+                "Net benefit gained",
+                "over the better of acting on every image and on none; below 0 the model does harm",
+            ),
+            ("aurc", "Area under risk-coverage", "mean share of errors when the least certain are left undecided"),
         ),
     ),
     (
@@ -31,8 +56,24 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("calibration_intercept", "Calibration intercept", "0 is perfect; below 0, risks are overestimated"),
             ("calibration_slope", "Calibration slope", "1 is perfect; below 1, probabilities are too extreme"),
+            ("calibration_error", "Calibration error", "root mean square in bins, its bias taken off; 0 is perfect"),
+            ("ece", "ECE", "mean absolute error in bins; above 0 even for perfect probabilities"),
             ("brier", "Brier score", "mean squared error of the probability; 0 is perfect"),
+            ("brier_scaled", "Scaled Brier score", "1 is perfect, 0 is the prevalence for everyone"),
+            ("brier_reliability", "Brier: reliability", "the part that calibration could remove"),
+            ("brier_resolution", "Brier: resolution", "what telling images apart takes off"),
+            ("brier_uncertainty", "Brier: uncertainty", "what the prevalence alone gives"),
+            ("brier_within_bins", "Brier: within bins", "the rest"),
             ("log_loss", "Log loss", "mean negative log likelihood; 0 is perfect"),
+        ),
+    ),
+    (
+        "With thresholds chosen on these very images, to compare models only",
+        (
+            ("sensitivity_at_specificity_90", "Sensitivity at specificity 90 %", ""),
+            ("sensitivity_at_specificity_95", "Sensitivity at specificity 95 %", ""),
+            ("specificity_at_sensitivity_90", "Specificity at sensitivity 90 %", ""),
+            ("specificity_at_sensitivity_95", "Specificity at sensitivity 95 %", ""),
         ),
     ),
 )
@@ -65,7 +106,25 @@ LIMITS = (
 )
 """What holds for every such evaluation."""
 
-_PERCENT = ("sensitivity", "specificity", "ppv", "npv", "balanced_accuracy", "accuracy", "prevalence")
+_PERCENT = (
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "ppv_at_prevalence",
+    "npv_at_prevalence",
+    "balanced_accuracy",
+    "accuracy",
+    "prevalence",
+    "coverage",
+    "flips",
+    "sensitivity_at_specificity_90",
+    "sensitivity_at_specificity_95",
+    "specificity_at_sensitivity_90",
+    "specificity_at_sensitivity_95",
+    "macro_sensitivity",
+)
+_TWO_DIGITS = ("calibration_intercept", "calibration_slope", "lr_positive", "lr_negative", "set_size")
 
 
 def filters() -> dict[str, Callable[..., Any]]:
@@ -74,10 +133,39 @@ def filters() -> dict[str, Callable[..., Any]]:
     return {function.__name__: function for function in written}
 
 
-def sections_of(datasets: Sequence[dict[str, Any]]) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """Return the sections with the figures that at least one data set has; older files have fewer."""
-    known = {key for entry in datasets for key in entry["figures"]}
-    kept = [(title, [part for part in parts if part[0] in known]) for title, parts in SECTIONS]
+HEADLINE = (
+    "auroc",
+    "auprc",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "ppv_at_prevalence",
+    "npv_at_prevalence",
+    "net_benefit_gain_at_threshold",
+    "calibration_intercept",
+    "calibration_slope",
+    "brier",
+)
+"""Figures that stand side by side for all data sets; the others are with each data set."""
+
+
+def sections_of(
+    datasets: Sequence[dict[str, Any]], only: Sequence[str] | None = None
+) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return the sections with the figures that at least one data set has; older files have fewer.
+
+    Args:
+        datasets: Of `evaluation.json`.
+        only: Leave all other figures out.
+    """
+    known = {key for entry in datasets for key in entry["figures"] if only is None or key in only}
+    stated = next((entry["stated_prevalence"] for entry in datasets if entry.get("stated_prevalence")), None)
+    prevalence = "a stated prevalence" if stated is None else f"a prevalence of {number(stated, 1, 100)}\u00a0%"
+    kept = [
+        (title, [(key, label.format(prevalence=prevalence), why) for key, label, why in parts if key in known])
+        for title, parts in SECTIONS
+    ]
     return [(title, parts) for title, parts in kept if parts]
 
 
@@ -148,7 +236,7 @@ def _style(key: str) -> tuple[int, float, str]:
     """Return decimals, factor and unit of a figure."""
     if key in _PERCENT:
         return 1, 100.0, "\u00a0%"
-    return (2 if key.startswith("calibration") else 3), 1.0, ""
+    return (2 if key in _TWO_DIGITS else 3), 1.0, ""
 
 
 def percent(share: float, digits: int = 0) -> str:

@@ -122,7 +122,7 @@ def test_page_is_balanced_and_refers_to_nothing_outside_itself(written: Path) ->
 def test_every_plot_has_a_text_alternative_and_takes_its_colours_from_the_page(written: Path) -> None:
     text = (written / "report.html").read_text(encoding="utf-8")
     svgs = re.findall(r"<svg [^>]*>.*?</svg>", text, flags=re.DOTALL)
-    assert len(svgs) == 2 * 5 + 3 + 2 * 3
+    assert len(svgs) == 2 * 5 + 4 + 2 * 3
     for svg in svgs:
         assert re.match(r'<svg viewBox="[^"]+" role="img" aria-label="[^"]+"', svg)
         assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#000000", "#ffffff"}, "no colour of its own"

@@ -1,7 +1,9 @@
 """The report's plots, as SVG that follows the page's colours and font in light, dark and print."""
 
 from medsharp.evaluation.plots.dataset import plots_of
+from medsharp.evaluation.plots.degradation import degradation
 from medsharp.evaluation.plots.forest import Diamond, forest
+from medsharp.evaluation.plots.several import roc_of_several
 from medsharp.evaluation.plots.svg import INK, MODEL, NEGATIVE, PANEL, POSITIVE, SOFT, draw, shortened
 
 __all__ = [
@@ -12,8 +14,10 @@ __all__ = [
     "POSITIVE",
     "SOFT",
     "Diamond",
+    "degradation",
     "draw",
     "forest",
     "plots_of",
+    "roc_of_several",
     "shortened",
 ]

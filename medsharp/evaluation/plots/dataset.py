@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medsharp.evaluation.plots.benefit import draw_net_benefit
 from medsharp.evaluation.plots.probabilities import draw_histogram, draw_reliability
 from medsharp.evaluation.plots.ranking import draw_precision_recall, draw_roc
+from medsharp.evaluation.plots.selective import draw_risk_coverage
 from medsharp.evaluation.plots.svg import draw
 
 if TYPE_CHECKING:
@@ -35,4 +36,9 @@ def plots_of(entry: dict[str, Any], prefix: str) -> dict[str, str]:
         "histogram": (lambda figure: draw_histogram(figure, entry), f"Predicted probabilities by class on {name}"),
         "net_benefit": (lambda figure: draw_net_benefit(figure, entry), f"Decision curve on {name}"),
     }
+    if "risk_coverage" in entry["curves"]:
+        drawn["risk_coverage"] = (
+            lambda figure: draw_risk_coverage(figure.add_subplot(), entry),
+            f"Risk-coverage curve on {name}",
+        )
     return {key: draw(function, title, f"{prefix}-{key}", size=(4.4, 4.0)) for key, (function, title) in drawn.items()}

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 
 
 def draw_reliability(axes: Axes, entry: dict[str, Any]) -> None:
-    """Draw observed shares in bins and the calibration curve with its band."""
-    bins, curve = entry["curves"]["reliability"]["bins"], entry["curves"]["reliability"]["curve"]
+    """Draw observed shares in bins and the calibration curve with its band: the smooth one, where there is one.
+
+    The logistic curve, which assumes a shape, is then dashed beside it.
+    """
+    reliability = entry["curves"]["reliability"]
+    bins, logistic = reliability["bins"], reliability["curve"]
+    curve = reliability.get("smooth") or logistic
     axes.plot([0, 1], [0, 1], **GUIDE)
     if curve["low"]:
         axes.fill_between(curve["probability"], curve["low"], curve["high"], **BAND)
     axes.plot(curve["probability"], curve["observed"], color=MODEL, linewidth=1.6)
+    if curve is not logistic:
+        axes.plot(logistic["probability"], logistic["observed"], color=POSITIVE, linewidth=1.3, linestyle=DASHED)
     for point in bins:
         axes.plot([point["probability"]] * 2, [point["low"], point["high"]], color=INK, linewidth=0.9)
     axes.plot(

@@ -23,6 +23,16 @@ _PAGE = {
 
 DASHED = (0, (5, 2))
 DOTTED = (0, (1.2, 1.6))
+LINES: tuple[dict[str, Any], ...] = (
+    {"color": INK, "linestyle": "-"},
+    {"color": MODEL, "linestyle": DASHED},
+    {"color": POSITIVE, "linestyle": DOTTED},
+    {"color": NEGATIVE, "linestyle": (0, (6, 1.5, 1.2, 1.5))},
+    {"color": SOFT, "linestyle": "-"},
+    {"color": MODEL, "linestyle": (0, (1.2, 1.6))},
+)
+"""Lines that can be told apart without colour."""
+
 GUIDE: dict[str, Any] = {"color": SOFT, "linestyle": (0, (4, 3)), "linewidth": 0.8}
 BAND: dict[str, Any] = {"color": MODEL, "alpha": 0.16, "linewidth": 0}
 POINT: dict[str, Any] = {
@@ -73,13 +83,14 @@ def draw(function: Callable[[Figure], None], title: str, prefix: str, size: tupl
     }
     with rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         figure.patch.set_visible(False)
         function(figure)
         for axes in figure.axes:
             axes.patch.set_visible(False)
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        # Unlike savefig, this does not draw everything a first time only to lay it out.
+        canvas.print_svg(stream, metadata={"Date": None, "Creator": None})
     return _for_page(stream.getvalue(), title, prefix)
 
 
@@ -96,6 +107,8 @@ def _for_page(svg: str, title: str, prefix: str) -> str:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    # A hundredth of a point is finer than any screen; six decimals would double the page.
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
     # `font: [weight] size family` becomes size and weight alone; the family is the page's.
     svg = re.sub(r"font: (?:(bold|700) )?([\d.]+px) [^;\"]*", _font, svg)
     for colour, variable in _PAGE.items():

@@ -122,7 +122,7 @@ def _subgroups(entry: dict[str, Any]) -> str:
 
 
 def _clusters(document: dict[str, Any]) -> Answer | None:
-    if document.get("summary"):
+    if document.get("site_summary"):
         return "random-effects summary over the sites with its prediction interval", _HEADLINE
     external = [entry for entry in document["datasets"] if entry["role"] == "external"]
     several = len(external) > 1 or any(len(entry["counts"]["by"].get("site", {})) > 1 for entry in external)

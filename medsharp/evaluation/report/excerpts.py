@@ -10,18 +10,33 @@ _COLUMNS = ("most_probable", "site", "device", "birads", "histology", "flags")
 
 
 def benefit_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the decision curve at a few threshold probabilities: threshold, model, low, high, treat_all."""
+    """Return the decision curve at a few threshold probabilities: threshold, model, low, high, treat_all.
+
+    Where it is known also the gain over the better of acting on every image and on none, with its limits.
+    """
     curve = entry["curves"]["net_benefit"]
     rows = []
     for place, threshold in enumerate(curve["threshold"]):
         if any(abs(threshold - cut) < 1e-9 for cut in _CUTS):
-            limits = {key: curve[key][place] if curve[key] else None for key in ("low", "high")}
-            rows.append(
-                {"threshold": threshold, **limits, **{key: curve[key][place] for key in ("model", "treat_all")}}
-            )
+            row = {"threshold": threshold, "model": curve["model"][place], "treat_all": curve["treat_all"][place]}
+            row |= {key: curve[key][place] if curve[key] else None for key in ("low", "high")}
+            if "gain" in curve:
+                gain = curve["gain"]
+                limits = {f"gain_{key}": gain[key][place] if gain[key] else None for key in ("low", "high")}
+                row |= {"gain": gain["value"][place], **limits}
+            rows.append(row)
     return rows
 
 
 def known_columns(images: Sequence[dict[str, Any]]) -> list[str]:
     """Return what is known of at least one of the listed failures, in the order of a table."""
     return [column for column in _COLUMNS if any(column in image for image in images)]
+
+
+def not_computed(entry: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Return column, reason and groups with their sizes, of those subgroups that have no figures."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for group in entry["subgroups"]:
+        if "auroc" not in group:
+            found.setdefault((group["by"], group["reason"]), []).append(f"{group['group']} ({group['images']})")
+    return [(by, reason, groups) for (by, reason), groups in found.items()]

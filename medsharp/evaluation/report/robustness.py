@@ -1,22 +1,30 @@
-"""The robustness summary of a report: read from `robustness.json`."""
+"""The robustness summary of a report: read from `robustness.json`, without its single cells."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from medsharp.errors import InputError
 
 FILE = "robustness.json"
+_FORMAT = 1
+_KEPT = ("name", "threshold", "clean", "summary", "annotations", "medmnist_c")
 
 
 def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
-    """Read what `medsharp robustness` wrote.
+    """Read what `medsharp robustness` wrote and keep what a report shows.
 
     Args:
         path: The file that was asked for, or None.
         folder: Where `robustness.json` is taken from otherwise, if it is there.
+
+    Returns:
+        `created`, `medsharp` and `datasets`; each model of a data set has its clean figures, its summary, annotations
+        and MedMNIST-C errors, and under `by_severity` the mean AUROC of each family of corruptions at severities 0
+        (clean) to 5. None without a file.
 
     Raises:
         InputError: The file is missing or is not such a file.
@@ -30,6 +38,42 @@ def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON; give the robustness.json that `medsharp robustness` wrote") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no keys; give the robustness.json that `medsharp robustness` wrote")
-    return content
+    if not isinstance(content, dict) or content.get("format") != _FORMAT or "corruptions" not in content:
+        raise InputError(f"{path} is not a robustness.json of format {_FORMAT}, as `medsharp robustness` writes it")
+    try:
+        return _summary(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}); run `medsharp robustness` again") from error
+
+
+def _summary(content: dict[str, Any]) -> dict[str, Any]:
+    families = {entry["name"]: entry["family"] for entry in content["corruptions"]}
+    datasets = [
+        {
+            "name": entry["name"],
+            "simulated": bool(entry.get("simulated")),
+            "images": entry["images"],
+            "corruptions": len(families),
+            "models": [
+                {key: model[key] for key in _KEPT} | {"by_severity": _by_severity(model, families)}
+                for model in entry["models"]
+            ],
+        }
+        for entry in content["datasets"]
+    ]
+    return {"created": content["created"], "medsharp": content["medsharp"], "datasets": datasets}
+
+
+def _by_severity(model: dict[str, Any], families: dict[str, str]) -> dict[str, list[float | None]]:
+    """Return the mean AUROC of each family at severities 0 to 5; None where no cell has one."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for cell in model["cells"]:
+        value = cell["figures"]["auroc"]["value"]
+        if value is not None:
+            found.setdefault((families[cell["corruption"]], int(cell["severity"])), []).append(float(value))
+    clean = model["clean"]["auroc"]["value"]
+    return {
+        family: [clean, *(fmean(found[family, level]) if (family, level) in found else None for level in range(1, 6))]
+        for family in dict.fromkeys(families.values())
+        if any(name == family for name, _ in found)
+    }
