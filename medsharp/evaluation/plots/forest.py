@@ -54,7 +54,7 @@ def forest(
         whole: Where a thin line marks the value of all images together.
     """
     shown = [(label, figure) for label, figure in rows if figure.get("value") is not None]
-    labels = [shortened(label, 34) for label, _ in shown] + ([shortened(summary.label)] if summary else [])
+    labels = [shortened(label, 30) for label, _ in shown] + ([shortened(summary.label)] if summary else [])
 
     def function(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -73,7 +73,7 @@ def forest(
         left = max(-0.01, min(lows, default=0.5) - 0.03)
         axes.set(xlabel=xlabel, xlim=(left, 1.01), ylim=(len(labels) - 0.4, -0.6))
 
-    return draw(function, title, prefix, size=(5.8, 0.75 + 0.34 * max(1, len(labels))))
+    return draw(function, title, prefix, size=(5.2, 0.75 + 0.34 * max(1, len(labels))))
 
 
 def _row(axes: Axes, part: dict[str, Any], place: int) -> list[float]:
