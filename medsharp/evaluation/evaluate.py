@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -128,6 +128,7 @@ def evaluate_predictions(
     # Sorted once, so that no resample has to be.
     order = np.argsort(-rows[f"p_{positive}"].to_numpy(dtype=float), kind="stable")
     rows, labels = rows.iloc[order].reset_index(drop=True), labels[order]
+    predictions = replace(predictions, rows=rows)
     cases = Cases(labels, rows[f"p_{positive}"].to_numpy(dtype=float), clusters_of(rows), float(threshold))
     rng = np.random.default_rng([seed, zlib.crc32(f"{role}\x1f{name}".encode())])
     drawn = affordable(resamples, len(rows))

@@ -194,7 +194,7 @@ def test_report_needs_no_network_and_says_what_it_must(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "<b>unreadable" not in page
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page.replace('xmlns:xlink="http://www.w3.org', ""))
-    assert page.count("<svg") == 14, "five plots for each data set, and four that compare them"
+    assert page.count("<svg") == 16, "six plots for each data set, and four that compare them"
     names = re.findall(r'\bid="([^"]+)"', page)
     assert len(names) == len(set(names))
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(names)

@@ -122,7 +122,7 @@ def test_page_is_balanced_and_refers_to_nothing_outside_itself(written: Path) ->
 def test_every_plot_has_a_text_alternative_and_takes_its_colours_from_the_page(written: Path) -> None:
     text = (written / "report.html").read_text(encoding="utf-8")
     svgs = re.findall(r"<svg [^>]*>.*?</svg>", text, flags=re.DOTALL)
-    assert len(svgs) == 2 * 5 + 4 + 2 * 3
+    assert len(svgs) == 2 * 6 + 4 + 2 * 3
     for svg in svgs:
         assert re.match(r'<svg viewBox="[^"]+" role="img" aria-label="[^"]+"', svg)
         assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#000000", "#ffffff"}, "no colour of its own"
@@ -220,6 +220,15 @@ def test_hostile_class_names_stay_text(tmp_path: Path) -> None:
 def test_patients_are_named_in_no_format(written: Path) -> None:
     for path in written.iterdir():
         assert "SECRET" not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_patients_whose_images_agree_are_not_counted_as_having_several_labels() -> None:
+    rows = table(40)
+    rows["label"] = ["malignant" if n // 2 % 2 else "benign" for n in range(40)]
+    entry = evaluated(rows.sample(frac=1, random_state=0), resamples=10).as_dict()
+    assert entry["counts"]["clusters_of_several_labels"] == 0
+    assert entry["counts"]["clusters_by_label"] == {"benign": 10, "malignant": 10}
+    assert not [note for note in entry["notes"] if "several classes" in note]
 
 
 def test_leak_is_an_alarm_at_the_top_and_beside_the_data(tmp_path: Path) -> None:
