@@ -126,7 +126,7 @@ def _candidates(codes: np.ndarray, words: np.ndarray, distance: int) -> Iterator
         yield from _all_pairs(count)
         return
     for bits in keys:
-        yield from _same(_key(codes, bits))
+        yield from same_keys(_key(codes, bits))
 
 
 def _dealing_order(codes: np.ndarray) -> np.ndarray:
@@ -155,9 +155,17 @@ def _together(key: np.ndarray) -> float:
     return float((sizes * (sizes - 1) / 2).sum())
 
 
-def _same(key: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs of codes with equal keys: neighbours in sorted order, then those two apart, and so on."""
+def same_keys(key: np.ndarray, *, most: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield all pairs of equal keys as index arrays: neighbours in sorted order, then those two apart, and so on.
+
+    Args:
+        key: int [n].
+        most: Keys that more than so many share are left out, as they tell nothing.
+    """
     order = np.argsort(key, kind="stable")
+    if most is not None:
+        _, back, sizes = np.unique(key[order], return_inverse=True, return_counts=True)
+        order = order[sizes[back] <= most]
     key = key[order]
     places = np.arange(len(key) - 1)
     for step in itertools.count(1):

@@ -38,6 +38,7 @@ class Match:
         kind: `exact` for the same pixels, `near`, `mirrored`, or `crop` for a part of the other.
         distance: Differing bits of the hashes; None for a crop.
         similarity: Correlation of the fine structure, 1 for the same pixels.
+        detail: How the images lie to each other, of a crop.
     """
 
     first: int
@@ -45,6 +46,7 @@ class Match:
     kind: Kind
     distance: int | None
     similarity: float
+    detail: str = ""
 
 
 def duplicate_matches(looks: Sequence[Look], *, distance: int = DISTANCE) -> list[Match]:

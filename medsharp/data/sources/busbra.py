@@ -49,6 +49,8 @@ def read(folder: Path) -> Manifest:
                 "birads": entry["BIRADS"],
                 "histology": entry["Histology"],
                 "mask": mask if (folder / mask).is_file() else "",
+                "stated_width": entry.get("Width", ""),
+                "stated_height": entry.get("Height", ""),
                 **folds.get(entry["ID"], {}),
             }
         )

@@ -1,0 +1,57 @@
+"""`medsharp data audit`: what is wrong with data sets, on a page, in a table and in their manifests."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.errors import InputError
+
+
+class PolicyName(StrEnum):
+    """What becomes of the manifests."""
+
+    strict = "strict"
+    report = "report"
+
+
+def audit(
+    data: Annotated[list[str], typer.Argument(help="Manifests or data set folders; duplicates between them count.")],
+    out: Annotated[Path, typer.Option(help="Folder for audit.html, findings.csv and the manifests.")],
+    policy: Annotated[
+        PolicyName,
+        typer.Option(help="strict: findings become flags, groups and reasons to exclude; report: nothing changes."),
+    ] = PolicyName.strict,
+) -> None:
+    """Look for duplicates, contradictions, drawings and odd sizes; nothing is deleted.
+
+    The page holds thumbnails of patients' images. Train on the manifest that is written: its groups are kept.
+    """
+    from medsharp.data.audit import KINDS, Policy, audit_datasets, write_audit
+    from medsharp.data.sources import open_dataset
+
+    if (out / "manifest.csv").exists() or (out / "audit.html").exists():
+        raise InputError(f"{out} holds an audit or a manifest already; choose another folder or remove it first")
+    heading(f"Audit: {', '.join(data)}")
+    with progress_bar() as report:
+        found = audit_datasets([open_dataset(name) for name in data], policy=Policy(policy.value), progress=report)
+        manifests = write_audit(found, out, report)
+    table = Table()
+    for column, justify in (("finding", "left"), ("", "left"), ("number", "right"), ("in the manifest", "left")):
+        table.add_column(column, justify="right" if justify == "right" else "left")
+    for kind in KINDS.values():
+        count = sum(finding.kind == kind.name for finding in found.findings)
+        if count:
+            done = kind.action.value if found.policy is Policy.strict else "-"
+            table.add_row(escape(kind.title), kind.severity.value, f"{count:,}", done)
+    console.print(table)
+    for before, after in zip(found.before, found.after, strict=True):
+        note(f"{after.info.name}: {len(after.included):,} of {len(before.included):,} images stay")
+    for path in (out / "audit.html", out / "findings.csv", *manifests):
+        note(str(path))

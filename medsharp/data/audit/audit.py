@@ -1,0 +1,192 @@
+"""The audit: images are inspected one by one, then against each other, and the policy is applied."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from medsharp.data.audit.balance import balance_findings, patient_findings, size_findings
+from medsharp.data.audit.finding import KINDS, Action, Finding, Policy
+from medsharp.data.audit.inspect import Inspection, inspect_images
+from medsharp.data.duplicates import Match, apply_matches, duplicate_matches
+from medsharp.data.duplicates.crops import crop_matches
+from medsharp.data.manifest import Manifest
+from medsharp.errors import InputError
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found and what became of the data sets.
+
+    Attributes:
+        before: The data sets as they were given.
+        after: As the policy leaves them; `before` again under `report`.
+        findings: Ordered by kind, data set and image.
+        policy: What was applied.
+    """
+
+    before: tuple[Manifest, ...]
+    after: tuple[Manifest, ...]
+    findings: tuple[Finding, ...]
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An inspected image: which manifest, which row, and what was seen."""
+
+    manifest: int
+    row: int
+    image: str
+    label: str
+    inspection: Inspection
+
+
+def audit_datasets(
+    manifests: Sequence[Manifest], *, policy: Policy = Policy.strict, progress: Progress | None = None
+) -> Audit:
+    """Inspect every image that is not excluded, compare all with each other, and apply a policy.
+
+    Args:
+        manifests: Where a picture is in two data sets, the one in the later manifest is left out.
+        policy: `strict` writes what was found into `exclude`, `group` and a column `flags`; `report` changes nothing.
+        progress: Called with images done, images in all and what is being done.
+
+    Raises:
+        InputError: Two data sets have one name, or one has no image that can be used.
+    """
+    names = [manifest.info.name for manifest in manifests]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(f"two data sets are called {repeated}; give each once, or another name in its manifest.yaml")
+    seen: list[_Seen] = []
+    for number, manifest in enumerate(manifests):
+        rows = [int(row) for row in manifest.included.index]
+        for row, inspection in zip(rows, inspect_images(manifest, rows, progress), strict=True):
+            image, label = manifest.table.at[row, "image"], manifest.table.at[row, "label"]
+            seen.append(_Seen(number, row, image, label, inspection))
+        if all(one.inspection.look.reason for one in seen if one.manifest == number):
+            raise InputError(f"{manifest.info.name}: no image can be used")
+    looks = [one.inspection.look for one in seen]
+    if progress is not None:
+        progress(0, 1, "comparing images")
+    matches = duplicate_matches(looks)
+    known = {(match.first, match.second) for match in matches}
+    features = [one.inspection.features for one in seen]
+    matches += [match for match in crop_matches(features) if (match.first, match.second) not in known]
+    matches.sort(key=lambda match: (match.first, match.second))
+    if progress is not None:
+        progress(1, 1, "comparing images")
+
+    findings = [
+        Finding(names[one.manifest], one.image, kind, detail, KINDS[kind].action)
+        for one in seen
+        for kind, detail in one.inspection.found
+    ]
+    findings += [finding for match in matches for finding in _pair(match, seen, manifests)]
+    for manifest in manifests:
+        findings += [*patient_findings(manifest), *balance_findings(manifest)]
+    for number, manifest in enumerate(manifests):
+        sizes = {one.row: one.inspection.look.size for one in seen if one.manifest == number}
+        findings += size_findings(manifest, sizes)
+    order = {name: place for place, name in enumerate(KINDS)}
+    findings.sort(key=lambda f: (order[f.kind], names.index(f.dataset)))
+    if policy is Policy.report:
+        plain = [_without_action(finding) for finding in findings]
+        return Audit(tuple(manifests), tuple(manifests), tuple(plain), policy)
+    after = [
+        _apply(manifest, number, seen, matches, [f for f in findings if f.dataset == manifest.info.name])
+        for number, manifest in enumerate(manifests)
+    ]
+    return Audit(tuple(manifests), tuple(after), tuple(findings), policy)
+
+
+def _pair(match: Match, seen: Sequence[_Seen], manifests: Sequence[Manifest]) -> list[Finding]:
+    first, second = seen[match.first], seen[match.second]
+    how = match.detail or f"{match.kind} copy"
+    kind, detail = str(match.kind), f"{how}; both {first.label}" if first.label else how
+    # A finding is about the image that something is done to, which is the later one.
+    sides = [(second, first)]
+    if _contradict(first, second, manifests):
+        kind, detail = "contradictory", f"{first.label} and {second.label}: {how}"
+        if first.manifest != second.manifest:
+            sides.append((first, second))
+    elif first.manifest != second.manifest:
+        kind, detail = "between", how
+    return [
+        Finding(
+            manifests[one.manifest].info.name,
+            one.image,
+            kind,
+            detail,
+            KINDS[kind].action,
+            other.image,
+            manifests[other.manifest].info.name,
+            match.distance,
+            round(match.similarity, 3),
+        )
+        for one, other in sides
+    ]
+
+
+def _contradict(one: _Seen, other: _Seen, manifests: Sequence[Manifest]) -> bool:
+    if not one.label or not other.label or one.label == other.label:
+        return False
+    # A class that the other data set does not have may be part of one of its classes.
+    return one.label in manifests[other.manifest].info.classes and other.label in manifests[one.manifest].info.classes
+
+
+def _without_action(finding: Finding) -> Finding:
+    return dataclasses.replace(finding, action=Action.none)
+
+
+def _apply(
+    manifest: Manifest, number: int, seen: Sequence[_Seen], matches: Sequence[Match], findings: Sequence[Finding]
+) -> Manifest:
+    table = manifest.table.copy()
+    own = [index for index, one in enumerate(seen) if one.manifest == number]
+    place_of = {index: place for place, index in enumerate(own)}
+    for index in own:
+        table.at[seen[index].row, "sha256"] = seen[index].inspection.look.sha256
+        table.at[seen[index].row, "exclude"] = seen[index].inspection.look.reason
+    inside = [
+        dataclasses.replace(match, first=place_of[match.first], second=place_of[match.second])
+        for match in matches
+        if match.first in place_of and match.second in place_of
+    ]
+    apply_matches(table, [seen[index].row for index in own], inside)
+    places = {image: row for row, image in table["image"].items()}
+    flags: dict[int, list[str]] = {}
+    for finding in findings:
+        if not finding.image:
+            continue
+        row = places[finding.image]
+        flags.setdefault(row, []).append(finding.kind)
+        if finding.action is Action.exclude and not table.at[row, "exclude"]:
+            table.at[row, "exclude"] = _reason(finding)
+        if finding.other_dataset == finding.dataset:
+            flags.setdefault(places[finding.other_image], []).append(finding.kind)
+    column = pd.Series("", index=table.index, dtype=object)
+    for row, kinds in flags.items():
+        column.at[row] = ";".join(kind for kind in KINDS if kind in kinds)
+    table["flags"] = column
+    return manifest.replace(table=table, notes=(*manifest.notes, *_notes(manifest, table)))
+
+
+def _reason(finding: Finding) -> str:
+    if finding.kind == "between":
+        return f"duplicate of {finding.other_image} in {finding.other_dataset}"
+    if finding.kind == "contradictory":
+        return f"contradictory duplicate of {finding.other_image} in {finding.other_dataset}"
+    return KINDS[finding.kind].title.lower()
+
+
+def _notes(before: Manifest, table: pd.DataFrame) -> list[str]:
+    newly = table.loc[(before.table["exclude"] == "") & (table["exclude"] != ""), "exclude"]
+    kinds = newly.str.replace(r"(:| of ).*", "", regex=True).value_counts().sort_index()
+    return [f"audit: {count} of {len(table)} images left out: {kind}" for kind, count in kinds.items()]
