@@ -21,6 +21,7 @@ def counts_of(
     classes: Sequence[str],
     positive: str,
     excluded: dict[str, int],
+    submitted_patients: int | None = None,
 ) -> dict[str, Any]:
     """Count images and patients by label, site, device and BI-RADS, and what was left out by reason.
 
@@ -30,6 +31,7 @@ def counts_of(
         classes: In the order of the columns.
         positive: The class of interest.
         excluded: Images left out before prediction, by reason.
+        submitted_patients: Patients before any image was left out, where they are known.
     """
     rows = predictions.rows
     labels = text_of(rows, "label")
@@ -38,6 +40,7 @@ def counts_of(
     reasons = Counter(excluded) + Counter(predictions.excluded)
     return {
         "submitted": len(rows) + predictions.failed + sum(reasons.values()),
+        "submitted_patients": submitted_patients,
         "excluded": dict(reasons.most_common()),
         "failed": predictions.failed,
         "images": len(rows),

@@ -74,6 +74,7 @@ def evaluate_predictions(
     prevalence: float | None = None,
     conformal: Conformal | None = None,
     excluded: dict[str, int] | None = None,
+    submitted_patients: int | None = None,
     about: dict[str, str] | None = None,
     warnings: Sequence[str] = (),
 ) -> Evaluation:
@@ -97,6 +98,7 @@ def evaluate_predictions(
         prevalence: Where the model is to be used; predictive values are given for it too.
         conformal: Prediction sets calibrated elsewhere, whose coverage is looked at.
         excluded: Images left out before prediction, by reason.
+        submitted_patients: Patients before any image was left out, where they are known.
         about: Source, licence, citation, doi, for the report.
         warnings: Sentences that must stand beside the figures.
 
@@ -138,7 +140,14 @@ def evaluate_predictions(
     measured = measure(cases, statistics, resamples=drawn, rng=rng, interval=interval, thinned=thinned)
     figures = figures_of(cases, measured)
     figures["ece"]["expected_if_calibrated"] = expected_if_calibrated(cases.scores, cases.clusters, rng)
-    counts = counts_of(predictions, cases.clusters, classes=classes, positive=positive, excluded=dict(excluded or {}))
+    counts = counts_of(
+        predictions,
+        cases.clusters,
+        classes=classes,
+        positive=positive,
+        excluded=dict(excluded or {}),
+        submitted_patients=submitted_patients,
+    )
     subgroups, sites = subgroups_of(rows, cases, resamples=resamples, rng=rng)
     several = len(classes) > 2
     content = {

@@ -13,6 +13,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, evaluate_predictions, read_predictions
+from medsharp.evaluation.predictions import patients_of
 from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
 from medsharp.inference.predictor import Predictor
@@ -113,6 +114,7 @@ def evaluate_manifest(
         prevalence=prevalence,
         conformal=conformal_of(spec, predictor.folder),
         excluded=exclusions(manifest),
+        submitted_patients=_patients(manifest),
         about={key: getattr(manifest.info, key) for key in ("source", "licence", "citation", "doi")},
         warnings=leaks(predictor.folder, manifest),
     )
@@ -150,6 +152,12 @@ def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
         f"LEAK: the model was trained on {len(shared)} of these images; "
         "these figures do not tell how it does on images it never saw",
     )
+
+
+def _patients(manifest: Manifest) -> int | None:
+    """Count the patients of a data set, left out or not; None where an image has none."""
+    patients = patients_of(manifest.table)
+    return int(patients.nunique()) if (patients != "").all() else None
 
 
 def exclusions(manifest: Manifest) -> dict[str, int]:

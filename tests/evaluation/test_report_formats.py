@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from medsharp.errors import InputError
-from medsharp.evaluation import Evaluation, evaluate_predictions, write_evaluation
+from medsharp.evaluation import Evaluation, calibrate, evaluate_predictions, write_evaluation
 from medsharp.evaluation.report import parse_formats, render_markdown, render_page
 
 HOSTILE = '<script>alert("x")</script>|*_`'
@@ -63,6 +63,21 @@ def both() -> list[Evaluation]:
         evaluated(table(seed=1), name="here", role="internal"),
         evaluated(excluded={"Doppler": 2}, about={"source": "a hospital", "licence": "CC BY"}),
     ]
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with every part: three external data sets of three sites each, three classes, prediction sets."""
+    classes = ("benign", "malignant", "normal")
+    conformal = calibrate(table(90, classes, seed=9), classes, "validation split")
+    options: dict[str, Any] = {"conformal": conformal, "prevalence": 0.05, "submitted_patients": 77}
+    evaluations = [evaluated(table(120, classes, seed=5), name="here", role="internal", conformal=conformal)]
+    for number in range(3):
+        rows = table(180, classes, seed=number).assign(site=[f"site {n // 2 % 3}" for n in range(180)])
+        evaluations.append(evaluated(rows, name=f"there {number}", **options))
+    folder = tmp_path_factory.mktemp("everything")
+    write_evaluation(folder, evaluations, BUNDLE, formats=("html", "md", "json", "csv"))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +188,69 @@ def test_csv_has_the_figures_of_the_json_to_the_last_digit(written: Path) -> Non
     assert len(rows) == expected + len(drops)
 
 
+def test_page_has_every_part_where_there_are_data_for_it(everything: Path) -> None:
+    text = (everything / "report.html").read_text(encoding="utf-8")
+    Page(text)
+    for words in (
+        "random-effects summary over the external data sets",
+        "random-effects summary over the sites",
+        "95 % prediction interval",
+        "PPV at a prevalence of 5.0\N{NO-BREAK SPACE}%",
+        "Hand and Till",
+        "<h3>Prediction sets",
+        "Errors when the least certain are left undecided",
+        "local regression with its 95 % band",
+        "by Obuchowski (patients)",
+        "perfectly calibrated probabilities would give",
+        "images of <strong>77</strong> patients in the data set",
+        "Leakage check: none of these images",
+        "Positive likelihood ratio",
+        "Partial AUROC",
+    ):
+        assert words in text, words
+
+
+def test_summary_over_data_sets_is_the_same_in_every_format(everything: Path) -> None:
+    document = json.loads((everything / "evaluation.json").read_text(encoding="utf-8"))
+    found = document["site_summary"]["figures"]["auroc"]
+    with (everything / "figures.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["figure"]: row for row in csv.DictReader(stream) if row["by"] == "random effects"}
+    assert [float(rows["auroc"][key]) for key in ("value", "low", "high")] == [
+        found[key] for key in ("value", "low", "high")
+    ]
+    limits = [found["prediction_low"], found["prediction_high"]]
+    assert [float(rows["auroc_prediction"][key]) for key in ("low", "high")] == limits
+    written_limits = " to ".join(f"{limit:.3f}" for limit in limits)
+    assert f"[{written_limits}]" in (everything / "report.html").read_text(encoding="utf-8")
+    assert f"| {written_limits} |" in (everything / "report.md").read_text(encoding="utf-8")
+
+
+def test_classes_and_prediction_sets_are_in_the_csv_as_in_the_json(everything: Path) -> None:
+    document = json.loads((everything / "evaluation.json").read_text(encoding="utf-8"))
+    entry = document["datasets"][1]
+    with (everything / "figures.csv").open(encoding="utf-8", newline="") as stream:
+        here = [row for row in csv.DictReader(stream) if row["dataset"] == "there 0"]
+    rows = {(row["by"], row["group"], row["figure"]): row for row in here}
+    found = entry["multiclass"]["one_vs_rest"]["normal"]["auroc"]["value"]
+    assert float(rows["class", "normal", "auroc"]["value"]) == found
+    assert float(rows["all classes", "", "hand_till"]["value"]) == entry["multiclass"]["overall"]["hand_till"]["value"]
+    coverage = entry["conformal"]["marginal"]["coverage_by_label"]["malignant"]["low"]
+    assert float(rows["prediction sets", "marginal", "coverage of malignant"]["low"]) == coverage
+    markdown = (everything / "report.md").read_text(encoding="utf-8")
+    assert f"| normal | {found:.3f} " in markdown
+    assert "### Prediction sets" in markdown
+
+
+def test_class_without_an_image_has_a_reason_in_every_format(tmp_path: Path) -> None:
+    rows = table(90, classes=("benign", "malignant", "normal"))
+    rows = rows[rows["label"] != "normal"]
+    write_evaluation(tmp_path, [evaluated(rows)], {}, formats=("html", "md", "csv"))
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "table" in page.tags
+    for name in ("report.html", "report.md"):
+        assert "no image of this class" in (tmp_path / name).read_text(encoding="utf-8")
+
+
 def test_markdown_has_the_figures_of_the_json(written: Path) -> None:
     document = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
     text = (written / "report.md").read_text(encoding="utf-8")
@@ -267,17 +345,21 @@ def test_report_of_many_images_and_groups_stays_small(tmp_path: Path) -> None:
 
 def test_file_of_an_earlier_version_still_becomes_a_report(written: Path) -> None:
     document = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
-    for key in ("checklists", "robustness"):
+    for key in ("checklists", "robustness", "site_summary"):
         del document[key]
     for entry in document["datasets"]:
-        del entry["failures"]
-        for key in ("log_loss", "balanced_accuracy"):
+        for key in ("failures", "stated_prevalence", "auroc_intervals", "conformal", "site_summary", "multiclass"):
+            del entry[key]
+        del entry["counts"]["submitted_patients"]
+        del entry["curves"]["reliability"]["smooth"], entry["curves"]["risk_coverage"]
+        del entry["curves"]["net_benefit"]["gain"], entry["figures"]["ece"]["expected_if_calibrated"]
+        for key in ("log_loss", "balanced_accuracy", "partial_auroc", "lr_positive"):
             del entry["figures"][key]
     text = render_page(document)
     Page(text)
     assert "Log loss" not in text
     assert "Failures" not in text
-    assert "AUROC" in render_markdown(document)
+    assert "| AUROC |" in render_markdown(document)
 
 
 @pytest.mark.parametrize(

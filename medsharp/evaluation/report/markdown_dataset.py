@@ -31,7 +31,10 @@ def dataset_lines(entry: dict[str, Any]) -> list[str]:
 def _flow(entry: dict[str, Any]) -> list[str]:
     counts, point, positive = entry["counts"], entry["operating_point"], entry["positive"]
     called = point["true_positives"] + point["false_positives"]
-    lines = [f"{whole(counts['submitted'])} images in the data set"]
+    patients = counts.get("submitted_patients")
+    lines = [
+        f"{whole(counts['submitted'])} images in the data set{f', of {whole(patients)} patients' if patients else ''}"
+    ]
     lines += [f"left out, {reason}: {whole(count)}" for reason, count in counts["excluded"].items()]
     lines += [f"could not be predicted: {whole(counts['failed'])}"] if counts["failed"] else []
     lines.append(f"evaluated: {whole(counts['images'])} images of {whole(counts['clusters'])} patients or groups")

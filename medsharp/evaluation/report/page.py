@@ -35,6 +35,7 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
     environment.filters.update(
         filters(), benefit_rows=benefit_rows, known_columns=known_columns, not_computed=not_computed
     )
+    environment.tests["alarming"] = alarming
     return environment.get_template("page.html.j2").render(
         document={"checklists": [], **document},
         datasets=[
@@ -48,6 +49,7 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
         drops={drop["name"]: drop for drop in document["drops"]},
         model=model_rows(bundle),
         hashes=hash_rows(bundle),
+        leak_checked="training_images.sha256" in (bundle.get("files") or {}),
         headline=sections_of(entries, HEADLINE),
         sections=sections_of(entries),
         simulated=[entry["name"] for entry in entries if entry["simulated"]],

@@ -25,8 +25,12 @@ def figure_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return every figure of an `evaluation.json` document as a row; numbers are as there, empty where there is none.
 
     `by` and `group` are empty for a whole data set. A row `drop_<figure>` is the internal figure less the external one.
+    With several classes `by` is `class`, or `all classes` for the averages over them; for conformal sets it is
+    `prediction sets`, and `group` how they were made. The summary over external data sets has no data set; its rows
+    `<figure>_prediction` hold where the next one may lie.
     """
-    return [row for entry in document["datasets"] for row in _rows_of(entry, document)]
+    rows = [row for entry in document["datasets"] for row in _rows_of(entry, document)]
+    return [*rows, *_summary(document)]
 
 
 def _rows_of(entry: dict[str, Any], document: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -43,6 +47,43 @@ def _rows_of(entry: dict[str, Any], document: dict[str, Any]) -> Iterator[dict[s
         for name, figure in group.items():
             if isinstance(figure, dict) and "value" in figure:
                 yield _row(place, name, figure)
+
+    yield from _classes(entry, where)
+    yield from _sets(entry, where)
+
+
+def _classes(entry: dict[str, Any], where: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    found = entry.get("multiclass")
+    if found:
+        for name, figure in found["overall"].items():
+            yield _row(where | {"by": "all classes"}, name, figure)
+        for label, figures in found["one_vs_rest"].items():
+            for name, figure in figures.items():
+                if isinstance(figure, dict):
+                    yield _row(where | {"by": "class", "group": label}, name, figure)
+
+
+def _sets(entry: dict[str, Any], where: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    found = entry.get("conformal") or {}
+    for kind in ("marginal", "label_conditional"):
+        if kind not in found:
+            continue
+        place = where | {"by": "prediction sets", "group": kind}
+        for name, figure in found[kind].items():
+            if isinstance(figure, dict) and "value" in figure:
+                yield _row(place, name, figure)
+        for label, figure in found[kind]["coverage_by_label"].items():
+            yield _row(place, f"coverage of {label}", figure)
+        for site in found[kind]["by_site"]:
+            yield _row(place, f"coverage at {site['site']}", site)
+
+
+def _summary(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    where = {"role": "external", "by": "random effects"}
+    for name, found in ((document.get("site_summary") or {}).get("figures", {})).items():
+        yield _row(where, name, found)
+        limits = {"value": None, "low": found["prediction_low"], "high": found["prediction_high"]}
+        yield _row(where, f"{name}_prediction", limits | {"method": found.get("method"), "reason": found.get("reason")})
 
 
 def _row(where: dict[str, Any], name: str, figure: dict[str, Any]) -> dict[str, Any]:
