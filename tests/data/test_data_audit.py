@@ -295,3 +295,32 @@ def test_nothing_that_can_be_used_is_a_sentence(tmp_path: Path) -> None:
     write(tmp_path, {f"{label}/1.png": Image.new("L", (80, 80), 9) for label in ("benign", "malignant")})
     with pytest.raises(InputError, match="no image can be used"):
         audited(tmp_path)
+
+
+@pytest.mark.slow
+def test_busi_has_one_picture_under_two_labels_and_its_near_duplicates_are_counted(real_data: Path) -> None:
+    audit = audited(real_data / "Dataset_BUSI_with_GT")
+    contradictory = {(f.other_image, f.image) for f in audit.findings if f.kind == "contradictory"}
+    for benign, malignant in ((433, 145), (131, 51), (399, 93), (406, 94)):
+        assert (f"benign/benign ({benign}).png", f"malignant/malignant ({malignant}).png") in contradictory
+    by_hash = [finding for finding in audit.findings if finding.distance is not None]
+    assert 50 <= len(by_hash) <= 60
+    assert all(finding.distance <= 10 and finding.similarity > 0.7 for finding in by_hash)
+    (same,) = [finding for finding in by_hash if "exact" in finding.detail]
+    assert (same.other_image, same.image) == ("benign/benign (433).png", "malignant/malignant (145).png")
+    # The colour Doppler images of the set, looked up by eye.
+    doppler = {234, 240, 255, 261, 277}
+    assert {f.image for f in audit.findings if f.kind == "doppler"} == {
+        *(f"benign/benign ({number}).png" for number in doppler),
+        "malignant/malignant (196).png",
+    }
+
+
+def test_four_images_of_busbra_are_not_of_the_size_that_its_table_gives(real_data: Path) -> None:
+    manifest = open_dataset(real_data / "BUSBRA")
+    names = manifest.table["image"]
+    odd = {f"Images/bus_{name}.png" for name in ("0856-l", "0857-r", "0912-l", "0990-l")}
+    chosen = manifest.table[names.isin(odd) | (names.index % 15 == 0)]
+    audit = audit_datasets([manifest.replace(table=chosen)])
+    assert {finding.image for finding in audit.findings if finding.kind == "table-size"} == odd
+    assert kinds(audit)["reduced"] == 1

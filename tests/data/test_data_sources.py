@@ -166,11 +166,11 @@ def stu(root: Path) -> None:
 
 def breastmnist(root: Path) -> None:
     rng = np.random.default_rng(0)
-    parts = {"train": 4, "val": 2, "test": 2}
+    parts = {"train": 546, "val": 78, "test": 156}
     arrays = {f"{part}_images": rng.integers(0, 255, (count, 28, 28), dtype=np.uint8) for part, count in parts.items()}
     arrays |= {f"{part}_labels": np.arange(count)[:, None] % 2 for part, count in parts.items()}
     root.mkdir()
-    np.savez_compressed(root / "breastmnist.npz", **arrays)
+    np.savez_compressed(root / "some_images.npz", **arrays)
 
 
 def dicom_file(path: Path, patient: str) -> None:
@@ -206,7 +206,7 @@ CASES: dict[str, tuple[Callable[[Path], None], int, dict[str, int]]] = {
     "OASBUD": (oasbud, 6, {"benign": 2, "malignant": 4}),
     "GDPH&SYSUCC": (gdph, 4, {"benign": 2, "malignant": 2}),
     "STU-Hospital": (stu, 3, {"": 3}),
-    "BreastMNIST": (breastmnist, 8, {"benign": 4, "malignant": 4}),
+    "BreastMNIST": (breastmnist, 780, {"benign": 390, "malignant": 390}),
     "DICOM folder": (dicom, 3, {"benign": 2, "malignant": 1}),
 }
 
@@ -282,7 +282,7 @@ def test_echoes_become_an_image_with_square_pixels(make: Callable[[str], Path]) 
 
 def test_malignant_is_zero_in_breastmnist(make: Callable[[str], Path], cache: Path) -> None:
     root = make("BreastMNIST")
-    table = open_dataset(root / "breastmnist.npz").table
+    table = open_dataset(root / "some_images.npz").table
     assert list(table["label"])[:2] == ["malignant", "benign"]
     assert list(table["official_split"].unique()) == ["train", "val", "test"]
     assert set(table["split"]) == {""}
@@ -303,6 +303,29 @@ def test_dicom_patients_are_numbered_and_named_nowhere(make: Callable[[str], Pat
 def test_dicom_files_without_labels_are_for_prediction(tmp_path: Path) -> None:
     dicom_file(tmp_path / "flat" / "IM0001", "x")
     assert list(open_dataset(tmp_path / "flat").table["label"]) == [""]
+
+
+def test_other_files_with_the_same_arrays_are_no_breastmnist(make: Callable[[str], Path]) -> None:
+    root = make("BreastMNIST")
+    arrays = dict(np.load(root / "some_images.npz"))
+    arrays["val_images"], arrays["val_labels"] = arrays["val_images"][1:], arrays["val_labels"][1:]
+    np.savez_compressed(root / "some_images.npz", **arrays)
+    with pytest.raises(InputError, match="is a file; give a manifest"):
+        open_dataset(root / "some_images.npz")
+
+
+def test_images_of_guangzhou_in_one_folder_are_checked_against_their_list(tmp_path: Path) -> None:
+    for name in ("benign(0)", "benign(1)", "malignant(0)"):
+        picture(tmp_path / "img" / f"{name}.png")
+    lines = ["name,label", "benign(0).png,0", "benign(1).png,0", "malignant(0).png,1"]
+    (tmp_path / "label.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    manifest = open_dataset(tmp_path)
+    assert manifest.info.name == "GDPH&SYSUCC"
+    assert list(manifest.table["label"]) == ["benign", "benign", "malignant"]
+    assert set(manifest.table["site"]) == {""}
+    _replace(tmp_path / "label.csv", "malignant(0).png,1", "malignant(0).png,0")
+    with pytest.raises(InputError, match=r"row 4: label '0' does not belong to malignant\(0\).png"):
+        open_dataset(tmp_path)
 
 
 def test_hospitals_of_guangzhou_are_two_sites(make: Callable[[str], Path]) -> None:
@@ -327,6 +350,11 @@ def test_hospitals_of_guangzhou_are_two_sites(make: Callable[[str], Path]) -> No
         ("BUS-UC", lambda r: [f.unlink() for f in (r / "Benign" / "images").iterdir()], "holds no images"),
         ("GDPH&SYSUCC", lambda r: picture(r / "GDPH" / "benign(7).png"), "no row with ID benign(7)"),
         ("DICOM folder", lambda r: _replace(r / "labels.csv", "c.dcm", "d.dcm"), "row 3: 'd.dcm' names no DICOM file"),
+        (
+            "DICOM folder",
+            lambda r: _replace(r / "labels.csv", "c.dcm", "series1/a.dcm"),
+            "row 3: series1/a.dcm has label 'benign' already",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
@@ -352,12 +380,17 @@ def test_a_workbook_that_is_cut_off_is_no_known_data_set(make: Callable[[str], P
 
 def test_an_array_file_that_is_cut_off_leaves_nothing_behind(make: Callable[[str], Path], cache: Path) -> None:
     root = make("BreastMNIST")
-    arrays = dict(np.load(root / "breastmnist.npz"))
+    arrays = dict(np.load(root / "some_images.npz"))
     arrays["val_labels"] = arrays["val_labels"][:1]
-    np.savez_compressed(root / "breastmnist.npz", **arrays)
+    np.savez_compressed(root / "some_images.npz", **arrays)
     with pytest.raises(InputError, match="a label for each"):
         open_dataset(root)
     assert not list(cache.rglob("*.png"))
+
+
+def test_busbra_carries_the_sizes_of_its_table(real_data: Path) -> None:
+    table = open_dataset(real_data / "BUSBRA").table.set_index("image")
+    assert table.loc["Images/bus_0001-l.png", ["stated_width", "stated_height"]].tolist() == ["274", "353"]
 
 
 def test_official_folds_of_busbra(real_data: Path) -> None:

@@ -21,6 +21,9 @@ from medsharp.images import read_image
 
 LEAST_SIDE = 64
 ODDEST_SHAPE = 2.0
+_ROUNDED = 0.55
+"""Pixels by which a side of a reduced image may miss its stated share."""
+
 _FLOW = 5e-4
 """Share of red and blue pixels from which on it is Doppler; a few are compression or a coloured letter."""
 
@@ -136,4 +139,4 @@ def _agrees_with_table(entry: dict[str, str], size: tuple[int, int]) -> bool:
     if stated is None or stated == size:
         return True
     scale = max(size) / max(stated)
-    return scale < 1 and all(abs(actual - scale * said) <= 1 for actual, said in zip(size, stated, strict=True))
+    return scale < 1 and all(abs(actual - scale * said) <= _ROUNDED for actual, said in zip(size, stated, strict=True))

@@ -111,7 +111,7 @@ def render(audit: Audit, progress: Progress | None = None) -> str:
     environment.filters["whole"] = lambda number: f"{number:,}"
     here = files("medsharp")
     style = "\n".join(
-        (here / name).read_text(encoding="utf-8") for name in ("evaluation/report.css", "data/audit/audit.css")
+        (here / name).read_text(encoding="utf-8") for name in ("evaluation/report/report.css", "data/audit/audit.css")
     )
     template = (here / "data/audit/audit.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(

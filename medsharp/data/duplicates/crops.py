@@ -137,9 +137,14 @@ def crop_matches(features: Sequence[Features | None]) -> list[Match]:
         (first, about), (second, against) = used[owner[a[0]]], used[owner[b[0]]]
         similarity, overlap, scale = _verify(about.small, against.small, *fitted)
         if similarity >= SIMILAR:
-            detail = f"{overlap:.0%} of one image is in the other, at scale {scale:.2f}"
-            matches.append(Match(first, second, "crop", None, similarity, detail))
+            matches.append(Match(first, second, "crop", None, similarity, _lies(overlap, scale)))
     return sorted(matches, key=lambda match: (match.first, match.second))
+
+
+def _lies(overlap: float, scale: float) -> str:
+    if overlap > 0.95 and abs(scale - 1) < 0.03:
+        return "same view: a further frame, or drawn on"
+    return f"{overlap:.0%} of one image is in the other, at scale {scale:.2f}"
 
 
 def _low_frequencies(patches: np.ndarray) -> np.ndarray:

@@ -65,7 +65,11 @@ BUSBRA = Source(
     patients=1064,
     masks=True,
     request="https://zenodo.org/records/8231412",
-    flaws=("often two views of a lesion: split by patient", "text and calipers are burned in"),
+    flaws=(
+        "often two views of a lesion: split by patient",
+        "text and calipers are burned in, in most images",
+        "bus_0856-l, bus_0857-r, bus_0912-l and bus_0990-l are not of the size that its table gives",
+    ),
     verified=True,
     matches=matches,
     read=read,

@@ -62,8 +62,10 @@ BUSI = Source(
     request="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
     flaws=(
         "600 women, not identified: images of one woman cannot be told from others",
-        "50 to 60 near-duplicates, some with opposite labels (Pawłowska et al., Data in Brief 48 (2023) 109247)",
-        "calipers, text, body markers and colour Doppler on the images; some show the axilla",
+        "Pawłowska et al., Data in Brief 48 (2023) 109247, are quoted with 235 images that repeat others, 8 lesions "
+        "under both labels, about 70 images of the axilla and 295 with calipers, text, needles or colour Doppler; `medsharp "
+        "data audit` shows what it finds of them",
+        "17 images have two or three masks",
     ),
     verified=True,
     matches=matches,

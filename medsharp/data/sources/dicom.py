@@ -69,7 +69,11 @@ def _labels(folder: Path, files: list[Path]) -> dict[Path, dict[str, str]]:
             raise InputError(f"{folder / TABLE}, row {line}: '{entry['image']}' names no DICOM file or series here")
         if len(by_name[name]) > 1 and not (folder / name).is_dir():
             raise InputError(f"{folder / TABLE}, row {line}: '{entry['image']}' names several files; give their path")
-        given.update(dict.fromkeys(by_name[name], entry))
+        for file in by_name[name]:
+            if file in given and given[file]["label"] != entry["label"]:
+                inside = file.relative_to(folder)
+                raise InputError(f"{folder / TABLE}, row {line}: {inside} has label '{given[file]['label']}' already")
+            given[file] = entry
     return given
 
 

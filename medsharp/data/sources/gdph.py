@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import number, read_table, table_with
+from medsharp.data.sources.tables import has_columns, number, read_table, table_with
 from medsharp.errors import InputError
 
 SITES = {
@@ -25,30 +25,34 @@ INFO = DatasetInfo(
 )
 _IMAGE = re.compile(r"^(benign|malignant)\((\d+)\)\.png$", re.IGNORECASE)
 _NEEDED = ("ID",)
+_IMAGES, _TABLE = "img", "label.csv"
+_LISTED = ("name", "label")
 
 
 def matches(folder: Path) -> bool:
-    """Whether both hospitals' folders hold `benign(0).png` and its like."""
-    return all(
-        (folder / site).is_dir() and any(_IMAGE.match(file.name) for file in (folder / site).iterdir())
-        for site in SITES
-    )
+    """Whether `benign(0).png` and its like lie in both hospitals' folders, or in `img` beside `label.csv`."""
+    if (folder / _IMAGES).is_dir() and (folder / _TABLE).is_file():
+        return bool(_images(folder / _IMAGES)) and has_columns(folder / _TABLE, _LISTED)
+    return all(_images(folder / site) for site in SITES)
 
 
 def read(folder: Path) -> Manifest:
     """List the images; BI-RADS and the authors' folds come from the workbook, where it is there.
 
+    Where all images lie in `img`, it is not known which hospital one comes from.
+
     Raises:
-        InputError: The workbook has no row for an image.
+        InputError: The workbook has no row for an image, or `label.csv` contradicts a file's name.
     """
     table = table_with(folder, _NEEDED)
     known = {entry["ID"].removesuffix(".png"): entry for entry in read_table(table, _NEEDED)} if table else {}
+    places = {site: hospital for site, hospital in SITES.items() if (folder / site).is_dir()}
+    if not places:
+        _check_labels(folder)
+        places = {_IMAGES: ""}
     rows = []
-    for site, hospital in SITES.items():
-        found = [
-            (m[1].lower(), int(m[2]), file) for file in (folder / site).iterdir() if (m := _IMAGE.match(file.name))
-        ]
-        for label, count, file in sorted(found):
+    for site, hospital in places.items():
+        for label, count, file in _images(folder / site):
             entry = known.get(f"{label}({count})", {})
             if known and not entry:
                 raise InputError(f"{table} has no row with ID {label}({count})")
@@ -63,6 +67,24 @@ def read(folder: Path) -> Manifest:
                 }
             )
     return Manifest(make_table(rows), INFO, folder)
+
+
+def _images(folder: Path) -> list[tuple[str, int, Path]]:
+    """Return label, number and file of the images in a folder, ordered; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    found = ((file, _IMAGE.match(file.name)) for file in folder.iterdir())
+    return sorted((match[1].lower(), int(match[2]), file) for file, match in found if match)
+
+
+def _check_labels(folder: Path) -> None:
+    for line, entry in enumerate(read_table(folder / _TABLE, _LISTED), start=2):
+        label = {"0": "benign", "1": "malignant"}.get(number(entry["label"]))
+        if label is None or not entry["name"].lower().startswith(label):
+            raise InputError(
+                f"{folder / _TABLE}, row {line}: label '{entry['label']}' does not belong to {entry['name']}; 0 is "
+                "benign, 1 malignant"
+            )
 
 
 GDPH = Source(
