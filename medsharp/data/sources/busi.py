@@ -63,8 +63,8 @@ BUSI = Source(
     flaws=(
         "600 women, not identified: images of one woman cannot be told from others",
         "Pawłowska et al., Data in Brief 48 (2023) 109247, are quoted with 235 images that repeat others, 8 lesions "
-        "under both labels, about 70 images of the axilla and 295 with calipers, text, needles or colour Doppler; `medsharp "
-        "data audit` shows what it finds of them",
+        "under both labels, about 70 images of the axilla and 295 with calipers, text, needles or colour Doppler; "
+        "`medsharp data audit` shows what it finds of them",
         "17 images have two or three masks",
     ),
     verified=True,
