@@ -15,8 +15,8 @@ from medsharp import __version__
 from medsharp.evaluation.difference import drops
 from medsharp.evaluation.evaluate import Evaluation
 from medsharp.evaluation.report.checklist import filled_checklists
+from medsharp.evaluation.report.meanings import METHODS
 from medsharp.evaluation.sites import summarise_evaluations
-from medsharp.evaluation.wording import METHODS
 
 _LIBRARIES = ("numpy", "scipy", "pandas")
 

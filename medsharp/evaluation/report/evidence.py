@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medsharp.evaluation.wording import column_name, interval, percent, whole
+from medsharp.evaluation.report.wording import column_name, interval, percent, whole
 
 Answer = tuple[str, str]
 """Text, and the `id` of the section on the page."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from medsharp.evaluation.plots import Diamond, forest
-from medsharp.evaluation.wording import group_name, interval, number, percent
+from medsharp.evaluation.report.wording import group_name, interval, number, percent
 
 COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("specificity", "Specificity", None))
 """Figures that have forest plots: key, name and where a line marks no information."""

@@ -6,9 +6,8 @@ from typing import Any
 
 from medsharp.evaluation.report.markdown_dataset import dataset_lines
 from medsharp.evaluation.report.markdown_table import bullets, figure_cell, limits_cell, safe, table
-from medsharp.evaluation.wording import (
-    HEADLINE,
-    LIMITS,
+from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
+from medsharp.evaluation.report.wording import (
     alarming,
     hash_rows,
     interval,

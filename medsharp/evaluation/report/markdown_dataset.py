@@ -7,7 +7,7 @@ from typing import Any
 
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed
 from medsharp.evaluation.report.markdown_table import bullets, figure_cell, safe, table
-from medsharp.evaluation.wording import column_name, group_name, number, percent, sections_of, whole
+from medsharp.evaluation.report.wording import column_name, group_name, number, percent, sections_of, whole
 
 
 def dataset_lines(entry: dict[str, Any]) -> list[str]:

@@ -13,7 +13,8 @@ from medsharp.evaluation.plots import plots_of, roc_of_several
 from medsharp.evaluation.report.degradation import degradation_of
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed
 from medsharp.evaluation.report.forests import coverage_of, overview_of, sites_of, subgroups_of
-from medsharp.evaluation.wording import HEADLINE, LIMITS, alarming, filters, hash_rows, model_rows, sections_of
+from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
+from medsharp.evaluation.report.wording import alarming, filters, hash_rows, model_rows, sections_of
 
 
 def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]] = ()) -> str:

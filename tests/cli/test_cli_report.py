@@ -1,0 +1,80 @@
+"""`medsharp evaluate` and `score` write the report that was asked for, and nothing where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from medsharp.bundle import default_bundle
+from medsharp.cli import app
+from medsharp.data.phantom import write_phantom
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "B"
+    write_phantom(folder, hospital="B", patients=24, seed=0, size=96)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluated")
+    options = ["--format", "html,md", "--format", "csv", "--format", "json", "--thumbnails", "--resamples", "100"]
+    result = run("evaluate", default_bundle(), "--data", hospital, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    for name in ("report.html", "report.md", "figures.csv", "evaluation.json"):
+        assert name in result.output
+    return out
+
+
+def test_evaluate_writes_every_format_and_shows_failures_only_in_the_page(evaluated: Path) -> None:
+    page = (evaluated / "report.html").read_text(encoding="utf-8")
+    document = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
+    external = document["datasets"][-1]
+    listed = [image["image"] for kind in external["failures"].values() for image in kind["images"]]
+    assert listed
+    assert len(re.findall(r'<img src="data:image/jpeg;base64,', page)) == len(listed)
+    assert "This page contains images of patients" in page
+    assert "Simulated images" in page
+    assert external["counts"]["submitted_patients"] == 24
+    for name in ("report.md", "figures.csv", "evaluation.json"):
+        assert "data:image" not in (evaluated / name).read_text(encoding="utf-8")
+
+
+def test_score_writes_the_formats_asked_for(evaluated: Path, tmp_path: Path) -> None:
+    (table,) = evaluated.glob("predictions-*.csv")
+    result = run("score", table, "--out", tmp_path, "--format", "md", "--resamples", "100")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "pdf"], "'pdf' is not one of html, md, json, csv"),
+        (["--robustness", "gone.json"], "cannot read gone.json"),
+    ],
+)
+def test_wrong_option_ends_before_anything_is_predicted(
+    hospital: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    result = run("evaluate", default_bundle(), "--data", hospital, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_formats_of_score_need_a_folder(evaluated: Path) -> None:
+    (table,) = evaluated.glob("predictions-*.csv")
+    result = run("score", table, "--format", "md")
+    assert result.exit_code == 2
+    assert "--out" in result.stderr
