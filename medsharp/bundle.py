@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from medsharp.errors import InputError
 from medsharp.files import sha256_file, write_text
-from medsharp.preprocess import PreprocessSpec
+from medsharp.preprocess import Crop, PreprocessSpec
 
 FORMAT = 1
 SPEC = "bundle.yaml"
@@ -34,12 +41,24 @@ class Preprocessing(_Part):
     """How an image becomes the network's input; see `medsharp.preprocess.PreprocessSpec`."""
 
     size: int
-    crop: Literal["scan", "none"]
+    crop: Crop
     fit: Literal["letterbox", "stretch"]
+    margin: float = 0.2
+    inpaint: bool = False
 
     def spec(self) -> PreprocessSpec:
         """Return it as `medsharp.preprocess` takes it."""
-        return PreprocessSpec(self.size, self.crop, self.fit)
+        return PreprocessSpec(self.size, self.crop, self.fit, self.margin, self.inpaint)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing, so that bundles written before these keys existed keep their digest."""
+        values: dict[str, Any] = plain(self)
+        if self.crop != "lesion":
+            del values["margin"]
+        if not self.inpaint:
+            del values["inpaint"]
+        return values
 
 
 class OperatingPoint(_Part):

@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from medsharp.errors import InputError, nearest
+from medsharp.images import ImageLimits
+from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.recipes import RECIPES, Augmentation
 
 Cache = Literal["disk", "memory"]
@@ -17,6 +19,21 @@ Cache = Literal["disk", "memory"]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LimitsConfig(_Section):
+    """What is refused before an image is decoded; see `medsharp.images.ImageLimits`."""
+
+    max_bytes: int = Field(ImageLimits.max_bytes, ge=1, description="bytes of a file")
+    max_pixels: int = Field(ImageLimits.max_pixels, ge=1, description="width times height")
+    max_side: int = Field(ImageLimits.max_side, ge=1, description="longest side in pixels")
+    min_side: int = Field(ImageLimits.min_side, ge=1, description="shortest side in pixels")
+    max_frames: int = Field(ImageLimits.max_frames, ge=1, description="frames of a DICOM clip")
+    max_clip_pixels: int = Field(ImageLimits.max_clip_pixels, ge=1, description="pixels of all frames of a clip")
+
+    def limits(self) -> ImageLimits:
+        """Return them as `medsharp.images` takes them."""
+        return ImageLimits(**self.model_dump())
 
 
 class DataConfig(_Section):
@@ -30,8 +47,16 @@ class DataConfig(_Section):
     fold: int = Field(0, ge=0, description="with folds: the test fold; the next one validates")
     split_seed: int = Field(0, ge=0)
     image_size: int = Field(128, ge=32, le=1024, description="side of the square network input in pixels")
-    crop: Literal["scan", "none"] = Field("scan", description="cut black borders away first")
+    crop: Crop = Field(
+        "scan",
+        description="cut away first: scan: black borders; region: also rulers and banners; lesion: all but the lesion",
+    )
+    margin: float = Field(
+        0.2, ge=0, le=10, description="with crop lesion: kept around it, in shares of its longer side"
+    )
     fit: Literal["letterbox", "stretch"] = "letterbox"
+    inpaint: bool = Field(False, description="replace burned-in calipers and text by what surrounds them")
+    limits: LimitsConfig = LimitsConfig()
     augmentation: Annotated[
         Annotated[str, Tag("<name>")] | Annotated[Augmentation, Tag("<transforms>")],
         Discriminator(lambda given: "<name>" if isinstance(given, str) else "<transforms>"),
@@ -54,6 +79,10 @@ class DataConfig(_Section):
         if self.folds is not None and self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} does not exist among {self.folds} folds (they count from 0)")
         return self
+
+    def preprocessing(self) -> PreprocessSpec:
+        """Return how an image becomes a network input."""
+        return PreprocessSpec(self.image_size, self.crop, self.fit, self.margin, self.inpaint)
 
 
 class NetworkConfig(_Section):
@@ -161,6 +190,28 @@ def validate_config(values: dict[str, Any], origin: str = "configuration") -> Tr
         return TrainConfig.model_validate(_numbers(values))
     except ValidationError as error:
         raise InputError(f"{origin}: {_sentence(error.errors()[0])}") from error
+
+
+def read_limits(pairs: Sequence[str]) -> ImageLimits:
+    """Read what is refused before decoding from `key=value` pairs, such as `max_frames=5000`.
+
+    Raises:
+        InputError: A key is unknown or a value is out of range.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or "." in key:
+            raise InputError(f"--limit {pair}: write it as key=value, such as max_frames=5000")
+        values[key.strip()] = yaml.safe_load(text)
+    try:
+        return LimitsConfig.model_validate(_numbers(values)).limits()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"--limit: unknown key '{key}'{nearest(key, LimitsConfig.model_fields)}") from error
+        raise InputError(f"--limit {key}={first.get('input')}: {first['msg']}") from error
 
 
 def dump_config(config: TrainConfig) -> str:

@@ -94,13 +94,19 @@ def create_app(
         limits: How much one request may bring.
 
     Raises:
-        InputError: The bundle is missing or damaged, or the user name or password cannot be used.
+        InputError: The bundle is missing or damaged or looks at the lesion only, or the user name or password cannot be
+            used.
     """
     from serve.page import mount_page
 
     limits = limits or Limits()
     _check_auth(auth)
     predictor = Predictor.load(bundle) if isinstance(bundle, str | Path) else bundle
+    if predictor.preprocessing.crop == "lesion":
+        raise InputError(
+            f"{predictor.spec.name} looks at the lesion only, which an upload does not show it; "
+            "use medsharp predict with a manifest, or with --box"
+        )
     assessor = Assessor(predictor, limits.max_file_bytes)
     app = FastAPI(
         title="medsharp",

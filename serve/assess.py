@@ -7,12 +7,12 @@ import io
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
-from medsharp.images import ImageLimits, read_image
+from medsharp.images import read_image
 from medsharp.inference import Prediction, Predictor, overlay
 
 FAINT = 0.1
@@ -50,7 +50,7 @@ class Assessor:
 
     def __init__(self, predictor: Predictor, max_file_bytes: int) -> None:
         self.predictor = predictor
-        self._limits = ImageLimits(max_bytes=max_file_bytes)
+        self._limits = replace(predictor.limits, max_bytes=max_file_bytes)
         self._lock = threading.Lock()
 
     def assess(
@@ -70,7 +70,7 @@ class Assessor:
             heatmap_side: The same for the heat map.
         """
         with self._lock:
-            predictions = self.predictor.predict(contents, names=names)
+            predictions = self.predictor.predict(contents, names=names, limits=self._limits)
             return [
                 self._draw(content, prediction, image_side, heatmap_side)
                 for content, prediction in zip(contents, predictions, strict=True)
@@ -81,7 +81,9 @@ class Assessor:
     ) -> Assessment:
         if prediction.error is not None or (image_side is None and heatmap_side is None):
             return Assessment(prediction)
-        pixels = read_image(content, name=prediction.name, limits=self._limits).pixels
+        pixels = read_image(
+            content, name=prediction.name, limits=self._limits, frame=prediction.frame or "sharpest"
+        ).pixels
         image = heatmap = None
         evidence = True
         if image_side is not None:

@@ -6,7 +6,6 @@ from medsharp.config import TrainConfig
 from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.data.pipeline import ImageDataset, make_dataset
 from medsharp.errors import InputError
-from medsharp.preprocess import PreprocessSpec
 from training.events import Events
 
 
@@ -48,12 +47,13 @@ def make_datasets(config: TrainConfig, manifest: Manifest, events: Events) -> di
         datasets[split] = make_dataset(
             rows[split],
             manifest,
-            spec=PreprocessSpec(data.image_size, data.crop, data.fit),
+            spec=data.preprocessing(),
             classes=data.classes,
             augmentation=data.augmentation if learned else "none",
             seed=config.seed,
             masks=learned and config.loss.mask_weight > 0,
             cache=data.cache,
+            limits=data.limits.limits(),
             progress=progress,
         )
     return datasets

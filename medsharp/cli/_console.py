@@ -15,6 +15,9 @@ from rich.table import Table
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+LIMIT_HELP = "What is refused before decoding, such as max_frames=5000 or max_pixels=1e8; may be repeated."
+"""Of the option `--limit`, which is the same for every command that reads images."""
+
 Report = Callable[[int, int, str], None]
 """What long work calls: done, total, what is being done."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import IntervalKind, console, figures_table, heading, note, progress_bar
+from medsharp.cli._console import LIMIT_HELP, IntervalKind, console, figures_table, heading, note, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,18 +42,24 @@ def evaluate(
         typer.Option(min=0, max=1, help="Share of positives where the model is to be used: PPV and NPV there too."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    inpaint: Annotated[
+        bool | None,
+        typer.Option("--inpaint/--no-inpaint", help="Remove calipers and text first, or not; default: as the bundle."),
+    ] = None,
+    limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     card: Annotated[
         bool, typer.Option("--card", help="Write the figures into the bundle's MODEL_CARD.md too.")
     ] = False,
 ) -> None:
     """Measure a bundle on external data: the threshold stays as frozen, intervals come from resampling patients."""
+    from medsharp.config import read_limits
     from medsharp.evaluation.report import parse_formats, read_robustness
     from medsharp.inference import Predictor
 
     chosen = parse_formats(formats)
     # Read before anything is predicted, so that a wrong file costs no time.
     degradation = read_robustness(robustness, out)
-    predictor = Predictor.load(bundle, device=device)
+    predictor = Predictor.load(bundle, device=device, limits=read_limits(limit or ()), inpaint=inpaint)
     written = evaluate_data(
         predictor,
         bundle,

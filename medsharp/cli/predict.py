@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import console, errors, note, progress_bar
+from medsharp.cli._console import LIMIT_HELP, console, errors, note, progress_bar
 from medsharp.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from medsharp.inference import Prediction, Predictor
+    from medsharp.inference import FindLesion, Frames, Prediction, Predictor
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm"})
 SHOWN_ROWS = 40
@@ -30,20 +30,34 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or one manifest (CSV).")],
     out: Annotated[Path | None, typer.Option(help="CSV to write; without it only a table is printed.")] = None,
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for one PNG an image with its heat map.")] = None,
+    frames: Annotated[
+        str, typer.Option(help="Of DICOM clips: sharpest, all (a row each), or a number, counted from 1.")
+    ] = "sharpest",
+    box: Annotated[
+        str | None,
+        typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="The lesion in pixels, for a bundle that crops to it."),
+    ] = None,
+    limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Give each image's class probabilities and the decision at the frozen operating point.
 
     Exit code 0: all read; 1: some images failed and are listed with the reason; 2: none could be read.
     """
+    from medsharp.config import read_limits
     from medsharp.inference import Predictor
 
-    predictor = Predictor.load(bundle, device=device)
-    table = _of_manifest(predictor, images) if images[0].suffix.lower() == ".csv" else None
-    if table is None:
-        table = _of_images(predictor, _expand(images), heatmaps)
-    elif heatmaps is not None:
-        raise InputError("--heatmaps takes images or folders, not a manifest")
+    wanted, limits = _frames(frames), read_limits(limit or ())
+    if images[0].suffix.lower() == ".csv":
+        for option, value in (("--heatmaps", heatmaps), ("--box", box)):
+            if value is not None:
+                raise InputError(f"{option} takes images or folders, not a manifest")
+        predictor = Predictor.load(bundle, device=device, limits=limits)
+        table = _of_manifest(predictor, images, wanted)
+    else:
+        files, lesion = _expand(images), None if box is None else _lesion(box)
+        predictor = Predictor.load(bundle, device=device, limits=limits)
+        table = _of_images(predictor, files, heatmaps, wanted, lesion)
     if out is not None:
         from medsharp.files import atomic_path
 
@@ -60,37 +74,58 @@ def predict(
         raise typer.Exit(2 if len(failed) == len(table) else 1)
 
 
-def _of_manifest(predictor: Predictor, paths: Sequence[Path]) -> pd.DataFrame:
+def _frames(text: str) -> Frames:
+    if text in ("sharpest", "all"):
+        return text  # type: ignore[return-value]
+    if re.fullmatch(r"[1-9]\d{0,8}", text):
+        return int(text)
+    raise InputError(f"--frames {text}: write sharpest, all, or the number of a frame, counted from 1")
+
+
+def _lesion(text: str) -> FindLesion:
+    from medsharp.data.lesion import read_box, within
+
+    box = read_box(text, "--box")
+    return lambda number, name, image: within(box, image)
+
+
+def _of_manifest(predictor: Predictor, paths: Sequence[Path], frames: Frames) -> pd.DataFrame:
     from medsharp.data.manifest import read_manifest
     from medsharp.inference import predict_manifest
 
     if len(paths) > 1:
         raise InputError(f"give either one manifest or images, not both ({paths[0]} and {paths[1]})")
     with progress_bar() as report:
-        return predict_manifest(predictor, read_manifest(paths[0]), progress=report)
+        return predict_manifest(predictor, read_manifest(paths[0]), frames=frames, progress=report)
 
 
-def _of_images(predictor: Predictor, files: list[Path], heatmaps: Path | None) -> pd.DataFrame:
+def _of_images(
+    predictor: Predictor, files: list[Path], heatmaps: Path | None, frames: Frames, lesion: FindLesion | None
+) -> pd.DataFrame:
     from medsharp.inference import predictions_table
 
     with progress_bar() as report:
-        predictions = predictor.predict(files, names=[str(file) for file in files], progress=report)
+        names = [str(file) for file in files]
+        predictions = predictor.predict(files, names=names, frames=frames, lesion=lesion, progress=report)
     if heatmaps is not None:
-        _write_heatmaps(files, predictions, heatmaps)
+        _write_heatmaps(predictor, predictions, heatmaps)
     return predictions_table(predictions)
 
 
-def _write_heatmaps(files: Sequence[Path], predictions: Sequence[Prediction], folder: Path) -> None:
+def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], folder: Path) -> None:
     from PIL import Image
 
     from medsharp.files import atomic_path
     from medsharp.images import read_image
     from medsharp.inference import overlay
 
-    for number, (file, prediction) in enumerate(zip(files, predictions, strict=True), start=1):
+    for number, prediction in enumerate(predictions, start=1):
         if prediction.error is None:
-            picture = overlay(read_image(file).pixels, prediction.heatmap())
-            with atomic_path(folder / f"{number:05d}-{file.stem}.png") as temporary:
+            file, frame = Path(prediction.source), prediction.frame
+            image = read_image(file, limits=predictor.limits, frame=frame or "sharpest")
+            picture = overlay(image.pixels, prediction.heatmap())
+            stem = file.stem if frame is None else f"{file.stem}-frame-{frame}"
+            with atomic_path(folder / f"{number:05d}-{stem}.png") as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
 
 

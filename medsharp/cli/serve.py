@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medsharp.cli._console import console
+from medsharp.cli._console import LIMIT_HELP, console
 from medsharp.errors import InputError
 
 
@@ -20,10 +20,13 @@ def serve(
     auth: Annotated[
         str | None, typer.Option(metavar="USER:PASSWORD", envvar="MEDSHARP_AUTH", help="Ask visitors for this.")
     ] = None,
+    limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """Open a page that takes an image and shows probability, decision and heat map, and the API (/predict, /docs)."""
     from medsharp.bundle import default_bundle
+    from medsharp.config import read_limits
+    from medsharp.inference import Predictor
     from serve import run
 
     credentials = None
@@ -34,7 +37,7 @@ def serve(
         credentials = (user, password)
     chosen = bundle if bundle is not None else default_bundle()
     run(
-        chosen,
+        Predictor.load(chosen, limits=read_limits(limit)) if limit else chosen,
         host=host,
         port=port,
         auth=credentials,

@@ -33,7 +33,7 @@ def recipe_name(spec: PreprocessSpec) -> str:
     """Return a name for how pixels come from a file; it changes with the settings, our own code and the decoders."""
     code = hashlib.sha256()
     package = files("medsharp")
-    for name in ("images", "images.py", "preprocess", "preprocess.py"):
+    for name in ("images", "preprocess", "data/lesion.py"):
         for text in _sources(package / name):
             code.update(text)
     about = {"spec": asdict(spec), "code": code.hexdigest(), "pillow": PIL.__version__, "numpy": np.__version__}

@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.transforms import Compose, MapTransform, Randomizable
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from medsharp.config import Cache
 from medsharp.data.augmentation import make_augmentation
 from medsharp.data.fingerprint import file_digests, recipe_name
+from medsharp.data.lesion import BOX, lesion_area, lesion_box
 from medsharp.data.manifest import Manifest
 from medsharp.data.sampling import EpochSampler, Sampling
 from medsharp.data.store import Pixels, load_pixels
 from medsharp.errors import InputError
-from medsharp.images import read_image
+from medsharp.images import ImageLimits, read_image
 from medsharp.preprocess import PreprocessSpec, preprocess, preprocess_mask
 from medsharp.recipes import Augmentation
 
@@ -40,23 +40,26 @@ class LoadAndPlace(MapTransform):
     """Decode the files that a sample names and bring them to the network's input size.
 
     `image` becomes uint8 [S, S] of grey levels; where the sample has mask files, `mask` becomes uint8 [S, S] of 0 and 1
-    in its place.
+    in its place. A spec that crops to the lesion needs `lesion`: the text of a box, perhaps empty, and mask files.
     """
 
-    def __init__(self, spec: PreprocessSpec) -> None:
+    def __init__(self, spec: PreprocessSpec, limits: ImageLimits = ImageLimits()) -> None:
         super().__init__(["image", "mask"], allow_missing_keys=True)
         self.spec = spec
+        self.limits = limits
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the paths of a sample by pixels."""
-        pixels = read_image(data["image"]).pixels
+        image = read_image(data["image"], limits=self.limits)
+        lesion = None
+        if self.spec.crop == "lesion":
+            box, masks = data["lesion"]
+            lesion = lesion_box(str(data["image"]), box, masks, image, self.limits)
         if "mask" not in data:
-            return {**data, "image": preprocess(pixels, self.spec)}
-        area = np.zeros(pixels.shape, dtype=bool)
-        for file in data["mask"]:
-            mask = read_image(file).pixels > 127
-            area |= mask if mask.shape == pixels.shape else _as_large_as(mask, pixels)
-        return {**data, "mask": preprocess_mask(area, pixels, self.spec)}
+            placed = preprocess(image.pixels, self.spec, lesion=lesion, coloured=image.coloured)
+            return {**data, "image": placed}
+        area = lesion_area(data["mask"], image, self.limits)
+        return {**data, "mask": preprocess_mask(area, image.pixels, self.spec, lesion=lesion)}
 
 
 class ImageDataset(Dataset[dict[str, Tensor]]):
@@ -162,6 +165,7 @@ def make_dataset(
     seed: int = 0,
     masks: bool = False,
     cache: Cache = "memory",
+    limits: ImageLimits = ImageLimits(),
     progress: Progress | None = None,
 ) -> ImageDataset:
     """Decode and place every image once.
@@ -175,6 +179,7 @@ def make_dataset(
         seed: Of the augmentation.
         masks: Give lesion masks too.
         cache: `disk` keeps the pixels for the next start, see `medsharp.data.store`; `memory` does not.
+        limits: What is refused before it is decoded.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
@@ -190,11 +195,20 @@ def make_dataset(
     images = [manifest.path(name) for name in table["image"]]
     keys = file_digests(images)
     _check_unchanged(manifest, rows, keys)
-    load = LoadAndPlace(spec)
+    load = LoadAndPlace(spec, limits)
     recipe = recipe_name(spec) if cache == "disk" else None
+    samples: list[dict[Hashable, Any]] = [{"image": image} for image in images]
+    if spec.crop == "lesion":
+        lesions = [(row.get(BOX, ""), manifest.masks(row)) for row in table.to_dict("records")]
+        samples = [{**sample, "lesion": lesion} for sample, lesion in zip(samples, lesions, strict=True)]
+        # Where the lesion is belongs to what the pixels are made from.
+        keys = [
+            hashlib.sha256(b"".join([b"lesion", key, *file_digests(masks), box.encode()])).digest()
+            for key, (box, masks) in zip(keys, lesions, strict=True)
+        ]
     pixels = load_pixels(
         keys,
-        lambda number: np.asarray(load({"image": images[number]})["image"]),
+        lambda number: np.asarray(load(samples[number])["image"]),
         side=spec.size,
         recipe=recipe,
         progress=progress,
@@ -204,7 +218,7 @@ def make_dataset(
         given = [manifest.masks(row) for row in table.to_dict("records")]
         areas = load_pixels(
             [hashlib.sha256(b"".join([b"mask", key, *file_digests(f)])).digest() for key, f in zip(keys, given)],
-            lambda number: np.asarray(load({"image": images[number], "mask": given[number]})["mask"]),
+            lambda number: np.asarray(load({**samples[number], "mask": given[number]})["mask"]),
             side=spec.size,
             recipe=recipe,
         )
@@ -247,11 +261,6 @@ def make_loader(
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _as_large_as(mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(mask)
-    return np.asarray(picture.resize(pixels.shape[::-1], Image.Resampling.NEAREST))
 
 
 def _check_unchanged(manifest: Manifest, rows: pd.DataFrame, keys: Sequence[bytes]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,8 @@ from medsharp.bundle import (
     TrainingRecord,
     write_spec,
 )
+from medsharp.config import DataConfig
+from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest
 from medsharp.export.calibration import check_choice, choose_operating_point, fit_temperature
 from medsharp.export.graph import check_parity, write_onnx
@@ -72,7 +76,7 @@ def export_run(
     run = Run.load(run_folder)
     config, manifest = run.config, run.manifest
     network = run.load_network()
-    place = PreprocessSpec(config.data.image_size, config.data.crop, config.data.fit)
+    place = config.data.preprocessing()
     validation, test, training = (manifest.of_split(split) for split in ("val", "test", "train"))
     classes = config.data.classes
     environment = run.folder / ENVIRONMENT
@@ -93,11 +97,11 @@ def export_run(
         classes=classes,
         positive=config.data.positive,
         preprocess_spec=place,
-        validation_images=_load(validation, manifest, place, progress),
+        validation_images=_load(validation, manifest, config.data, progress),
         validation_labels=np.array([classes.index(label) for label in validation["label"]]),
         training=record,
         internal=test,
-        internal_images=_load(test, manifest, place, progress),
+        internal_images=_load(test, manifest, config.data, progress),
         training_hashes=sorted(set(training["sha256"]) - {""}),
         sensitivity=sensitivity,
         overwrite=overwrite,
@@ -168,7 +172,7 @@ def export_network(
             medsharp=__version__,
             classes=tuple(classes),
             positive=positive,
-            preprocess=Preprocessing(size=preprocess_spec.size, crop=preprocess_spec.crop, fit=preprocess_spec.fit),
+            preprocess=Preprocessing(**asdict(preprocess_spec)),
             temperature=temperature,
             operating_point=choose_operating_point(scores, validation_labels == number, sensitivity),
             input_check=_input_check(outputs["features"], validation_images),
@@ -196,14 +200,23 @@ def _validation_table(labels: np.ndarray, shares: np.ndarray, classes: Sequence[
     )
 
 
-def _load(rows: pd.DataFrame, manifest: Manifest, place: PreprocessSpec, progress: Progress | None) -> np.ndarray:
+def _load(rows: pd.DataFrame, manifest: Manifest, data: DataConfig, progress: Progress | None) -> np.ndarray:
+    place, limits = data.preprocessing(), data.limits.limits()
+
+    def load(row: dict[Hashable, Any]) -> np.ndarray:
+        name = row["image"]
+        image = read_image(manifest.path(name), limits=limits)
+        lesion = None
+        if place.crop == "lesion":
+            lesion = lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, limits)
+        return preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured)
+
     loaded = []
-    files = [manifest.path(name) for name in rows["image"]]
     with ThreadPoolExecutor() as pool:
-        for image in pool.map(lambda file: preprocess(read_image(file).pixels, place), files):
+        for image in pool.map(load, rows.to_dict("records")):
             loaded.append(image)
             if progress is not None:
-                progress(len(loaded), len(files), "reading internal images")
+                progress(len(loaded), len(rows), "reading internal images")
     return np.stack(loaded) if loaded else np.zeros((0, place.size, place.size), dtype=np.uint8)
 
 

@@ -25,6 +25,7 @@ class DecodedImage:
             `cropped to the ultrasound region`.
         frame: Which frame of a clip this is, counted from 1; None where the file holds one image.
         coloured: bool [H, W], the pixels that were really coloured; None where none was.
+        region: top, left, bottom, right of the part of the stored image that this is; None where it is all of it.
     """
 
     pixels: np.ndarray
@@ -32,6 +33,7 @@ class DecodedImage:
     flags: tuple[str, ...] = ()
     frame: int | None = None
     coloured: np.ndarray | None = None
+    region: tuple[int, int, int, int] | None = None
 
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medsharp.images.codestream import read_jpeg2000_header, read_jpeg_header
@@ -129,7 +129,7 @@ class Clip:
             return self.frame(1)
         best = max(self.all_frames(), key=lambda image: sharpness(image.pixels))
         flags = [f"{flag}, the sharpest" if flag.startswith("frame ") else flag for flag in best.flags]
-        return DecodedImage(best.pixels, best.format, tuple(flags), best.frame, best.coloured)
+        return replace(best, flags=tuple(flags))
 
     @property
     def _extended_offsets(self) -> tuple[bytes, bytes] | None:
@@ -180,7 +180,9 @@ class Clip:
             flags.append(f"frame {number} of {self.frames}")
         if self.box is not None:
             flags.append("cropped to the ultrasound region")
-        return DecodedImage(grey, "DICOM", tuple(flags), number if self.frames > 1 else None, coloured)
+        return DecodedImage(
+            grey, "DICOM", tuple(flags), number if self.frames > 1 else None, coloured=coloured, region=self.box
+        )
 
 
 def open_dicom(data: bytes, name: str, limits: ImageLimits, region: bool) -> Clip:

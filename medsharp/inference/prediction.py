@@ -14,12 +14,14 @@ class Prediction:
     """What a model says of one image, or why it says nothing.
 
     Attributes:
-        name: The image.
+        name: The image; `scan.dcm#12` for a frame that was asked for.
         probabilities: Calibrated, by class; empty when there is an error.
         positive_probability: Of the positive class; NaN when there is an error.
         decision: A class, or `not <positive>` with more than two classes; decided at the frozen operating point.
         flags: What to know of the image, such as `colour` or `unlike the training images`.
         error: Why the image could not be read, or None.
+        source: The image, without a frame.
+        frame: Which frame of a clip it is, counted from 1; None for a file of one image.
         heatmap_method: How `heatmap` finds the evidence: `class activation map`, exact, or `occlusion`.
     """
 
@@ -29,6 +31,8 @@ class Prediction:
     decision: str = ""
     flags: tuple[str, ...] = ()
     error: str | None = None
+    source: str = ""
+    frame: int | None = None
     heatmap_method: str = ""
     _explain: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +13,12 @@ import numpy as np
 
 from medsharp.bundle import MODEL, BundleSpec, read_bundle
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, ImageLimits, read_image
+from medsharp.images import DecodedImage, ImageLimits
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
 from medsharp.inference.prediction import Prediction
+from medsharp.inference.reading import FindLesion, Frames, Reading, Source, read_source
 from medsharp.inference.session import Session
-from medsharp.preprocess import Placement, placement, preprocess
-
-Source = Path | str | bytes
+from medsharp.preprocess import Box, Placement, placement, preprocess
 
 
 class Predictor:
@@ -27,18 +28,37 @@ class Predictor:
         folder: The bundle's folder.
         spec: What `bundle.yaml` says.
         session: The network on its device.
+        preprocessing: How an image becomes the network's input: the bundle's, but for what `load` was told.
+        limits: What is refused before it is decoded.
     """
 
-    def __init__(self, folder: Path, spec: BundleSpec, session: Session) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: BundleSpec,
+        session: Session,
+        *,
+        limits: ImageLimits = ImageLimits(),
+        inpaint: bool | None = None,
+    ) -> None:
         self.folder = folder
         self.spec = spec
         self.session = session
-        self._place = spec.preprocess.spec()
+        self.limits = limits
+        place = spec.preprocess.spec()
+        self.preprocessing = place if inpaint is None else replace(place, inpaint=inpaint)
         self._positive = spec.classes.index(spec.positive)
 
     @classmethod
     def load(
-        cls, bundle: str | Path, *, device: str = "auto", verify: bool = True, threads: int | None = None
+        cls,
+        bundle: str | Path,
+        *,
+        device: str = "auto",
+        verify: bool = True,
+        threads: int | None = None,
+        limits: ImageLimits = ImageLimits(),
+        inpaint: bool | None = None,
     ) -> Predictor:
         """Load a bundle, after checking the SHA-256 of its files.
 
@@ -47,13 +67,17 @@ class Predictor:
             device: `auto` (CUDA where it works), `cpu` or `cuda`.
             verify: Check the hashes.
             threads: Of ONNX Runtime on the CPU; all cores by default.
+            limits: What is refused before it is decoded.
+            inpaint: Replace calipers and text by what surrounds them, or do not, whatever the bundle says: this
+                measures their influence.
 
         Raises:
             InputError: A file is missing or was changed, or CUDA was asked for and cannot be used.
         """
         folder = Path(bundle)
         spec = read_bundle(folder, verify=verify)
-        return cls(folder, spec, Session(folder / MODEL, device=device, threads=threads))
+        session = Session(folder / MODEL, device=device, threads=threads)
+        return cls(folder, spec, session, limits=limits, inpaint=inpaint)
 
     def predict(
         self,
@@ -61,7 +85,9 @@ class Predictor:
         *,
         names: Sequence[str] | None = None,
         batch_size: int = 32,
-        limits: ImageLimits = ImageLimits(),
+        limits: ImageLimits | None = None,
+        frames: Frames = "sharpest",
+        lesion: FindLesion | None = None,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> list[Prediction]:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
@@ -70,11 +96,14 @@ class Predictor:
             sources: Files, or their bytes.
             names: How each is called; the path, or `image 1`, by default.
             batch_size: Images at once.
-            limits: What is refused.
+            limits: What is refused; the predictor's own by default.
+            frames: Of DICOM clips: the sharpest, the one of a number, or `all`, which gives a prediction for each.
+            lesion: Gives the lesion's box of source number n, for a bundle that crops to it.
             progress: Called with images done, images in all and what is being done.
 
         Returns:
-            A prediction for each source, in their order.
+            A prediction for each source, in their order; with a number or `all`, those of a clip are called
+            `name#frame`.
 
         Raises:
             InputError: `names` has another length than `sources`.
@@ -83,14 +112,23 @@ class Predictor:
             names = [f"image {n}" if isinstance(s, bytes) else str(s) for n, s in enumerate(sources, start=1)]
         if len(names) != len(sources):
             raise InputError(f"{len(names)} names for {len(sources)} images")
+        if self.preprocessing.crop != "lesion":
+            lesion = None
+        elif lesion is None:
+            lesion = _no_lesion
+        read = partial(read_source, limits=limits or self.limits, frames=frames, lesion=lesion)
         predictions: list[Prediction] = []
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(sources), batch_size):
-                part, called = sources[start : start + batch_size], names[start : start + batch_size]
-                read = list(pool.map(partial(_read, limits=limits), part, called))
-                predictions += self._answer(read, called)
+                part = range(start, min(start + batch_size, len(sources)))
+                given = [(number, sources[number], names[number]) for number in part]
+                # A clip is read while its frames are predicted, so that not all of them are in memory.
+                streams = map(read, given) if frames == "all" else pool.map(lambda one: list(read(one)), given)
+                readings = itertools.chain.from_iterable(streams)
+                while batch := list(itertools.islice(readings, batch_size)):
+                    predictions += self._answer(batch)
                 if progress is not None:
-                    progress(len(predictions), len(sources), "predicting")
+                    progress(part.stop, len(sources), "predicting")
         return predictions
 
     def predict_pixels(self, images: Sequence[np.ndarray], *, names: Sequence[str] | None = None) -> list[Prediction]:
@@ -100,37 +138,47 @@ class Predictor:
             InputError: An array is not two-dimensional uint8.
         """
         names = names or [f"image {number}" for number in range(1, len(images) + 1)]
-        return self._answer([DecodedImage(pixels, "array") for pixels in images], names)
+        return self._answer(
+            [Reading(name, image=DecodedImage(pixels, "array")) for name, pixels in zip(names, images, strict=True)]
+        )
 
-    def _answer(self, read: Sequence[DecodedImage | InputError], names: Sequence[str]) -> list[Prediction]:
-        good = [(name, image) for name, image in zip(names, read, strict=True) if isinstance(image, DecodedImage)]
-        answers = iter(self._infer([image for _, image in good], [name for name, _ in good]))
+    def _answer(self, read: Sequence[Reading]) -> list[Prediction]:
+        good = [(one, one.image) for one in read if one.image is not None]
+        answers = iter(self._infer(good))
         return [
-            next(answers) if isinstance(image, DecodedImage) else Prediction(name, error=str(image))
-            for name, image in zip(names, read, strict=True)
+            next(answers)
+            if one.image is not None
+            else Prediction(one.name, error=one.error, source=one.source or one.name)
+            for one in read
         ]
 
-    def _infer(self, decoded: Sequence[DecodedImage], names: Sequence[str]) -> list[Prediction]:
+    def _infer(self, decoded: Sequence[tuple[Reading, DecodedImage]]) -> list[Prediction]:
         if not decoded:
             return []
-        inputs = np.stack([preprocess(image.pixels, self._place) for image in decoded])
+        place = self.preprocessing
+        inputs = np.stack(
+            [preprocess(image.pixels, place, lesion=one.lesion, coloured=image.coloured) for one, image in decoded]
+        )
         # What drawing a heat map later needs: the shape and the place, not the pixels of thousands of images.
-        places = [(image.pixels.shape, placement(image.pixels, self._place)) for image in decoded]
+        places = [(image.pixels.shape, placement(image.pixels, place, lesion=one.lesion)) for one, image in decoded]
         outputs = self.session.run(inputs)
         shares = softmax(outputs["logits"].astype(np.float64) / self.spec.temperature)
         unusual = self._unusual(inputs, outputs["features"])
+        changed = ("calipers and text inpainted",) if place.inpaint else ()
         return [
             Prediction(
-                name=name,
+                name=one.name,
                 probabilities=dict(zip(self.spec.classes, map(float, share), strict=True)),
                 positive_probability=float(share[self._positive]),
                 decision=self._decide(share),
-                flags=(*image.flags, *odd),
+                flags=(*image.flags, *changed, *odd),
+                source=one.source or one.name,
+                frame=image.frame,
                 heatmap_method="class activation map" if "cam" in outputs else "occlusion",
                 _explain=partial(self._heatmap, where, shape, evidence),
             )
-            for name, image, (shape, where), share, odd, evidence in zip(
-                names, decoded, places, shares, unusual, self._evidence(inputs, outputs), strict=True
+            for (one, image), (shape, where), share, odd, evidence in zip(
+                decoded, places, shares, unusual, self._evidence(inputs, outputs), strict=True
             )
         ]
 
@@ -165,7 +213,7 @@ class Predictor:
         return [partial(evidence_of_occlusion, self.session, sample.copy(), self._positive) for sample in inputs]
 
     def _heatmap(self, where: Placement, shape: tuple[int, int], evidence: Callable[[], np.ndarray]) -> np.ndarray:
-        return place(evidence(), self.spec.heatmap_reference, where, shape, self._place.size)
+        return place(evidence(), self.spec.heatmap_reference, where, shape, self.preprocessing.size)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -174,8 +222,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _read(source: Source, name: str, limits: ImageLimits) -> DecodedImage | InputError:
-    try:
-        return read_image(source, name=name, limits=limits)
-    except InputError as error:
-        return error
+def _no_lesion(number: int, name: str, image: DecodedImage) -> Box:
+    raise InputError(
+        f"{name}: the model looks at the lesion only; give a manifest with its mask or box, or the box with --box"
+    )

@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
+from medsharp.images import DecodedImage
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import Predictor
+from medsharp.inference.reading import Frames
+from medsharp.preprocess import Box
 
 _LEADING = ("image", "patient", "site", "label")
 
@@ -35,9 +39,19 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
 
 
 def predict_manifest(
-    predictor: Predictor, manifest: Manifest, *, progress: Callable[[int, int, str], None] | None = None
+    predictor: Predictor,
+    manifest: Manifest,
+    *,
+    frames: Frames = "sharpest",
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Predict the images of a manifest that nothing excludes.
+
+    Args:
+        predictor: The loaded bundle.
+        manifest: The images, with masks or boxes where the bundle crops to the lesion.
+        frames: Of DICOM clips: the sharpest, the one of a number, or `all`, which gives a row for each.
+        progress: Called with images done, images in all and what is being done.
 
     Returns:
         A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, flags, error, and
@@ -50,7 +64,16 @@ def predict_manifest(
     if rows.empty:
         raise InputError(f"{manifest.info.name} has no image that is not excluded")
     files = [manifest.path(name) for name in rows["image"]]
-    predictions = predictor.predict(files, names=list(rows["image"]), progress=progress)
+    records = rows.to_dict("records")
+
+    def lesion(number: int, name: str, image: DecodedImage) -> Box:
+        row = records[number]
+        return lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, predictor.limits)
+
+    predictions = predictor.predict(files, names=list(rows["image"]), frames=frames, lesion=lesion, progress=progress)
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")
+    numbers = {name: number for number, name in enumerate(rows["image"])}
+    rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
+    rows["image"] = [prediction.name for prediction in predictions]
     others = [name for name in rows.columns if name not in _LEADING and name not in ("mask", "exclude")]
     return pd.concat([rows[list(_LEADING)], table, rows[others]], axis=1)

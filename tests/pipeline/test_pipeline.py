@@ -57,7 +57,9 @@ def test_items_have_the_promised_shapes_and_types(manifest: Manifest) -> None:
 def test_second_epoch_decodes_nothing(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
     original = module.read_image
-    monkeypatch.setattr(module, "read_image", lambda path: reads.append(str(path)) or original(path))
+    monkeypatch.setattr(
+        module, "read_image", lambda path, **options: reads.append(str(path)) or original(path, **options)
+    )
     seen: list[tuple[int, int]] = []
     data = dataset(manifest, augmentation="standard", progress=lambda done, total, what: seen.append((done, total)))
     assert len(reads) == 10

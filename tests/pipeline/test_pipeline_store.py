@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,11 +52,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = module.read_image
 
-    def read(path: Path) -> object:
+    def read(path: Path, **options: Any) -> object:
         names.append(Path(path).name)
-        return original(path)
+        return original(path, **options)
 
     monkeypatch.setattr(module, "read_image", read)
+    monkeypatch.setattr("medsharp.data.lesion.read_image", read)  # of the masks
     return names
 
 

@@ -1,0 +1,62 @@
+"""What a predictor reads: one image of a source, one frame of a clip, or every frame, or why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medsharp.errors import InputError
+from medsharp.images import DecodedImage, Frame, ImageLimits, read_frames, read_image
+from medsharp.preprocess import Box
+
+Source = Path | str | bytes
+
+Frames = Frame | Literal["all"]
+
+FindLesion = Callable[[int, str, DecodedImage], Box]
+"""Gives the box of the lesion of source number n, its name and its image; an InputError where there is none."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An image that was read, or why it was not.
+
+    Attributes:
+        name: Of the source; with `#12` for a frame that was asked for.
+        source: The name without a frame.
+        image: None where there is an error.
+        lesion: Its box, where the bundle crops to it.
+        error: One sentence.
+    """
+
+    name: str
+    source: str = ""
+    image: DecodedImage | None = None
+    lesion: Box | None = None
+    error: str | None = None
+
+
+def read_source(
+    source: tuple[int, Source, str], *, limits: ImageLimits, frames: Frames, lesion: FindLesion | None
+) -> Iterator[Reading]:
+    """Read a source; what is wrong with it, or with a frame of it, becomes a reading too.
+
+    Args:
+        source: Its number, the file or its bytes, and its name.
+        limits: What is refused.
+        frames: Which of a clip.
+        lesion: Finds the lesion, where it is needed.
+    """
+    number, given, name = source
+    try:
+        if frames == "all":
+            images = read_frames(given, name=name, limits=limits)
+        else:
+            images = iter([read_image(given, name=name, limits=limits, frame=frames)])
+        for image in images:
+            called = name if frames == "sharpest" or image.frame is None else f"{name}#{image.frame}"
+            yield Reading(called, name, image, None if lesion is None else lesion(number, name, image))
+    except InputError as error:
+        yield Reading(name, name, error=str(error))
