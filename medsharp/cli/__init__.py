@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from medsharp import __version__
-from medsharp.cli import bench, data, demo, evaluate, export, predict, score, serve, train
+from medsharp.cli import bench, data, demo, evaluate, export, predict, robustness, score, serve, train
 from medsharp.cli._console import fail
 from medsharp.errors import InputError
 
@@ -60,6 +60,7 @@ app.command("train", epilog=train.describe_optimizers())(train.train)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("robustness")(robustness.robustness)
 app.command("score")(score.score)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

@@ -1,0 +1,90 @@
+"""`medsharp robustness`: bundles under corruption, with a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from medsharp.cli._console import console, heading, interval, note, progress_bar
+
+
+def robustness(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders; several are compared on the same images.")],
+    data: Annotated[list[str], typer.Option(help="Manifest or data set folder; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page, the figures and what is kept to go on.")] = Path(
+        "robustness"
+    ),
+    corruptions: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name, family (medmnist-c, ultrasound, annotation) or glob such as 'gain_*'; may be repeated. "
+            "All by default."
+        ),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=4, help="How many of each data set, each class in its share. All by default.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of images, their noise and the resamples.")] = 0,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Show corruptions on an image of the data: it is patient data.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Corrupt images as scanners, operators and archives do, and see what becomes of the decisions.
+
+    What was predicted is kept in --out: stopped with Ctrl-C, the same command goes on there.
+    """
+    from medsharp.evaluation.corruptions import find_corruptions
+    from medsharp.evaluation.robustness import write_robustness
+    from medsharp.inference import Predictor
+    from medsharp.inference.robustness import example_image, measure_robustness
+
+    chosen = find_corruptions(corruptions or ["*"])
+    predictors = [Predictor.load(bundle, device=device) for bundle in bundles]
+    heading(f"{len(chosen)} corruptions at five severities on {', '.join(data)}")
+    with progress_bar() as report:
+        content, first = measure_robustness(
+            predictors, data, chosen, out, images=images, resamples=resamples, seed=seed, progress=report
+        )
+    example, shown = (first, "an image of the data") if thumbnails else (example_image(), "a simulated image")
+    write_robustness(out, content, chosen, example, shown=shown)
+    for entry in content["datasets"]:
+        _show(entry)
+    console.print(f"page: [bold]{escape(str(out / 'robustness.html'))}[/]", soft_wrap=True)
+
+
+def _show(entry: dict[str, Any]) -> None:
+    for sentence in entry["notes"]:
+        note(sentence)
+    for model in entry["models"]:
+        for sentence in model["notes"]:
+            console.print(f"[bold red]{escape(model['name'])}: {escape(sentence)}[/]", soft_wrap=True)
+        console.print(_worst(entry["name"], model))
+        summary = model["summary"]
+        note(f"AUROC clean {interval(model['clean']['auroc'])}, mean of all corruptions {interval(summary['auroc'])}")
+        note(f"decisions that flip, mean of all corruptions: {interval(summary['flips'])}")
+    for comparison in entry["comparisons"]:
+        note(
+            f"{comparison['first']} less {comparison['second']}: mean AUROC {interval(comparison['auroc'])}, "
+            f"flips {interval(comparison['flips'])}"
+        )
+
+
+def _worst(data: str, model: dict[str, Any]) -> Table:
+    table = Table(title=f"{model['name']} on {data}: the worst cases. Not for diagnostic use", title_justify="left")
+    for name in ("corruption", "severity", "AUROC (95 % interval)", "change", "flips"):
+        table.add_column(name)
+    for case in model["summary"]["worst"]:
+        table.add_row(
+            case["corruption"],
+            str(case["severity"]),
+            interval(case["auroc"]),
+            interval(case["auroc_change"]),
+            interval(case["flips"]),
+        )
+    return table

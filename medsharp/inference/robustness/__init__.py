@@ -1,0 +1,15 @@
+"""Bundles under corruption: chooses images, corrupts, predicts, keeps what is done."""
+
+from medsharp.inference.robustness.kept import Kept
+from medsharp.inference.robustness.run import Interrupted, example_image, measure_robustness, predict_corrupted
+from medsharp.inference.robustness.sample import Sample, take_sample
+
+__all__ = [
+    "Interrupted",
+    "Kept",
+    "Sample",
+    "example_image",
+    "measure_robustness",
+    "predict_corrupted",
+    "take_sample",
+]

@@ -1,0 +1,286 @@
+"""Corrupt, preprocess, predict: every image under every corruption at every severity, by one or several bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsharp import __version__
+from medsharp.bundle import digest_of
+from medsharp.data.phantom import simulate_image
+from medsharp.errors import InputError
+from medsharp.evaluation.corruptions import SEVERITIES, Corruption, corrupt, parameters_of
+from medsharp.evaluation.robustness import Cell, Judge, Resamples, compare, describe
+from medsharp.inference.external import leaks
+from medsharp.inference.predictor import Predictor, softmax
+from medsharp.inference.robustness.kept import Kept
+from medsharp.inference.robustness.sample import Progress, Sample, take_sample
+from medsharp.preprocess import PreprocessSpec, preprocess
+
+CLEAN = "clean"
+_BATCH = 32
+_AHEAD = 3
+Key = tuple[str, int]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by the user; what was predicted is kept and the message says how to go on."""
+
+
+def measure_robustness(
+    predictors: Sequence[Predictor],
+    data: Sequence[str | Path],
+    corruptions: Sequence[Corruption],
+    out: Path,
+    *,
+    images: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Predict what is not in the output folder yet, and measure.
+
+    Args:
+        predictors: Loaded bundles with the same classes.
+        data: Manifests or data set folders.
+        corruptions: To apply.
+        out: New, or that of the same run.
+        images: How many of each data set; all by default.
+        resamples: Of patients.
+        seed: Of the choice of images, their noise and the resamples.
+        progress: Called with what is done, what there is to do and what is being done.
+
+    Returns:
+        Settings, corruptions and data sets, as `robustness.json` holds them; and the first image, uint8 [H, W].
+
+    Raises:
+        InputError: The bundles' classes differ, the data cannot be used, or the folder holds something else.
+        Interrupted: In place of a KeyboardInterrupt while predicting.
+    """
+    first = predictors[0].spec
+    for predictor in predictors[1:]:
+        if (predictor.spec.classes, predictor.spec.positive) != (first.classes, first.positive):
+            raise InputError(
+                f"{predictor.folder} and {predictors[0].folder} have different classes; give each a run of its own"
+            )
+    names = _names([predictor.spec.name for predictor in predictors])
+    samples = [
+        take_sample(path, first.classes, first.positive, images=images, seed=seed, progress=progress) for path in data
+    ]
+    keys = [digest_of(predictor.spec)[:12] for predictor in predictors]
+    kept = Kept(
+        out,
+        {
+            "medsharp": __version__,
+            "seed": seed,
+            "images": images,
+            "bundles": [f"{name} {key}" for name, key in zip(names, keys, strict=True)],
+            "data": [f"{sample.manifest.info.name} {sample.key}" for sample in samples],
+        },
+    )
+    titles = _names([sample.manifest.info.name for sample in samples])
+    try:
+        answers = [
+            _answers(sample, predictors, keys, corruptions, kept, seed, _labelled(progress, title))
+            for sample, title in zip(samples, titles, strict=True)
+        ]
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(
+            f"stopped; what was predicted is kept in {out}: the same command goes on there"
+        ) from interrupt
+    content = {
+        "settings": {"seed": seed, "resamples": resamples, "images": images},
+        "corruptions": [
+            {
+                "name": entry.name,
+                "family": entry.family,
+                "description": entry.description,
+                "source": entry.source,
+                "parameters": [dict(level) for level in entry.levels],
+                "text": parameters_of(entry),
+            }
+            for entry in corruptions
+        ],
+        "datasets": [
+            _dataset(title, sample, predictors, names, found, resamples, seed, progress)
+            for title, sample, found in zip(titles, samples, answers, strict=True)
+        ],
+    }
+    return content, samples[0].pixels(0)
+
+
+def _answers(
+    sample: Sample,
+    predictors: Sequence[Predictor],
+    keys: Sequence[str],
+    corruptions: Sequence[Corruption],
+    kept: Kept,
+    seed: int,
+    progress: Progress | None,
+) -> list[dict[Key, np.ndarray]]:
+    """Return, by model, probabilities [N, C] by corruption and severity; ('clean', 0) among them."""
+    wanted: list[Key] = [(CLEAN, 0), *((entry.name, severity) for entry in corruptions for severity in SEVERITIES)]
+    shape = (len(sample), len(predictors[0].spec.classes))
+    found: list[dict[Key, np.ndarray]] = [{} for _ in predictors]
+    with ThreadPoolExecutor() as pool:
+        for done, (name, severity) in enumerate(wanted, start=1):
+            missing = []
+            for place, key in enumerate(keys):
+                values = kept.read(sample.key, key, name, severity, shape)
+                if values is None:
+                    missing.append(place)
+                else:
+                    found[place][name, severity] = values
+            if missing:
+                models = [predictors[place] for place in missing]
+                for place, values in zip(
+                    missing, predict_corrupted(sample, models, name, severity, seed, pool), strict=True
+                ):
+                    kept.write(sample.key, keys[place], name, severity, values)
+                    found[place][name, severity] = values
+            if progress is not None:
+                progress(done, len(wanted), "corrupting and predicting")
+    return found
+
+
+def predict_corrupted(
+    sample: Sample,
+    predictors: Sequence[Predictor],
+    name: str,
+    severity: int,
+    seed: int,
+    pool: ThreadPoolExecutor,
+) -> list[np.ndarray]:
+    """Return probabilities, float64 [N, C] by model, of every image of a sample under one corruption.
+
+    Batches are corrupted and preprocessed in threads while the network works on the one before.
+
+    Args:
+        sample: The images.
+        predictors: They see the same pixels.
+        name: Of the corruption, or `clean`.
+        severity: 1 to 5, or 0 for clean images.
+        seed: Of the run.
+        pool: Does the work ahead.
+    """
+    specs = list(dict.fromkeys(predictor.spec.preprocess.spec() for predictor in predictors))
+    prepare = _preparer(sample, specs, name, severity, seed)
+    parts: list[list[np.ndarray]] = [[] for _ in predictors]
+    for batch in _ahead(prepare, len(sample), pool):
+        for place, predictor in enumerate(predictors):
+            inputs = np.stack([prepared[specs.index(predictor.spec.preprocess.spec())] for prepared in batch])
+            logits = predictor.session.run(inputs)["logits"].astype(np.float64)
+            parts[place].append(softmax(logits / predictor.spec.temperature))
+    return [np.concatenate(found) for found in parts]
+
+
+def _preparer(
+    sample: Sample, specs: Sequence[PreprocessSpec], name: str, severity: int, seed: int
+) -> Callable[[int], list[np.ndarray]]:
+    def prepare(place: int) -> list[np.ndarray]:
+        pixels = sample.pixels(place)
+        if severity:
+            pixels = corrupt(pixels, name, severity, sample.seed(place, seed))
+        return [preprocess(pixels, spec) for spec in specs]
+
+    return prepare
+
+
+def _ahead(
+    prepare: Callable[[int], list[np.ndarray]], count: int, pool: ThreadPoolExecutor
+) -> Iterator[list[list[np.ndarray]]]:
+    """Give batches in order, the next few being prepared meanwhile."""
+    batches = [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
+    waiting: list[list[Future[list[np.ndarray]]]] = []
+    try:
+        for number in range(len(batches)):
+            while len(waiting) < _AHEAD and number + len(waiting) < len(batches):
+                waiting.append([pool.submit(prepare, place) for place in batches[number + len(waiting)]])
+            yield [future.result() for future in waiting.pop(0)]
+    finally:
+        for future in (future for batch in waiting for future in batch):
+            future.cancel()
+
+
+def _dataset(
+    title: str,
+    sample: Sample,
+    predictors: Sequence[Predictor],
+    names: Sequence[str],
+    answers: Sequence[dict[Key, np.ndarray]],
+    resamples: int,
+    seed: int,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    spec = predictors[0].spec
+    labels, column = sample.labels(spec.positive), spec.classes.index(spec.positive)
+    draws = Resamples(sample.clusters(), resamples, seed)
+    models, judged = [], []
+    total, done = sum(len(found) for found in answers), 0
+    for predictor, name, found in zip(predictors, names, answers, strict=True):
+        judge = Judge(labels, predictor.spec.operating_point.threshold, draws)
+        scores = {key: values[:, column] for key, values in found.items()}
+        clean_scores = scores.pop((CLEAN, 0))
+        clean = judge.judge(clean_scores, clean_scores)
+        cells: dict[Key, Cell] = {}
+        for key, values in scores.items():
+            cells[key] = judge.judge(values, clean_scores)
+            done += 1
+            if progress is not None:
+                progress(done, total, f"measuring on {title}")
+        models.append(
+            {
+                "name": name,
+                "threshold": judge.threshold,
+                "digest": digest_of(predictor.spec),
+                "network": predictor.spec.network,
+                "optimizer": predictor.spec.optimizer,
+                "notes": list(leaks(predictor.folder, sample.manifest)),
+                **describe(judge, clean, cells),
+                "adversarial": None,
+            }
+        )
+        judged.append((name, cells))
+    info = sample.manifest.info
+    known = bool((sample.rows["patient"] != "").all())
+    return {
+        "name": title,
+        "simulated": info.name.casefold().startswith("simulated") or info.source.casefold().startswith("simulated"),
+        "about": {key: text for key in ("source", "licence", "citation", "doi") if (text := getattr(info, key))},
+        "classes": list(spec.classes),
+        "positive": spec.positive,
+        "images": len(sample),
+        "clusters": draws.patients(),
+        "labels": {label: int((sample.rows["label"] == label).sum()) for label in spec.classes},
+        "unit": "patients" if known else "patients or groups of near-duplicates",
+        "notes": list(sample.notes),
+        "models": models,
+        "comparisons": [compare(judged[0], other) for other in judged[1:]],
+    }
+
+
+def example_image(seed: int = 5) -> np.ndarray:
+    """Return a simulated image to show corruptions on, uint8 [256, 256]."""
+    return simulate_image("A", "malignant", np.random.default_rng(seed)).pixels
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    """Tell equal names apart by a number."""
+    names: list[str] = []
+    for name in given:
+        number, unique = 1, name
+        while unique in names:
+            number += 1
+            unique = f"{name} {number}"
+        names.append(unique)
+    return names
+
+
+def _labelled(progress: Progress | None, title: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total, what: progress(done, total, f"{what}: {title}")

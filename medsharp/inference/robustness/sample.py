@@ -1,0 +1,130 @@
+"""The images a robustness run is about: audited as for an evaluation, chosen by class, decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp.data.duplicates import tie_duplicates
+from medsharp.data.manifest import Manifest
+from medsharp.data.sources import open_dataset
+from medsharp.errors import InputError
+from medsharp.evaluation.corruptions.registry import LEAST_SIDE
+from medsharp.evaluation.predictions import clusters_of
+from medsharp.images import read_image
+
+Progress = Callable[[int, int, str], None]
+
+_MEMORY = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images of one data set.
+
+    Attributes:
+        manifest: As audited.
+        rows: Manifest rows of the images, in their order.
+        notes: Sentences on what was left out, for a person.
+    """
+
+    manifest: Manifest
+    rows: pd.DataFrame
+    notes: tuple[str, ...]
+    _decoded: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _held: list[int] = field(default_factory=lambda: [0], repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def key(self) -> str:
+        """A short name for just these images, labels and patients."""
+        columns = ["image", "sha256", "label", "patient", "site", "group"]
+        text = self.rows[columns].to_csv(index=False, lineterminator="\n")
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+
+    def labels(self, positive: str) -> np.ndarray:
+        """Return whether each image is of the positive class, bool [N]."""
+        return (self.rows["label"] == positive).to_numpy(dtype=bool)
+
+    def clusters(self) -> np.ndarray:
+        """Return what is resampled together, int [N]."""
+        return clusters_of(self.rows)
+
+    def pixels(self, place: int) -> np.ndarray:
+        """Return an image, uint8 [H, W]; kept in memory once read, until 2 GiB are full."""
+        found = self._decoded.get(place)
+        if found is None:
+            found = read_image(self.manifest.path(self.rows["image"].iloc[place])).pixels
+            if self._held[0] + found.nbytes <= _MEMORY:
+                self._decoded[place] = found
+                self._held[0] += found.nbytes
+        return found
+
+    def seed(self, place: int, seed: int) -> tuple[int, int]:
+        """Return the seed of an image's noise: it follows the picture, not its place in the table."""
+        return seed, int(self.rows["sha256"].iloc[place][:15], 16)
+
+
+def take_sample(
+    data: str | Path,
+    classes: Sequence[str],
+    positive: str,
+    *,
+    images: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Sample:
+    """Open a data set and choose images.
+
+    Args:
+        data: Manifest, known data set folder, or folder with a sub-folder a class.
+        classes: Of the models.
+        positive: Of the models.
+        images: How many; each class keeps its share. All by default.
+        seed: Of the choice.
+        progress: Called with images done, images in all and what is being done.
+
+    Raises:
+        InputError: The data cannot be read, has no labels, is of one class only, or has fewer images than two a class.
+    """
+    manifest = tie_duplicates(open_dataset(data, classes=classes), progress=progress)
+    rows, notes = manifest.included, list(manifest.notes)
+    unlabelled = int((rows["label"] == "").sum())
+    if unlabelled:
+        raise InputError(f"{data}: {unlabelled} images have no label; robustness is measured against labels")
+    if images is not None and images < len(rows):
+        chosen = _chosen(rows["label"].to_numpy(dtype=str), images, np.random.default_rng([seed, 0xDA7A]))
+        notes.append(f"{images} of {len(rows)} images drawn, each class in its share")
+        rows = rows.iloc[chosen]
+    rows = rows.reset_index(drop=True)
+    sample = Sample(manifest, rows, tuple(notes))
+    small = [place for place in range(len(rows)) if min(sample.pixels(place).shape) < LEAST_SIDE]
+    if small:
+        notes.append(f"{len(small)} images of less than {LEAST_SIDE} pixels a side left out")
+        sample = Sample(manifest, rows.drop(index=small).reset_index(drop=True), tuple(notes))
+    found = set(sample.rows["label"])
+    if positive not in found or len(found) < 2:
+        raise InputError(
+            f"{data} has images of one class only ({', '.join(sorted(found)) or 'none'}) among those chosen"
+        )
+    return sample
+
+
+def _chosen(labels: np.ndarray, images: int, rng: np.random.Generator) -> np.ndarray:
+    """Return places in the table, ascending: a random order within each class, dealt out by largest remainder."""
+    names, counts = np.unique(labels, return_counts=True)
+    wanted = images * counts / len(labels)
+    shares = np.floor(wanted).astype(int)
+    shares[np.argsort(shares - wanted, kind="stable")[: images - shares.sum()]] += 1
+    places = [
+        rng.permutation(np.flatnonzero(labels == name))[: max(1, share)]
+        for name, share in zip(names, shares, strict=True)
+    ]
+    return np.sort(np.concatenate(places))
