@@ -33,6 +33,14 @@ def robustness(
     thumbnails: Annotated[
         bool, typer.Option("--thumbnails", help="Show corruptions on an image of the data: it is patient data.")
     ] = False,
+    adversarial: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Attack the first bundle by FGSM and PGD too: the run folder that it was exported from. Needs "
+            "medsharp\\[train].",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Corrupt images as scanners, operators and archives do, and see what becomes of the decisions.
@@ -46,10 +54,23 @@ def robustness(
 
     chosen = find_corruptions(corruptions or ["*"])
     predictors = [Predictor.load(bundle, device=device) for bundle in bundles]
+    adversary = None
+    if adversarial is not None:
+        from training.attacked import Adversary
+
+        adversary = Adversary(adversarial)
     heading(f"{len(chosen)} corruptions at five severities on {', '.join(data)}")
     with progress_bar() as report:
         content, first = measure_robustness(
-            predictors, data, chosen, out, images=images, resamples=resamples, seed=seed, progress=report
+            predictors,
+            data,
+            chosen,
+            out,
+            images=images,
+            resamples=resamples,
+            seed=seed,
+            adversary=adversary,
+            progress=report,
         )
     example, shown = (first, "an image of the data") if thumbnails else (example_image(), "a simulated image")
     write_robustness(out, content, chosen, example, shown=shown)

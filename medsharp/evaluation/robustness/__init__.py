@@ -5,7 +5,7 @@ from medsharp.evaluation.robustness.comparison import compare
 from medsharp.evaluation.robustness.contact_sheet import contact_sheet, jpeg_of, strip
 from medsharp.evaluation.robustness.estimates import Estimate, Resamples
 from medsharp.evaluation.robustness.medmnist_c import ALEXNET, ALEXNET_CLEAN, balanced_errors
-from medsharp.evaluation.robustness.summary import Cells, describe
+from medsharp.evaluation.robustness.summary import Cells, describe, describe_cell
 from medsharp.evaluation.robustness.writing import write_robustness
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "compare",
     "contact_sheet",
     "describe",
+    "describe_cell",
     "jpeg_of",
     "strip",
     "write_robustness",

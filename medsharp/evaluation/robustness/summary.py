@@ -31,13 +31,7 @@ def describe(judge: Judge, clean: Cell, cells: Cells) -> dict[str, Any]:
     return {
         "clean": {name: estimate.figure() for name, estimate in clean.figures.items()},
         "cells": [
-            {
-                "corruption": name,
-                "severity": severity,
-                "figures": {key: estimate.figure() for key, estimate in cell.figures.items()},
-                "changes": {key: (cell.figures[key] - clean.figures[key]).figure() for key in FIGURES},
-                "flips": {key: estimate.figure() for key, estimate in cell.flips.items()},
-            }
+            {"corruption": name, "severity": severity, **describe_cell(cell, clean)}
             for (name, severity), cell in cells.items()
         ],
         "summary": {
@@ -60,6 +54,15 @@ def describe(judge: Judge, clean: Cell, cells: Cells) -> dict[str, Any]:
             if CORRUPTIONS[name].family == "annotation"
         ],
         "medmnist_c": balanced_errors(clean.figures["balanced_accuracy"], balanced),
+    }
+
+
+def describe_cell(cell: Cell, clean: Cell) -> dict[str, Any]:
+    """Return figures, their changes from the clean images, and flips, each with its interval."""
+    return {
+        "figures": {key: estimate.figure() for key, estimate in cell.figures.items()},
+        "changes": {key: (cell.figures[key] - clean.figures[key]).figure() for key in FIGURES},
+        "flips": {key: estimate.figure() for key, estimate in cell.flips.items()},
     }
 
 

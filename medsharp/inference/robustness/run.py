@@ -1,9 +1,9 @@
-"""Corrupt, preprocess, predict: every image under every corruption at every severity, by one or several bundles."""
+"""A robustness run: every image under every corruption at every severity, by one or several bundles, measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,16 @@ from medsharp import __version__
 from medsharp.bundle import digest_of
 from medsharp.data.phantom import simulate_image
 from medsharp.errors import InputError
-from medsharp.evaluation.corruptions import SEVERITIES, Corruption, corrupt, parameters_of
-from medsharp.evaluation.robustness import Cell, Judge, Resamples, compare, describe
+from medsharp.evaluation.corruptions import SEVERITIES, Corruption, parameters_of
+from medsharp.evaluation.robustness import Cells, Judge, Resamples, compare, describe, describe_cell
 from medsharp.inference.external import leaks
-from medsharp.inference.predictor import Predictor, softmax
+from medsharp.inference.predictor import Predictor
+from medsharp.inference.robustness.attacked import Adversary
 from medsharp.inference.robustness.kept import Kept
+from medsharp.inference.robustness.predicting import predict_corrupted
 from medsharp.inference.robustness.sample import Progress, Sample, take_sample
-from medsharp.preprocess import PreprocessSpec, preprocess
 
 CLEAN = "clean"
-_BATCH = 32
-_AHEAD = 3
 Key = tuple[str, int]
 
 
@@ -40,6 +39,7 @@ def measure_robustness(
     images: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    adversary: Adversary | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Predict what is not in the output folder yet, and measure.
@@ -52,6 +52,7 @@ def measure_robustness(
         images: How many of each data set; all by default.
         resamples: Of patients.
         seed: Of the choice of images, their noise and the resamples.
+        adversary: Attacks the first bundle; its answers are not kept.
         progress: Called with what is done, what there is to do and what is being done.
 
     Returns:
@@ -106,7 +107,7 @@ def measure_robustness(
             for entry in corruptions
         ],
         "datasets": [
-            _dataset(title, sample, predictors, names, found, resamples, seed, progress)
+            _dataset(title, sample, predictors, names, found, resamples, seed, adversary, progress)
             for title, sample, found in zip(titles, samples, answers, strict=True)
         ],
     }
@@ -147,65 +148,6 @@ def _answers(
     return found
 
 
-def predict_corrupted(
-    sample: Sample,
-    predictors: Sequence[Predictor],
-    name: str,
-    severity: int,
-    seed: int,
-    pool: ThreadPoolExecutor,
-) -> list[np.ndarray]:
-    """Return probabilities, float64 [N, C] by model, of every image of a sample under one corruption.
-
-    Batches are corrupted and preprocessed in threads while the network works on the one before.
-
-    Args:
-        sample: The images.
-        predictors: They see the same pixels.
-        name: Of the corruption, or `clean`.
-        severity: 1 to 5, or 0 for clean images.
-        seed: Of the run.
-        pool: Does the work ahead.
-    """
-    specs = list(dict.fromkeys(predictor.spec.preprocess.spec() for predictor in predictors))
-    prepare = _preparer(sample, specs, name, severity, seed)
-    parts: list[list[np.ndarray]] = [[] for _ in predictors]
-    for batch in _ahead(prepare, len(sample), pool):
-        for place, predictor in enumerate(predictors):
-            inputs = np.stack([prepared[specs.index(predictor.spec.preprocess.spec())] for prepared in batch])
-            logits = predictor.session.run(inputs)["logits"].astype(np.float64)
-            parts[place].append(softmax(logits / predictor.spec.temperature))
-    return [np.concatenate(found) for found in parts]
-
-
-def _preparer(
-    sample: Sample, specs: Sequence[PreprocessSpec], name: str, severity: int, seed: int
-) -> Callable[[int], list[np.ndarray]]:
-    def prepare(place: int) -> list[np.ndarray]:
-        pixels = sample.pixels(place)
-        if severity:
-            pixels = corrupt(pixels, name, severity, sample.seed(place, seed))
-        return [preprocess(pixels, spec) for spec in specs]
-
-    return prepare
-
-
-def _ahead(
-    prepare: Callable[[int], list[np.ndarray]], count: int, pool: ThreadPoolExecutor
-) -> Iterator[list[list[np.ndarray]]]:
-    """Give batches in order, the next few being prepared meanwhile."""
-    batches = [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
-    waiting: list[list[Future[list[np.ndarray]]]] = []
-    try:
-        for number in range(len(batches)):
-            while len(waiting) < _AHEAD and number + len(waiting) < len(batches):
-                waiting.append([pool.submit(prepare, place) for place in batches[number + len(waiting)]])
-            yield [future.result() for future in waiting.pop(0)]
-    finally:
-        for future in (future for batch in waiting for future in batch):
-            future.cancel()
-
-
 def _dataset(
     title: str,
     sample: Sample,
@@ -214,42 +156,23 @@ def _dataset(
     answers: Sequence[dict[Key, np.ndarray]],
     resamples: int,
     seed: int,
+    adversary: Adversary | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    spec = predictors[0].spec
-    labels, column = sample.labels(spec.positive), spec.classes.index(spec.positive)
+    spec, info = predictors[0].spec, sample.manifest.info
     draws = Resamples(sample.clusters(), resamples, seed)
-    models, judged = [], []
-    total, done = sum(len(found) for found in answers), 0
-    for predictor, name, found in zip(predictors, names, answers, strict=True):
-        judge = Judge(labels, predictor.spec.operating_point.threshold, draws)
-        scores = {key: values[:, column] for key, values in found.items()}
-        clean_scores = scores.pop((CLEAN, 0))
-        clean = judge.judge(clean_scores, clean_scores)
-        cells: dict[Key, Cell] = {}
-        for key, values in scores.items():
-            cells[key] = judge.judge(values, clean_scores)
-            done += 1
-            if progress is not None:
-                progress(done, total, f"measuring on {title}")
-        models.append(
-            {
-                "name": name,
-                "threshold": judge.threshold,
-                "digest": digest_of(predictor.spec),
-                "network": predictor.spec.network,
-                "optimizer": predictor.spec.optimizer,
-                "notes": list(leaks(predictor.folder, sample.manifest)),
-                **describe(judge, clean, cells),
-                "adversarial": None,
-            }
-        )
+    models: list[dict[str, Any]] = []
+    judged: list[tuple[str, Cells]] = []
+    for number, (predictor, name, found) in enumerate(zip(predictors, names, answers, strict=True)):
+        attacker = adversary if number == 0 else None
+        told = _labelled(progress, f"{name}, {title}")
+        entry, cells = _model(sample, predictor, found, draws, seed, attacker, told)
+        models.append({"name": name, **entry})
         judged.append((name, cells))
-    info = sample.manifest.info
     known = bool((sample.rows["patient"] != "").all())
     return {
         "name": title,
-        "simulated": info.name.casefold().startswith("simulated") or info.source.casefold().startswith("simulated"),
+        "simulated": any(text.casefold().startswith("simulated") for text in (info.name, info.source)),
         "about": {key: text for key in ("source", "licence", "citation", "doi") if (text := getattr(info, key))},
         "classes": list(spec.classes),
         "positive": spec.positive,
@@ -261,6 +184,50 @@ def _dataset(
         "models": models,
         "comparisons": [compare(judged[0], other) for other in judged[1:]],
     }
+
+
+def _model(
+    sample: Sample,
+    predictor: Predictor,
+    found: dict[Key, np.ndarray],
+    draws: Resamples,
+    seed: int,
+    adversary: Adversary | None,
+    progress: Progress | None,
+) -> tuple[dict[str, Any], Cells]:
+    spec = predictor.spec
+    column = spec.classes.index(spec.positive)
+    judge = Judge(sample.labels(spec.positive), spec.operating_point.threshold, draws)
+    before = found[CLEAN, 0][:, column]
+    clean, cells = judge.judge(before, before), {}
+    for key, values in found.items():
+        if key != (CLEAN, 0):
+            cells[key] = judge.judge(values[:, column], before)
+            if progress is not None:
+                progress(len(cells), len(found) - 1, "measuring")
+    attacked = None
+    if adversary is not None:
+        labels = np.array([spec.classes.index(label) for label in sample.rows["label"]])
+        attacked = [
+            {
+                "attack": one.attack,
+                "norm": one.norm,
+                "epsilon": one.epsilon,
+                "steps": one.steps,
+                **describe_cell(judge.judge(one.probabilities[:, column], before), clean),
+            }
+            for one in adversary(predictor, sample, labels, seed, progress)
+        ]
+    entry = {
+        "threshold": judge.threshold,
+        "digest": digest_of(spec),
+        "network": spec.network,
+        "optimizer": spec.optimizer,
+        "notes": list(leaks(predictor.folder, sample.manifest)),
+        **describe(judge, clean, cells),
+        "adversarial": attacked,
+    }
+    return entry, cells
 
 
 def example_image(seed: int = 5) -> np.ndarray:

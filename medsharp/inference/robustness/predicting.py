@@ -1,0 +1,75 @@
+"""Corrupt, preprocess, predict: the next batches are made ready while the network works on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from medsharp.evaluation.corruptions import corrupt
+from medsharp.inference.predictor import Predictor, softmax
+from medsharp.inference.robustness.sample import Sample
+from medsharp.preprocess import PreprocessSpec, preprocess
+
+_BATCH = 32
+_AHEAD = 3
+
+
+def predict_corrupted(
+    sample: Sample,
+    predictors: Sequence[Predictor],
+    name: str,
+    severity: int,
+    seed: int,
+    pool: ThreadPoolExecutor,
+) -> list[np.ndarray]:
+    """Return probabilities, float64 [N, C] by model, of every image of a sample under one corruption.
+
+    Batches are corrupted and preprocessed in threads while the network works on the one before.
+
+    Args:
+        sample: The images.
+        predictors: They see the same pixels.
+        name: Of the corruption, or `clean`.
+        severity: 1 to 5, or 0 for clean images.
+        seed: Of the run.
+        pool: Does the work ahead.
+    """
+    specs = list(dict.fromkeys(predictor.spec.preprocess.spec() for predictor in predictors))
+    prepare = _preparer(sample, specs, name, severity, seed)
+    parts: list[list[np.ndarray]] = [[] for _ in predictors]
+    for batch in _ahead(prepare, len(sample), pool):
+        for place, predictor in enumerate(predictors):
+            inputs = np.stack([prepared[specs.index(predictor.spec.preprocess.spec())] for prepared in batch])
+            logits = predictor.session.run(inputs)["logits"].astype(np.float64)
+            parts[place].append(softmax(logits / predictor.spec.temperature))
+    return [np.concatenate(found) for found in parts]
+
+
+def _preparer(
+    sample: Sample, specs: Sequence[PreprocessSpec], name: str, severity: int, seed: int
+) -> Callable[[int], list[np.ndarray]]:
+    def prepare(place: int) -> list[np.ndarray]:
+        pixels = sample.pixels(place)
+        if severity:
+            pixels = corrupt(pixels, name, severity, sample.seed(place, seed))
+        return [preprocess(pixels, spec) for spec in specs]
+
+    return prepare
+
+
+def _ahead(
+    prepare: Callable[[int], list[np.ndarray]], count: int, pool: ThreadPoolExecutor
+) -> Iterator[list[list[np.ndarray]]]:
+    """Give batches in order, the next few being prepared meanwhile."""
+    batches = [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
+    waiting: list[list[Future[list[np.ndarray]]]] = []
+    try:
+        for number in range(len(batches)):
+            while len(waiting) < _AHEAD and number + len(waiting) < len(batches):
+                waiting.append([pool.submit(prepare, place) for place in batches[number + len(waiting)]])
+            yield [future.result() for future in waiting.pop(0)]
+    finally:
+        for future in (future for batch in waiting for future in batch):
+            future.cancel()

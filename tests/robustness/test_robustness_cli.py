@@ -1,0 +1,136 @@
+"""`medsharp robustness` from end to end, on a simulated hospital with a tiny bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from medsharp.bundle import TrainingRecord
+from medsharp.cli import app
+from medsharp.inference import Predictor, predict_manifest
+from medsharp.inference.robustness import take_sample
+from medsharp.preprocess import PreprocessSpec
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network of 64 pixels."""
+    pytest.importorskip("onnxscript")
+    import torch
+
+    from medsharp.export import export_network
+    from medsharp.networks import create_network
+
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    export_network(
+        create_network("resnet10_w16", num_classes=2, image_size=SIDE).eval(),
+        out,
+        classes=("benign", "malignant"),
+        positive="malignant",
+        preprocess_spec=PreprocessSpec(size=SIDE),
+        validation_images=np.random.default_rng(0).integers(0, 255, (16, SIDE, SIDE)).astype(np.uint8),
+        validation_labels=np.arange(16) % 2,
+        training=TrainingRecord(
+            dataset="noise", images={"val": 16}, network="resnet10_w16", optimizer={"name": "sam"}
+        ),
+    )
+    return out
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["robustness", *(str(argument) for argument in arguments)])
+
+
+def refused(result: Result, *words: str) -> None:
+    sentence = " ".join(result.stderr.split())
+    assert result.exit_code == 2, result.output
+    assert sentence.startswith("error: ")
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in sentence
+
+
+def test_writes_page_figures_table_and_sheet(bundle: Path, hospital: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--corruptions", "calipers", "--corruptions", "gain_*", "--images", "20", "--resamples", "100")
+    result = run(bundle, bundle, "--data", hospital, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    assert "Not for diagnostic use" in result.stdout
+    document = json.loads((out / "robustness.json").read_text(encoding="utf-8"))
+    assert [model["name"] for model in document["datasets"][0]["models"]] == ["tiny", "tiny 2"]
+    assert document["datasets"][0]["images"] == 20
+    assert [entry["name"] for entry in document["corruptions"]] == ["gain_up", "gain_down", "calipers"]
+    for name in ("robustness.html", "robustness.csv", "contact_sheet.png"):
+        assert (out / name).stat().st_size > 0
+    again = run(bundle, bundle, "--data", hospital, "--out", out, *options)
+    assert again.exit_code == 0, again.output
+    assert json.loads((out / "robustness.json").read_text(encoding="utf-8"))["datasets"] == document["datasets"]
+
+
+def test_clean_answers_are_those_of_predict(bundle: Path, hospital: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(bundle, "--data", hospital, "--out", out, "--corruptions", "zoom_in").exit_code == 0
+    (clean,) = out.rglob("clean-0-*.npy")
+    predictor = Predictor.load(bundle, device="cpu")
+    table = predict_manifest(predictor, take_sample(hospital, predictor.spec.classes, "malignant").manifest)
+    np.testing.assert_allclose(np.load(clean)[:, 1], table["p_malignant"], atol=1e-6)
+
+
+def test_the_page_shows_the_data_only_when_asked(bundle: Path, hospital: Path, tmp_path: Path) -> None:
+    options = ("--data", hospital, "--out", tmp_path / "out", "--corruptions", "pixelate", "--images", "8")
+    run(bundle, *options)
+    before = (tmp_path / "out" / "contact_sheet.png").read_bytes()
+    assert "Pictures show a simulated image" in (tmp_path / "out" / "robustness.html").read_text(encoding="utf-8")
+    assert run(bundle, *options, "--thumbnails").exit_code == 0
+    assert (tmp_path / "out" / "contact_sheet.png").read_bytes() != before
+    assert "Pictures show an image of the data" in (tmp_path / "out" / "robustness.html").read_text(encoding="utf-8")
+
+
+def test_wrong_names_folders_and_bundles_are_one_sentence(bundle: Path, hospital: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(run(bundle, "--data", hospital, "--out", out, "--corruptions", "caliper"), "'caliper'", "calipers")
+    refused(run(tmp_path / "none", "--data", hospital, "--out", out), "does not exist")
+    refused(run(bundle, "--data", tmp_path / "none", "--out", out), "none")
+    refused(run(bundle, "--data", hospital, "--out", hospital), "is no robustness run", "--out")
+    refused(run(bundle, "--data", hospital, "--out", out, "--adversarial", hospital), "A")
+    assert not out.exists()
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(bundle: Path, hospital: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [sys.executable, "-m", "medsharp.cli", "robustness", str(bundle), "--data", str(hospital)]
+    arguments += ["--out", str(out), "--corruptions", "ultrasound", "--resamples", "100"]
+    code = "from medsharp.cli import main; import sys; sys.argv[0] = 'medsharp'; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments[3:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while len(list(out.rglob("*.npy"))) < 5 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "the same command goes on" in " ".join(stderr.split())
+    assert "Traceback" not in stderr
+    kept = {file: file.stat().st_mtime_ns for file in out.rglob("*.npy")}
+    assert len(kept) >= 5
+    assert not (out / "robustness.json").exists()
+    result = run(*arguments[4:])
+    assert result.exit_code == 0, result.output
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept

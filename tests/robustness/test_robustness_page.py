@@ -1,0 +1,118 @@
+"""What is written: page, figures, table, contact sheet."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from medsharp.evaluation.corruptions import find_corruptions
+from medsharp.evaluation.robustness import strip, write_robustness
+from medsharp.evaluation.robustness.panels import limits_of, panel
+from medsharp.inference.robustness import example_image, measure_robustness
+
+CHOSEN = find_corruptions(["medmnist-c", "calipers"])
+
+
+@pytest.fixture
+def written(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> Path:
+    models = [toy(name="one <b>bold</b>"), toy("annotations", "two")]
+    content, _ = measure_robustness(models, [hospital, hospital], CHOSEN, tmp_path / "out", resamples=100)
+    write_robustness(tmp_path / "out", content, CHOSEN, example_image())
+    return tmp_path / "out"
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_self_contained_and_says_what_it_is(written: Path) -> None:
+    page = (written / "robustness.html").read_text(encoding="utf-8")
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert len(tags.ids) == len(set(tags.ids))
+    assert not re.search(r'(?:src|href)="(?!#|data:)', page)
+    assert "url(" not in page
+    assert "Not for diagnostic use" in page
+    assert "Simulated images" in page
+    assert "one <b>bold" not in page
+    assert "one &lt;b&gt;bold" in page
+    assert "rBE is unstable" in page
+    for corruption in CHOSEN:
+        assert f'id="c-{corruption.name}"' in page
+    assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page))
+
+
+def test_json_and_csv_hold_the_same_figures(written: Path) -> None:
+    document = json.loads((written / "robustness.json").read_text(encoding="utf-8"))
+    assert document["format"] == 1
+    assert [entry["name"] for entry in document["datasets"]] == [
+        "simulated hospital A",
+        "simulated hospital A 2",
+    ]
+    table = pd.read_csv(written / "robustness.csv")
+    assert len(table) == 2 * 2 * (1 + 5 * len(CHOSEN))
+    model = document["datasets"][1]["models"][1]
+    cell = model["cells"][7]
+    row = table[
+        (table["data"] == "simulated hospital A 2")
+        & (table["model"] == "two")
+        & (table["corruption"] == cell["corruption"])
+        & (table["severity"] == cell["severity"])
+    ].iloc[0]
+    assert row["auroc"] == pytest.approx(cell["figures"]["auroc"]["value"])
+    assert row["change_auroc_low"] == pytest.approx(cell["changes"]["auroc"]["low"])
+    assert row["flips_positive"] == pytest.approx(cell["flips"]["positive"]["value"])
+
+
+def test_the_contact_sheet_has_a_row_a_corruption(written: Path) -> None:
+    with Image.open(written / "contact_sheet.png") as sheet:
+        assert sheet.mode == "L"
+        assert sheet.height == len(CHOSEN) * (128 + 20)
+
+
+def test_a_strip_starts_with_the_clean_image() -> None:
+    image = example_image()
+    row = strip(image, find_corruptions(["brightness_down"])[0], side=64)
+    tiles = [row[:, place * 67 : place * 67 + 64] for place in range(6)]
+    expected = Image.fromarray(image)
+    expected.thumbnail((64, 64), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(tiles[0], np.asarray(expected))
+    means = [tile.mean() for tile in tiles]
+    assert means == sorted(means, reverse=True)
+
+
+def test_panels_leave_out_what_has_no_value_and_stay_within_their_frame() -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    known = {"value": 0.5, "low": 0.4, "high": 9.0}
+    series = [("model", [known, nothing, known, {"value": 0.6, "low": None, "high": None}, nothing, known])]
+    assert limits_of(series, 0.0, 1.0) == (0.4, 1.0)
+    svg = str(panel("a <title>", series, (0.4, 1.0)))
+    assert svg.count("<circle") == 4
+    assert "a &lt;title&gt;" in svg
+    heights = [float(value) for value in re.findall(r'cy="([\d.]+)"', svg)]
+    assert all(0 <= height <= 160 for height in heights)
+    assert "<circle" not in str(panel("none", [("model", [nothing] * 6)], (0, 1)))
