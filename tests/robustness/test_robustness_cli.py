@@ -42,9 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         preprocess_spec=PreprocessSpec(size=SIDE),
         validation_images=np.random.default_rng(0).integers(0, 255, (16, SIDE, SIDE)).astype(np.uint8),
         validation_labels=np.arange(16) % 2,
-        training=TrainingRecord(
-            dataset="noise", images={"val": 16}, network="resnet10_w16", optimizer={"name": "sam"}
-        ),
+        training=TrainingRecord(dataset="noise", images={"val": 16}, network="resnet10_w16", optimizer={"name": "sam"}),
     )
     return out
 

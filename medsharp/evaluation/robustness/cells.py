@@ -76,10 +76,10 @@ class Judge:
             clean: On the clean images, [N].
         """
         flagged, before = scores >= self.threshold, clean >= self.threshold
-        shares, flips = self._decided(flagged, before)
+        shares, flips = self._decided(flagged, before, np.square(scores - self.labels))
         ranks = WeightedRanks(self.labels, scores)
         probable = probability_scores(self.labels, scores)
-        names = ("brier", "calibration_intercept", "calibration_slope")
+        names = ("calibration_intercept", "calibration_slope")
 
         def statistic(weights: np.ndarray) -> np.ndarray:
             found = probable(weights)
@@ -93,7 +93,10 @@ class Judge:
         figures.update(shares)
         return Cell(flagged, {name: figures[name] for name in FIGURES}, flips)
 
-    def _decided(self, flagged: np.ndarray, before: np.ndarray) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    def _decided(
+        self, flagged: np.ndarray, before: np.ndarray, squares: np.ndarray
+    ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+        """Return the figures that are shares or means, and the flips."""
         labels, changed = self.labels, flagged != before
         columns = np.stack(
             [
@@ -106,13 +109,16 @@ class Judge:
                 changed & ~labels,
                 changed & flagged,
                 changed & before,
+                squares,
             ],
             axis=1,
         ).astype(np.float64)
         odds = self.threshold / (1 - self.threshold) if self.threshold < 1 else np.nan
 
         def statistic(weights: np.ndarray) -> np.ndarray:
-            total, positives, true, false, moved, moved_positive, moved_negative, up, down = (weights @ columns).T
+            total, positives, true, false, moved, moved_positive, moved_negative, up, down, square = (
+                weights @ columns
+            ).T
             negatives = total - positives
             with np.errstate(invalid="ignore", divide="ignore"):
                 sensitivity, specificity = true / positives, 1 - false / negatives
@@ -122,6 +128,7 @@ class Judge:
                         specificity,
                         (sensitivity + specificity) / 2,
                         (true - false * odds) / total,
+                        square / total,
                         moved / total,
                         moved_positive / positives,
                         moved_negative / negatives,
@@ -132,7 +139,7 @@ class Judge:
                 )
 
         values, replicates = self.resamples.over(statistic)
-        shares = ("sensitivity", "specificity", "balanced_accuracy", "net_benefit")
+        shares = ("sensitivity", "specificity", "balanced_accuracy", "net_benefit", "brier")
         estimates = [Estimate(float(value), replicates[:, place]) for place, value in enumerate(values)]
         figures = {
             name: Estimate(estimate.value, estimate.replicates, self._ends.get(name))
