@@ -80,8 +80,8 @@ _MISSING = {
 # Resampling adds to the binned error what the draw of the images has added already.
 _BIASED = "binned figures are biased upwards in resamples"
 _PLUGGED_IN = {
-    "ece": f"{_BIASED}; see expected_if_calibrated, and calibration_error",
-    "brier_reliability": f"{_BIASED}; see calibration_error",
+    "ece": f"{_BIASED}; the calibration error has an interval",
+    "brier_reliability": f"{_BIASED}; the calibration error has an interval",
     "brier_resolution": _BIASED,
 }
 _LEAST_DEFINED = 0.95

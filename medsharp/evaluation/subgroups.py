@@ -46,7 +46,7 @@ _BUDGET = 20_000_000
 def subgroups_of(
     rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], list[Site]]:
-    """Return the figures of each group of at least `SMALLEST` images of both classes.
+    """Return the figures of each group of at least `SMALLEST` images; of one class only, how many are decided rightly.
 
     A column with a single value is left out, as its group would be the whole. Groups that are too small are listed with
     the reason instead of figures, the largest `_MOST` groups of a column at most.
@@ -72,7 +72,7 @@ def subgroups_of(
         }
         reason = _too_little(part)
         if reason:
-            found.append(entry | {"reason": reason})
+            found.append(entry | {"reason": reason} | _of_one_class(part, resamples, rng))
             continue
         measured = _measured(part, resamples, rng)
         figures = figures_of(part, measured)
@@ -91,6 +91,21 @@ def _measured(part: Cases, resamples: int, rng: np.random.Generator) -> Measured
         binned_scores(part.labels, part.scores, part.clusters),
     ]
     return measure(part, statistics, resamples=wished, rng=rng, thinned=wished < resamples)
+
+
+def _of_one_class(part: Cases, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the sensitivity of a group of positive images only, or the specificity of one without, if large enough.
+
+    Such a group cannot be ranked, but what share of its images is decided rightly is known: of the invasive ductal
+    carcinomas, say, how many are found.
+    """
+    if len(part.labels) < SMALLEST:
+        return {}
+    wished = affordable(resamples, len(part.labels), _BUDGET)
+    statistic = WeightedRanks(part.labels, part.scores).statistic([decisions(part.threshold)])
+    measured = measure(part, [statistic], resamples=wished, rng=rng, thinned=wished < resamples)
+    name = "sensitivity" if part.labels.all() else "specificity"
+    return {name: figures_of(part, measured)[name]}
 
 
 def _too_little(part: Cases) -> str:

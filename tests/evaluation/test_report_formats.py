@@ -385,3 +385,21 @@ def test_only_the_formats_asked_for_are_written(tmp_path: Path) -> None:
     paths = write_evaluation(tmp_path / "out", [evaluated()], {}, formats=("md",))
     assert [path.name for path in paths] == ["report.md"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.md"]
+
+
+def test_group_of_one_class_has_the_share_decided_rightly(tmp_path: Path) -> None:
+    rows = table(160)
+    rows["histology"] = ["carcinoma" if label == "malignant" else "cyst" for label in rows["label"]]
+    evaluation = evaluated(rows)
+    write_evaluation(tmp_path, [evaluation], {}, formats=("html", "md", "csv"))
+    entry = evaluation.as_dict()
+    groups = {group["group"]: group for group in entry["subgroups"] if group["by"] == "histology"}
+    assert groups["carcinoma"]["reason"] == groups["cyst"]["reason"] == "one class only"
+    assert groups["carcinoma"]["sensitivity"]["value"] == entry["figures"]["sensitivity"]["value"]
+    assert groups["cyst"]["specificity"]["value"] == entry["figures"]["specificity"]["value"]
+    assert groups["cyst"]["specificity"]["low"] < groups["cyst"]["specificity"]["value"]
+    assert "specificity" not in groups["carcinoma"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="row">histology carcinoma</th>' in page
+    assert "| histology carcinoma |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert ",histology,carcinoma,sensitivity," in (tmp_path / "figures.csv").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _CUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+_SHARES = ("sensitivity", "specificity")
 _COLUMNS = ("most_probable", "site", "device", "birads", "histology", "flags")
 
 
@@ -33,10 +34,15 @@ def known_columns(images: Sequence[dict[str, Any]]) -> list[str]:
     return [column for column in _COLUMNS if any(column in image for image in images)]
 
 
+def with_figures(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the subgroups that have figures; those of one class have no AUROC."""
+    return [group for group in entry["subgroups"] if any(key in group for key in ("auroc", *_SHARES))]
+
+
 def not_computed(entry: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
     """Return column, reason and groups with their sizes, of those subgroups that have no figures."""
     found: dict[tuple[str, str], list[str]] = {}
     for group in entry["subgroups"]:
-        if "auroc" not in group:
+        if not any(key in group for key in ("auroc", *_SHARES)):
             found.setdefault((group["by"], group["reason"]), []).append(f"{group['group']} ({group['images']})")
     return [(by, reason, groups) for (by, reason), groups in found.items()]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from medsharp.evaluation.plots import Diamond, forest
+from medsharp.evaluation.report.excerpts import with_figures
 from medsharp.evaluation.report.wording import group_name, interval, number, percent
 
 COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("specificity", "Specificity", None))
@@ -53,7 +54,7 @@ def sites_of(entry: dict[str, Any], number: int) -> list[Plot]:
 
 def subgroups_of(entry: dict[str, Any], number: int) -> list[Plot]:
     """Return a forest plot of the subgroups for each compared figure, where there are any."""
-    groups = [group for group in entry["subgroups"] if "auroc" in group]
+    groups = with_figures(entry)
     if not groups:
         return []
     plots = []

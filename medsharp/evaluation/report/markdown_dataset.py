@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed
+from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.markdown_table import bullets, figure_cell, safe, table
 from medsharp.evaluation.report.wording import column_name, group_name, number, percent, sections_of, whole
 
@@ -128,8 +128,7 @@ def _subgroups(entry: dict[str, Any]) -> list[str]:
     keys = ("auroc", "sensitivity", "specificity")
     rows = [
         [group_name(part), part["images"], part["positives"]] + [figure_cell(part.get(key), key) for key in keys]
-        for part in entry["subgroups"]
-        if "auroc" in part
+        for part in with_figures(entry)
     ]
     left = [f"without figures, {reason}: {by} {', '.join(groups)}" for by, reason, groups in not_computed(entry)]
     header = ("Group", "Images", "Positive", "AUROC", "Sensitivity", "Specificity")

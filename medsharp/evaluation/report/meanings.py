@@ -65,10 +65,26 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "With thresholds chosen on these very images, to compare models only",
         (
-            ("sensitivity_at_specificity_90", "Sensitivity at specificity 90 %", ""),
-            ("sensitivity_at_specificity_95", "Sensitivity at specificity 95 %", ""),
-            ("specificity_at_sensitivity_90", "Specificity at sensitivity 90 %", ""),
-            ("specificity_at_sensitivity_95", "Specificity at sensitivity 95 %", ""),
+            (
+                "sensitivity_at_specificity_90",
+                "Sensitivity at specificity 90\u00a0%",
+                "the highest that a threshold reaches",
+            ),
+            (
+                "sensitivity_at_specificity_95",
+                "Sensitivity at specificity 95\u00a0%",
+                "the highest that a threshold reaches",
+            ),
+            (
+                "specificity_at_sensitivity_90",
+                "Specificity at sensitivity 90\u00a0%",
+                "the highest that a threshold reaches",
+            ),
+            (
+                "specificity_at_sensitivity_95",
+                "Specificity at sensitivity 95\u00a0%",
+                "the highest that a threshold reaches",
+            ),
         ),
     ),
 )

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from medsharp.evaluation.plots import plots_of, roc_of_several
 from medsharp.evaluation.report.degradation import degradation_of
-from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed
+from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.forests import coverage_of, overview_of, sites_of, subgroups_of
 from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
 from medsharp.evaluation.report.wording import alarming, filters, hash_rows, model_rows, sections_of
@@ -33,9 +33,8 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        filters(), benefit_rows=benefit_rows, known_columns=known_columns, not_computed=not_computed
-    )
+    excerpts = (benefit_rows, known_columns, not_computed, with_figures)
+    environment.filters.update(filters() | {function.__name__: function for function in excerpts})
     environment.tests["alarming"] = alarming
     return environment.get_template("page.html.j2").render(
         document={"checklists": [], **document},
@@ -52,6 +51,7 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
         hashes=hash_rows(bundle),
         leak_checked="training_images.sha256" in (bundle.get("files") or {}),
         headline=sections_of(entries, HEADLINE),
+        explained=HEADLINE,
         sections=sections_of(entries),
         simulated=[entry["name"] for entry in entries if entry["simulated"]],
         alarms=[(entry["name"], text) for entry in entries for text in entry["notes"] if alarming(text)],

@@ -144,6 +144,8 @@ def listed(counts: dict[str, int], most: int = 12) -> Markup:
 
 def group_name(part: dict[str, Any]) -> str:
     """Name a subgroup as a reader would, such as `BI-RADS 4`."""
+    if part["by"] == "flag":
+        return str(part["group"]) if part["group"] == "no flag" else f"flagged {part['group']}"
     return f"{column_name(part['by'])} {part['group']}"
 
 
