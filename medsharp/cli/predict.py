@@ -69,7 +69,7 @@ def predict(
         shown = reason if name in reason else f"{name}: {reason}"
         errors.print(f"[bold red]failed:[/] {escape(shown)}", soft_wrap=True)
     if out is not None:
-        note(f"{len(table)} rows in {out}")
+        note(f"{len(table)} row{'' if len(table) == 1 else 's'} in {out}")
     if len(failed):
         raise typer.Exit(2 if len(failed) == len(table) else 1)
 

@@ -122,9 +122,7 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         path = path / "manifest.csv"
     table = _read_csv(path)
     about = _read_about(path.with_name("manifest.yaml"))
-    root = Path(about.get("root") or path.parent)
-    if not root.is_absolute():
-        root = path.parent / root
+    root = path.parent / str(about.get("root") or "")  # an absolute root stands by itself
     known = tuple(about.get("classes") or ())
     labels = sorted(set(table["label"]) - {""})
     if known:
@@ -226,10 +224,11 @@ def _check_paths(path: Path, table: pd.DataFrame, root: Path) -> None:
 
 
 def _check_duplicates(path: Path, table: pd.DataFrame) -> None:
-    repeated = table.index[table["image"].duplicated()]
+    names = table["image"].map(lambda name: PurePosixPath(name).as_posix())  # ./a.png is a.png
+    repeated = table.index[names.duplicated()]
     if len(repeated):
         row = int(repeated[0])
-        first = int(table.index[table["image"] == table.at[row, "image"]][0])
+        first = int(table.index[names == names[row]][0])
         raise InputError(
             f"{path.name}, row {row + 2}: image '{table.at[row, 'image']}' stands in row {first + 2} already"
         )

@@ -50,6 +50,19 @@ def test_manifest_is_read_back_as_written_also_away_from_its_images(folder: Path
     assert again.path(again.table.at[0, "image"]).is_file()
 
 
+@pytest.mark.parametrize("about", ["", "name: ours\nroot: hospital\n"])
+def test_manifest_is_found_by_a_relative_path(folder: Path, about: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = manifest_of(folder, ["benign/0.png,benign", "malignant/0.png,malignant"])
+    monkeypatch.chdir(folder.parent)
+    if about:  # beside the images' folder instead of in it
+        path = path.rename(folder.parent / "manifest.csv")
+        path.with_name("manifest.yaml").write_text(about, encoding="utf-8")
+    manifest = read_manifest(path.relative_to(folder.parent))
+    assert manifest.path("benign/0.png").is_file()
+    monkeypatch.chdir(folder.parent.parent)
+    assert len(open_dataset(path.relative_to(folder.parent.parent)).table) == 2
+
+
 def test_extra_columns_are_kept_and_a_byte_order_mark_is_no_part_of_a_name(folder: Path) -> None:
     path = folder / "manifest.csv"
     path.write_text("\ufeffimage,label,age\nbenign/0.png,benign,51\nmalignant/0.png,malignant,62\n", encoding="utf-8")
@@ -64,6 +77,7 @@ def test_extra_columns_are_kept_and_a_byte_order_mark_is_no_part_of_a_name(folde
         ("/etc/passwd,benign", "row 3: path '/etc/passwd' must stay inside"),
         ("C:\\scans\\1.png,benign", "row 3: path .* must stay inside"),
         ("benign/0.png,benign", r"row 3: image 'benign/0\.png' stands in row 2 already"),
+        ("./benign/0.png,malignant", r"row 3: image '\./benign/0\.png' stands in row 2 already"),
         ("benign/99.png,benign", r"row 3: image 'benign/99\.png' is not in"),
         ("benign/1.png", "row 3: 1 values for 2 columns"),
         (",benign", "row 3: no image is named"),
@@ -108,6 +122,13 @@ def test_images_of_classes_not_used_stay_visible_with_the_reason(folder: Path) -
     assert len(manifest.included) == 12
     assert list(manifest.table.loc[manifest.table["label"] == "normal", "exclude"]) == ["class not used: normal"]
     assert any("1 images of class normal" in note for note in manifest.notes)
+
+
+@pytest.mark.parametrize("label", ["benin", "Benign", "benign "])
+def test_a_misspelt_label_is_refused_rather_than_left_out_as_another_class(folder: Path, label: str) -> None:
+    path = manifest_of(folder, ["benign/0.png,benign", "malignant/0.png,malignant", f"benign/1.png,{label}"])
+    with pytest.raises(InputError, match=rf"row 4: label '{label}' is not one of .*; did you mean benign\?"):
+        open_dataset(path, classes=("benign", "malignant"))
 
 
 def test_asking_for_a_class_without_images_offers_the_nearest(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -107,8 +108,18 @@ def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Man
             close = nearest(name, present)
             close = close if close.startswith("; did") else ""
             raise InputError(f"{origin} has no images of class '{name}'; it has {found}{close}")
+    _refuse_misspelt(table["label"], classes, origin)
     other = (table["label"] != "") & ~table["label"].isin(list(classes)) & (table["exclude"] == "")
     table.loc[other, "exclude"] = "class not used: " + table.loc[other, "label"].astype(str)
     counts: pd.Series[int] = table.loc[other, "label"].value_counts().sort_index()
     notes = [f"{count} images of class {label} are not used" for label, count in counts.items()]
     return manifest.replace(table=table, notes=(*manifest.notes, *notes))
+
+
+def _refuse_misspelt(labels: pd.Series[str], classes: Sequence[str], origin: str) -> None:
+    """Refuse a label that is nearly one of the classes; others are those of further classes, and are not used."""
+    for label in sorted(set(labels) - {"", *classes}):
+        close = difflib.get_close_matches(label.strip().lower(), classes, n=1, cutoff=0.8)
+        if close:
+            place = f"{origin}, row {list(labels).index(label) + 2}"
+            raise InputError(f"{place}: label '{label}' is not one of {', '.join(classes)}; did you mean {close[0]}?")
