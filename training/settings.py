@@ -41,7 +41,13 @@ def make_optimizer(
     if "betas" in options:
         options["betas"] = tuple(options["betas"])
     optimizer = create_optimizer(
-        config.name, model_or_params, base=config.base, lr=config.lr, weight_decay=config.weight_decay, **options
+        config.name,
+        model_or_params,
+        base=config.base,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        decay_norm_and_bias=False,
+        **options,
     )
     if isinstance(optimizer, SharpnessAware):
         optimizer.max_grad_norm = clip_grad_norm

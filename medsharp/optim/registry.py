@@ -18,7 +18,7 @@ def create_optimizer(
     lr: float = 1e-3,
     base: str | type[Optimizer] = "adamw",
     weight_decay: float = 0.0,
-    decay_norm_and_bias: bool = False,
+    decay_norm_and_bias: bool = True,
     **hyperparameters: Any,
 ) -> Optimizer:
     """Make an optimizer by name.
@@ -30,7 +30,8 @@ def create_optimizer(
         base: What a sharpness-aware method stands on: sgd, adam, adamw, or an optimizer class. A method with a step of
             its own (bayesiansam) has no use for it, nor for its keywords.
         weight_decay: Of the base optimizer.
-        decay_norm_and_bias: With a model: decay one-dimensional parameters (biases, norm layers) as well.
+        decay_norm_and_bias: With a model: decay one-dimensional parameters (biases, norm layers) as well, as torch's
+            optimizers do.
         hyperparameters: The method's own keywords, and those of its base.
 
     Raises:
@@ -45,7 +46,9 @@ def create_optimizer(
     if isinstance(model_or_params, nn.Module):
         params = _groups(model_or_params, weight_decay, decay_norm_and_bias)
     options: dict[str, Any] = {entry.name: entry.default for entry in info.hyperparameters}
-    if info.sharpness_aware:
+    if not info.sharpness_aware:
+        hyperparameters.pop("model", None)  # has no use for it, as for a base
+    else:
         options["model"] = model_or_params if isinstance(model_or_params, nn.Module) else None
         options["base"], defaults = _base(base)
         options.update(defaults)

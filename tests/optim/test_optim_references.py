@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,35 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from medsharp.optim import ASAM, CRSAM, FSAM, GCSAM, GSAM, SAM, USAM, WSAM, StableSAM, VaSSO
+from medsharp.optim import SAM, WSAM, create_optimizer, optimizer_info
 
 CASES = sorted((Path(__file__).parent / "oracle").glob("*.json"))
-METHODS: dict[str, Any] = {
-    "SAM": SAM,
-    "WSAM": WSAM,
-    "ASAM_samsung": ASAM,
-    "ASAM_davda54": partial(ASAM, normalization="elementwise"),
-    "GSAM": GSAM,
-    "CR-SAM": CRSAM,
-    "F-SAM": FSAM,
-    "VaSSO": VaSSO,
-    "USAM": USAM,
-    "StableSAM": StableSAM,
-    "GCSAM": GCSAM,
+NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ASAM_samsung": ("asam", {}),
+    "ASAM_davda54": ("asam", {"normalization": "elementwise"}),
 }
-"""As the files of reference values call them."""
+"""What files of reference values call differently from the package."""
+
+
+class Quadratic(nn.Module):
+    """A loss of five weights; it is its own output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, c = x.new_tensor([1.0, 10.0, 0.3]), x.new_tensor([2.0, 0.5])
+        w, b = self.weight, self.bias
+        return 0.5 * (a * w**2).sum() + 0.05 * (w**4).sum() + 0.5 * (c * b**2).sum() + 0.3 * w[0] * b[0] + (w * x).sum()
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "quad": Quadratic,
+    "logreg": lambda: nn.Sequential(nn.Linear(4, 3)),
+    "mlp": lambda: nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)),
+}
 
 
 def tensor(values: Any) -> Tensor:
@@ -37,42 +48,78 @@ def tensor(values: Any) -> Tensor:
 
 
 def model_of(case: dict[str, Any]) -> nn.Module:
-    if case["model"] == "logreg":
-        model: nn.Module = nn.Sequential(nn.Linear(4, 3))
-    else:
-        model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
-    model.double()
+    model = MODELS[case["model"]]().double()
     model.load_state_dict({name: tensor(value) for name, value in case["init_state_dict"].items()})
     return model
 
 
+def optimizer_of(case: dict[str, Any], model: nn.Module, way: str) -> Any:
+    """Make the optimizer with the file's hyper-parameters as they are, in one of the ways that there are."""
+    options = dict(case["base_optimizer"])
+    base = options.pop("cls")
+    if case["method"] == "base":
+        given = {"model": model}.get(way, model.named_parameters())
+        return create_optimizer(base, given, **options)
+    name, own = NAMES.get(case["method"], (case["method"], {}))
+    options |= {**own, **case["hyperparameters"]}
+    match way:
+        case "named parameters":
+            return optimizer_info(name).cls(model.named_parameters(), getattr(torch.optim, base), **options)
+        case "parameters and model":
+            return optimizer_info(name).cls(model.parameters(), getattr(torch.optim, base), model=model, **options)
+        case "by name, model":
+            return create_optimizer(name, model, base=base, **options)
+        case _:
+            return create_optimizer(name, model.named_parameters(), base=getattr(torch.optim, base), **options)
+
+
+def same(ours: Tensor, expected: Any) -> None:
+    torch.testing.assert_close(ours, tensor(expected).to(ours.dtype), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "way", ["named parameters", "parameters and model", "by name, model", "by name, named parameters"]
+)
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
-def test_equals_reference(path: Path) -> None:
+def test_equals_reference(path: Path, way: str) -> None:
     case = json.loads(path.read_text())
     model = model_of(case)
-    options = dict(case["base_optimizer"])
-    base = getattr(torch.optim, options.pop("cls"))
-    if case["method"] == "base":
-        optimizer: Any = base(model.parameters(), **options)
-    else:
-        optimizer = METHODS[case["method"]](model.named_parameters(), base, **case["hyperparameters"], **options)
+    optimizer = optimizer_of(case, model, way)
+    parameters = dict(model.named_parameters())
     for number, batch in enumerate(case["batches"]):
         x, y = tensor(batch["x"]), torch.tensor(batch["y"])
 
         def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
+            loss = model(x) if case["model"] == "quad" else F.cross_entropy(model(x), y)
             loss.backward()
             return loss
 
         loss = optimizer.step(closure)
         assert float(loss.detach()) == pytest.approx(case["first_pass_losses"][number], abs=1e-10)
-        for name, value in model.state_dict().items():
-            torch.testing.assert_close(value, tensor(case["params_after_step"][number][name]), rtol=0, atol=1e-10)
-    parameters = dict(model.named_parameters())
+        weights = {name: p.detach().clone() for name, p in parameters.items()}
+        if case["method"] == "MSAM":
+            # The reference's weights stay perturbed between steps, by -rho v / ||v||.
+            velocities = {name: optimizer.state[p]["momentum_buffer"] for name, p in parameters.items()}
+            size = torch.cat([v.flatten() for v in velocities.values()]).norm()
+            for name, velocity in velocities.items():
+                weights[name] -= case["hyperparameters"]["rho"] * velocity / size
+        for name, value in weights.items():
+            same(value, case["params_after_step"][number][name])
+    for name, value in case.get("params_after_move_back", {}).items():
+        same(parameters[name].detach(), value)
+    for name, value in case["buffers_after_step3"].items():
+        same(dict(model.named_buffers())[name], value)
     for key, value in case["base_state_after_step3"].items():
         name, entry = key.split(":")
-        torch.testing.assert_close(optimizer.state[parameters[name]][entry], tensor(value), rtol=0, atol=1e-10)
+        same(optimizer.state[parameters[name]][entry], value)
+
+
+def test_reference_values_are_of_all_models_and_many_methods() -> None:
+    cases = [json.loads(path.read_text()) for path in CASES]
+    assert {case["model"] for case in cases} == set(MODELS)
+    assert len(cases) == 27
+    assert len({case["method"] for case in cases}) == 13
 
 
 def reference_step(
@@ -121,7 +168,7 @@ def test_equals_the_equations_with_every_base_and_a_schedule(
 
     start = torch.randn(6, dtype=torch.float64, generator=generator)
     ours, theirs = (nn.Parameter(start.clone()) for _ in range(2))
-    optimizer = METHODS[method.upper()]([ours], base, lr=0.05, weight_decay=0.01, **options)
+    optimizer = {"sam": SAM, "wsam": WSAM}[method]([ours], base, lr=0.05, weight_decay=0.01, **options)
     plain = base([theirs], lr=0.05, weight_decay=0.01)
     schedules = [torch.optim.lr_scheduler.StepLR(opt, 2, 0.5) for opt in (optimizer, plain)]
 
