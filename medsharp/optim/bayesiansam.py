@@ -76,6 +76,8 @@ class BayesianSAM(SharpnessAware):
         ValueError: A value is out of range.
     """
 
+    can_adapt = False
+
     def __init__(
         self,
         params: Any,

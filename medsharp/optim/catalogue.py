@@ -27,9 +27,10 @@ class Hyperparameter:
             return " or ".join(self.choices)
         if self.low is None:
             return ""
+        above_zero = 0 < self.low <= _ABOVE_ZERO
         if self.high is None or self.high == float("inf"):
-            return f"{self.low:g} or more"
-        low = "above 0" if 0 < self.low <= _ABOVE_ZERO else f"{self.low:g}"
+            return "above 0" if above_zero else f"{self.low:g} or more"
+        low = "above 0" if above_zero else f"{self.low:g}"
         return f"{low} to below 1" if self.high == _BELOW_ONE else f"{low} to {self.high:g}"
 
 
@@ -198,6 +199,7 @@ CATALOGUE = (
             _rho(),
             _weight("sigma", 1.0, "share of the averaged gradient that is taken away; 0 is SAM"),
             Hyperparameter("lmbda", 0.9, "decay of the average", 0, _BELOW_ONE),
+            _ADAPTIVE,
             _REPLAY,
             _MICRO,
         ),
@@ -212,6 +214,7 @@ CATALOGUE = (
         (
             _rho(),
             Hyperparameter("theta", 0.9, "share of the new gradient; 1 is SAM", _ABOVE_ZERO, 1),
+            _ADAPTIVE,
             _REPLAY,
             _MICRO,
         ),
@@ -223,7 +226,7 @@ CATALOGUE = (
         "ICML",
         2022,
         2,
-        (_rho(), _REPLAY, _MICRO),
+        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
     ),
     OptimizerInfo(
         "stablesam",
@@ -232,7 +235,7 @@ CATALOGUE = (
         "JMLR",
         2025,
         2,
-        (_rho(), _REPLAY, _MICRO),
+        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
     ),
     OptimizerInfo(
         "gcsam",
@@ -241,7 +244,7 @@ CATALOGUE = (
         "arXiv",
         2025,
         2,
-        (_rho(), _REPLAY, _MICRO),
+        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
     ),
     OptimizerInfo(
         "gam",

@@ -44,6 +44,8 @@ class EigenSAM(SharpnessAware):
         ValueError: `alpha` is negative or `freq` less than 1.
     """
 
+    can_adapt = False
+
     def __init__(
         self,
         params: Any,

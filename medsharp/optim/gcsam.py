@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medsharp.optim.arithmetic import total_norm
+from medsharp.optim.arithmetic import norm
 from medsharp.optim.sam import SAM
 from medsharp.optim.sharpness_aware import Gradients, Move, radius
 
@@ -12,18 +12,23 @@ from medsharp.optim.sharpness_aware import Gradients, Move, radius
 class GCSAM(SAM):
     """Gradient centralized sharpness-aware minimization.
 
-    `e = rho GC(g) / ||g||`, where `GC` takes away the mean over all dimensions but the first of tensors that have more
-    than one (Yong et al., ECCV 2020). M. Hassan, A. Vakanski, B. Zhang, M. Xian, "GCSAM: Gradient Centralized
-    Sharpness Aware Minimization", 2025. Two passes a step.
+    `e = rho GC(g) / ||g||`, or adaptive `e = rho w^2 GC(g) / || |w| g ||`, where `GC` takes away the mean over all
+    dimensions but the first of tensors that have more than one (Yong et al., ECCV 2020). M. Hassan, A. Vakanski, B.
+    Zhang, M. Xian, "GCSAM: Gradient Centralized Sharpness Aware Minimization", 2025. Two passes a step.
     """
 
     def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
-        size = self._finite_norm([total_norm(gradients.values())])
-        moves: list[Move] = [
-            (params, [centralized(value, overwrite) for value in values], radius(group, key))
-            for group, params, values in self._by_group(gradients)
-        ]
-        return self._scaled(moves, 1 / (size + 1e-12))
+        norms: list[Tensor] = []
+        moves: list[Move] = []
+        for group, params, values in self._by_group(gradients):
+            pairs = list(zip(params, values, strict=True))
+            adaptive = group["adaptive"]
+            norms += [norm(value * parameter if adaptive else value) for parameter, value in pairs]
+            directions = [centralized(value, overwrite) for value in values]
+            if adaptive:
+                directions = [d * parameter.square() for d, parameter in zip(directions, params, strict=True)]
+            moves.append((params, directions, radius(group, key)))
+        return self._scaled(moves, 1 / (self._finite_norm(norms) + self.epsilon))
 
 
 def centralized(gradient: Tensor, overwrite: bool = False) -> Tensor:

@@ -103,7 +103,8 @@ class LookSAM(SharpnessAware):
     @staticmethod
     def _project(first: list[Tensor], second: list[Tensor]) -> None:
         """Overwrite `first` with the unit part of `second` orthogonal to it."""
-        share = inner(second, first) / (float(total_norm(first)) ** 2 + 1e-12)
+        size = float(total_norm(first))
+        share = inner(second, first) / size**2 if size > 0 else 0.0
         add_each(first, second, weight=1.0, scale=-share)
         size = float(total_norm(first))
         torch._foreach_mul_(first, 1 / size if size > 0 else 0.0)

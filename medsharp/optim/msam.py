@@ -36,6 +36,8 @@ class MSAM(SharpnessAware):
         ValueError: The base optimizer has no momentum.
     """
 
+    can_adapt = False
+
     def __init__(
         self, params: Any, base: type[Optimizer] = torch.optim.SGD, *, rho: float = 0.3, **options: Any
     ) -> None:

@@ -82,6 +82,12 @@ class SharpnessAware(Optimizer):
         ValueError: `params` is empty, or a hyper-parameter is out of range.
     """
 
+    epsilon = 1e-12
+    """Added to the norm that the perturbation is divided by."""
+
+    can_adapt = True
+    """Whether there is an adaptive perturbation."""
+
     def __init__(
         self,
         params: Any,
@@ -106,10 +112,14 @@ class SharpnessAware(Optimizer):
             raise ValueError("base must step without a closure, as torch.optim.SGD does; LBFGS does not")
         if not rho >= 0:
             raise ValueError(f"rho must be 0 or more, not {rho}")
+        if adaptive and not self.can_adapt:
+            raise ValueError(f"{type(self).__name__} has no adaptive perturbation; leave adaptive out")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be more than 0, not {max_grad_norm}")
         if micro_batch is not None and not (isinstance(micro_batch, int) and micro_batch >= 1):
             raise ValueError(f"micro_batch must be a number of samples, 1 or more, not {micro_batch}")
+        if isinstance(params, nn.Module):
+            raise ValueError(f"{type(self).__name__} takes parameters; give model.parameters(), and model=model")
         params = list(params)
         if not params:
             raise ValueError(f"{type(self).__name__} got an empty parameter list; give model.parameters()")
@@ -149,13 +159,16 @@ class SharpnessAware(Optimizer):
             The loss at the unperturbed weights.
 
         Raises:
-            ValueError: No closure was given, or no `batch_size` with `micro_batch`.
+            ValueError: No closure was given, no `batch_size` with `micro_batch`, or a group has a negative rho.
             FloatingPointError: `max_skipped` steps in a row had a loss or gradient that is not finite.
         """
         if closure is None:
             raise ValueError(
                 f"{type(self).__name__}.step needs a closure that clears gradients, calls backward and returns the loss"
             )
+        for group in self.param_groups:
+            if not group["rho"] >= 0:
+                raise ValueError(f"rho must be 0 or more in every group, not {group['rho']}")
         self._scaled_passes = []
         self._begin()
         self._statistics.keep("before the step")
@@ -205,7 +218,8 @@ class SharpnessAware(Optimizer):
         """Return where to climb.
 
         `e = rho g / (||g|| + 1e-12)`, with one norm over all groups (Foret et al. 2021, eq. 2); adaptive:
-        `e = rho w^2 g / (|| |w| g || + 1e-12)` (Kwon et al. 2021, eq. 3 with T_w = |w|).
+        `e = rho w^2 g / (|| |w| g || + 1e-12)` (Kwon et al. 2021, eq. 3 with T_w = |w|). A method whose authors add
+        another number says so in `epsilon`.
 
         Args:
             gradients: At the present weights.
@@ -225,7 +239,7 @@ class SharpnessAware(Optimizer):
             elif values:
                 norms.append(total_norm(values))
             moves.append((params, directions, radius(group, key)))
-        return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-12))
+        return self._scaled(moves, 1 / (self._finite_norm(norms) + self.epsilon))
 
     # What a method says it with.
 

@@ -8,7 +8,7 @@ from medsharp.optim.sharpness_aware import Gradients, Move, radius
 
 
 class USAM(SAM):
-    """Unnormalized sharpness-aware minimization: `e = rho g`.
+    """Unnormalized sharpness-aware minimization: `e = rho g`; adaptive, `e = rho w^2 g`.
 
     M. Andriushchenko, N. Flammarion, "Towards Understanding Sharpness-Aware Minimization", ICML 2022, section 2. Two
     passes a step.
@@ -16,7 +16,12 @@ class USAM(SAM):
 
     def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
         self._finite_norm([total_norm(gradients.values())])
-        return [(params, values, radius(group, key)) for group, params, values in self._by_group(gradients)]
+        moves: list[Move] = []
+        for group, params, values in self._by_group(gradients):
+            if group["adaptive"]:
+                values = [value * parameter.square() for parameter, value in zip(params, values, strict=True)]
+            moves.append((params, values, radius(group, key)))
+        return moves
 
 
 class StableSAM(USAM):

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, total_norm
-from medsharp.optim.sharpness_aware import Gradients, Move, SharpnessAware, radius
+from medsharp.optim.arithmetic import add_each
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 
 class VaSSO(SharpnessAware):
@@ -29,6 +29,8 @@ class VaSSO(SharpnessAware):
     Raises:
         ValueError: `theta` is out of range.
     """
+
+    epsilon = 1e-7  # the authors' number
 
     def __init__(
         self,
@@ -57,13 +59,6 @@ class VaSSO(SharpnessAware):
             self._climb(self._ascent(directions))
             self._look(last=True)
         return [directions]
-
-    def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
-        moves: list[Move] = [
-            (params, values, radius(group, key)) for group, params, values in self._by_group(gradients)
-        ]
-        size = self._finite_norm([total_norm(gradients.values())])
-        return self._scaled(moves, 1 / (size + 1e-7))
 
     def _combine(self, *kept: Gradients) -> None:
         (self._directions,) = kept

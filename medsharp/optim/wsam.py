@@ -55,8 +55,7 @@ class WSAM(SharpnessAware):
         model: nn.Module | None = None,
         **options: Any,
     ) -> None:
-        if not 0 <= gamma < 1:
-            raise ValueError(f"gamma must be at least 0 and less than 1, not {gamma}")
+        weight_of_sharpness(gamma)
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"max_norm must be more than 0, not {max_norm}")
         super().__init__(
@@ -120,5 +119,11 @@ class WSAM(SharpnessAware):
 
 
 def weight_of_sharpness(gamma: float) -> float:
-    """Return `gamma / (1 - gamma)`, the weight of the sharpness beside the loss."""
+    """Return `gamma / (1 - gamma)`, the weight of the sharpness beside the loss.
+
+    Raises:
+        ValueError: `gamma` is outside [0, 1).
+    """
+    if not 0 <= gamma < 1:
+        raise ValueError(f"gamma must be at least 0 and less than 1, not {gamma}")
     return gamma / (1 - gamma)

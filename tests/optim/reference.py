@@ -108,15 +108,20 @@ class Step:
         """Add `by` to the weights, past the base optimizer."""
         vector_to_parameters(parameters_to_vector(self.tensors).detach() + by, self.tensors)
 
-    def ascent(self, d: Tensor, at: Tensor | None = None) -> Tensor:
-        """`rho d / ||d||`, or `rho T^2 d / ||T d||` with `T = |w|` if the step is adaptive."""
-        T = (self.w if at is None else at).abs() if self.options.adaptive else torch.ones_like(d)
-        return self.rho * T**2 * d / ((T * d).norm() + EPS)
+    def scale(self, at: Tensor | None = None) -> Tensor:
+        """`T = |w|` if the step is adaptive, 1 otherwise."""
+        w = self.w if at is None else at
+        return w.abs() if self.options.adaptive else torch.ones_like(w)
+
+    def ascent(self, d: Tensor, at: Tensor | None = None, eps: float = EPS) -> Tensor:
+        """`rho T^2 d / ||T d||`."""
+        T = self.scale(at)
+        return self.rho * T**2 * d / ((T * d).norm() + eps)
 
 
-def orthogonal(a: Tensor, b: Tensor, eps: float = 0.0) -> Tensor:
+def orthogonal(a: Tensor, b: Tensor) -> Tensor:
     """The part of `a` orthogonal to `b`."""
-    return a - (a * b).sum() / ((b * b).sum() + eps) * b
+    return a - (a * b).sum() / (b * b).sum() * b
 
 
 def sam(step: Step) -> None:
@@ -182,16 +187,16 @@ def vasso(step: Step) -> None:
     g = step.gradient(step.w)
     d = memory["d"] = (1 - theta) * memory["d"] + theta * g if "d" in memory else g
     # The authors' number; it is large enough to be seen.
-    step.descend(step.gradient(step.w + step.rho * d / (d.norm() + 1e-7)))
+    step.descend(step.gradient(step.w + step.ascent(d, eps=1e-7)))
 
 
 def usam(step: Step) -> None:
-    step.descend(step.gradient(step.w + step.rho * step.gradient(step.w)))
+    step.descend(step.gradient(step.w + step.rho * step.scale() ** 2 * step.gradient(step.w)))
 
 
 def stablesam(step: Step) -> None:
     g = step.gradient(step.w)
-    g_plus = step.gradient(step.w + step.rho * g)
+    g_plus = step.gradient(step.w + step.rho * step.scale() ** 2 * g)
     step.descend(g_plus * g.norm() / (g_plus.norm() + EPS))
 
 
@@ -199,7 +204,8 @@ def gcsam(step: Step) -> None:
     g = step.gradient(step.w)
     parts = step.split(g)
     centred = step.join(p - p.flatten(1).mean(1).view(-1, *[1] * (p.ndim - 1)) if p.ndim > 1 else p for p in parts)
-    step.descend(step.gradient(step.w + step.rho * centred / (g.norm() + EPS)))
+    T = step.scale()
+    step.descend(step.gradient(step.w + step.rho * T**2 * centred / ((T * g).norm() + EPS)))
 
 
 def gam(step: Step) -> None:
@@ -225,7 +231,7 @@ def looksam(step: Step) -> None:
     g = step.gradient(step.w)
     if number % o.k == 0:
         g_plus = step.gradient(step.w + step.ascent(g))
-        parts = [orthogonal(a, b, EPS) for a, b in zip(pieces(g_plus), pieces(g))]
+        parts = [orthogonal(a, b) for a, b in zip(pieces(g_plus), pieces(g))]
         memory["v"] = step.join(part / part.norm() for part in parts)
         step.descend(g_plus)
     else:
@@ -241,8 +247,7 @@ def esam(step: Step) -> None:
     climbs = step.join(step.draw(lambda p: torch.full_like(p, next(draws) <= o.beta)))
     # The authors' number; it is large enough to be seen.
     g = climbs * step.gradient(step.w)
-    T = step.w.abs() if o.adaptive else torch.ones_like(g)
-    up = step.w + step.rho * T**2 * g / ((T * g).norm() + 1e-7) / o.beta
+    up = step.w + step.ascent(g, eps=1e-7) / o.beta
     with torch.no_grad():
         rise = step.losses(up) - step.losses(step.w)
     cut = rise.sort(descending=True).values[int(len(rise) * o.gamma) - 1]

@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from medsharp.optim import SharpnessAware, create_optimizer, list_optimizers, optimizer_info
 from medsharp.optim.asam import NORMALIZATIONS
@@ -65,19 +68,31 @@ def test_the_documentation_shows_the_catalogue() -> None:
     assert markdown_table() in DOCS.read_text(encoding="utf-8"), "run: python -m medsharp.optim"
 
 
-def test_the_examples_of_the_documentation_run() -> None:
-    """Those for one process on a CPU, in order, with a model and data that the page takes for granted."""
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_the_examples_of_the_documentation_run(process_group: None) -> None:
+    """All, in order, with a model and data that the page takes for granted, and on a CPU where they say CUDA."""
     x, y = torch.randn(32, 3), torch.randint(2, (32,))
     model = torch.nn.Linear(3, 2)
+    accelerator = SimpleNamespace(prepare=lambda *things: things, backward=lambda loss: loss.backward())
     names = {"torch": torch, "F": torch.nn.functional, "model": model, "x": x, "y": y, "loader": [(x, y)] * 2}
-    names["micro_batches"] = [(x[:16], y[:16]), (x[16:], y[16:])]
+    names |= {"micro_batches": [(x[:16], y[:16]), (x[16:], y[16:])], "accelerator": accelerator, "network": model}
+    names["DistributedDataParallel"] = torch.nn.parallel.DistributedDataParallel
     names["scheduler"] = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(model.parameters(), lr=0.1), 1)
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    run = [block for block in blocks if not re.search("cuda|Distributed|accelerator", block)]
-    assert len(run) == 4
-    before = model.weight.detach().clone()
+    assert len(blocks) == 7
+    stepped = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # of the stand-in
-        for block in run:
-            exec(block, names)
-    assert not torch.equal(model.weight, before)
+        for block in blocks:
+            before = model.weight.detach().clone()
+            exec(block.replace('"cuda"', '"cpu"'), names)
+            if ".step(" in block:
+                assert not torch.equal(model.weight, before), block
+                stepped.append(block)
+    assert len(stepped) == 5  # one shows how optimizers are made, one a closure

@@ -37,7 +37,21 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bayesiansam": ("bayesiansam", {"rho": 0.4, "data_size": 50, "precision": 0.7, "damping": 0.1, "seed": 3}),
     "eigensam": ("eigensam", {"rho": 0.3, "alpha": 0.4, "freq": 4, "seed": 3}),
 }
-ADAPTIVE = ["sam", "gsam", "wsam-decoupled", "wsam-coupled-max-norm", "crsam", "gam", "looksam-global", "esam-frozen"]
+ADAPTIVE = [
+    "sam",
+    "gsam",
+    "wsam-decoupled",
+    "wsam-coupled-max-norm",
+    "crsam",
+    "fsam",
+    "vasso",
+    "usam",
+    "stablesam",
+    "gcsam",
+    "gam",
+    "looksam-global",
+    "esam-frozen",
+]
 BASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02}),
     "nesterov": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02}),
@@ -156,6 +170,9 @@ def test_equals_the_equations_when_adaptive(case: str) -> None:
 def test_every_adaptive_method_is_checked_adaptive() -> None:
     adaptive = {i.name for i in map(optimizer_info, METHODS) if any(h.name == "adaptive" for h in i.hyperparameters)}
     assert adaptive == {CASES[case][0] for case in ADAPTIVE}
+    for name in set(METHODS) - adaptive - {"asam"}:
+        with pytest.raises(ValueError, match="leave adaptive out"):
+            optimizer_info(name).cls([nn.Parameter(torch.ones(1))], adaptive=True)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from medsharp.optim import SAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
+from medsharp.optim import SAM, WSAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
 
 METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
 AT_THE_WEIGHTS = [name for name in METHODS if name != "bayesiansam"]
@@ -118,31 +118,43 @@ def test_takes_as_many_passes_as_the_catalogue_says(name: str) -> None:
     assert len(passes) == expected
 
 
-@pytest.mark.parametrize("bad_pass", [1, 2])
-@pytest.mark.parametrize("name", METHODS)
-def test_a_pass_that_is_not_finite_changes_nothing_and_is_counted(name: str, bad_pass: int) -> None:
+PASSES = {"msam": 1, "crsam": 3, "gam": 4}
+"""Of a step; two of all others, LookSAM with k = 1."""
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize(("name", "bad_pass"), [(n, i + 1) for n in METHODS for i in range(PASSES.get(n, 2))])
+def test_a_pass_that_is_not_finite_changes_nothing_and_is_counted(name: str, bad_pass: int, where: str) -> None:
     model = network()
     options = {"k": 1} if name == "looksam" else {}
     optimizer = create_optimizer(name, model, lr=0.1, **options)
     x, y = batch()
     optimizer.step(closure_of(model, optimizer, x, y))
-    if name == "msam":
-        bad_pass = 1  # it has no other
-    before, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()["state"])
+    before, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
     passes: list[int] = []
 
     def closure() -> Tensor:
         passes.append(0)
-        return closure_of(model, optimizer, x * float("nan") if len(passes) == bad_pass else x, y)()
+        bad = len(passes) == bad_pass
+        loss = closure_of(model, optimizer, x * float("nan") if bad and where == "loss" else x, y)()
+        if bad and where == "gradient":
+            model[3].weight.grad[0, 0] = float("inf")  # type: ignore[index, union-attr]
+        return loss
 
     optimizer.step(closure)
+    assert len(passes) >= bad_pass
     assert isinstance(optimizer, SharpnessAware)
     assert optimizer.skipped == 1
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
-    for key, entries in optimizer.state_dict()["state"].items():
-        for entry, value in entries.items():
-            assert torch.equal(value, state[key][entry])
+    after = optimizer.state_dict()
+    assert after["numbers"] == state["numbers"]
+    for part in ("state", "memory"):
+        assert after[part].keys() == state[part].keys()
+        for key, entries in after[part].items():
+            assert entries.keys() == state[part][key].keys()
+            assert all(torch.equal(value, state[part][key][entry]) for entry, value in entries.items())
 
 
 def test_too_many_skipped_steps_in_a_row_raise() -> None:
@@ -256,7 +268,21 @@ def test_wrong_settings_are_a_sentence(name: str, options: dict[str, Any], words
         create_optimizer(name, nn.Linear(2, 2), **{"lr": 0.1, **options})
 
 
+def test_wrong_values_in_a_group_are_a_sentence() -> None:
+    model = nn.Linear(4, 2)
+    optimizer: torch.optim.Optimizer = SAM(model.parameters(), lr=0.1)
+    optimizer.param_groups[0]["rho"] = -0.1
+    with pytest.raises(ValueError, match=r"rho must be 0 or more in every group, not -0\.1"):
+        optimizer.step(closure_of(model, optimizer, *batch()))
+    for decouple in (True, False):
+        optimizer = WSAM([{"params": list(model.parameters()), "gamma": 1.0}], lr=0.1, decouple=decouple)
+        with pytest.raises(ValueError, match="gamma must be at least 0 and less than 1"):
+            optimizer.step(closure_of(model, optimizer, *batch()))
+
+
 def test_missing_closure_and_empty_parameters_are_a_sentence() -> None:
+    with pytest.raises(ValueError, match="takes parameters"):
+        SAM(nn.Linear(2, 2), lr=0.1)
     with pytest.raises(ValueError, match="needs a closure"):
         SAM(nn.Linear(2, 2).parameters(), lr=0.1).step()
     with pytest.raises(ValueError, match="empty parameter list"):
@@ -268,9 +294,16 @@ def test_missing_closure_and_empty_parameters_are_a_sentence() -> None:
     assert float(optimizer.step(lambda: 0.25)) == 0.25  # type: ignore[arg-type, return-value]
 
 
-def test_biases_and_norms_are_not_decayed_unless_asked() -> None:
-    groups = create_optimizer("adamw", network(), lr=0.1, weight_decay=0.3).param_groups
+def test_biases_and_norms_are_decayed_as_torch_does_unless_asked_not_to() -> None:
+    everything = create_optimizer("adamw", network(), lr=0.1, weight_decay=0.3).param_groups
+    assert [group["weight_decay"] for group in everything] == [0.3]
+    groups = create_optimizer("adamw", network(), lr=0.1, weight_decay=0.3, decay_norm_and_bias=False).param_groups
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     assert all(p.ndim > 1 for p in groups[0]["params"])
-    everything = create_optimizer("adamw", network(), lr=0.1, weight_decay=0.3, decay_norm_and_bias=True).param_groups
-    assert [group["weight_decay"] for group in everything] == [0.3]
+
+
+@pytest.mark.parametrize("name", list_optimizers())
+def test_every_optimizer_can_be_told_the_model(name: str) -> None:
+    model = network()
+    optimizer = create_optimizer(name, model.parameters(), model=model, base="sgd", lr=0.1)
+    optimizer.step(closure_of(model, optimizer, *batch()))
