@@ -11,8 +11,7 @@ import torch
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.predictor import softmax
-from medsharp.inference.robustness import Attacked, Sample
-from medsharp.preprocess import preprocess
+from medsharp.inference.robustness import Attacked, Sample, prepare
 from medsharp.runs import Run
 from training.adversarial import ATTACKS, Attack, attack
 
@@ -57,8 +56,7 @@ class Adversary:
         Raises:
             InputError: The bundle was not exported from this run.
         """
-        spec = predictor.spec.preprocess.spec()
-        inputs = np.stack([preprocess(sample.pixels(place), spec) for place in range(len(sample))])
+        inputs = np.stack([prepare(place, sample, [predictor.preprocessing])[0] for place in range(len(sample))])
         self._check(predictor, inputs[:8])
         images, numbers = torch.from_numpy(inputs[:, None]), torch.from_numpy(labels.astype(np.int64))
         found = []

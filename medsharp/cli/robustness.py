@@ -73,7 +73,12 @@ def robustness(
             progress=report,
         )
     example, shown = (first, "an image of the data") if thumbnails else (example_image(), "a simulated image")
-    write_robustness(out, content, chosen, example, shown=shown)
+    # Those that move tissue are left out where a bundle crops to the lesion.
+    applied = {entry["name"] for entry in content["corruptions"]}
+    for entry in chosen:
+        if entry.name not in applied:
+            note(f"{entry.name} left out: it moves the lesion, to which a bundle crops")
+    write_robustness(out, content, [entry for entry in chosen if entry.name in applied], example, shown=shown)
     for entry in content["datasets"]:
         _show(entry)
     console.print(f"page: [bold]{escape(str(out / 'robustness.html'))}[/]", soft_wrap=True)

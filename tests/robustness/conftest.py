@@ -77,6 +77,7 @@ def toy(tmp_path: Path) -> Callable[..., Any]:
     """Makes a model that looks at the lesion, or at annotations."""
 
     def make(looks_at: str = "lesion", name: str = "toy") -> Any:
-        return SimpleNamespace(folder=tmp_path, spec=make_spec(name), session=ToySession(MARGINS[looks_at]))
+        spec, session = make_spec(name), ToySession(MARGINS[looks_at])
+        return SimpleNamespace(folder=tmp_path, spec=spec, session=session, preprocessing=spec.preprocess.spec())
 
     return make

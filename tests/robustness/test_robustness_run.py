@@ -15,8 +15,10 @@ from PIL import Image
 
 from medsharp.errors import InputError
 from medsharp.evaluation.corruptions import SEVERITIES, corrupt, find_corruptions
-from medsharp.inference.robustness import Interrupted, measure_robustness, predict_corrupted, take_sample
+from medsharp.inference.robustness import Interrupted, measure_robustness, predict_corrupted, prepare, take_sample
+from medsharp.preprocess import PreprocessSpec, preprocess
 
+SIDE = 96
 CLASSES = ("benign", "malignant")
 FEW = find_corruptions(["gain_down", "calipers"])
 
@@ -199,3 +201,21 @@ def test_every_cell_has_every_severity(hospital: Path, tmp_path: Path, toy: Call
     assert cells == [(c.name, s) for c in FEW for s in SEVERITIES]
     assert entry["simulated"]
     assert entry["images"] == sum(entry["labels"].values())
+
+
+def test_a_model_that_crops_to_the_lesion_gets_no_corruption_that_moves_it(
+    hospital: Path, tmp_path: Path, toy: Callable[..., Any]
+) -> None:
+    model = toy()
+    model.preprocessing = PreprocessSpec(SIDE, "lesion")
+    content = measure([model], hospital, tmp_path / "out", corruptions=find_corruptions(["zoom_in", "gain_up"]))
+    assert [entry["name"] for entry in content["corruptions"]] == ["gain_up"]
+    with pytest.raises(InputError, match="takes no corruption that moves it"):
+        measure([model], hospital, tmp_path / "none", corruptions=find_corruptions(["zoom_in", "crop"]))
+
+
+def test_what_a_model_that_crops_to_the_lesion_sees_is_the_lesion(hospital: Path) -> None:
+    sample, spec = take_sample(hospital, CLASSES, "malignant"), PreprocessSpec(SIDE, "lesion")
+    (seen,) = prepare(0, sample, [spec], "gain_up", 2, 0)
+    pixels = corrupt(sample.pixels(0), "gain_up", 2, sample.seed(0, 0))
+    np.testing.assert_array_equal(seen, preprocess(pixels, spec, lesion=sample.lesion(0)))

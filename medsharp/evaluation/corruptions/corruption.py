@@ -26,6 +26,7 @@ class Corruption:
         levels: The parameters of severity 1 to 5.
         apply: Takes uint8 [H, W], the source of chance, and the parameters of a level by name; returns uint8 [H, W].
         colour: Whether `apply` takes uint8 [H, W, 3] as well; otherwise each channel is corrupted alike.
+        moves: Whether tissue is elsewhere on the image afterwards.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Corruption:
     levels: tuple[Mapping[str, Any], ...]
     apply: Callable[..., np.ndarray] = field(repr=False)
     colour: bool = False
+    moves: bool = False
 
     def __call__(self, image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
         """Corrupt uint8 [H, W] or [H, W, 3]; the same state of `rng` gives the same bytes."""

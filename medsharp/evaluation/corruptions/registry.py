@@ -37,6 +37,10 @@ def _ultrasound(name: str, description: str, source: str, apply: _Apply, **param
     return Corruption(name, "ultrasound", description, source, levels(**parameters), apply)
 
 
+def _geometry(name: str, description: str, apply: _Apply, **parameters: tuple[Any, ...]) -> Corruption:
+    return Corruption(name, "ultrasound", description, _MADE_HERE, levels(**parameters), apply, moves=True)
+
+
 def _annotation(name: str, description: str, apply: _Apply, **parameters: tuple[Any, ...]) -> Corruption:
     return Corruption(name, "annotation", description, _MADE_HERE, levels(**parameters), apply)
 
@@ -67,10 +71,10 @@ CORRUPTIONS: dict[str, Corruption] = {
         _ultrasound("lateral_blur", "A wider beam: blurred along the probe.", _MADE_HERE, resolution.lateral_blur, sigma=(0.005, 0.009, 0.014, 0.02, 0.03)),
         _ultrasound("axial_blur", "A longer pulse: blurred along depth.", _MADE_HERE, resolution.axial_blur, sigma=(0.003, 0.006, 0.01, 0.015, 0.022)),
         _ultrasound("frame_averaging", "Six frames averaged while the probe moves.", _MADE_HERE, resolution.frame_averaging, motion=(0.01, 0.02, 0.035, 0.055, 0.08)),
-        _ultrasound("zoom_in", "Magnified about the middle.", _MADE_HERE, geometry.zoom_in, factor=(1.1, 1.2, 1.35, 1.5, 1.75)),
-        _ultrasound("depth_increase", "More depth shown: tissue smaller, black at the sides.", _MADE_HERE, geometry.depth_increase, factor=(1.1, 1.2, 1.35, 1.55, 1.8)),
-        _ultrasound("aspect_stretch", "Depth squeezed, as by other than square pixels.", _MADE_HERE, geometry.aspect_stretch, factor=(1.1, 1.2, 1.35, 1.5, 1.75)),
-        _ultrasound("crop", "Only a window at an edge or in a corner kept.", _MADE_HERE, geometry.crop, kept=(0.92, 0.84, 0.75, 0.65, 0.55)),
+        _geometry("zoom_in", "Magnified about the middle.", geometry.zoom_in, factor=(1.1, 1.2, 1.35, 1.5, 1.75)),
+        _geometry("depth_increase", "More depth shown: tissue smaller, black at the sides.", geometry.depth_increase, factor=(1.1, 1.2, 1.35, 1.55, 1.8)),
+        _geometry("aspect_stretch", "Depth squeezed, as by other than square pixels.", geometry.aspect_stretch, factor=(1.1, 1.2, 1.35, 1.5, 1.75)),
+        _geometry("crop", "Only a window at an edge or in a corner kept.", geometry.crop, kept=(0.92, 0.84, 0.75, 0.65, 0.55)),
         _ultrasound("jpeg_resaved", "Saved as JPEG several times, blocks in other places.", _MADE_HERE, capture.jpeg_resaved, quality=(85, 70, 55, 40, 25), times=(3,)),
         _ultrasound("video_compression", "A key frame of VP8 video.", _MADE_HERE, capture.video_compression, quality=(60, 35, 18, 8, 0)),
         _ultrasound("screen_capture", "Shown smaller by leaving pixels out, captured, enlarged.", _MADE_HERE, capture.screen_capture, scale=(0.85, 0.7, 0.55, 0.42, 0.3)),

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from medsharp.evaluation.report.wording import figure, interval, number, percent, whole
 from medsharp.evaluation.robustness.panels import Series, limits_of, panel
-from medsharp.evaluation.wording import figure, interval, number, percent, whole
 
 _FAMILIES = {
     "medmnist-c": "MedMNIST-C",
@@ -42,6 +42,7 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
         figure=figure, interval=interval, percent=percent, whole=whole, change=_change, points=_points, number=number
     )
     here = files("medsharp.evaluation.robustness")
+    sheets = (files("medsharp.evaluation.report") / "report.css", here / "robustness.css")
     return environment.from_string((here / "robustness.html.j2").read_text(encoding="utf-8")).render(
         document=document,
         datasets=[{**entry, "number": n} for n, entry in enumerate(document["datasets"], start=1)],
@@ -52,8 +53,9 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
             for name, data in strips.items()
         },
         shown=shown,
+        shade=_shade,
         simulated=[entry["name"] for entry in document["datasets"] if entry["simulated"]],
-        style=Markup((here / "robustness.css").read_text(encoding="utf-8")),
+        style=Markup("\n").join(Markup(sheet.read_text(encoding="utf-8")) for sheet in sheets),
     )
 
 
@@ -95,6 +97,14 @@ def _flips(entry: dict[str, Any], name: str) -> list[Series]:
         )
         for kind, model in kinds
     ]
+
+
+def _shade(change: float | None) -> str:
+    """Return the background of a change in AUROC: the stronger, the more was lost or won; full at 0.25."""
+    if change is None:
+        return ""
+    colour = "--positive" if change < 0 else "--negative"
+    return f"background: color-mix(in srgb, var({colour}) {min(1.0, abs(change) / 0.25) * 70:.0f}%, transparent)"
 
 
 def _change(part: dict[str, Any], digits: int = 3) -> Markup:

@@ -2,7 +2,7 @@
 
 from medsharp.inference.robustness.attacked import Adversary, Attacked
 from medsharp.inference.robustness.kept import Kept
-from medsharp.inference.robustness.predicting import predict_corrupted
+from medsharp.inference.robustness.predicting import predict_corrupted, prepare
 from medsharp.inference.robustness.run import Interrupted, example_image, measure_robustness
 from medsharp.inference.robustness.sample import Sample, take_sample
 
@@ -15,5 +15,6 @@ __all__ = [
     "example_image",
     "measure_robustness",
     "predict_corrupted",
+    "prepare",
     "take_sample",
 ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
-from medsharp.evaluation.corruptions import corrupt
+from medsharp.evaluation.corruptions import CORRUPTIONS, corrupt
 from medsharp.inference.predictor import Predictor, softmax
 from medsharp.inference.robustness.sample import Sample
 from medsharp.preprocess import PreprocessSpec, preprocess
@@ -36,31 +37,47 @@ def predict_corrupted(
         seed: Of the run.
         pool: Does the work ahead.
     """
-    specs = list(dict.fromkeys(predictor.spec.preprocess.spec() for predictor in predictors))
-    prepare = _preparer(sample, specs, name, severity, seed)
+    specs = list(dict.fromkeys(predictor.preprocessing for predictor in predictors))
+    ready = partial(prepare, sample=sample, specs=specs, name=name, severity=severity, seed=seed)
     parts: list[list[np.ndarray]] = [[] for _ in predictors]
-    for batch in _ahead(prepare, len(sample), pool):
+    for batch in _ahead(ready, len(sample), pool):
         for place, predictor in enumerate(predictors):
-            inputs = np.stack([prepared[specs.index(predictor.spec.preprocess.spec())] for prepared in batch])
+            inputs = np.stack([prepared[specs.index(predictor.preprocessing)] for prepared in batch])
             logits = predictor.session.run(inputs)["logits"].astype(np.float64)
             parts[place].append(softmax(logits / predictor.spec.temperature))
     return [np.concatenate(found) for found in parts]
 
 
-def _preparer(
-    sample: Sample, specs: Sequence[PreprocessSpec], name: str, severity: int, seed: int
-) -> Callable[[int], list[np.ndarray]]:
-    def prepare(place: int) -> list[np.ndarray]:
-        pixels = sample.pixels(place)
-        if severity:
-            pixels = corrupt(pixels, name, severity, sample.seed(place, seed))
-        return [preprocess(pixels, spec) for spec in specs]
+def prepare(
+    place: int, sample: Sample, specs: Sequence[PreprocessSpec], name: str = "clean", severity: int = 0, seed: int = 0
+) -> list[np.ndarray]:
+    """Corrupt an image of a sample and bring it to the input of each network.
 
-    return prepare
+    Args:
+        place: Of the image in the sample.
+        sample: The images.
+        specs: How each network places images.
+        name: Of the corruption.
+        severity: 1 to 5, or 0 for the clean image.
+        seed: Of the run.
+
+    Returns:
+        uint8 [S, S] for each of `specs`.
+    """
+    image = sample.image(place)
+    pixels, coloured = image.pixels, image.coloured
+    if severity:
+        pixels = corrupt(pixels, name, severity, sample.seed(place, seed))
+        if CORRUPTIONS[name].moves:
+            coloured = None
+    return [
+        preprocess(pixels, spec, lesion=sample.lesion(place) if spec.crop == "lesion" else None, coloured=coloured)
+        for spec in specs
+    ]
 
 
 def _ahead(
-    prepare: Callable[[int], list[np.ndarray]], count: int, pool: ThreadPoolExecutor
+    ready: Callable[[int], list[np.ndarray]], count: int, pool: ThreadPoolExecutor
 ) -> Iterator[list[list[np.ndarray]]]:
     """Give batches in order, the next few being prepared meanwhile."""
     batches = [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
@@ -68,7 +85,7 @@ def _ahead(
     try:
         for number in range(len(batches)):
             while len(waiting) < _AHEAD and number + len(waiting) < len(batches):
-                waiting.append([pool.submit(prepare, place) for place in batches[number + len(waiting)]])
+                waiting.append([pool.submit(ready, place) for place in batches[number + len(waiting)]])
             yield [future.result() for future in waiting.pop(0)]
     finally:
         for future in (future for batch in waiting for future in batch):

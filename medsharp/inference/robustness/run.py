@@ -47,7 +47,7 @@ def measure_robustness(
     Args:
         predictors: Loaded bundles with the same classes.
         data: Manifests or data set folders.
-        corruptions: To apply.
+        corruptions: To apply; those that move tissue are left out where a bundle crops to the lesion.
         out: New, or that of the same run.
         images: How many of each data set; all by default.
         resamples: Of patients.
@@ -68,6 +68,11 @@ def measure_robustness(
             raise InputError(
                 f"{predictor.folder} and {predictors[0].folder} have different classes; give each a run of its own"
             )
+    if any(predictor.preprocessing.crop == "lesion" for predictor in predictors):
+        # The box of the lesion is that of the clean image.
+        corruptions = [entry for entry in corruptions if not entry.moves]
+        if not corruptions:
+            raise InputError("a model that crops to the lesion takes no corruption that moves it; choose others")
     names = _names([predictor.spec.name for predictor in predictors])
     samples = [
         take_sample(path, first.classes, first.positive, images=images, seed=seed, progress=progress) for path in data

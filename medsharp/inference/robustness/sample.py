@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from medsharp.data.duplicates import tie_duplicates
+from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation.corruptions.registry import LEAST_SIDE
 from medsharp.evaluation.predictions import clusters_of
-from medsharp.images import read_image
+from medsharp.images import DecodedImage, read_image
+from medsharp.preprocess import Box
 
 Progress = Callable[[int, int, str], None]
 
@@ -36,7 +38,8 @@ class Sample:
     manifest: Manifest
     rows: pd.DataFrame
     notes: tuple[str, ...]
-    _decoded: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _decoded: dict[int, DecodedImage] = field(default_factory=dict, repr=False)
+    _lesions: dict[int, Box] = field(default_factory=dict, repr=False)
     _held: list[int] = field(default_factory=lambda: [0], repr=False)
 
     def __len__(self) -> int:
@@ -57,15 +60,31 @@ class Sample:
         """Return what is resampled together, int [N]."""
         return clusters_of(self.rows)
 
-    def pixels(self, place: int) -> np.ndarray:
-        """Return an image, uint8 [H, W]; kept in memory once read, until 2 GiB are full."""
+    def image(self, place: int) -> DecodedImage:
+        """Return an image; kept in memory once read, until 2 GiB are full."""
         found = self._decoded.get(place)
         if found is None:
-            found = read_image(self.manifest.path(self.rows["image"].iloc[place])).pixels
-            if self._held[0] + found.nbytes <= _MEMORY:
+            found = read_image(self.manifest.path(self.rows["image"].iloc[place]))
+            if self._held[0] + found.pixels.nbytes <= _MEMORY:
                 self._decoded[place] = found
-                self._held[0] += found.nbytes
+                self._held[0] += found.pixels.nbytes
         return found
+
+    def pixels(self, place: int) -> np.ndarray:
+        """Return the pixels of an image, uint8 [H, W]."""
+        return self.image(place).pixels
+
+    def lesion(self, place: int) -> Box:
+        """Return the box of the lesion, for models that crop to it.
+
+        Raises:
+            InputError: The manifest has neither box nor mask for the image.
+        """
+        if place not in self._lesions:
+            row = self.rows.iloc[place]
+            box, masks = row.get(BOX, ""), self.manifest.masks(row)
+            self._lesions[place] = lesion_box(row["image"], box, masks, self.image(place))
+        return self._lesions[place]
 
     def seed(self, place: int, seed: int) -> tuple[int, int]:
         """Return the seed of an image's noise: it follows the picture, not its place in the table."""
