@@ -15,9 +15,10 @@ from medsharp.data.duplicates.index import same_keys
 from medsharp.data.duplicates.matches import SIMILAR, Match, fine_structure
 
 _SIDE = 256
-_LEVELS = 6
 _STEP = 2 ** (1 / 3)
-_SPOTS = (40, 35, 30, 25, 20, 15)
+_SPOTS = {1: 45, 2: 40, 3: 35, 4: 25, 5: 20}
+"""Of each level, from 203 pixels on the longest side to 81; finer ones cost most and add little."""
+
 _REACH = 8
 """Half the side in pixels of the patch around a spot, on its level."""
 
@@ -31,8 +32,8 @@ _MOST_IN_BUCKET = 200
 _VERIFIED_SIDE = 128
 _LEAST_OVERLAP = 0.3
 _SCALES = (0.5, 2.0)
-_SEARCH = (((1.0,), (0.0,)), ((0.97, 1.0, 1.03), (-2.0, -1.0, 0.0, 1.0, 2.0)))
-"""Zooms, and shifts in pixels of the small images, around a fit; the second round only where the first gives hope."""
+_SEARCH = (((1.0,), (0.0,)), ((0.97, 1.0, 1.03), (-2.0, 0.0, 2.0)), ((0.99, 1.0, 1.01), (-1.0, 0.0, 1.0)))
+"""Zooms, and shifts in pixels of the small images: at a fit, around it, and around the best of these."""
 
 _HOPEFUL = 0.25
 
@@ -59,7 +60,7 @@ class Features:
 
 
 def describe(pixels: np.ndarray) -> Features:
-    """Find the strongest spots of an image on six scales and describe what is around each.
+    """Find the strongest spots of an image on five scales and describe what is around each.
 
     Spots are extrema of a difference of Gaussians (Lowe, IJCV 60 (2004) 91, without the search across scales); a patch
     is told by the signs and sizes of its lowest cosine frequencies, which a change of gain leaves alone.
@@ -70,7 +71,7 @@ def describe(pixels: np.ndarray) -> Features:
     height, width = pixels.shape
     picture = Image.fromarray(pixels)
     places, levels, contents, brights = [], [], [], []
-    for level, most in enumerate(_SPOTS):
+    for level, most in _SPOTS.items():
         side = _SIDE / _STEP**level
         scale = side / max(height, width)
         shape = max(1, round(width * scale)), max(1, round(height * scale))
@@ -206,7 +207,7 @@ def _fit(here: np.ndarray, there: np.ndarray, scales: np.ndarray) -> tuple[float
     chosen = agreeing[np.argmax(agreeing.sum(axis=1))]
     for within in (_FAR, _NEAR):
         # Votes at one place are one: a scale cannot be told from them.
-        if chosen.sum() < _LEAST_VOTES or len(np.unique(np.round(here[chosen] / 4), axis=0)) < _LEAST_VOTES - 1:
+        if chosen.sum() < _LEAST_VOTES or _distinct(here[chosen]) < _LEAST_VOTES // 2:
             return None
         a, b = here[chosen].astype(np.float64), there[chosen].astype(np.float64)
         centred, target = a - a.mean(axis=0), b - b.mean(axis=0)
@@ -218,6 +219,11 @@ def _fit(here: np.ndarray, there: np.ndarray, scales: np.ndarray) -> tuple[float
     return (scale, shift) if chosen.sum() >= _LEAST_VOTES else None
 
 
+def _distinct(places: np.ndarray) -> int:
+    """Count places that are more than a few pixels apart: one spot is found again on other levels."""
+    return len({(x, y) for x, y in (places / 6).round().astype(int).tolist()})
+
+
 def _verify(one: np.ndarray, other: np.ndarray, scale: float, shift: np.ndarray) -> tuple[float, float, float]:
     """Lay `other` over `one`; return the best similarity near the fit, the share of the smaller image, the scale."""
     half = shift * _VERIFIED_SIDE / _SIDE
@@ -226,8 +232,9 @@ def _verify(one: np.ndarray, other: np.ndarray, scale: float, shift: np.ndarray)
     cover = Image.new("L", picture.size, 255)
     reference = fine_structure(one[None])[0]
     best = (-1.0, 0.0, scale)
+    best_shift = (0.0, 0.0)
     for zooms, shifts in _SEARCH:
-        centre = best[2]
+        centre, (left, up) = best[2], best_shift
         for zoom in zooms:
             near = centre * zoom
             # The middle of the overlap stays where it is.
@@ -235,7 +242,7 @@ def _verify(one: np.ndarray, other: np.ndarray, scale: float, shift: np.ndarray)
             offset = half + (scale - near) * middle
             for y in shifts:
                 for x in shifts:
-                    matrix = (near, 0, float(offset[0]) + x, 0, near, float(offset[1]) + y)
+                    matrix = (near, 0, float(offset[0]) + left + x, 0, near, float(offset[1]) + up + y)
                     laid = picture.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
                     over = np.asarray(cover.transform((width, height), Image.Transform.AFFINE, matrix)) > 0
                     area = over.sum()
@@ -244,7 +251,7 @@ def _verify(one: np.ndarray, other: np.ndarray, scale: float, shift: np.ndarray)
                         continue
                     similarity = _masked(reference, fine_structure(np.asarray(laid)[None])[0], over)
                     if similarity > best[0]:
-                        best = (similarity, min(1.0, area / smaller), near)
+                        best, best_shift = (similarity, min(1.0, area / smaller), near), (left + x, up + y)
         if best[0] < _HOPEFUL:
             break
     return best

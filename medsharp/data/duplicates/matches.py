@@ -120,9 +120,15 @@ def fine_similarity(thumbnails: np.ndarray, pairs: NearPairs) -> np.ndarray:
 
 
 def fine_structure(pictures: np.ndarray) -> np.ndarray:
-    """Return float32 [n, H, W] less the mean of each pixel's surroundings."""
+    """Return float32 [n, H, W] less the mean of each pixel's surroundings, limited to twice its usual size.
+
+    Burned-in text and calipers are far brighter than their surroundings; without the limit, two images with the same
+    words would look alike.
+    """
     values = pictures.astype(np.float32)
-    return values - uniform_filter(values, (0, _SURROUNDINGS, _SURROUNDINGS))
+    values -= uniform_filter(values, (0, _SURROUNDINGS, _SURROUNDINGS))
+    limit = 2 * np.abs(values).mean(axis=(1, 2), keepdims=True)
+    return np.clip(values, -limit, limit)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
