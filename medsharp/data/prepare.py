@@ -24,7 +24,8 @@ def prepare_manifest(config: DataConfig, *, progress: Callable[[int, int, str], 
     Raises:
         InputError: The data cannot be read, a class is missing, or there are too few groups to split.
     """
-    manifest = tie_duplicates(open_dataset(config.path, classes=config.classes), progress=progress)
+    manifest = open_dataset(config.path, classes=config.classes)
+    manifest = tie_duplicates(manifest, limits=config.limits.limits(), progress=progress)
     manifest = split_manifest(
         manifest,
         fractions=config.fractions if config.folds is None else None,

@@ -92,7 +92,8 @@ def evaluate_manifest(
         InputError: The data cannot be read, has no labels, or has images of one class only.
     """
     spec = predictor.spec
-    manifest = tie_duplicates(open_dataset(data, classes=spec.classes), progress=progress)
+    manifest = open_dataset(data, classes=spec.classes)
+    manifest = tie_duplicates(manifest, limits=predictor.limits, progress=progress)
     unlabelled = int((manifest.included["label"] == "").sum())
     if unlabelled:
         raise InputError(f"{data}: {unlabelled} images have no label; use `medsharp predict` for images without labels")

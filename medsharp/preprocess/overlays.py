@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 _REFERENCE = 256
@@ -21,6 +23,9 @@ _LETTER = (4.0, 18.0)
 
 _LETTERS = 3
 """So many letters in a line are text."""
+
+_EVEN = 20
+"""Grey levels by which the brightest pixels of neighbouring letters differ at most; those of speckle differ more."""
 
 
 def find_overlays(pixels: np.ndarray, coloured: np.ndarray | None = None) -> np.ndarray:
@@ -44,7 +49,7 @@ def find_overlays(pixels: np.ndarray, coloured: np.ndarray | None = None) -> np.
     width = _odd(2 * _STROKE * scale)
     hat = ndimage.white_tophat(pixels.astype(np.int16), size=width)
     strokes = (hat >= _CONTRAST) & (pixels >= _BRIGHT)
-    found = _text(strokes, scale) | _crosses(hat, pixels, scale)
+    found = _text(strokes, pixels, scale) | _crosses(hat, pixels, scale)
     if coloured is not None:
         found |= coloured & ~ndimage.binary_opening(coloured, np.ones((width, width), dtype=bool))
     # The soft edge of a stroke belongs to it.
@@ -82,37 +87,52 @@ def remove_overlays(pixels: np.ndarray, coloured: np.ndarray | None = None) -> n
     return filled
 
 
-def _text(strokes: np.ndarray, scale: float) -> np.ndarray:
+@dataclass(frozen=True)
+class _Letter:
+    number: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+    peak: float
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    def follows(self, other: _Letter) -> bool:
+        """Whether it stands right of another in the same line, no further than a letter away, and is as bright."""
+        near = self.left - other.right <= 1.2 * other.height
+        on_the_line = abs(self.bottom - other.bottom) <= 0.25 * other.height + 1
+        as_high = abs(self.height - other.height) <= 0.35 * other.height + 1
+        return near and on_the_line and as_high and abs(self.peak - other.peak) <= _EVEN
+
+
+def _text(strokes: np.ndarray, pixels: np.ndarray, scale: float) -> np.ndarray:
     from scipy import ndimage
 
-    labels, _ = ndimage.label(strokes, np.ones((3, 3), dtype=bool))
+    labels, count = ndimage.label(strokes, np.ones((3, 3), dtype=bool))
     low, high = (size * scale for size in _LETTER)
-    boxes = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        if low <= height <= high and width <= 2.5 * high and width >= 1:
-            boxes.append((number, rows.start, columns.start, rows.stop, columns.stop))
-    lines = [number for group in _lines(boxes) if len(group) >= _LETTERS for number in group]
+    peaks = ndimage.maximum(pixels, labels, np.arange(1, count + 1)) if count else ()
+    letters = [
+        _Letter(number, rows.start, columns.start, rows.stop, columns.stop, float(peak))
+        for number, ((rows, columns), peak) in enumerate(zip(ndimage.find_objects(labels), peaks, strict=True), start=1)
+        if low <= rows.stop - rows.start <= high and columns.stop - columns.start <= 2.5 * high
+    ]
+    lines = [letter.number for line in _lines(letters) if len(line) >= _LETTERS for letter in line]
     return np.isin(labels, lines)
 
 
-def _lines(boxes: list[tuple[int, int, int, int, int]]) -> list[list[int]]:
-    """Group letters whose neighbour on the right has the same base and is no further than a letter away."""
-    open_lines: list[list[tuple[int, int, int, int, int]]] = []
-    for box in sorted(boxes, key=lambda box: box[2]):
-        for line in open_lines:
-            _, top, _, bottom, right = line[-1]
-            height = bottom - top
-            if (
-                box[2] - right <= 1.2 * height
-                and abs(box[3] - bottom) <= 0.25 * height + 1
-                and abs(box[3] - box[1] - height) <= 0.35 * height + 1
-            ):
-                line.append(box)
+def _lines(letters: list[_Letter]) -> list[list[_Letter]]:
+    lines: list[list[_Letter]] = []
+    for letter in sorted(letters, key=lambda letter: letter.left):
+        for line in lines:
+            if letter.follows(line[-1]):
+                line.append(letter)
                 break
         else:
-            open_lines.append([box])
-    return [[box[0] for box in line] for line in open_lines]
+            lines.append([letter])
+    return lines
 
 
 def _crosses(hat: np.ndarray, pixels: np.ndarray, scale: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
-from medsharp.images import read_image
+from medsharp.images import ImageLimits, read_image
 
 HASH_SIDE = 16
 """A difference hash of 16 x 16 comparisons: 256 bits."""
@@ -43,12 +43,12 @@ class Look:
     thumbnail: np.ndarray | None = None
 
 
-def look(path: str | Path) -> Look:
+def look(path: str | Path, limits: ImageLimits = ImageLimits()) -> Look:
     """Read an image once; what is wrong with it is told, not raised."""
     digest = ""
     try:
         digest = sha256_file(path)
-        decoded = read_image(path)
+        decoded = read_image(path, limits=limits)
     except InputError as error:
         return Look(digest, f"unreadable: {error}")
     except OSError as error:

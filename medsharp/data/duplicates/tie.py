@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +14,18 @@ from medsharp.data.duplicates.look import Look, look
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
+from medsharp.images import ImageLimits
 
 Progress = Callable[[int, int, str], None]
 
 
-def tie_duplicates(manifest: Manifest, *, distance: int = DISTANCE, progress: Progress | None = None) -> Manifest:
+def tie_duplicates(
+    manifest: Manifest,
+    *,
+    distance: int = DISTANCE,
+    limits: ImageLimits = ImageLimits(),
+    progress: Progress | None = None,
+) -> Manifest:
     """Read every image once; exclude what cannot be used and tie what must not be split.
 
     - Unreadable and constant images are excluded with the reason.
@@ -31,6 +39,7 @@ def tie_duplicates(manifest: Manifest, *, distance: int = DISTANCE, progress: Pr
     Args:
         manifest: Rows that are excluded already stay as they are.
         distance: 0 ties only identical hashes.
+        limits: Images beyond them count as unreadable.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
@@ -41,7 +50,7 @@ def tie_duplicates(manifest: Manifest, *, distance: int = DISTANCE, progress: Pr
     """
     table = manifest.table.copy()
     rows = [int(row) for row in table.index[table["exclude"] == ""]]
-    looks = look_at([manifest.path(table.at[row, "image"]) for row in rows], progress)
+    looks = look_at([manifest.path(table.at[row, "image"]) for row in rows], progress, limits)
     for row, seen in zip(rows, looks, strict=True):
         table.at[row, "sha256"] = seen.sha256
         table.at[row, "exclude"] = seen.reason
@@ -53,11 +62,11 @@ def tie_duplicates(manifest: Manifest, *, distance: int = DISTANCE, progress: Pr
     return manifest.replace(table=table, notes=(*manifest.notes, *_notes(table.loc[rows, "exclude"], near)))
 
 
-def look_at(files: Sequence[Path], progress: Progress | None = None) -> list[Look]:
+def look_at(files: Sequence[Path], progress: Progress | None = None, limits: ImageLimits = ImageLimits()) -> list[Look]:
     """Look at files, several at once, in their order."""
     looks: list[Look] = []
     with ThreadPoolExecutor() as pool:
-        for seen in pool.map(look, files):
+        for seen in pool.map(partial(look, limits=limits), files):
             looks.append(seen)
             if progress is not None:
                 progress(len(looks), len(files), "reading and hashing images")
