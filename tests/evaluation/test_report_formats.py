@@ -15,7 +15,7 @@ import pytest
 
 from medsharp.errors import InputError
 from medsharp.evaluation import Evaluation, calibrate, evaluate_predictions, write_evaluation
-from medsharp.evaluation.report import parse_formats, render_markdown, render_page
+from medsharp.evaluation.report import make_document, parse_formats, render_markdown, render_page
 
 HOSTILE = '<script>alert("x")</script>|*_`'
 VOID = {"meta", "br", "img", "link", "hr", "input", "use", "path"}
@@ -284,6 +284,23 @@ def test_hostile_names_in_the_data_stay_text(tmp_path: Path, column: str) -> Non
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "script" not in Page(text).tags
     assert "<script" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    name = "\N{CJK UNIFIED IDEOGRAPH-6F22} \N{HEBREW LETTER ALEF}"
+    write_evaluation(tmp_path, [evaluated(name=name), evaluated(name="there")], {})
+    assert name in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_headline_of_many_data_sets_names_the_worst_and_the_best() -> None:
+    entries = [evaluated(table(60, seed=seed), name=f"hospital {seed}", resamples=10) for seed in range(7)]
+    page = render_page(make_document(entries, {}))
+    Page(page)
+    areas = {e.as_dict()["name"]: e.as_dict()["figures"]["auroc"]["value"] for e in entries}
+    lead = page[page.index("On 7 external data sets") :].split("</p>")[0]
+    names = re.findall(r"<strong>(hospital \d)</strong>", lead)
+    assert names == [min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)]
+    assert page.count('<p class="lead">') == 1
 
 
 def test_hostile_class_names_stay_text(tmp_path: Path) -> None:

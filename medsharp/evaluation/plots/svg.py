@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,9 @@ def draw(function: Callable[[Figure], None], title: str, prefix: str, size: tupl
         "axes.spines.right": False,
         "axes.unicode_minus": True,
     }
-    with rc_context(style):
+    with rc_context(style), warnings.catch_warnings():
+        # Names in any script are left as text to the page's font; matplotlib's own need not have them.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
         figure = Figure(figsize=size, layout="constrained")
         canvas = FigureCanvasSVG(figure)
         figure.patch.set_visible(False)
