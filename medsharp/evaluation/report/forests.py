@@ -31,7 +31,7 @@ def overview_of(document: dict[str, Any]) -> list[Plot]:
         return []
     plots = []
     for key, name, guide in COMPARED:
-        rows = [(f"{entry['name']} ({entry['role']})", entry["figures"][key]) for entry in entries]
+        rows = [(_data_set(entry), entry["figures"][key]) for entry in entries]
         summary = _summary(document.get("site_summary"), key)
         svg = forest(rows, f"overview-{key}", f"{name} on each data set", name, guide=guide, summary=_diamond(summary))
         plots.append(Plot(name, Markup(svg), _caption(summary, key, "external data sets")))
@@ -105,6 +105,11 @@ def _caption(summary: dict[str, Any] | None, key: str, over: str) -> str:
         f"{interval(summary, key)}; dashed line through it: where the next hospital may lie (95 % prediction "
         f"interval), {limits[limits.index('[') :]}. Between them I\N{SUPERSCRIPT TWO} = {spread} ({summary['scale']})."
     )
+
+
+def _data_set(entry: dict[str, Any]) -> str:
+    """Name a data set; all that are not marked as internal are external."""
+    return f"{entry['name']} (internal)" if entry["role"] == "internal" else str(entry["name"])
 
 
 def _label(group: dict[str, Any]) -> str:
