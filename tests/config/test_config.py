@@ -74,3 +74,16 @@ def test_empty_file_means_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
     assert load_config(path) == TrainConfig()
+
+
+def test_limits_and_preprocessing_are_what_the_file_says(tmp_path: Path) -> None:
+    from medsharp.images import ImageLimits
+    from medsharp.preprocess import PreprocessSpec
+
+    config = load_config(None, ["data.limits.max_frames=9", "data.limits.max_pixels=1e6", "data.crop=lesion"])
+    assert config.data.limits.limits() == ImageLimits(max_frames=9, max_pixels=1_000_000)
+    assert config.data.preprocessing() == PreprocessSpec(128, "lesion", "letterbox", 0.2, False)
+    assert load_config(None).data.limits.limits() == ImageLimits()
+    for wrong, word in (("data.limits.max_frame=9", "max_frames"), ("data.limits.min_side=0", "data.limits.min_side")):
+        with pytest.raises(InputError, match=word):
+            load_config(None, [wrong])
