@@ -44,7 +44,9 @@ class DataConfig(_Section):
     positive: str = Field("malignant", description="the class whose probability is reported and thresholded")
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="train, validation, test")
     folds: int | None = Field(None, ge=3, le=20, description="k folds instead of fractions")
-    fold: int = Field(0, ge=0, description="with folds: the test fold; the next one validates")
+    official_folds: int | None = Field(None, ge=3, le=20, description="the k folds that the data set's authors dealt")
+    fold: int = Field(0, ge=0, description="with folds of either kind: the test fold; the next one validates")
+    leave_site: str | None = Field(None, description="the site that is tested; the others train and validate")
     split_seed: int = Field(0, ge=0)
     image_size: int = Field(128, ge=32, le=1024, description="side of the square network input in pixels")
     crop: Crop = Field(
@@ -76,8 +78,12 @@ class DataConfig(_Section):
             raise ValueError(f"positive '{self.positive}' is not one of classes {list(self.classes)}")
         if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise ValueError(f"fractions {list(self.fractions)} must be positive and sum to 1")
-        if self.folds is not None and self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} does not exist among {self.folds} folds (they count from 0)")
+        ways = [name for name in ("folds", "official_folds", "leave_site") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"give one of {' and '.join(ways)}, not both")
+        folds = self.folds or self.official_folds
+        if folds is not None and self.fold >= folds:
+            raise ValueError(f"fold {self.fold} does not exist among {folds} folds (they count from 0)")
         return self
 
     def preprocessing(self) -> PreprocessSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medsharp.config import TrainConfig
+from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.data.pipeline import ImageDataset, make_dataset
 from medsharp.errors import InputError
@@ -10,11 +11,13 @@ from training.events import Events
 
 
 def check_splits(manifest: Manifest, config: TrainConfig) -> None:
-    """Check that there is something to learn from and to judge by.
+    """Check that nothing leaks from a split into another, and that there is something to learn from and to judge by.
 
     Raises:
-        InputError: A split is empty or has one class only, or masks are to be learned and there are none.
+        InputError: A group, patient or file is in two splits, a split is empty or has one class only, or masks are to
+            be learned and there are none.
     """
+    assert_no_leak(manifest)
     name, positive = manifest.info.name, config.data.positive
     for split in SPLITS:
         rows = manifest.of_split(split)

@@ -8,7 +8,7 @@ from medsharp.config import DataConfig
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
-from medsharp.data.split import assert_no_leak, split_manifest
+from medsharp.data.split import split_manifest
 
 
 def prepare_manifest(config: DataConfig, *, progress: Callable[[int, int, str], None] | None = None) -> Manifest:
@@ -26,12 +26,12 @@ def prepare_manifest(config: DataConfig, *, progress: Callable[[int, int, str], 
     """
     manifest = open_dataset(config.path, classes=config.classes)
     manifest = tie_duplicates(manifest, limits=config.limits.limits(), progress=progress)
-    manifest = split_manifest(
+    return split_manifest(
         manifest,
-        fractions=config.fractions if config.folds is None else None,
+        fractions=config.fractions,
         folds=config.folds,
         fold=config.fold,
+        official_folds=config.official_folds,
+        leave_site=config.leave_site,
         seed=config.split_seed,
     )
-    assert_no_leak(manifest)
-    return manifest

@@ -18,8 +18,15 @@ def split(
     classes: Annotated[str, typer.Option(help="Comma-separated; images of other classes are left out.")] = (
         "benign,malignant"
     ),
-    folds: Annotated[int | None, typer.Option(min=3, max=20, help="k folds instead of 70/15/15.")] = None,
-    fold: Annotated[int, typer.Option(min=0, help="With --folds: the test fold.")] = 0,
+    fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.7,0.15,0.15",
+    folds: Annotated[int | None, typer.Option(min=3, max=20, help="k folds instead of fractions.")] = None,
+    official_folds: Annotated[
+        int | None, typer.Option(min=3, max=20, help="The k folds of the data set's authors (BUS-BRA: 5 or 10).")
+    ] = None,
+    fold: Annotated[int, typer.Option(min=0, help="With folds: the test fold, from 0; the next one validates.")] = 0,
+    leave_site: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Test on this site; the others train and validate.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Audit a data set, tie near-duplicates, and split it by patient (or by tie) into train, val and test."""
@@ -29,7 +36,17 @@ def split(
 
     names = [name.strip() for name in classes.split(",") if name.strip()]
     positive = "malignant" if "malignant" in names else names[-1] if names else ""
-    settings = {"path": data, "classes": names, "positive": positive, "folds": folds, "fold": fold, "split_seed": seed}
+    settings = {
+        "path": data,
+        "classes": names,
+        "positive": positive,
+        "fractions": [_number(part) for part in fractions.split(",")],
+        "folds": folds,
+        "official_folds": official_folds,
+        "fold": fold,
+        "leave_site": leave_site,
+        "split_seed": seed,
+    }
     config = validate_config({"data": settings}, "data split").data
     if (out / "manifest.csv").exists():
         raise InputError(f"{out / 'manifest.csv'} exists already; choose another folder or remove it first")
@@ -39,12 +56,23 @@ def split(
     write_manifest(manifest, out)
     for sentence in manifest.notes:
         note(sentence)
+    sites = sorted(set(manifest.included["site"]))
     table = Table()
-    for column in ("split", "images", "groups", *names):
+    for column in ("split", *["site"] * (len(sites) > 1), "images", "groups", *names):
         table.add_column(column)
     for part in ("train", "val", "test"):
         rows = manifest.of_split(part)
-        counts = [str(int((rows["label"] == name).sum())) for name in names]
-        table.add_row(part, str(len(rows)), str(rows["group"].nunique()), *counts)
+        for site in sites if len(sites) > 1 else [None]:
+            chosen = rows if site is None else rows[rows["site"] == site]
+            counts = [str(int((chosen["label"] == name).sum())) for name in names]
+            where = [] if site is None else [site]
+            table.add_row(part, *where, str(len(chosen)), str(chosen["group"].nunique()), *counts)
     console.print(table)
     note(f"{out / 'manifest.csv'}")
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # which the configuration refuses, by its name

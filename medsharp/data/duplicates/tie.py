@@ -43,7 +43,8 @@ def tie_duplicates(
         progress: Called with images done, images in all and what is being done.
 
     Returns:
-        The manifest with `sha256`, `group` and `exclude` filled in, and notes that count each of these.
+        The manifest with `sha256`, `dhash` (the perceptual hash of the image as it is and mirrored, 2 x 64 hexadecimal
+        digits), `group` and `exclude` filled in, and notes that count each of these.
 
     Raises:
         InputError: No image can be read.
@@ -51,8 +52,11 @@ def tie_duplicates(
     table = manifest.table.copy()
     rows = [int(row) for row in table.index[table["exclude"] == ""]]
     looks = look_at([manifest.path(table.at[row, "image"]) for row in rows], progress, limits)
+    if "dhash" not in table:
+        table["dhash"] = ""
     for row, seen in zip(rows, looks, strict=True):
         table.at[row, "sha256"] = seen.sha256
+        table.at[row, "dhash"] = "" if seen.bits is None else seen.bits.tobytes().hex()
         table.at[row, "exclude"] = seen.reason
     if all(seen.reason for seen in looks):
         first = looks[0].reason if looks else "it lists no image that is not excluded"
