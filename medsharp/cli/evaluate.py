@@ -94,9 +94,10 @@ def evaluate_data(
     thumbnails: bool = False,
 ) -> tuple[Path, ...]:
     """Predict and evaluate each data set, write the report, print the figures; return the files of the report."""
+    from medsharp.data.leaks import assert_no_leak
     from medsharp.evaluation import write_evaluation
     from medsharp.inference.card import add_external_figures
-    from medsharp.inference.external import evaluate_internal, evaluate_manifest
+    from medsharp.inference.external import evaluate_internal, evaluate_manifest, open_external
 
     evaluations = []
     options: dict[str, Any] = {
@@ -108,13 +109,20 @@ def evaluate_data(
     internal = evaluate_internal(predictor.spec, bundle, **options)
     if internal is not None:
         evaluations.append(internal)
+    manifests = []
     for path in data:
+        heading(f"Reading {path}")
+        with progress_bar() as report:
+            manifests.append(open_external(path, predictor, progress=report))
+    # Before anything is predicted: hospitals that share images are not two hospitals.
+    assert_no_leak(*manifests)
+    for path, manifest in zip(data, manifests, strict=True):
         heading(f"Evaluating on {path}")
         with progress_bar() as report:
             taken = [evaluation.as_dict()["name"] for evaluation in evaluations]
             evaluation, notes = evaluate_manifest(
                 predictor,
-                path,
+                manifest,
                 out=out,
                 taken=taken,
                 thumbnails=thumbnails,

@@ -23,7 +23,6 @@ from medsharp.bundle import (
     METADATA,
     MODEL,
     PARITY,
-    TRAINING_HASHES,
     VALIDATION,
     BundleSpec,
     InputCheck,
@@ -42,6 +41,7 @@ from medsharp.images import read_image
 from medsharp.inference.card import write_card
 from medsharp.inference.external import evaluate_internal, exclusions
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion
+from medsharp.inference.leaks import write_hashes
 from medsharp.inference.predictor import softmax
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier
@@ -77,7 +77,7 @@ def export_run(
     config, manifest = run.config, run.manifest
     network = run.load_network()
     place = config.data.preprocessing()
-    validation, test, training = (manifest.of_split(split) for split in ("val", "test", "train"))
+    validation, test = (manifest.of_split(split) for split in ("val", "test"))
     classes = config.data.classes
     environment = run.folder / ENVIRONMENT
     record = TrainingRecord(
@@ -102,7 +102,7 @@ def export_run(
         training=record,
         internal=test,
         internal_images=_load(test, manifest, config.data, progress),
-        training_hashes=sorted(set(training["sha256"]) - {""}),
+        seen=manifest,
         sensitivity=sensitivity,
         overwrite=overwrite,
     )
@@ -120,7 +120,7 @@ def export_network(
     training: TrainingRecord,
     internal: pd.DataFrame | None = None,
     internal_images: np.ndarray | None = None,
-    training_hashes: Sequence[str] = (),
+    seen: Manifest | None = None,
     sensitivity: float = 0.95,
     overwrite: bool = False,
 ) -> BundleSpec:
@@ -137,7 +137,8 @@ def export_network(
         training: What the network was trained on and how.
         internal: Manifest rows of the internal test split; names of images and patients are hashed.
         internal_images: uint8 [M, S, S], theirs.
-        training_hashes: SHA-256 of the training images, so that evaluation on them is noticed.
+        seen: The manifest with splits: hashes of its training and validation images are written, so that evaluation on
+            them is noticed.
         sensitivity: What the operating point reaches on the validation images.
         overwrite: Replace an existing bundle.
 
@@ -160,8 +161,8 @@ def export_network(
         scores = validation_shares[:, number]
         table = _validation_table(validation_labels, validation_shares, classes)
         table.to_csv(folder / VALIDATION, index=False, lineterminator="\n")
-        if training_hashes:
-            (folder / TRAINING_HASHES).write_text("\n".join(training_hashes) + "\n", encoding="ascii")
+        if seen is not None:
+            write_hashes(folder, seen)
         if internal is not None and internal_images is not None and len(internal):
             shares = softmax(_run(session, internal_images)["logits"].astype(np.float64) / temperature)
             _internal_table(internal, shares, classes).to_csv(folder / INTERNAL, index=False, lineterminator="\n")

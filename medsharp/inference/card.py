@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from medsharp.bundle import CARD, INTERNAL, BundleSpec, read_bundle, write_spec
+from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, read_bundle, write_spec
 from medsharp.evaluation import Evaluation
 from medsharp.files import sha256_file, write_text
 from medsharp.inference.external import evaluate_internal
@@ -43,6 +43,7 @@ def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = 
     text = environment.from_string(template).render(
         spec=spec,
         figures=_figures([evaluation.as_dict() for evaluation in evaluations]),
+        hashes=(folder / TRAINING_LOOKS).exists(),
         command=_command(spec),
         settings=yaml.safe_dump(spec.training.config, sort_keys=False, default_flow_style=None, width=110),
     )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from medsharp.bundle import INTERNAL, TRAINING_HASHES, VALIDATION, BundleSpec
+from medsharp.bundle import INTERNAL, VALIDATION, BundleSpec
 from medsharp.data.duplicates import tie_duplicates
+from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
@@ -16,8 +17,11 @@ from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, eval
 from medsharp.evaluation.predictions import patients_of
 from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
+from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.table import predict_manifest
+
+Progress = Callable[[int, int, str], None]
 
 
 def evaluate_internal(
@@ -55,9 +59,27 @@ def evaluate_internal(
     )
 
 
+def open_external(data: str | Path, predictor: Predictor, *, progress: Progress | None = None) -> Manifest:
+    """Open a data set to evaluate a bundle on, audited as for training.
+
+    Duplicates are tied into groups, which the bootstrap resamples together, and contradictory ones are excluded and
+    counted.
+
+    Args:
+        data: Manifest, known data set folder, or folder with a sub-folder a class.
+        predictor: The loaded bundle, whose classes and limits count.
+        progress: Called with images done, images in all and what is being done.
+
+    Raises:
+        InputError: The data cannot be read.
+    """
+    manifest = open_dataset(data, classes=predictor.spec.classes)
+    return tie_duplicates(manifest, limits=predictor.limits, progress=progress)
+
+
 def evaluate_manifest(
     predictor: Predictor,
-    data: str | Path,
+    data: str | Path | Manifest,
     *,
     out: Path,
     taken: Collection[str] = (),
@@ -66,16 +88,13 @@ def evaluate_manifest(
     thumbnails: bool = False,
     interval: Interval = "percentile",
     prevalence: float | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Predict every image of a data set and evaluate at the operating point frozen in the bundle.
 
-    The data set is audited as for training: duplicates are tied into groups, which the bootstrap resamples
-    together, and contradictory ones are excluded and counted.
-
     Args:
         predictor: The loaded bundle.
-        data: Manifest, known data set folder, or folder with a sub-folder a class.
+        data: What `open_external` gives or takes.
         out: `predictions-<name>.csv` is written there.
         taken: Names of other data sets in the same report; this one's gets a number where it is among them.
         resamples: Bootstrap resamples of patients.
@@ -89,14 +108,17 @@ def evaluate_manifest(
         The evaluation, and sentences on what was excluded or tied and why.
 
     Raises:
-        InputError: The data cannot be read, has no labels, or has images of one class only.
+        InputError: The data cannot be read, has no labels, has images of one class only, or has the same patient,
+            group or file in two splits.
     """
     spec = predictor.spec
-    manifest = open_dataset(data, classes=spec.classes)
-    manifest = tie_duplicates(manifest, limits=predictor.limits, progress=progress)
+    manifest = data if isinstance(data, Manifest) else open_external(data, predictor, progress=progress)
+    assert_no_leak(manifest)
     unlabelled = int((manifest.included["label"] == "").sum())
     if unlabelled:
-        raise InputError(f"{data}: {unlabelled} images have no label; use `medsharp predict` for images without labels")
+        raise InputError(
+            f"{manifest.info.name}: {unlabelled} images have no label; use `medsharp predict` for images without labels"
+        )
     table = predict_manifest(predictor, manifest, progress=progress)
     names = (manifest.info.name if n == 1 else f"{manifest.info.name} {n}" for n in itertools.count(1))
     name = next(name for name in names if name not in taken)
@@ -138,21 +160,6 @@ def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:
     if not path.exists():
         return None
     return calibrate(read_predictions(path), spec.classes, f"{spec.training.dataset}, validation split")
-
-
-def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
-    """Say how many images of a data set the bundle was trained on, by SHA-256; nothing where there are none."""
-    path = bundle / TRAINING_HASHES
-    if not path.exists():
-        return ()
-    trained = set(path.read_text(encoding="ascii").split())
-    shared = manifest.included[manifest.included["sha256"].isin(trained)]
-    if shared.empty:
-        return ()
-    return (
-        f"LEAK: the model was trained on {len(shared)} of these images; "
-        "these figures do not tell how it does on images it never saw",
-    )
 
 
 def _patients(manifest: Manifest) -> int | None:

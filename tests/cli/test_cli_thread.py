@@ -111,14 +111,40 @@ def test_changed_byte_is_refused(trained: Path, workspace: Path, tmp_path: Path)
     assert "model.onnx was changed" in " ".join(result.stderr.split())
 
 
+def half(busbra: Path, folder: Path, odd: bool) -> Path:
+    """Every other patient of a folder in the layout of BUS-BRA, as a data set of its own."""
+    lines = (busbra / "bus_data.csv").read_text().splitlines()
+    kept = [line for line in lines[1:] if int(line.split(",")[1]) % 2 == odd]
+    for name in ("Images", "Masks"):
+        (folder / name).mkdir(parents=True)
+        for line in kept:
+            file = (
+                line.split(",")[0] + ".png" if name == "Images" else line.split(",")[0].replace("bus", "mask") + ".png"
+            )
+            shutil.copy(busbra / name / file, folder / name / file)
+    (folder / "bus_data.csv").write_text("\n".join([lines[0], *kept]) + "\n")
+    return folder
+
+
+def test_data_sets_that_share_images_are_refused(trained: Path, workspace: Path, tmp_path: Path) -> None:
+    data = ["--data", workspace / "BUSBRA", "--data", half(workspace / "BUSBRA", tmp_path / "half", odd=True)]
+    result = run("evaluate", trained / "bundle", *data, "--out", tmp_path / "out", "--resamples", "100")
+    assert result.exit_code == 2
+    assert "the same file is in two data sets: BUS-BRA, row 2 (Images/bus_0001-l.png)" in " ".join(
+        result.stderr.split()
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_evaluation_of_two_data_sets_of_one_name_keeps_both(trained: Path, workspace: Path, tmp_path: Path) -> None:
-    data = ["--data", workspace / "BUSBRA", "--data", workspace / "BUSBRA"]
+    halves = [half(workspace / "BUSBRA", tmp_path / f"half-{odd}", odd) for odd in (False, True)]
+    data = ["--data", halves[0], "--data", halves[1]]
     result = run("evaluate", trained / "bundle", *data, "--out", tmp_path, "--resamples", "100")
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "evaluation.json").read_text())
     assert [entry["name"] for entry in document["datasets"]] == ["BUSI, test split", "BUS-BRA", "BUS-BRA 2"]
     external = document["datasets"][1]
-    assert external["counts"]["clusters"] == 24
+    assert external["counts"]["clusters"] == 12
     names = sorted(file.name for file in tmp_path.glob("*.csv"))
     assert names == ["predictions-BUS-BRA-2.csv", "predictions-BUS-BRA.csv"]
     scored = run(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from medsharp.bundle import BundleSpec, TrainingRecord
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.export import export_network
 from medsharp.networks import Classifier, create_network
 from medsharp.preprocess import PreprocessSpec
@@ -72,5 +73,7 @@ def exported(
         }
     )
     folder = tmp_path_factory.mktemp("exported") / "speckle"
-    spec = export(make_network(), folder, internal=rows, internal_images=images, training_hashes=["ab" * 32])
+    learned = {"image": "Doe^Jane/a.png", "label": "benign", "split": "train", "sha256": "ab" * 32, "dhash": "0f" * 64}
+    seen = Manifest(make_table([learned]), DatasetInfo("Speckle", ("benign", "malignant")), folder)
+    spec = export(make_network(), folder, internal=rows, internal_images=images, seen=seen)
     return folder, spec

@@ -36,6 +36,7 @@ def test_bundle_holds_what_it_must_and_verifies(exported: Exported) -> None:
         "metadata.json",
         "model.onnx",
         "parity.json",
+        "training_images.dhash",
         "training_images.sha256",
         "validation.csv",
     ]

@@ -159,22 +159,6 @@ def test_manifest_is_predicted_in_its_order_with_its_columns(bundle: tuple[Path,
     np.testing.assert_allclose(found.loc[~failed, ["p_benign", "p_malignant"]].sum(axis=1), 1)
 
 
-def test_evaluation_on_training_images_says_so(
-    run_folder: Path, bundle: tuple[Path, BundleSpec], tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
-    write_manifest(write_images(data, 20, seed=9), data)
-    predictor = Predictor.load(bundle[0], device="cpu")
-    fresh, _ = evaluate_manifest(predictor, data, out=tmp_path / "fresh", resamples=100)
-    assert fresh.as_dict()["counts"]["images"] == 20
-    assert "LEAK" not in str(fresh.as_dict())
-    own = read_manifest(run_folder)
-    for number, name in enumerate(own.of_split("train")["image"].iloc[:2]):
-        (data / "images" / f"Doe-{number}.png").write_bytes(own.path(name).read_bytes())
-    mixed, _ = evaluate_manifest(predictor, data, out=tmp_path / "mixed", resamples=100)
-    assert "LEAK: the model was trained on 2 of these images" in str(mixed.as_dict())
-
-
 def test_external_figures_join_the_card_and_the_bundle_verifies_again(
     bundle: tuple[Path, BundleSpec], tmp_path: Path
 ) -> None:

@@ -1,0 +1,100 @@
+"""Whether a bundle is evaluated on images that it was made with: by hashes, as the images are not in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp.bundle import TRAINING_HASHES, TRAINING_LOOKS
+from medsharp.data.duplicates import DISTANCE, perceptual_hash
+from medsharp.data.leaks import HASH_DIGITS, hash_bits, near_between
+from medsharp.data.manifest import Manifest
+from medsharp.errors import InputError
+from medsharp.files import write_text
+from medsharp.images import read_image
+
+_SPLITS = ("train", "val")
+_END = "these figures do not tell how it does on images it never saw"
+
+
+def write_hashes(folder: Path, manifest: Manifest) -> None:
+    """Write the hashes of the images that a network learned from and was chosen by.
+
+    `training_images.sha256` has a line for each training file, its SHA-256. `training_images.dhash` has a line for each
+    training and validation image: the perceptual hash as it is and mirrored, 64 hexadecimal digits each, and its split.
+
+    Args:
+        folder: The bundle that is being made.
+        manifest: As used in training, with splits.
+
+    Raises:
+        InputError: A hash is not known and the image cannot be read.
+    """
+    digests = sorted(set(manifest.of_split("train")["sha256"]) - {""})
+    if digests:
+        write_text(folder / TRAINING_HASHES, "\n".join(digests) + "\n")
+    lines = sorted({f"{_hash(manifest, row)} {split}" for split in _SPLITS for row in _rows(manifest, split)})
+    if lines:
+        write_text(folder / TRAINING_LOOKS, "\n".join(lines) + "\n")
+
+
+def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Say how many images of a data set the bundle was made with; nothing where there are none.
+
+    Copies of training images are found by SHA-256. Near-duplicates of training and validation images are found by the
+    256-bit perceptual hash: at most 10 bits differ, of the image as it is or mirrored. A bundle that carries no hashes
+    is not checked.
+
+    Args:
+        bundle: The bundle's folder.
+        manifest: With `sha256` and `dhash`, as `tie_duplicates` fills them in.
+
+    Raises:
+        InputError: The file of hashes is damaged.
+    """
+    sentences = []
+    rows = manifest.included
+    found: set[int] = set()
+    if (bundle / TRAINING_HASHES).exists():
+        trained = set((bundle / TRAINING_HASHES).read_text(encoding="ascii").split())
+        exact = rows.index[rows["sha256"].isin(trained)].tolist()
+        if exact:
+            sentences.append(f"LEAK: the model was trained on {len(exact)} of these images{_such(rows, exact)}; {_END}")
+        found |= set(exact)
+    known, bits = hash_bits(manifest)
+    for split, what in (("train", "that it was trained on"), ("val", "by which its epoch and threshold were chosen")):
+        pairs = near_between(_read_looks(bundle / TRAINING_LOOKS, split), bits)
+        near = sorted({int(known.index[second]) for _, second in pairs} - found)
+        if near:
+            sentences.append(
+                f"LEAK: {len(near)} {'more ' if found else ''}of these images{_such(rows, near)} are, or nearly are by "
+                f"a perceptual hash (at most {DISTANCE} of 256 bits differ), images {what}; {_END}"
+            )
+        found |= set(near)
+    return tuple(sentences)
+
+
+def _such(rows: pd.DataFrame, chosen: list[int]) -> str:
+    return f" (such as row {chosen[0] + 2}, {rows.at[chosen[0], 'image']})"
+
+
+def _rows(manifest: Manifest, split: str) -> list[dict[str, str]]:
+    return [{str(key): value for key, value in row.items()} for row in manifest.of_split(split).to_dict("records")]
+
+
+def _hash(manifest: Manifest, row: dict[str, str]) -> str:
+    # Manifests of runs from before there was the column.
+    return row.get("dhash") or perceptual_hash(read_image(manifest.path(row["image"])).pixels).tobytes().hex()
+
+
+def _read_looks(path: Path, split: str) -> np.ndarray:
+    if not path.exists():
+        return np.empty((0, 2, 32), dtype=np.uint8)
+    try:
+        entries = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+        digits = "".join(digits for digits, side in entries if side == split)
+        return np.frombuffer(bytes.fromhex(digits), dtype=np.uint8).reshape(-1, 2, 32)
+    except ValueError as error:
+        raise InputError(f"{path} is not a line of {HASH_DIGITS} digits and a split for each image") from error
