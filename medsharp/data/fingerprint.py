@@ -7,16 +7,17 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import numpy as np
-import PIL
-
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.preprocess import PreprocessSpec
+
+_DECODERS = ("numpy", "pillow", "pydicom", "scipy")
+"""Whose next version may give other pixels."""
 
 
 def file_digests(paths: Sequence[Path]) -> list[bytes]:
@@ -36,7 +37,7 @@ def recipe_name(spec: PreprocessSpec) -> str:
     for name in ("images", "preprocess", "data/lesion.py"):
         for text in _sources(package / name):
             code.update(text)
-    about = {"spec": asdict(spec), "code": code.hexdigest(), "pillow": PIL.__version__, "numpy": np.__version__}
+    about = {"spec": asdict(spec), "code": code.hexdigest(), **{name: version(name) for name in _DECODERS}}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 

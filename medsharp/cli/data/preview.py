@@ -37,7 +37,6 @@ def preview(
     from medsharp.data.preview import contact_sheet
     from medsharp.data.sources import open_dataset
     from medsharp.files import atomic_path
-    from medsharp.preprocess import PreprocessSpec
 
     overrides = [] if augmentation is None else [f"data.augmentation={_yaml(augmentation)}"]
     settings = load_config(config, overrides).data
@@ -52,8 +51,9 @@ def preview(
         dataset = make_dataset(
             rows.iloc[chosen],
             manifest,
-            spec=PreprocessSpec(settings.image_size, settings.crop, settings.fit),
+            spec=settings.preprocessing(),
             classes=labels,
+            limits=settings.limits.limits(),
             progress=report,
         )
     sheet = contact_sheet(list(dataset.pixels), settings.augmentation, together=together, seed=seed)
