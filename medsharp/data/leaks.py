@@ -105,7 +105,9 @@ def _assert_apart(one: Manifest, other: Manifest) -> None:
 
 
 def _refuse(what: str, places: list[tuple[Manifest, int]], count: int) -> None:
-    named = [f"{m.info.name}, row {row + 2} ({m.table.at[row, 'image']})" for m, row in places]
+    # Two parts of one data set have one name; their folders tell them apart.
+    alike = len({manifest.info.name for manifest, _ in places}) == 1
+    named = [f"{m.root if alike else m.info.name}, row {row + 2} ({m.table.at[row, 'image']})" for m, row in places]
     raise InputError(f"{what}: {' and '.join(named)}{_and_more(count, 'pair')}; exclude them from one of the two")
 
 
