@@ -101,7 +101,7 @@ def test_every_kind_of_trouble_with_one_image_is_found(hospital: Path) -> None:
         ("mask-missing", "benign/04.png"),
     }
     after = audit.after[0]
-    assert row(after, "benign/doppler.png")["exclude"] == "colour doppler"
+    assert row(after, "benign/doppler.png")["exclude"] == "colour Doppler"
     assert row(after, "benign/flat.png")["exclude"] == "constant image"
     assert row(after, "malignant/broken.png")["exclude"].startswith("unreadable: ")
     assert row(after, "benign/dual.png")["exclude"] == ""
@@ -193,6 +193,17 @@ def test_a_class_that_the_other_data_set_lacks_contradicts_nothing(hospital: Pat
     other = write(tmp_path / "other", {f"{'normal' if n % 2 else 'benign'}/{n}.png": scan(n) for n in range(50, 54)})
     write(other, {"normal/copy.png": Image.open(hospital / "benign" / "00.png")})
     assert kinds(audit_datasets([open_dataset(hospital), open_dataset(other)])) == {"between": 1}
+
+
+def test_a_picture_under_two_patients_is_told_and_ties_them(hospital: Path) -> None:
+    write(hospital, {"benign/part.png": Image.open(hospital / "benign" / "06.png").crop((20, 15, 170, 140))})
+    lines = ["image,label,patient", "benign/06.png,benign,p1", "benign/part.png,benign,p2", "benign/02.png,benign,p2"]
+    lines += ["malignant/01.png,malignant,p3"]
+    (hospital / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    audit = audited(hospital)
+    (found,) = [finding for finding in audit.findings if finding.kind == "crop"]
+    assert "patients p1 and p2" in found.detail
+    assert list(audit.after[0].table["group"]) == ["patient p1", "patient p1", "patient p1", "patient p3"]
 
 
 def test_patients_balance_and_stated_sizes(hospital: Path) -> None:

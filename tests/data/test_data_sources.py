@@ -393,6 +393,16 @@ def test_busbra_carries_the_sizes_of_its_table(real_data: Path) -> None:
     assert table.loc["Images/bus_0001-l.png", ["stated_width", "stated_height"]].tolist() == ["274", "353"]
 
 
+def test_cases_of_busbra_that_are_one_patient_share_a_group(real_data: Path) -> None:
+    table = open_dataset(real_data / "BUSBRA").table
+    tied = table[table["group"] != ""]
+    assert {frozenset(rows["patient"]) for _, rows in tied.groupby("group")} == {
+        frozenset({"44", "65"}),
+        frozenset({"56", "91"}),
+        frozenset({"341", "356"}),
+    }
+
+
 def test_official_folds_of_busbra(real_data: Path) -> None:
     table = open_dataset(real_data / "BUSBRA").table
     assert set(table["fold5"]) == {str(fold) for fold in range(1, 6)}

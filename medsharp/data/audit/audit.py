@@ -109,6 +109,9 @@ def audit_datasets(
 def _pair(match: Match, seen: Sequence[_Seen], manifests: Sequence[Manifest]) -> list[Finding]:
     first, second = seen[match.first], seen[match.second]
     how = match.detail or f"{match.kind} copy"
+    patients = [manifests[one.manifest].table.at[one.row, "patient"] for one in (first, second)]
+    if all(patients) and patients[0] != patients[1]:
+        how = f"{how}; patients {patients[0]} and {patients[1]}"
     kind, detail = str(match.kind), f"{how}; both {first.label}" if first.label else how
     # A finding is about the image that something is done to, which is the later one.
     sides = [(second, first)]
@@ -183,7 +186,8 @@ def _reason(finding: Finding) -> str:
         return f"duplicate of {finding.other_image} in {finding.other_dataset}"
     if finding.kind == "contradictory":
         return f"contradictory duplicate of {finding.other_image} in {finding.other_dataset}"
-    return KINDS[finding.kind].title.lower()
+    title = KINDS[finding.kind].title
+    return title[0].lower() + title[1:]
 
 
 def _notes(before: Manifest, table: pd.DataFrame) -> list[str]:

@@ -19,6 +19,9 @@ INFO = DatasetInfo(
     doi="10.5281/zenodo.7730709",
 )
 _TABLE = "bus_data.csv"
+SAME_PATIENT = {"44": "65", "56": "91", "341": "356"}
+"""Cases with images of one scan at two magnifications; found by `medsharp data audit` and seen by eye."""
+
 _NEEDED = ("ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Side")
 
 
@@ -28,9 +31,10 @@ def matches(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Manifest:
-    """Read the data set's own table; `Case` is the patient."""
+    """Read the data set's own table; `Case` is the patient, and cases that are one patient share a group."""
     table = read_table(folder / _TABLE, _NEEDED)
     folds = _folds(folder)
+    groups = {case: f"patients {one} and {other}" for one, other in SAME_PATIENT.items() for case in (one, other)}
     rows = []
     for number, entry in enumerate(table, start=2):
         image, mask = f"Images/{entry['ID']}.png", f"Masks/{entry['ID'].replace('bus', 'mask', 1)}.png"
@@ -51,6 +55,7 @@ def read(folder: Path) -> Manifest:
                 "mask": mask if (folder / mask).is_file() else "",
                 "stated_width": entry.get("Width", ""),
                 "stated_height": entry.get("Height", ""),
+                "group": groups.get(entry["Case"], ""),
                 **folds.get(entry["ID"], {}),
             }
         )
@@ -68,6 +73,8 @@ BUSBRA = Source(
     flaws=(
         "often two views of a lesion: split by patient",
         "text and calipers are burned in, in most images",
+        "patients 44 and 65, 56 and 91, 341 and 356 have images of one scan at two magnifications: each pair is tied "
+        "into one group; the official folds divide some of them",
         "bus_0856-l, bus_0857-r, bus_0912-l and bus_0990-l are not of the size that its table gives",
     ),
     verified=True,
