@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from medsharp import __version__
-from medsharp.cli import bench, data, demo, evaluate, export, predict, robustness, score, serve, train
+from medsharp.cli import bench, compare, data, demo, evaluate, export, predict, robustness, score, serve, train
 from medsharp.cli._console import fail
 from medsharp.errors import InputError
 
@@ -62,6 +62,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
 app.command("score")(score.score)
+app.command("compare")(compare.compare)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,6 @@ def recalibrate(
     probabilities: np.ndarray,
     weights: np.ndarray,
     start: Recalibration | None = None,
-    steps: int | None = None,
 ) -> Recalibration:
     """Fit both recalibration models by maximum likelihood (Van Calster et al., J Clin Epidemiol 74, 2016).
 
@@ -59,7 +59,6 @@ def recalibrate(
         probabilities: Of the positive class [N].
         weights: [R, N].
         start: A fit with one row to start from, such as that of all images; makes resamples converge in a few steps.
-        steps: Stop after so many steps of Newton's method; without it, when converged.
     """
     y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
     share = np.clip((weights @ y) / weights.sum(axis=1), 1e-3, 1 - 1e-3)
@@ -69,8 +68,8 @@ def recalibrate(
         large[:] = start.in_the_large
         full[:] = np.concatenate([start.constant, start.slope])
     one = np.ones_like(score)
-    large = _newton(one[None], y, score, weights, large, steps)
-    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full, steps)
+    large = _newton(one[None], y, score, weights, large)
+    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full)
     return Recalibration(large[:, 0], full[:, 1], full[:, 0])
 
 
@@ -80,14 +79,13 @@ def _newton(
     offset: np.ndarray,
     weights: np.ndarray,
     beta: np.ndarray,
-    steps: int | None = None,
 ) -> np.ndarray:
     """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K]."""
     size = len(design)
     products = np.stack([design[j] * design[k] for j in range(size) for k in range(size)])
     beta, result = beta.copy(), np.full_like(beta, np.nan)
     active = np.arange(len(beta))
-    for number in range(1, (steps or _STEPS) + 1):
+    for _ in range(_STEPS):
         fitted = expit(beta[active] @ design + offset)
         part = weights if len(active) == len(weights) else weights[active]
         gradient = (part * (y - fitted)) @ design.T
@@ -98,7 +96,7 @@ def _newton(
             break
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         beta[active] += np.clip(step, -4, 4)
-        done = (np.abs(step).max(axis=1) < 1e-9) | (number == steps)
+        done = np.abs(step).max(axis=1) < 1e-9
         result[active[done]] = beta[active[done]]
         active = active[~done & (np.abs(beta[active]).max(axis=1) < 1e3)]
         if not len(active):
@@ -116,10 +114,11 @@ def probability_scores(labels: np.ndarray, probabilities: np.ndarray) -> Statist
     likelihood = np.where(labels, probabilities, 1 - probabilities)
     loss = -np.log(np.maximum(likelihood, CLIP))
     start = recalibrate(labels, probabilities, np.ones((1, len(y))))
-    steps = 1 if len(y) >= _ONE_STEP_FROM and np.isfinite(start).all() else None
+    short = len(y) >= _ONE_STEP_FROM and np.isfinite(start).all()
+    refit = _one_step(y, logit(probabilities), start) if short else None
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        fit = recalibrate(labels, probabilities, weights, start, steps)
+        fit = recalibrate(labels, probabilities, weights, start) if refit is None else refit(weights)
         return {
             "log_loss": weights @ loss / weights.sum(axis=1),
             "calibration_intercept": fit.in_the_large,
@@ -128,6 +127,26 @@ def probability_scores(labels: np.ndarray, probabilities: np.ndarray) -> Statist
         }
 
     return statistic
+
+
+def _one_step(y: np.ndarray, score: np.ndarray, start: Recalibration) -> Callable[[np.ndarray], Recalibration]:
+    """Return what refits from `start` in one step: gradient and curvature there are sums over images."""
+    large = expit(start.in_the_large[0] + score)
+    full = expit(start.constant[0] + start.slope[0] * score)
+    spread = full * (1 - full)
+    sums = [y - large, large * (1 - large), y - full, (y - full) * score, spread, spread * score, spread * score**2]
+    columns = np.stack(sums, axis=1)
+
+    def refit(weights: np.ndarray) -> Recalibration:
+        rest, information, g0, g1, h00, h01, h11 = (weights @ columns).T
+        determinant = h00 * h11 - h01**2
+        return Recalibration(
+            start.in_the_large + rest / information,
+            start.slope + (h00 * g1 - h01 * g0) / determinant,
+            start.constant + (h11 * g0 - h01 * g1) / determinant,
+        )
+
+    return refit
 
 
 def reliability(

@@ -11,15 +11,14 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
-from medsharp.evaluation.bootstrap import Statistic, affordable
-from medsharp.evaluation.calibration import probability_scores
-from medsharp.evaluation.calibration_error import binned_scores, expected_if_calibrated
+from medsharp.evaluation.bootstrap import affordable
+from medsharp.evaluation.calibration_error import expected_if_calibrated
 from medsharp.evaluation.conformal import Conformal, conformal_figures
 from medsharp.evaluation.counts import confusion_of, counts_of
 from medsharp.evaluation.curves import curves_of
-from medsharp.evaluation.decision import net_benefit, net_benefit_at
+from medsharp.evaluation.decision import net_benefit
 from medsharp.evaluation.delong import area_intervals
-from medsharp.evaluation.discrimination import WeightedRanks, areas, curve_values
+from medsharp.evaluation.discrimination import curve_values
 from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.figures import (
     FEWEST_FOR_PERCENTILES,
@@ -30,15 +29,14 @@ from medsharp.evaluation.figures import (
     figures_of,
     measure,
 )
-from medsharp.evaluation.fixed_rates import at_fixed_rates
 from medsharp.evaluation.multiclass import multiclass_figures
 from medsharp.evaluation.notes import notes_of
 from medsharp.evaluation.predictions import check_predictions, clusters_of
-from medsharp.evaluation.selective import selective_risk
+from medsharp.evaluation.scalars import scalar_statistics
 from medsharp.evaluation.sites import summarise_sites
 from medsharp.evaluation.smooth_calibration import SmoothCalibration
 from medsharp.evaluation.subgroups import subgroups_of
-from medsharp.evaluation.thresholded import decisions, operating_point
+from medsharp.evaluation.thresholded import operating_point
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def evaluate_predictions(
     rng = np.random.default_rng([seed, zlib.crc32(f"{role}\x1f{name}".encode())])
     drawn = affordable(resamples, len(rows))
     smooth = SmoothCalibration(labels, cases.scores)
-    statistics = _statistics(cases, smooth, prevalence)
+    statistics = [*scalar_statistics(cases, prevalence, [curve_values, net_benefit()]), smooth.statistic]
     thinned = drawn < resamples
     measured = measure(cases, statistics, resamples=drawn, rng=rng, interval=interval, thinned=thinned)
     figures = figures_of(cases, measured)
@@ -174,25 +172,6 @@ def evaluate_predictions(
         "intervals": _intervals(counts, resamples, drawn, seed, interval),
     }
     return Evaluation(content, {name: measured.replicates[name] for name in SCALARS if name in measured.replicates})
-
-
-def _statistics(cases: Cases, smooth: SmoothCalibration, prevalence: float | None) -> list[Statistic]:
-    labels, scores = cases.labels, cases.scores
-    ranking = [
-        areas,
-        at_fixed_rates,
-        curve_values,
-        decisions(cases.threshold, prevalence),
-        net_benefit(),
-        net_benefit_at(cases.threshold),
-    ]
-    return [
-        WeightedRanks(labels, scores).statistic(ranking),
-        probability_scores(labels, scores),
-        binned_scores(labels, scores, cases.clusters),
-        smooth.statistic,
-        selective_risk(labels, scores, cases.threshold),
-    ]
 
 
 def _intervals(counts: dict[str, Any], wished: int, drawn: int, seed: int, interval: Interval) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""`medsharp bench evaluation`: how fast the statistics are, and how often their intervals hold the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.errors import InputError
+from medsharp.files import write_text
+
+if TYPE_CHECKING:
+    from medsharp.evaluation.benchmark import Timing
+    from medsharp.evaluation.coverage import Coverage
+
+
+def evaluation(
+    large: Annotated[bool, typer.Option(help="Time a million images too.")] = True,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Instead: how often intervals hold the truth, on simulated studies.")
+    ] = False,
+    studies: Annotated[int, typer.Option(min=10, max=1_000_000, help="Simulated studies, for --coverage.")] = 2000,
+    patients: Annotated[int, typer.Option(min=10, max=100_000, help="Patients of each, for --coverage.")] = 400,
+    resamples: Annotated[int | None, typer.Option(min=50, max=100_000, help="2000; 500 for --coverage.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+) -> None:
+    """Time the statistics on this machine, beside a loop over scikit-learn; or simulate their coverage."""
+    if json_ is not None and json_.is_dir():
+        raise InputError(f"--json {json_} is a folder; give a file")
+    if coverage:
+        rows, columns, values = _coverage(studies, patients, resamples or 500, seed)
+    else:
+        rows, columns, values = _timings(large, resamples or 2000, seed)
+    _show(rows, columns, markdown)
+    if json_ is not None:
+        write_text(json_, json.dumps(values, indent=1) + "\n")
+
+
+Rows = tuple[list[tuple[str, ...]], tuple[str, ...], list[dict[str, Any]]]
+
+
+def _timings(large: bool, resamples: int, seed: int) -> Rows:
+    from medsharp.evaluation.benchmark import measure_large, measure_usual
+
+    heading(f"Statistics on {os.cpu_count()} cores")
+    timings: list[Timing] = measure_usual(resamples=resamples, seed=seed)
+    if large:
+        timings += measure_large(seed=seed)
+    rows: list[tuple[str, ...]] = [(timing.what, f"{timing.seconds:.2f}", timing.note) for timing in timings]
+    return rows, ("what", "seconds", ""), [timing.as_dict() for timing in timings]
+
+
+def _coverage(studies: int, patients: int, resamples: int, seed: int) -> Rows:
+    from dataclasses import asdict
+
+    from medsharp.evaluation.coverage import measure_coverage
+
+    heading(f"{studies} simulated studies of {patients} patients with one to three images, {resamples} resamples")
+    with progress_bar() as report:
+        found: list[Coverage] = measure_coverage(
+            studies=studies, patients=patients, resamples=resamples, seed=seed, progress=report
+        )
+    methods = list(dict.fromkeys(entry.method for entry in found))
+    cells = {(entry.figure, entry.method): f"{100 * entry.covered:.1f} %" for entry in found}
+    rows: list[tuple[str, ...]] = [
+        (figure, *(cells.get((figure, method), "") for method in methods))
+        for figure in dict.fromkeys(entry.figure for entry in found)
+    ]
+    note(f"standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} %")
+    return rows, ("figure", *methods), [asdict(entry) for entry in found]
+
+
+def _show(rows: list[tuple[str, ...]], columns: tuple[str, ...], markdown: bool) -> None:
+    if markdown:
+        for line in (columns, ["---"] * len(columns), *rows):
+            typer.echo(f"| {' | '.join(line)} |")
+        return
+    table = Table()
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)

@@ -1,0 +1,160 @@
+"""The models that are compared: their predictions read, and laid side by side image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp.bundle import SPEC, read_bundle
+from medsharp.errors import InputError
+from medsharp.evaluation.predictions import check_predictions, clusters_of, patients_of, read_predictions
+
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Model:
+    """One trained network's predictions.
+
+    Attributes:
+        name: For errors and reports.
+        table: As `read_predictions` gives it.
+        threshold: Its own operating point.
+        threshold_from: Where the threshold comes from, in words.
+    """
+
+    name: str
+    table: pd.DataFrame = field(repr=False)
+    threshold: float
+    threshold_from: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is compared: one network, or several that differ in nothing but the seed of their training."""
+
+    name: str
+    models: tuple[Model, ...]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The same images under every model.
+
+    Attributes:
+        labels: Whether the image is positive, bool [N].
+        clusters: The patient of each image, int [N].
+        scores: Probability of the positive class by model, in the order of the groups' models [K, N].
+        patients_known: Whether every image has a patient.
+    """
+
+    labels: np.ndarray
+    clusters: np.ndarray
+    scores: np.ndarray
+    patients_known: bool
+
+
+def read_models(paths: Sequence[str | Path], thresholds: Sequence[float] = ()) -> list[Model]:
+    """Read predictions of several models.
+
+    A threshold is the one given, or else that of the `bundle.yaml` beside the table, or else 0.5.
+
+    Args:
+        paths: Tables of predictions.
+        thresholds: None, one for all, or one for each.
+
+    Raises:
+        InputError: A table is wrong, is given twice, or the number of thresholds does not fit.
+    """
+    files = [Path(path) for path in paths]
+    if len({file.resolve() for file in files}) < len(files):
+        twice = next(
+            file for number, file in enumerate(files) if file.resolve() in {f.resolve() for f in files[:number]}
+        )
+        raise InputError(f"{twice} is given twice; compare different predictions")
+    if len(thresholds) not in (0, 1, len(files)):
+        raise InputError(f"{len(thresholds)} thresholds for {len(files)} tables; give one for all, or one for each")
+    given = list(thresholds) * len(files) if len(thresholds) == 1 else list(thresholds)
+    models = []
+    for number, (file, name) in enumerate(zip(files, model_names(files), strict=True)):
+        threshold, origin = (given[number], "as given") if given else _threshold_of(file)
+        models.append(Model(name, read_predictions(file), threshold, origin))
+    return models
+
+
+def model_names(files: Sequence[Path]) -> list[str]:
+    """Name tables by their file, or by their folder where they are all called alike; never two alike."""
+    stems = [file.stem for file in files]
+    if len(set(stems)) < len(stems):
+        stems = [file.resolve().parent.name if stems.count(file.stem) > 1 else file.stem for file in files]
+    if len(set(stems)) < len(stems):
+        return [str(file) for file in files]
+    return stems
+
+
+def group_name(text: str) -> tuple[str, str]:
+    """Split `name=glob`.
+
+    Raises:
+        InputError: It is not of that form.
+    """
+    name, separator, pattern = text.partition("=")
+    if not separator or not name.strip() or not pattern.strip():
+        raise InputError(f"--group '{text}' is not of the form name=glob, such as sam='runs/sam-*/predictions.csv'")
+    return name.strip(), pattern.strip()
+
+
+def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Aligned:
+    """Lay the predictions of all models side by side.
+
+    Raises:
+        InputError: The models were not given the same images with the same labels, or the images are of one class.
+    """
+    models = [model for group in groups for model in group.models]
+    tables = []
+    for model in models:
+        found = {str(name).removeprefix("p_") for name in model.table.columns if str(name).startswith("p_")}
+        if found != set(classes):
+            raise InputError(
+                f"{model.name} has classes {', '.join(sorted(found))}, but {models[0].name} has "
+                f"{', '.join(sorted(classes))}; compare models of the same classes"
+            )
+        tables.append(check_predictions(model.table, classes, model.name).rows)
+    first = tables[0]
+    scores = []
+    for model, rows in zip(models, tables, strict=True):
+        place = pd.Index(rows["image"]).get_indexer(pd.Index(first["image"]))
+        _refuse(first["image"][place < 0], f"{model.name} lacks", models[0].name)
+        _refuse(rows["image"][~rows["image"].isin(first["image"])], f"{models[0].name} lacks", model.name)
+        other = rows["label"].to_numpy()[place]
+        differing = np.flatnonzero(other != first["label"].to_numpy())
+        if len(differing):
+            row = int(differing[0])
+            raise InputError(
+                f"{first['image'].iloc[row]} is {first['label'].iloc[row]} in {models[0].name}, but {other[row]} in "
+                f"{model.name} ({len(differing)} such images); compare models on the same labels"
+            )
+        scores.append(rows[f"p_{positive}"].to_numpy(dtype=float)[place])
+    labels = (first["label"] == positive).to_numpy(dtype=bool)
+    if labels.all() or not labels.any():
+        raise InputError(f"{models[0].name} has images of one class only; a comparison needs {positive} and others")
+    return Aligned(labels, clusters_of(first), np.stack(scores), bool((patients_of(first) != "").all()))
+
+
+def _refuse(missing: pd.Series, who: str, other: str) -> None:
+    if len(missing):
+        more = f" ({len(missing)} such images)" if len(missing) > 1 else ""
+        raise InputError(
+            f"{who} a prediction of {missing.iloc[0]}, which {other} has{more}; compare models on the same images"
+        )
+
+
+def _threshold_of(file: Path) -> tuple[float, str]:
+    folder = file.resolve().parent
+    if (folder / SPEC).is_file():
+        return read_bundle(folder, verify=False).operating_point.threshold, f"frozen in {folder.name}"
+    return DEFAULT_THRESHOLD, "0.5, as none was given"

@@ -1,0 +1,103 @@
+"""What a comparison allows one to say, and what not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def conclusions(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> list[str]:
+    """Return sentences on one pair: its difference in ranking and decisions, and non-inferiority where asked for."""
+    said = [_ranking(pair, counts, pairs), *_decisions(pair, pairs)]
+    test = pair["non_inferiority"]
+    if test is not None:
+        said.append(_non_inferiority(pair, test))
+    return said
+
+
+def limits_of_use(counts: dict[str, Any], *, several: bool, pairs: int) -> list[str]:
+    """Return what no figure of this comparison can tell."""
+    said = [
+        f"All models were given the same {counts['images']} images; the figures speak of patients like these, not of "
+        "other hospitals.",
+    ]
+    if not counts["patients_known"]:
+        said.append(
+            "The patients of some images are unknown; if several images are of one patient, intervals are too narrow."
+        )
+    if several:
+        said.append(
+            "Where a group has several networks, its interval covers new patients and new seeds; of a group of one "
+            "network it covers new patients only."
+        )
+    else:
+        said.append(
+            "Each model is one trained network: another seed of the same training may turn a small difference. These "
+            "figures compare these networks, not the methods that trained them."
+        )
+    if pairs > 1:
+        said.append(f"p values of the {pairs} pairs are adjusted by Holm's method; the intervals are not.")
+    said.append("That a difference is not shown does not mean that there is none.")
+    return said
+
+
+def _ranking(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> str:
+    figure, first, second = pair["figures"]["auroc"], pair["first"], pair["second"]
+    if figure["value"] is None:
+        return f"AUROC of {first} and {second} cannot be compared: {figure['reason']}."
+    if figure["low"] is None:
+        return f"AUROC of {second} less {first} is {signed(figure['value'])}; no interval: {figure['reason']}."
+    span = f"{signed(figure['value'])} (95 % interval {signed(figure['low'])} to {signed(figure['high'])})"
+    p = figure["p_holm"]
+    tail = "" if p is None else f", p {p_value(p)}{' after Holm' if pairs > 1 else ''}"
+    start = f"AUROC of {second} less {first}: {span}{tail}. "
+    excludes = figure["low"] > 0 or figure["high"] < 0
+    better, worse = (second, first) if figure["value"] > 0 else (first, second)
+    if excludes and (p is None or p < 0.05):
+        return f"{start}{better} ranks these patients' images better than {worse}."
+    if excludes:
+        return (
+            f"{start}The interval alone would favour {better}, but the test does not reach 5 %: "
+            "no difference may be claimed."
+        )
+    return f"{start}The data fit a difference in either direction: neither may be called better, nor the two equal."
+
+
+def _decisions(pair: dict[str, Any], pairs: int) -> list[str]:
+    said = []
+    for name in ("sensitivity", "specificity"):
+        figure = pair["figures"][name]
+        test, p = figure.get("mcnemar"), figure["p_holm"]
+        if test is None or p is None:
+            continue
+        more = (
+            f"{test['only_second']} images only {pair['second']} gets right, {test['only_first']} only {pair['first']}"
+        )
+        verdict = "they differ" if p < 0.05 else "no difference is shown"
+        holm = " after Holm" if pairs > 1 else ""
+        said.append(f"{name.capitalize()} at the operating points: {more}; {verdict} (p {p_value(p)}{holm}).")
+    return said
+
+
+def _non_inferiority(pair: dict[str, Any], test: dict[str, Any]) -> str:
+    first, second, margin = pair["first"], pair["second"], test["margin"]
+    said = {
+        "non-inferior": f"{second} is non-inferior to {first}: it loses less than {margin:g} in AUROC.",
+        "inferior": f"{second} is inferior to {first} by more than {margin:g} in AUROC.",
+        "not shown": f"It is not shown that {second} loses less than {margin:g} in AUROC against {first}, "
+        "nor that it loses more.",
+        "not tested": f"Non-inferiority of {second} cannot be tested: there is no interval.",
+    }
+    return f"{said[test['verdict']]} The margin is only worth what was fixed before these data were seen."
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Write a difference with its sign."""
+    text = f"{value:+.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", _MINUS)
+
+
+def p_value(value: float) -> str:
+    """Write `= 0.123`, or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
