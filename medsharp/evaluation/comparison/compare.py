@@ -212,7 +212,7 @@ def _pair(
         "second": groups[other].name,
         "networks": [len(members[one]), len(members[other])],
         "figures": figures,
-        "non_inferiority": None if margin is None else _non_inferiority(figures["auroc"], margin),
+        "non_inferiority": None if margin is None else non_inferiority(figures["auroc"], margin),
     }
 
 
@@ -264,7 +264,7 @@ def _closed_form(value: float, contrast: np.ndarray, covariance: np.ndarray) -> 
     }
 
 
-def _non_inferiority(auroc: dict[str, Any], margin: float) -> dict[str, Any]:
+def non_inferiority(auroc: dict[str, Any], margin: float) -> dict[str, Any]:
     """Say whether the later model loses less than the margin: the lower 95 % limit, a one-sided test at 2.5 %."""
     low, high = auroc["low"], auroc["high"]
     if low is None:
