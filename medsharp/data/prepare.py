@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from medsharp.config import DataConfig
 from medsharp.data.duplicates import tie_duplicates
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.data.split import split_manifest
 
@@ -19,14 +19,15 @@ def prepare_manifest(config: DataConfig, *, progress: Callable[[int, int, str], 
         progress: Called with images done, images in all and what is being done.
 
     Returns:
-        The manifest with `group`, `exclude`, `sha256` and `split` filled in; its notes say what was done and why.
+        The manifest with `group`, `exclude`, `sha256` and `split` filled in; its notes say what was done and why, and
+        count the images of each split.
 
     Raises:
         InputError: The data cannot be read, a class is missing, or there are too few groups to split.
     """
     manifest = open_dataset(config.path, classes=config.classes)
     manifest = tie_duplicates(manifest, limits=config.limits.limits(), progress=progress)
-    return split_manifest(
+    manifest = split_manifest(
         manifest,
         fractions=config.fractions,
         folds=config.folds,
@@ -35,3 +36,14 @@ def prepare_manifest(config: DataConfig, *, progress: Callable[[int, int, str], 
         leave_site=config.leave_site,
         seed=config.split_seed,
     )
+    return manifest.replace(notes=(*manifest.notes, *_counts(manifest)))
+
+
+def _counts(manifest: Manifest) -> list[str]:
+    """Say how many images and groups each split has, by class."""
+    sentences = []
+    for split in SPLITS:
+        rows = manifest.of_split(split)
+        labels = ", ".join(f"{label} {(rows['label'] == label).sum()}" for label in sorted(set(rows["label"])))
+        sentences.append(f"{split}: {len(rows)} images of {rows['group'].nunique()} groups ({labels})")
+    return sentences

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 from medsharp.cli import app
-from medsharp.data.benchmark import duplicates, measure_duplicates
+from medsharp.data import open_dataset
+from medsharp.data.benchmark import duplicates, measure_crops, measure_duplicates
 from medsharp.data.benchmark.duplicates import planted_hashes
 from medsharp.data.duplicates import DISTANCE, NearPairs
 
@@ -43,6 +46,19 @@ def test_planted_pairs_are_as_near_as_they_are_said_to_be() -> None:
     assert (np.minimum(apart, crossed) <= DISTANCE).all()
     assert (apart > DISTANCE).sum() == len(hashes.pairs) // 2
     assert np.unpackbits(hashes.bits).mean() == pytest.approx(0.47, abs=0.03)
+
+
+def test_crops_are_made_and_found_again(tmp_path: Path) -> None:
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        layers = [gaussian_filter(rng.normal(size=(120, 150)), sigma) * sigma for sigma in (1.2, 2.5, 5, 12)]
+        folder = tmp_path / ("benign" if number % 2 else "malignant")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray((90 + 25 * sum(layers)).clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+    section = measure_crops([open_dataset(tmp_path)])
+    assert [row[1] for row in section.rows] == ["4", "4", "4"]
+    assert sum(int(row[2]) for row in section.rows) >= 10
+    assert section.notes[0].startswith("precision 100.0%")
 
 
 def test_command_prints_the_table_and_writes_figures(tmp_path: Path) -> None:

@@ -160,6 +160,14 @@ def test_too_few_images_of_a_class_is_a_sentence(tmp_path: Path) -> None:
         prepare_manifest(DataConfig(path=str(root)))
 
 
+def test_prepared_manifest_counts_what_each_split_has(tmp_path: Path) -> None:
+    manifest = prepare_manifest(DataConfig(path=str(hospital(tmp_path / "h", 60))))
+    train = manifest.of_split("train")
+    benign, malignant = (int((train["label"] == label).sum()) for label in ("benign", "malignant"))
+    sentence = f"train: {len(train)} images of {len(train)} groups (benign {benign}, malignant {malignant})"
+    assert sentence in manifest.notes
+
+
 def test_busi_duplicates_are_found(real_data: Path) -> None:
     manifest = tie_duplicates(open_dataset(real_data / "Dataset_BUSI_with_GT", classes=("benign", "malignant")))
     for one, other in ((433, 145), (131, 51), (399, 93), (406, 94)):

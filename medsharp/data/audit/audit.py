@@ -11,7 +11,7 @@ import pandas as pd
 from medsharp.data.audit.balance import balance_findings, patient_findings, size_findings
 from medsharp.data.audit.finding import KINDS, Action, Finding, Policy
 from medsharp.data.audit.inspect import Inspection, inspect_images
-from medsharp.data.duplicates import Match, apply_matches, duplicate_matches
+from medsharp.data.duplicates import Match, apply_matches, duplicate_matches, write_looks
 from medsharp.data.duplicates.crops import crop_matches
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
@@ -154,15 +154,14 @@ def _apply(
     table = manifest.table.copy()
     own = [index for index, one in enumerate(seen) if one.manifest == number]
     place_of = {index: place for place, index in enumerate(own)}
-    for index in own:
-        table.at[seen[index].row, "sha256"] = seen[index].inspection.look.sha256
-        table.at[seen[index].row, "exclude"] = seen[index].inspection.look.reason
+    rows = [seen[index].row for index in own]
+    write_looks(table, rows, [seen[index].inspection.look for index in own])
     inside = [
         dataclasses.replace(match, first=place_of[match.first], second=place_of[match.second])
         for match in matches
         if match.first in place_of and match.second in place_of
     ]
-    apply_matches(table, [seen[index].row for index in own], inside)
+    apply_matches(table, rows, inside)
     places = {image: row for row, image in table["image"].items()}
     flags: dict[int, list[str]] = {}
     for finding in findings:

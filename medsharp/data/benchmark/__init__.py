@@ -1,6 +1,7 @@
 """What the way of the data costs: one file a measurement, each gives a `Section` for `medsharp bench data`."""
 
+from medsharp.data.benchmark.crops import measure_crops
 from medsharp.data.benchmark.duplicates import measure_duplicates
 from medsharp.data.benchmark.section import Section
 
-__all__ = ["Section", "measure_duplicates"]
+__all__ = ["Section", "measure_crops", "measure_duplicates"]

@@ -3,7 +3,7 @@
 from medsharp.data.duplicates.index import NearPairs, near_pairs, pairs_within
 from medsharp.data.duplicates.look import HASH_SIDE, Look, look, perceptual_hash
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
-from medsharp.data.duplicates.tie import apply_matches, look_at, tie_duplicates
+from medsharp.data.duplicates.tie import apply_matches, look_at, tie_duplicates, write_looks
 
 __all__ = [
     "DISTANCE",
@@ -19,4 +19,5 @@ __all__ = [
     "pairs_within",
     "perceptual_hash",
     "tie_duplicates",
+    "write_looks",
 ]

@@ -52,12 +52,7 @@ def tie_duplicates(
     table = manifest.table.copy()
     rows = [int(row) for row in table.index[table["exclude"] == ""]]
     looks = look_at([manifest.path(table.at[row, "image"]) for row in rows], progress, limits)
-    if "dhash" not in table:
-        table["dhash"] = ""
-    for row, seen in zip(rows, looks, strict=True):
-        table.at[row, "sha256"] = seen.sha256
-        table.at[row, "dhash"] = "" if seen.bits is None else seen.bits.tobytes().hex()
-        table.at[row, "exclude"] = seen.reason
+    write_looks(table, rows, looks)
     if all(seen.reason for seen in looks):
         first = looks[0].reason if looks else "it lists no image that is not excluded"
         raise InputError(f"{manifest.info.name}: no image can be used; {first}")
@@ -75,6 +70,16 @@ def look_at(files: Sequence[Path], progress: Progress | None = None, limits: Ima
             if progress is not None:
                 progress(len(looks), len(files), "reading and hashing images")
     return looks
+
+
+def write_looks(table: pd.DataFrame, rows: Sequence[int], looks: Sequence[Look]) -> None:
+    """Write `sha256`, `dhash` and what cannot be used into a table, in place; a look a row."""
+    if "dhash" not in table:
+        table["dhash"] = ""
+    for row, seen in zip(rows, looks, strict=True):
+        table.at[row, "sha256"] = seen.sha256
+        table.at[row, "dhash"] = "" if seen.bits is None else seen.bits.tobytes().hex()
+        table.at[row, "exclude"] = seen.reason
 
 
 def apply_matches(table: pd.DataFrame, rows: Sequence[int], matches: Sequence[Match]) -> list[set[int]]:
