@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
+
+PART = 65_536
+"""Numbers that are worked on at a time: with what is made of them, they stay in the cache of a core."""
 
 
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
@@ -73,6 +76,17 @@ def add_each(targets: list[Tensor], others: list[Tensor], weight: float, scale: 
         if scale != 1.0:
             target.mul_(scale)
         target.add_(other, alpha=weight)
+
+
+def parts(one: Tensor, other: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give two tensors of one shape part by part, so that what is done to a part in several steps stays in the cache.
+
+    Tensors on an accelerator, or that do not lie in memory in the same order, are one part.
+    """
+    if one.device.type == "cpu" and one.is_contiguous() and other.is_contiguous():
+        yield from zip(one.view(-1).split(PART), other.view(-1).split(PART), strict=True)
+    else:
+        yield one, other
 
 
 def scale_each(targets: list[Tensor], factor: float) -> None:

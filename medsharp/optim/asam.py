@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import norm
+from medsharp.optim.arithmetic import norm, parts
 from medsharp.optim.sam import SAM
 from medsharp.optim.sharpness_aware import Gradients, Move, radius
 
@@ -71,23 +71,25 @@ class ASAM(SAM):
             names = self._names_of(group)
             directions = values if overwrite else [value.clone() for value in values]
             for parameter, direction in zip(params, directions, strict=True):
-                scale = self._scale(parameter, names.get(parameter), group["eta"])
-                if scale is None:
-                    norms.append(norm(direction))
+                if self._is_scaled(parameter, names.get(parameter)):
+                    norms += [self._scale(*part, group["eta"]) for part in parts(parameter, direction)]
                 else:
-                    direction.mul_(scale)
                     norms.append(norm(direction))
-                    direction.mul_(scale)
             moves.append((params, directions, radius(group, key)))
         return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-16))
 
-    def _scale(self, parameter: Tensor, name: str | None, eta: float) -> Tensor | None:
+    def _is_scaled(self, parameter: Tensor, name: str | None) -> bool:
         if self.normalization == "elementwise":
-            return parameter  # its sign cancels in T^2 g and in the norm of T g
-        if not ("weight" in name if name is not None else parameter.ndim >= 2):
-            return None
-        # The buffer for the backup is free until the climb.
-        return torch.abs(parameter, out=self._buffer(parameter)).add_(eta)
+            return True
+        return "weight" in name if name is not None else parameter.ndim >= 2
+
+    def _scale(self, weight: Tensor, gradient: Tensor, eta: float) -> Tensor:
+        """Make `T^2 g` of `g`, in place; return the norm of `T g`."""
+        # Without eta, T is the weight itself: its sign cancels in both.
+        scale = weight if self.normalization == "elementwise" else torch.abs(weight).add_(eta)
+        size = norm(gradient.mul_(scale))
+        gradient.mul_(scale)
+        return size
 
     def _names_of(self, group: dict[str, Any]) -> dict[Tensor, str]:
         given = group.get("param_names")

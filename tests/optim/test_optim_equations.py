@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from reference import METHODS, Step
 from torch import Tensor, nn
 
-from medsharp.optim import list_optimizers, optimizer_info
+from medsharp.optim import arithmetic, list_optimizers, optimizer_info
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sam": ("sam", {"rho": 0.3}),
@@ -173,6 +173,13 @@ def test_every_adaptive_method_is_checked_adaptive() -> None:
     for name in set(METHODS) - adaptive - {"asam"}:
         with pytest.raises(ValueError, match="leave adaptive out"):
             optimizer_info(name).cls([nn.Parameter(torch.ones(1))], adaptive=True)
+
+
+@pytest.mark.parametrize("case", ["asam-names", "asam-elementwise"])
+def test_working_on_parts_changes_nothing(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arithmetic, "PART", 4)
+    check(case, "sgd", True)
+    check(case, "sgd", True, groups=True)
 
 
 @pytest.mark.parametrize("case", CASES)

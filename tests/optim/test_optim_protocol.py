@@ -167,6 +167,29 @@ def test_too_many_skipped_steps_in_a_row_raise() -> None:
         optimizer.step(closure)
 
 
+def test_a_step_between_skipped_ones_begins_the_count_again() -> None:
+    model = network()
+    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.1, max_skipped=2, model=model)
+    x, y = batch()
+    for factor in (float("inf"), 1.0, float("inf"), 1.0):
+        optimizer.step(closure_of(model, optimizer, x * factor, y))
+    assert optimizer.skipped == 2
+
+
+def test_the_norm_of_half_precision_gradients_is_not_rounded_to_half_precision() -> None:
+    half, single = nn.Parameter(torch.zeros(3037, dtype=torch.bfloat16)), nn.Parameter(torch.zeros(1))
+    optimizer = SAM([half, single], torch.optim.SGD, lr=0.1, rho=1.0)
+    climbed: list[float] = []
+
+    def closure() -> Tensor:
+        climbed.append(float(single.detach()))
+        half.grad, single.grad = torch.ones_like(half), torch.ones_like(single)
+        return torch.zeros(())
+
+    optimizer.step(closure)
+    assert climbed == [0.0, pytest.approx(3038**-0.5, rel=1e-5)]
+
+
 @pytest.mark.parametrize("base", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("name", METHODS)
 def test_resumed_from_a_checkpoint_reaches_the_same_weights(name: str, base: str) -> None:
