@@ -63,7 +63,7 @@ def test_crops_are_made_and_found_again(tmp_path: Path) -> None:
 
 def test_command_prints_the_table_and_writes_figures(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    result = CliRunner().invoke(app, ["bench", "data", "--images", "300", "--json", str(file)])
+    result = CliRunner().invoke(app, ["bench", "data", "--part", "duplicates", "--images", "300", "--json", str(file)])
     assert result.exit_code == 0, result.output
     assert "15 of 15" in result.output
     told = json.loads(file.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from medsharp.data.benchmark import Section
 
 
+class Part(StrEnum):
+    """What to measure."""
+
+    all = "all"
+    duplicates = "duplicates"
+    pipeline = "pipeline"
+
+
 def data(
+    part: Annotated[Part, typer.Option(help="The search for near-duplicates, the way to batches, or both.")] = Part.all,
     images: Annotated[
         list[int] | None,
         typer.Option(min=2, max=5_000_000, help="Numbers of hashes to search for near-duplicates; may be repeated."),
@@ -28,20 +38,40 @@ def data(
         list[str] | None,
         typer.Option(help="Data set whose images are cropped, and their crops looked for; may be repeated."),
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Manifest or data set folder for the pipeline; made-up images without it.")
+    ] = None,
+    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the network's input.")] = 224,
+    batch_size: Annotated[int, typer.Option(min=2, max=4096)] = 32,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that prepare batches.")] = 0,
+    network: Annotated[str, typer.Option(help="That waits for data.")] = "resnet18",
     seed: Annotated[int, typer.Option(min=0, help="Of what is made up to be measured.")] = 0,
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
 ) -> None:
-    """Measure the search for near-duplicates as the number of images grows."""
+    """Measure the search for near-duplicates as images grow more, and how fast a network is fed.
+
+    The pipeline is measured from files to batches, by augmentation, and in a training that says how long it waited.
+    """
     from medsharp.data.benchmark import measure_crops, measure_duplicates
     from medsharp.data.sources import open_dataset
 
     if json_ is not None and json_.is_dir():
         raise InputError(f"--json {json_} is a folder; give a file")
     heading(f"Data on {os.cpu_count()} cores")
+    sections = []
     with progress_bar() as report:
-        sections = [measure_duplicates(images or (2_655, 26_550, 265_500), seed=seed, progress=report)]
+        if part in {Part.all, Part.duplicates}:
+            sections.append(measure_duplicates(images or (2_655, 26_550, 265_500), seed=seed, progress=report))
         if crops:
             sections.append(measure_crops([open_dataset(name) for name in crops], seed=seed, progress=report))
+        if part in {Part.all, Part.pipeline}:
+            from training.benchmark.pipeline import PipelineSettings, measure_pipeline
+
+            settings = PipelineSettings(
+                image_size=image_size, batch_size=batch_size, workers=workers, network=network, seed=seed
+            )
+            manifest = None if data is None else open_dataset(data, classes=("benign", "malignant"))
+            sections += measure_pipeline(settings, manifest, report)
     for section in sections:
         _show(section)
     if json_ is not None:

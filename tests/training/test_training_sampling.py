@@ -1,0 +1,88 @@
+"""Balanced drawing: what it does to the loss's weights, that it resumes, and that waiting for data is recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medsharp.config import TrainConfig
+from medsharp.data import Manifest
+from medsharp.data.pipeline import ImageDataset
+from training import Interrupted, Run, train
+
+
+@pytest.fixture
+def uneven(squares: Manifest) -> Manifest:
+    """Of 16 training images, 8 benign and 2 malignant ones."""
+    table = squares.table
+    few = table.index[(table["split"] == "train") & (table["label"] == "malignant")][2:]
+    return squares.replace(table=table.drop(index=few))
+
+
+def class_weights(run: Run) -> list[float]:
+    state = torch.load(run.folder / "checkpoints/last.pt", weights_only=True)
+    return [round(weight, 4) for weight in state["objective"]["class_weights"].tolist()]
+
+
+def test_classes_drawn_as_often_are_not_weighted_once_more(
+    uneven: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    weighted = train(configure(schedule={"epochs": 1}), uneven, out=tmp_path / "weighted")
+    assert class_weights(weighted) == [0.625, 2.5]
+    balanced = configure(schedule={"epochs": 1}, data={"sampling": "balanced"})
+    assert class_weights(train(balanced, uneven, out=tmp_path / "balanced")) == [1.0, 1.0]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_interrupted_balanced_run_resumes_to_the_same_weights(
+    workers: int, uneven: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = configure(data={"sampling": "balanced", "augmentation": "ultrasound"}, run={"workers": workers})
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["kind"] == "batch" and (event["epoch"], event["done"]) == (2, 1):
+            raise KeyboardInterrupt
+
+    whole = train(config, uneven, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(config, uneven, out=tmp_path / "stopped", events=stop)
+    run = Run.load(tmp_path / "stopped")
+    train(run.config, run.manifest, out=run.folder, resume=True)
+    first, second = (load_file(folder / "checkpoints/last.safetensors") for folder in (whole.folder, run.folder))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_second_training_decodes_nothing_and_ends_with_the_same_weights(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    told: list[list[dict[str, Any]]] = [[], []]
+    config = configure(schedule={"epochs": 1}, data={"cache": "disk"}, loss={"mask_weight": 0.5})
+    runs = [train(config, squares, out=tmp_path / str(number), events=told[number].append) for number in range(2)]
+    decoded = [sum(event["kind"] == "cache" for event in events) for events in told]
+    assert decoded == [30, 0]
+    first, second = (load_file(run.folder / "checkpoints/last.safetensors") for run in runs)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_waiting_for_data_is_recorded(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = ImageDataset.__getitems__
+
+    def slowly(self: ImageDataset, items: list[int]) -> dict[str, torch.Tensor]:
+        time.sleep(0.2)
+        return fetch(self, items)
+
+    monkeypatch.setattr(ImageDataset, "__getitems__", slowly)
+    (record,) = train(configure(schedule={"epochs": 1}), squares, out=tmp_path / "run").metrics()
+    assert 0.6 <= record["wait_seconds"] < record["seconds"]  # three batches
+    assert 0 < record["wait_share"] < 1
+    steps = 16 / record["images_per_second"]
+    assert record["wait_share"] == pytest.approx(record["wait_seconds"] / steps, rel=0.05)
