@@ -132,3 +132,15 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(bundle: Path, ho
     result = run(*arguments[4:])
     assert result.exit_code == 0, result.output
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
+
+
+def test_bench_tells_the_cost_of_every_corruption_and_of_the_network(bundle: Path, tmp_path: Path) -> None:
+    from medsharp.evaluation.corruptions import list_corruptions
+
+    options = ["--patients", "4", "--size", "64", "--repeats", "1", "--json", str(tmp_path / "cost.json")]
+    result = CliRunner().invoke(app, ["bench", "robustness", str(bundle), *options])
+    assert result.exit_code == 0, result.output
+    cost = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))
+    assert set(cost["corruptions"]) == set(list_corruptions())
+    assert min(cost["inference"], cost["preprocess"], cost["together"], *cost["corruptions"].values()) > 0
+    assert "% of the network" in result.stdout

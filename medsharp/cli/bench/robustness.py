@@ -1,0 +1,60 @@
+"""`medsharp bench robustness`: what corrupting costs beside the network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.errors import InputError
+from medsharp.files import write_text
+
+RUN_IMAGES = 300
+"""Images of the run whose length is told."""
+
+
+def robustness(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the one in models/ by default.")] = None,
+    patients: Annotated[int, typer.Option(min=4, max=10_000, help="Simulated patients to measure on.")] = 24,
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of their images in pixels.")] = 256,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="The fastest of so many is taken.")] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+) -> None:
+    """Measure each corruption, preprocessing and the network, in CPU time, and a whole run in wall time."""
+    from medsharp.bundle import default_bundle
+    from medsharp.inference import Predictor
+    from medsharp.inference.robustness.benchmark import measure_cost
+
+    if json_ is not None and json_.is_dir():
+        raise InputError(f"--json {json_} is a folder; give a file")
+    predictor = Predictor.load(bundle or default_bundle(), device=device)
+    with progress_bar() as report:
+        cost = measure_cost(predictor, patients=patients, side=size, repeats=repeats, progress=report)
+    if json_ is not None:
+        figures = asdict(cost) | {"corruption": cost.corruption, f"seconds_{RUN_IMAGES}": cost.seconds(RUN_IMAGES)}
+        write_text(json_, json.dumps(figures, indent=1) + "\n")
+    heading(
+        f"{predictor.spec.network} at {cost.input_side} x {cost.input_side}, {cost.images} images of "
+        f"{cost.side} x {cost.side}, {predictor.session.device}"
+    )
+    table = Table()
+    table.add_column("ms an image, CPU time")
+    table.add_column("", justify="right")
+    for name, value in sorted(cost.corruptions.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{value:.2f}")
+    table.add_section()
+    table.add_row("mean of the corruptions", f"{cost.corruption:.2f}")
+    table.add_row("preprocessing", f"{cost.preprocess:.2f}")
+    table.add_row("network", f"{cost.inference:.2f}")
+    console.print(table)
+    note(f"corrupting costs {100 * cost.corruption / cost.inference:.0f} % of the network")
+    note(
+        f"all {len(cost.corruptions)} corruptions at 5 severities on {RUN_IMAGES} images: "
+        f"{cost.seconds(RUN_IMAGES):.0f} s ({cost.together:.2f} ms an image, wall time)"
+    )
