@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medsharp.data.phantom import simulate_image
 from medsharp.errors import InputError
@@ -155,3 +156,11 @@ def test_the_docs_hold_the_table_of_the_registry() -> None:
     assert markdown_table() in DOCS.read_text(encoding="utf-8"), (
         "docs/robustness.md: put in what medsharp.evaluation.corruptions.markdown_table() gives"
     )
+
+
+def test_the_docs_show_a_sheet_of_a_simulated_image_of_modest_size() -> None:
+    picture = DOCS.parent / "images" / "corruptions.jpg"
+    assert f"images/{picture.name}" in DOCS.read_text(encoding="utf-8")
+    assert 0 < picture.stat().st_size < 500_000
+    with Image.open(picture) as sheet:
+        assert sheet.height == len(CORRUPTIONS) * (88 + 20)
