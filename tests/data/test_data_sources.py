@@ -343,6 +343,11 @@ def test_hospitals_of_guangzhou_are_two_sites(make: Callable[[str], Path]) -> No
             lambda r: (r / "BrEaST-Lesions_USG-images_and_masks" / "case002.png").unlink(),
             "row 3: image case002.png is missing",
         ),
+        (
+            "BrEaST",
+            lambda r: (r / "BrEaST-Lesions_USG-images_and_masks" / "case001_tumor.png").unlink(),
+            "row 2: mask case001_tumor.png is missing",
+        ),
         ("BUS-UCLM", lambda r: (r / "images" / "ALWI_000.png").unlink(), "row 2: images/ALWI_000.png is missing"),
         ("BUS-UCLM", lambda r: _replace(r / "INFO.csv", "Benign", "Begnin"), "row 2: Label 'Begnin' is not known"),
         ("BUSIS", lambda r: _replace(r / "BUSIS562.csv", ",M", ",X"), "row 3: tumor type 'X' is not known"),

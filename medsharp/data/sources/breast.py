@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
@@ -18,6 +19,7 @@ INFO = DatasetInfo(
     source="medical centres",
     doi="10.7937/9WKK-Q141",
 )
+_SEVERAL = re.compile(r"[&;,]")
 _NEEDED = ("CaseID", "Image_filename", "Mask_tumor_filename", "Classification")
 
 
@@ -30,7 +32,7 @@ def read(folder: Path) -> Manifest:
     """Read the clinical table; images may lie beside it or one folder down.
 
     Raises:
-        InputError: An image that the table names is missing, or its class is not known.
+        InputError: An image or mask that the table names is missing, or its class is not known.
     """
     table = table_with(folder, _NEEDED)
     assert table is not None
@@ -42,7 +44,10 @@ def read(folder: Path) -> Manifest:
             raise InputError(f"{table}, row {line}: image {name} is missing")
         if label not in INFO.classes:
             raise InputError(f"{table}, row {line}: Classification '{entry['Classification']}' is not known")
-        mask = entry["Mask_tumor_filename"]
+        masks = [part.strip() for part in _SEVERAL.split(_known(entry["Mask_tumor_filename"])) if part.strip()]
+        missing = [mask for mask in masks if mask not in places]
+        if missing:
+            raise InputError(f"{table}, row {line}: mask {missing[0]} is missing")
         rows.append(
             {
                 "image": places[name],
@@ -51,7 +56,7 @@ def read(folder: Path) -> Manifest:
                 "site": INFO.source,
                 "birads": number(entry.get("BIRADS", "")),
                 "histology": _known(entry.get("Diagnosis", "")),
-                "mask": places.get(mask, ""),
+                "mask": ";".join(places[mask] for mask in masks),
                 "age": _known(number(entry.get("Age", ""))),
                 "verification": _known(entry.get("Verification", "")),
                 "pixel_size_cm": entry.get("Pixel_size", ""),
