@@ -77,6 +77,7 @@ def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
     Returns:
         uint8 [2, 32].
     """
-    picture = Image.fromarray(pixels)
+    # Reduced here to what the hash compares, so that it is done once for both; the hash then finds it small already.
+    picture = Image.fromarray(pixels).resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.LANCZOS)
     both = (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     return np.stack([np.packbits(imagehash.dhash(version, HASH_SIDE).hash.ravel()) for version in both])
