@@ -27,8 +27,8 @@ _HEATMAP_SIDE = 4096
 
 _DESCRIPTION = f"""Probability of malignancy of a lesion in a breast-ultrasound image. **{NOTICE}** Research software.
 
-Send PNG, JPEG, TIFF, BMP or DICOM images to `POST /predict`. Images are kept in memory while the request lasts, and
-neither they nor their names are logged or stored."""
+Send PNG, JPEG, TIFF, BMP or DICOM images to `POST /predict`; of a DICOM clip the sharpest frame is used. Images are
+kept in memory while the request lasts, and neither they nor their names are logged or stored."""
 
 
 class Health(BaseModel):

@@ -153,7 +153,7 @@ def _show(predictor: Predictor, table: pd.DataFrame) -> None:
     positive = predictor.spec.positive
     shown = Table(title="Not for diagnostic use", title_style="bold yellow", title_justify="left")
     for name in ("image", f"probability of {positive}", "decision", "flags"):
-        shown.add_column(name)
+        shown.add_column(name, overflow="fold")  # a frame's number stands at the end of a name
     for row in table.head(SHOWN_ROWS).to_dict("records"):
         shown.add_row(
             escape(str(row["image"])),

@@ -29,7 +29,7 @@ class ImageLimits:
     max_side: int = 16_384
     min_side: int = 16
     max_frames: int = 2_000
-    max_clip_pixels: int = 1_000_000_000
+    max_clip_pixels: int = 500_000_000
 
     def check_bytes(self, size: int, name: str) -> None:
         """Check the size of a file.
