@@ -1,4 +1,4 @@
-"""DICOM objects to grey frames; no attribute of the patient is read, and no value leaves, not even in an error."""
+"""DICOM objects to grey frames; no attribute of the patient is parsed, and no error quotes a value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medsharp.images.dicom_grey import grey_of_colour, grey_of_monochrome
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.sharpness import sharpness
 
-_NEEDED = (
+NEEDED = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
@@ -201,7 +201,7 @@ def open_dicom(data: bytes, name: str, limits: ImageLimits, region: bool) -> Cli
 
     with _silence(name):
         _check_deflated(data, name, limits)
-        dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(_NEEDED))
+        dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(NEEDED))
         if "PixelData" not in dataset or "Rows" not in dataset:
             raise ImageError(f"{name} is a DICOM object without an image")
         width, height = int(dataset.Columns), int(dataset.Rows)

@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 
 from medsharp.images import ImageError, ImageLimits, read_frames, read_image
+from medsharp.images.dicom import NEEDED, open_dicom
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8) * 2
 BLUR = np.full((40, 50), 90, dtype=np.uint8)
@@ -343,6 +344,14 @@ def test_nothing_of_the_patient_leaves(
     heard = " ".join([*said, caplog.text, *(str(warning.message) for warning in recwarn), *capfd.readouterr()])
     assert "SECRET" not in heard.upper()
     assert "1970" not in heard
+
+
+def test_no_attribute_of_the_patient_is_parsed(dicom: Make) -> None:
+    data = dicom(GREY, PatientBirthDate="19701231", StudyDescription="SECRET STUDY")
+    held = open_dicom(data, "scan.dcm", ImageLimits(), region=True).dataset
+    assert {element.keyword for element in held} <= set(NEEDED)
+    assert "SECRET" not in str(held)
+    assert not any("Patient" in keyword for keyword in NEEDED)
 
 
 def test_object_without_an_image_is_a_sentence() -> None:
