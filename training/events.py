@@ -8,12 +8,14 @@ from typing import Any
 Events = Callable[[dict[str, Any]], None]
 """Called with a dictionary for each thing that happens; unknown kinds and fields are to be ignored.
 
-- `cache`: `done`, `total` (images decoded, of all splits together), `what` (the work in words).
+- `cache`: `done`, `total` (images decoded, of all splits together), `what` (the work in words); none where the cache
+  has all of them from an earlier start.
 - `start`: `epoch` (the first to be trained, more than 0 after resuming), `epochs`, `steps` (an epoch), `images` (of
   training), `parameters`, `device`, `precision`, `notes` (sentences on loaded weights).
 - `batch`: `epoch`, `done`, `total` (steps of the epoch), `loss` (of the batch), `images_per_second` and `wait_seconds`
   (how long the loop waited for data), both since the epoch began.
-- `epoch`: `best` (whether it is the best so far) and the line of `metrics.jsonl`.
+- `epoch`: `best` (whether it is the best so far) and the line of `metrics.jsonl`; `wait_seconds` there is how long the
+  steps of the epoch waited for data, and `wait_share` the same as a share of the time in steps.
 - `end`: `epochs`, `trained` (by this call; 0 when the run was finished already), `best_epoch`, `val_auroc`.
 
 Epochs count from 0.

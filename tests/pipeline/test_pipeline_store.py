@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import stat
 import subprocess
 import sys
@@ -220,6 +221,18 @@ def test_unwritable_cache_is_a_sentence_with_the_remedy(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"cannot make the cache .*set data\.cache=memory"):
         dataset(manifest)
+
+
+def test_full_disk_is_a_sentence_and_leaves_nothing_half_written(manifest: Manifest, empty_cache: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file may grow beyond this; the system's error is that of a full disk but for its number.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*free some space, .*or set data\.cache=memory"):
+            dataset(manifest)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in empty_cache.rglob("*") if path.is_file()]
 
 
 def test_image_that_is_not_the_manifests_is_refused(manifest: Manifest) -> None:
