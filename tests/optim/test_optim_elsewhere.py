@@ -539,6 +539,28 @@ def test_holds_no_more_copies_of_the_weights_than_it_says(name: str) -> None:
     assert most_copies_held(name) - most_copies_held("sgd") <= COPIES.get(name, 1)
 
 
+class Reservations(TorchDispatchMode):
+    """Counts how often memory like a tensor's is reserved."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.empty_like.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["sam", "asam", "gsam", "wsam", "crsam", "gcsam", "looksam", "msam"])
+def test_memory_for_the_backup_is_reserved_once(name: str) -> None:
+    model = perceptron()
+    optimizer = create_optimizer(name, model, lr=0.1, base="sgd")
+    counts = []
+    for step in range(7):  # LookSAM climbs in the first and the sixth, MSAM from the second on
+        with Reservations() as reservations:
+            optimizer.step(closure_of(model, optimizer, *batch(step)))
+        counts.append(reservations.count)
+    assert sum(counts) == len(list(model.parameters()))
+
+
 def test_rho_follows_the_learning_rate() -> None:
     model = perceptron()
     optimizer = create_optimizer("gsam", model, lr=0.1, rho=0.5)
