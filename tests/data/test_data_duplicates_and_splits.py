@@ -160,6 +160,33 @@ def test_too_few_images_of_a_class_is_a_sentence(tmp_path: Path) -> None:
         prepare_manifest(DataConfig(path=str(root)))
 
 
+def with_columns(manifest: Manifest, **columns: list[str]) -> Manifest:
+    table = manifest.table.copy()
+    for name, values in columns.items():
+        table[name] = values
+    return manifest.replace(table=table)
+
+
+def test_patients_of_two_sites_with_one_number_are_two(tmp_path: Path) -> None:
+    manifest = open_dataset(hospital(tmp_path / "h", 6))
+    tie = tie_duplicates(with_columns(manifest, patient=["1"] * 6, site=["A", "A", "A", "B", "B", "B"]))
+    assert list(tie.table["group"]) == ["patient 1, A"] * 3 + ["patient 1, B"] * 3
+    one = tie_duplicates(with_columns(manifest, patient=["1"] * 6, site=["A"] * 6))
+    assert set(one.table["group"]) == {"patient 1"}
+
+
+def test_groups_that_are_given_are_kept_and_grow_by_patients_and_near_duplicates(tmp_path: Path) -> None:
+    root = hospital(tmp_path / "h", 6)
+    picture(1).filter(ImageFilter.GaussianBlur(1)).save(root / "benign" / "blurred.png")
+    manifest = open_dataset(root)
+    names = list(manifest.table["image"])
+    given = ["g" if name in {"benign/001.png", "malignant/000.png"} else "" for name in names]
+    patients = ["p" if name in {"malignant/000.png", "malignant/003.png"} else "" for name in names]
+    tie = tie_duplicates(with_columns(manifest, group=given, patient=patients))
+    members = set(tie.table.loc[tie.table["group"] == "g", "image"])
+    assert members == {"benign/001.png", "benign/blurred.png", "malignant/000.png", "malignant/003.png"}
+
+
 def test_prepared_manifest_counts_what_each_split_has(tmp_path: Path) -> None:
     manifest = prepare_manifest(DataConfig(path=str(hospital(tmp_path / "h", 60))))
     train = manifest.of_split("train")
