@@ -50,6 +50,27 @@ def test_evaluate_writes_every_format_and_shows_failures_only_in_the_page(evalua
         assert "data:image" not in (evaluated / name).read_text(encoding="utf-8")
 
 
+def test_robustness_is_summarised_beside_the_figures(hospital: Path, tmp_path: Path) -> None:
+    options = ["--resamples", "100", "--corruptions", "calipers", "--corruptions", "gain_down"]
+    result = run("robustness", default_bundle(), "--data", hospital, "--out", tmp_path / "robustness", *options)
+    assert result.exit_code == 0, result.output
+    file = tmp_path / "robustness" / "robustness.json"
+    more = ["--robustness", file, "--format", "html,md", "--resamples", "100"]
+    result = run("evaluate", default_bundle(), "--data", hospital, "--out", tmp_path / "out", *more)
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert '<section id="robustness">' in page
+    assert "calipers, severity 5" in page
+    assert "These figures are of" not in page
+    (change,) = {
+        model["summary"]["auroc_change"]["value"]
+        for entry in json.loads(file.read_text(encoding="utf-8"))["datasets"]
+        for model in entry["models"]
+    }
+    assert f"{abs(change):.3f}" in page
+    assert f"{abs(change):.3f}" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
 def test_score_writes_the_formats_asked_for(evaluated: Path, tmp_path: Path) -> None:
     (table,) = evaluated.glob("predictions-*.csv")
     result = run("score", table, "--out", tmp_path, "--format", "md", "--resamples", "100")
