@@ -24,7 +24,7 @@ def patient_findings(manifest: Manifest) -> Iterator[Finding]:
         if len(images) < 2:
             continue
         labels = images.loc[images["label"] != "", "label"].value_counts()
-        counted = ", ".join(f"{label} {count}" for label, count in labels.items())
+        counted = ", ".join(f"{label} {count}" for label, count in labels.items()) or "no labels"
         first = images.iloc[0]["image"]
         name = manifest.info.name
         yield Finding(

@@ -39,7 +39,7 @@ def read(folder: Path) -> Manifest:
         identity, device = _about(file)
         known = given.get(file, {})
         if identity and identity not in patients:
-            patients[identity] = f"patient {len(patients) + 1}"
+            patients[identity] = str(len(patients) + 1)
         rows.append(
             {
                 "label": "",
