@@ -188,3 +188,17 @@ def test_new_keys_change_no_digest_of_a_bundle_written_before(bundle: Path) -> N
     lesion = spec.preprocess.model_copy(update={"crop": "lesion", "inpaint": True})
     assert set(lesion.model_dump(mode="json")) == {"size", "crop", "fit", "margin", "inpaint"}
     assert lesion.spec() == PreprocessSpec(64, "lesion", "letterbox", 0.2, True)
+
+
+def test_evaluation_can_remove_calipers_and_text_first(bundle: Path, images: np.ndarray, tmp_path: Path) -> None:
+    rows = ["image,label,patient"]
+    for number, pixels in enumerate(images):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{('benign', 'malignant')[number % 2]},P{number}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "evaluation"
+    command = ["evaluate", str(bundle), "--data", str(tmp_path), "--out", str(out), "--resamples", "100"]
+    result = CliRunner().invoke(app, [*command, "--format", "json", "--device", "cpu", "--inpaint"])
+    assert result.exit_code == 0, result.output
+    (table,) = [pd.read_csv(file) for file in out.glob("predictions-*.csv")]
+    assert table["flags"].str.contains("calipers and text inpainted").all()
