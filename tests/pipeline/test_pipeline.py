@@ -139,3 +139,35 @@ def test_statistics_are_those_of_the_pixels(manifest: Manifest) -> None:
     data = dataset(manifest)
     pixels = images(data) / 255
     assert data.statistics() == pytest.approx((float(pixels.mean()), float(pixels.std(correction=0))), abs=1e-5)
+
+
+def test_second_draw_of_an_image_has_other_noise(manifest: Manifest) -> None:
+    data = dataset(manifest, augmentation="standard", masks=True)
+    first, second = data[3], data[3 + len(data)]
+    assert (int(first["index"]), int(first["label"])) == (int(second["index"]), int(second["label"]))
+    assert not torch.equal(first["image"], second["image"])
+    plain = dataset(manifest)
+    assert torch.equal(plain[3]["image"], plain[3 + len(plain)]["image"])
+
+
+def test_batch_changes_nothing_of_its_items(manifest: Manifest) -> None:
+    data = dataset(manifest, augmentation="ultrasound", masks=True)
+    items = [7, 0, 17, 2, 7]
+    batch = data.__getitems__(items)
+    for place, item in enumerate(items):
+        alone = data[item]
+        assert alone.keys() == batch.keys()
+        assert all(torch.equal(batch[key][place], alone[key]) for key in alone)
+
+
+def test_balanced_loader_gives_rare_classes_as_often(manifest: Manifest) -> None:
+    table = manifest.table[(manifest.table["label"] == "benign") | (manifest.table.index % 5 == 0)]
+    data = make_dataset(table, manifest, spec=SPEC, classes=CLASSES, augmentation="light")
+    assert data.labels.tolist() == [0] * 5 + [1]
+    loader = make_loader(data, batch_size=4, shuffle=True, sampling="balanced")
+    labels: list[int] = []
+    for epoch in range(60):
+        data.set_epoch(epoch)
+        labels += [label for batch in loader for label in batch["label"].tolist()]
+    assert len(labels) == 360
+    assert 150 < sum(labels) < 210
