@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,11 @@ def resized(image: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> 
     return np.asarray(Image.fromarray(image).resize(size[::-1], how))
 
 
+@cache
 def distance_from_probe(side: int) -> np.ndarray:
-    """Return float32 [S, S]: distance from the middle of the upper edge, in sides."""
+    """Return float32 [S, S], read-only: distance from the middle of the upper edge, in sides."""
     depth = np.linspace(0, 1, side, dtype=np.float32)[:, None]
     across = np.linspace(-0.5, 0.5, side, dtype=np.float32)[None]
-    return np.hypot(depth, across)
+    distance = np.hypot(depth, across)
+    distance.flags.writeable = False
+    return distance
