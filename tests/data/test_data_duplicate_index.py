@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsharp.data.duplicates import Look, duplicate_matches, near_pairs, pairs_within, perceptual_hash
+from medsharp.data.duplicates import Look, NearPairs, duplicate_matches, near_pairs, pairs_within, perceptual_hash
 from medsharp.data.duplicates import index as engine
 from medsharp.data.duplicates.look import look_at_pixels
+from medsharp.data.duplicates.matches import fine_similarity
 
 
 def all_pairs(codes: np.ndarray, distance: int) -> list[tuple[int, int, int]]:
@@ -88,6 +89,16 @@ def test_hashes_that_collide_are_no_duplicates() -> None:
     assert all((one.bits == other.bits).all() for one, other in itertools.pairwise(looks) if one.bits is not None)
     found = {(match.first, match.second): match.kind for match in duplicate_matches(looks)}
     assert found == {(0, 2): "exact", (0, 3): "near", (2, 3): "near"}
+
+
+def test_the_same_words_on_different_images_make_them_no_copies() -> None:
+    thumbnails = np.random.default_rng(0).integers(20, 80, (2, 64, 64), dtype=np.uint8)
+    words = np.random.default_rng(1).random((6, 40)) < 0.5
+    thumbnails[:, 50:56, 12:52][:, words] = 255
+    pair = NearPairs(np.array([0]), np.array([1]), np.array([0]), np.array([False]))
+    assert fine_similarity(thumbnails, pair)[0] < 0.4
+    thumbnails[1] = thumbnails[0] // 2 + 40  # a copy with another gain stays one
+    assert fine_similarity(thumbnails, pair)[0] > 0.9
 
 
 def test_images_that_cannot_be_used_are_in_no_match() -> None:
