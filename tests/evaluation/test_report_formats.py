@@ -203,7 +203,7 @@ def test_page_has_every_part_where_there_are_data_for_it(everything: Path) -> No
         "by Obuchowski (patients)",
         "perfectly calibrated probabilities would give",
         "images of <strong>77</strong> patients in the data set",
-        "Leakage check: none of these images",
+        "Leakage check: none of these images is a copy",
         "Positive likelihood ratio",
         "Partial AUROC",
     ):
@@ -333,9 +333,30 @@ def test_leak_is_an_alarm_at_the_top_and_beside_the_data(tmp_path: Path) -> None
     assert text.count("notice alarm") == 2
     assert text.index("LEAK") < text.index("<header>")
     assert re.search(r'<p class="notice">A remark', text)
-    assert "no evaluated external image" not in text
+    assert "Leakage check" not in text
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert markdown.index("LEAK") < markdown.index("## Headline")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"model.onnx": ""}, "not possible"),
+        (
+            {"training_images.sha256": ""},
+            "is a copy (SHA-256) of a training image; near-duplicates were not looked for",
+        ),
+        (
+            {"training_images.sha256": "", "training_images.dhash": ""},
+            "near-duplicate (perceptual hash, also mirrored)",
+        ),
+    ],
+)
+def test_leakage_check_says_what_was_looked_for(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    write_evaluation(tmp_path, [evaluated(resamples=10)], {**BUNDLE, "files": files}, formats=("html", "md"))
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert words in text[text.index("Leakage check") :], name
 
 
 def test_report_of_three_classes_has_the_confusion_of_the_most_probable_class(tmp_path: Path) -> None:

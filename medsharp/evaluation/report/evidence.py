@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medsharp.evaluation.report.wording import column_name, interval, percent, whole
+from medsharp.evaluation.report.wording import column_name, interval, leak_check, percent, whole
 
 Answer = tuple[str, str]
 """Text, and the `id` of the section on the page."""
@@ -140,9 +140,9 @@ def _leak(document: dict[str, Any]) -> Answer | None:
     leaks = [note for entry in document["datasets"] for note in entry["notes"] if note.startswith("LEAK")]
     if leaks:
         return "; ".join(leaks), _DATA
-    if "training_images.sha256" in (document["bundle"].get("files") or {}):
-        return "no evaluated external image is among the training images, by SHA-256", _MODEL
-    return None
+    if not any(name.startswith("training_images.") for name in document["bundle"].get("files") or {}):
+        return None
+    return leak_check(document["bundle"]), _MODEL
 
 
 def _imbalance(document: dict[str, Any]) -> Answer | None:

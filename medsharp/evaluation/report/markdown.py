@@ -11,6 +11,7 @@ from medsharp.evaluation.report.wording import (
     alarming,
     hash_rows,
     interval,
+    leak_check,
     model_rows,
     percent,
     sections_of,
@@ -23,7 +24,7 @@ def render_markdown(document: dict[str, Any]) -> str:
     """Return the report of an `evaluation.json` document as Markdown (GitHub's, for its tables)."""
     lines = [*_head(document), *_headline(document), *_model(document)]
     for entry in document["datasets"]:
-        lines += dataset_lines(entry)
+        lines += dataset_lines(entry, leak_check(document["bundle"]))
     lines += _robustness(document)
     lines += ["## How the figures were made", "", *bullets(document["methods"].values()), ""]
     versions = "".join(f", {name} {number}" for name, number in document["versions"].items())

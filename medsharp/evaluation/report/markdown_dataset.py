@@ -7,14 +7,21 @@ from typing import Any
 
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.markdown_table import bullets, figure_cell, safe, table
-from medsharp.evaluation.report.wording import column_name, group_name, number, percent, sections_of, whole
+from medsharp.evaluation.report.wording import alarming, column_name, group_name, number, percent, sections_of, whole
 
 
-def dataset_lines(entry: dict[str, Any]) -> list[str]:
-    """Return the lines of one data set of `evaluation.json`."""
+def dataset_lines(entry: dict[str, Any], checked: str = "") -> list[str]:
+    """Return the lines of one data set of `evaluation.json`.
+
+    Args:
+        entry: The data set.
+        checked: What it means that no leak was found; empty where none was looked for.
+    """
     lines = [f"## {safe(entry['name'])} ({entry['role']})", ""]
     for note in entry["notes"]:
         lines += [f"> {safe(note)}", ""]
+    if checked and entry["role"] == "external" and not any(alarming(note) for note in entry["notes"]):
+        lines += [safe(f"Leakage check: {checked}."), ""]
     lines += [*_flow(entry), *_facts(entry), "### Figures", ""]
     figures = [
         (label, figure_cell(part, key), whole(part["n"]), part.get("method", "-"))

@@ -14,7 +14,7 @@ from medsharp.evaluation.report.degradation import degradation_of
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.forests import coverage_of, overview_of, sites_of, subgroups_of
 from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
-from medsharp.evaluation.report.wording import alarming, filters, hash_rows, model_rows, sections_of
+from medsharp.evaluation.report.wording import alarming, filters, hash_rows, leak_check, model_rows, sections_of
 
 
 def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]] = ()) -> str:
@@ -49,7 +49,7 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
         drops={drop["name"]: drop for drop in document["drops"]},
         model=model_rows(bundle),
         hashes=hash_rows(bundle),
-        leak_checked="training_images.sha256" in (bundle.get("files") or {}),
+        leak_check=leak_check(bundle),
         headline=sections_of(entries, HEADLINE),
         explained=HEADLINE,
         sections=sections_of(entries),

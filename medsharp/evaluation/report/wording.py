@@ -200,6 +200,25 @@ def model_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def leak_check(bundle: dict[str, Any]) -> str:
+    """Say what it means that no leak was found, which depends on the hashes that the bundle carries; empty without one.
+
+    Args:
+        bundle: As in `evaluation.json`.
+    """
+    if not bundle:
+        return ""
+    files = bundle.get("files") or {}
+    if "training_images.dhash" in files:
+        return (
+            "none of these images is a copy (SHA-256) or a near-duplicate (perceptual hash, also mirrored) of a "
+            "training or validation image"
+        )
+    if "training_images.sha256" in files:
+        return "none of these images is a copy (SHA-256) of a training image; near-duplicates were not looked for"
+    return "not possible, as the bundle carries no hashes of its training images"
+
+
 def hash_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the bundle's files, each with its SHA-256."""
     return [(str(name), str(digest)) for name, digest in (bundle.get("files") or {}).items()]
