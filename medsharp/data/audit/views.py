@@ -11,7 +11,7 @@ _DARK = 12
 _LIT = 20.0
 _MIDDLE = (0.38, 0.62)
 _ROWS = (0.1, 0.8)
-_SEAM = 4.0
+_SEAM = 4.5
 """How many times as large the step across a seam is as between other columns, in the median over rows."""
 
 _COLOURED = 30
