@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from medsharp.evaluation.bootstrap import Statistic
 
-_GRID = 4001
+_GRID = 40_001
 _REACH = 8.0
 
 

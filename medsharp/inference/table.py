@@ -10,6 +10,7 @@ from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage
+from medsharp.inference import lesion_share
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.reading import Frames
@@ -55,7 +56,7 @@ def predict_manifest(
 
     Returns:
         A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, flags, error, and
-        the manifest's other columns.
+        the manifest's other columns; with masks also `lesion_area`, the share of the image that they cover.
 
     Raises:
         InputError: The manifest excludes every image.
@@ -75,5 +76,7 @@ def predict_manifest(
     numbers = {name: number for number, name in enumerate(rows["image"])}
     rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
     rows["image"] = [prediction.name for prediction in predictions]
+    if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
+        rows[lesion_share.COLUMN] = lesion_share.lesion_shares([manifest.masks(row) for row in rows.to_dict("records")])
     others = [name for name in rows.columns if name not in _LEADING and name not in ("mask", "exclude")]
     return pd.concat([rows[list(_LEADING)], table, rows[others]], axis=1)
