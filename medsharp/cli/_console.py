@@ -80,13 +80,20 @@ class IntervalKind(StrEnum):
 SHOWN = (
     ("auroc", "AUROC"),
     ("auprc", "AUPRC"),
+    ("partial_auroc", "partial AUROC, sensitivity from 0.9"),
     ("sensitivity", "sensitivity"),
     ("specificity", "specificity"),
     ("ppv", "PPV"),
     ("npv", "NPV"),
+    ("ppv_at_prevalence", "PPV at the stated prevalence"),
+    ("npv_at_prevalence", "NPV at the stated prevalence"),
+    ("lr_positive", "LR+"),
+    ("lr_negative", "LR-"),
+    ("net_benefit_gain_at_threshold", "net benefit over treating all or none"),
     ("brier", "Brier"),
     ("calibration_intercept", "calibration intercept"),
     ("calibration_slope", "calibration slope"),
+    ("calibration_error", "calibration error"),
 )
 
 
