@@ -59,7 +59,7 @@ def robustness(
         from training.attacked import Adversary
 
         adversary = Adversary(adversarial)
-    heading(f"{len(chosen)} corruptions at five severities on {', '.join(data)}")
+    heading(f"{len(chosen)} corruption{'s' * (len(chosen) != 1)} at five severities on {', '.join(data)}")
     with progress_bar() as report:
         content, first = measure_robustness(
             predictors,

@@ -228,7 +228,7 @@ def _model(
         "digest": digest_of(spec),
         "network": spec.network,
         "optimizer": spec.optimizer,
-        "notes": list(leaks(predictor.folder, sample.manifest)),
+        "notes": list(leaks(predictor.folder, sample.manifest.replace(table=sample.rows))),
         **describe(judge, clean, cells),
         "adversarial": attacked,
     }
