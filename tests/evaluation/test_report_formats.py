@@ -286,10 +286,17 @@ def test_hostile_names_in_the_data_stay_text(tmp_path: Path, column: str) -> Non
     assert "<script" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
-def test_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
-    name = "\N{CJK UNIFIED IDEOGRAPH-6F22} \N{HEBREW LETTER ALEF}"
-    write_evaluation(tmp_path, [evaluated(name=name), evaluated(name="there")], {})
-    assert name in (tmp_path / "report.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    "name", ["\N{CJK UNIFIED IDEOGRAPH-6F22} \N{HEBREW LETTER ALEF}", "_a", "$a_b$ \\frac", "a" * 99]
+)
+def test_names_of_any_kind_are_drawn_without_a_warning(tmp_path: Path, name: str) -> None:
+    evaluations = [evaluated(name=f"{name}{number}", resamples=10) for number in range(2)]
+    write_evaluation(tmp_path, evaluations, {})
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    Page(text)
+    drawing = text[text.index('aria-label="ROC curves on') :].split("</svg>")[0]
+    curves = drawing[drawing.index(">") :]
+    assert curves.count(f"{name[:28]}") >= 2, "both are in the legend"
 
 
 def test_headline_of_many_data_sets_names_the_worst_and_the_best() -> None:

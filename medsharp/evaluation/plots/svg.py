@@ -51,9 +51,11 @@ POINT: dict[str, Any] = {
 
 def shortened(text: str, length: int = 32) -> str:
     """Return text that fits a label, safe for matplotlib."""
-    # A dollar sign would start mathematics in matplotlib.
+    text = " ".join(text.split())
+    text = text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    # A dollar sign would start mathematics, and a legend leaves out what begins with an underscore.
     text = text.replace("$", r"\$")
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
 
 
 def draw(function: Callable[[Figure], None], title: str, prefix: str, size: tuple[float, float]) -> str:
