@@ -366,6 +366,14 @@ def test_leakage_check_says_what_was_looked_for(tmp_path: Path, files: dict[str,
         assert words in text[text.index("Leakage check") :], name
 
 
+def test_threshold_is_called_frozen_only_where_a_bundle_froze_it() -> None:
+    evaluations = [evaluated(resamples=10)]
+    assert "At the frozen operating point it finds" in render_page(make_document(evaluations, BUNDLE))
+    page = render_page(make_document(evaluations, {}))
+    assert "At the threshold of 0.4000 it finds" in page
+    assert "frozen" not in page[page.index("<header>") : page.index('id="methods"')]
+
+
 def test_report_of_three_classes_has_the_confusion_of_the_most_probable_class(tmp_path: Path) -> None:
     rows = table(150, classes=("benign", "malignant", "normal"))
     write_evaluation(tmp_path, [evaluated(rows)], {}, formats=("html", "md", "json"))

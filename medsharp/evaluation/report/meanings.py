@@ -12,7 +12,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
     (
-        "At the frozen operating point",
+        "At the operating point",
         (
             ("sensitivity", "Sensitivity", "share of positive images at or above the threshold"),
             ("specificity", "Specificity", "share of negative images below the threshold"),

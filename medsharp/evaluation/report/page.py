@@ -50,6 +50,7 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
         model=model_rows(bundle),
         hashes=hash_rows(bundle),
         leak_check=leak_check(bundle),
+        frozen="operating_point" in bundle,
         headline=sections_of(entries, HEADLINE),
         explained=HEADLINE,
         sections=sections_of(entries),
