@@ -48,8 +48,15 @@ NEEDED = (
 """The only attributes that are parsed."""
 
 _RLE, _DEFLATED = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99"
-_JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-_JPEG_2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
+_JPEG = "1.2.840.10008.1.2.4"
+_JPEG_2000 = frozenset(f"{_JPEG}.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
+_DECODERS = {
+    # As outside of DICOM, so that a JPEG gives the same pixels inside.
+    f"{_JPEG}.50": "pillow",
+    **dict.fromkeys([f"{_JPEG}.{number}" for number in (51, 57, 70, 80, 81)] + sorted(_JPEG_2000), "pylibjpeg"),
+}
+"""pydicom's plugin for each compression: it would take whichever is installed, and some crash on damaged files."""
+
 _MOST_TILES = 4096
 _TWO_DIMENSIONAL, _TISSUE = 1, 1
 
@@ -159,8 +166,13 @@ class Clip:
                 _check_codestream(dataset, encoded)
                 options = as_pixel_options(dataset, number_of_frames=1)
                 options.pop("extended_offsets", None)
-                # Pillow's decoder, so that a JPEG gives the same pixels inside DICOM as outside.
-                plugin = "pillow" if dataset.file_meta.TransferSyntaxUID == _JPEG_BASELINE else ""
+                syntax = dataset.file_meta.TransferSyntaxUID
+                plugin = _DECODERS.get(syntax, "")
+                if plugin and plugin not in decoder.available_plugins:
+                    raise ImageError(
+                        f"{self.name} is compressed as {syntax.name}, which needs a further decoder; "
+                        "install it with: pip install 'medsharp[dicom]'"
+                    )
                 samples, about = decoder.as_array(encapsulate([encoded]), index=0, decoding_plugin=plugin, **options)
             flags = ["dicom"]
             if self.box is not None:

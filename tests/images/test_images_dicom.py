@@ -17,6 +17,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels import convert_color_space
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -98,6 +99,12 @@ def test_jpeg_of_twelve_bits_is_read() -> None:
     image = read_image(example("JPGExtended.dcm"))
     assert image.flags == ("dicom", "16-bit")
     assert image.pixels.std() > 0
+
+
+def test_compression_without_its_decoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Decoder, "available_plugins", ("pillow",))
+    with pytest.raises(ImageError, match=r"JPEG Extended.*pip install 'medsharp\[dicom\]'"):
+        read_image(example("JPGExtended.dcm"))
 
 
 def test_grey_jpeg_is_as_the_picture_inside(dicom: Make, picture: Make) -> None:
