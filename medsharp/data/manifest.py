@@ -34,6 +34,9 @@ COLUMNS = (
 
 SPLITS = ("train", "val", "test")
 
+AUDITED = "audit: "
+"""How the notes begin that `medsharp data audit` leaves in `manifest.yaml`; reading keeps them."""
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -137,7 +140,12 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     _check_paths(path, table, root)
     _check_duplicates(path, table)
     _check_splits(path, table)
-    return Manifest(table, info, root)
+    return Manifest(table, info, root, tuple(note for note in _notes(about) if note.startswith(AUDITED)))
+
+
+def _notes(about: dict[str, Any]) -> list[str]:
+    notes = about.get("notes") or []
+    return [str(note) for note in notes] if isinstance(notes, list) else [str(notes)]
 
 
 def write_manifest(manifest: Manifest, folder: str | Path) -> None:

@@ -32,7 +32,7 @@ from medsharp.bundle import (
 )
 from medsharp.config import DataConfig
 from medsharp.data.lesion import BOX, lesion_box
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import AUDITED, Manifest
 from medsharp.export.calibration import check_choice, choose_operating_point, fit_temperature
 from medsharp.export.graph import check_parity, write_onnx
 from medsharp.export.metadata import monai_metadata
@@ -51,6 +51,8 @@ from medsharp.runs import ENVIRONMENT, Run
 Progress = Callable[[int, int, str], None]
 _BATCH = 64
 _PARITY_IMAGES = 64
+_AFTER_AUDIT = "medsharp data audit DATA --out AUDIT\nmedsharp train --data AUDIT --config settings.yaml --out RUN"
+"""What the card says of a run on an audited manifest."""
 
 
 def export_run(
@@ -88,6 +90,7 @@ def export_run(
         excluded=exclusions(manifest),
         network=config.network.name,
         optimizer=config.optimizer.model_dump(mode="json"),
+        command=_AFTER_AUDIT if any(note.startswith(AUDITED) for note in manifest.notes) else "",
         config=config.model_dump(mode="json") | {"data": config.data.model_dump(mode="json") | {"path": "DATA"}},
         environment=json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
     )

@@ -61,6 +61,7 @@ def test_good_images_have_no_finding(hospital: Path) -> None:
     assert (audit.after[0].table["exclude"] == "").all()
     assert (audit.after[0].table["flags"] == "").all()
     assert audit.after[0].table["group"].nunique() == 16
+    assert audit.after[0].notes == ("audit: 16 of 16 images stay",)
 
 
 def test_every_kind_of_trouble_with_one_image_is_found(hospital: Path) -> None:

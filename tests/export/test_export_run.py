@@ -113,6 +113,20 @@ def test_card_repeats_all_settings_of_the_run(run_folder: Path, bundle: tuple[Pa
     assert "CC0" in card
 
 
+def test_card_of_a_run_on_an_audited_manifest_gives_the_audit_too(
+    run_folder: Path, bundle: tuple[Path, BundleSpec], tmp_path: Path
+) -> None:
+    assert "medsharp data audit" not in (bundle[0] / "MODEL_CARD.md").read_text()
+    audited = tmp_path / "audited"
+    shutil.copytree(run_folder, audited)
+    manifest = read_manifest(audited)
+    write_manifest(manifest.replace(notes=["audit: 3 of 60 images left out: colour Doppler", "12 are tied"]), audited)
+    assert read_manifest(audited).notes == ("audit: 3 of 60 images left out: colour Doppler",)
+    export_run(audited, tmp_path / "b")
+    commands = "medsharp data audit DATA --out AUDIT\nmedsharp train --data AUDIT --config settings.yaml --out RUN"
+    assert commands in (tmp_path / "b" / "MODEL_CARD.md").read_text()
+
+
 def test_progress_counts_the_images_read(run_folder: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int, str]] = []
     export_run(run_folder, tmp_path / "b", progress=lambda *step: steps.append(step))

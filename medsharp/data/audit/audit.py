@@ -13,7 +13,7 @@ from medsharp.data.audit.finding import KINDS, Action, Finding, Policy
 from medsharp.data.audit.inspect import Inspection, inspect_images
 from medsharp.data.duplicates import Match, apply_matches, duplicate_matches, write_looks
 from medsharp.data.duplicates.crops import crop_matches
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import AUDITED, Manifest
 from medsharp.errors import InputError
 
 Progress = Callable[[int, int, str], None]
@@ -192,4 +192,5 @@ def _reason(finding: Finding) -> str:
 def _notes(before: Manifest, table: pd.DataFrame) -> list[str]:
     newly = table.loc[(before.table["exclude"] == "") & (table["exclude"] != ""), "exclude"]
     kinds = newly.str.replace(r"(:| of ).*", "", regex=True).value_counts().sort_index()
-    return [f"audit: {count} of {len(table)} images left out: {kind}" for kind, count in kinds.items()]
+    notes = [f"{AUDITED}{count} of {len(table)} images left out: {kind}" for kind, count in kinds.items()]
+    return [*notes, f"{AUDITED}{(table['exclude'] == '').sum()} of {len(table)} images stay"]
