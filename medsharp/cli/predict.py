@@ -86,7 +86,7 @@ def _lesion(text: str) -> FindLesion:
     from medsharp.data.lesion import read_box, within
 
     box = read_box(text, "--box")
-    return lambda number, name, image: within(box, image)
+    return lambda number, name, image: within(box, image, name)
 
 
 def _of_manifest(predictor: Predictor, paths: Sequence[Path], frames: Frames) -> pd.DataFrame:

@@ -36,12 +36,44 @@ def read_box(text: str, name: str) -> Box:
     return top, left, bottom, right
 
 
+def read_mask(file: Path, limits: ImageLimits = ImageLimits()) -> np.ndarray:
+    """Read which pixels of a mask file are lesion: those brighter than mid grey, and all that are coloured.
+
+    Some data sets paint the class: malignant lesions in red, which is darker than mid grey.
+
+    Args:
+        file: The mask.
+        limits: Of the file.
+
+    Returns:
+        bool [H, W], of the file's own size.
+
+    Raises:
+        InputError: The mask cannot be read.
+    """
+    mask = read_image(file, limits=limits, region=False)
+    return mask.pixels > 127 if mask.coloured is None else (mask.pixels > 127) | mask.coloured
+
+
+def part_on(image: DecodedImage, mask: np.ndarray) -> np.ndarray | None:
+    """Return the part of a mask [H, W] that lies on an image; None where the two are of different sizes.
+
+    Where the image was cropped to the ultrasound region, a mask of the whole is so too.
+    """
+    if mask.shape == image.pixels.shape:
+        return mask
+    region = image.region
+    if region is not None and region[2] <= mask.shape[0] and region[3] <= mask.shape[1]:
+        return mask[region[0] : region[2], region[1] : region[3]]
+    return None
+
+
 def lesion_area(files: Sequence[Path], image: DecodedImage, limits: ImageLimits = ImageLimits()) -> np.ndarray:
     """Unite mask files.
 
     Args:
-        files: Masks; what is brighter than mid grey is lesion. One of another size is brought to the image's.
-        image: Whose lesion it is; where it was cropped to the ultrasound region, masks of the whole are so too.
+        files: Masks, see `read_mask`. One of another size is stretched onto the image.
+        image: Whose lesion it is.
         limits: Of the files.
 
     Returns:
@@ -52,15 +84,12 @@ def lesion_area(files: Sequence[Path], image: DecodedImage, limits: ImageLimits 
     """
     area = np.zeros(image.pixels.shape, dtype=bool)
     for file in files:
-        mask = read_image(file, limits=limits, region=False).pixels > 127
-        if mask.shape != area.shape:
-            region = image.region
-            if region is not None and region[2] <= mask.shape[0] and region[3] <= mask.shape[1]:
-                mask = mask[region[0] : region[2], region[1] : region[3]]
-            else:
-                height, width = image.pixels.shape[0], image.pixels.shape[1]
-                mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-        area |= mask
+        mask = read_mask(file, limits)
+        part = part_on(image, mask)
+        if part is None:
+            height, width = image.pixels.shape
+            part = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+        area |= part
     return area
 
 
@@ -77,10 +106,10 @@ def lesion_box(
         limits: Of the mask files.
 
     Raises:
-        InputError: Neither is there, or the mask is empty; the sentence names the image.
+        InputError: Neither is there, the mask is empty, or the box is outside the image; the sentence names the image.
     """
     if box:
-        return within(read_box(box, name), image)
+        return within(read_box(box, name), image, name)
     if not masks:
         raise InputError(f"{name}: crop: lesion needs a mask or a box, and the manifest names neither")
     area = lesion_area(masks, image, limits)
@@ -90,10 +119,24 @@ def lesion_box(
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
-def within(box: Box, image: DecodedImage) -> Box:
-    """Return a box in pixels of the stored image as one of the image that was cropped from it."""
-    if image.region is None:
-        return box
-    down, across = image.region[:2]
-    top, left, bottom, right = box
-    return max(top - down, 0), max(left - across, 0), bottom - down, right - across
+def within(box: Box, image: DecodedImage, name: str) -> Box:
+    """Return a box in pixels of the stored image as one of the image that was cropped from it.
+
+    Args:
+        box: Not empty; may reach beyond the image.
+        image: The decoded image.
+        name: Of the image, for the error.
+
+    Raises:
+        InputError: No pixel of the image is in the box.
+    """
+    down, across = (0, 0) if image.region is None else image.region[:2]
+    height, width = image.pixels.shape
+    top, left = max(box[0] - down, 0), max(box[1] - across, 0)
+    bottom, right = box[2] - down, box[3] - across
+    if top >= min(bottom, height) or left >= min(right, width):
+        where = f"{width} x {height} pixels" + (" from the ultrasound region" if image.region is not None else "")
+        raise InputError(
+            f"{name}: box '{box[1]},{box[0]},{box[3]},{box[2]}' (left,top,right,bottom) is outside the image of {where}"
+        )
+    return top, left, bottom, right

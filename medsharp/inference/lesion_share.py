@@ -4,38 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from medsharp.data.lesion import read_mask
 from medsharp.errors import InputError
-from medsharp.images import read_image
+from medsharp.images import ImageLimits
 
 COLUMN = "lesion_area"
 
 
-def lesion_shares(masks: Sequence[Sequence[Path]]) -> list[float | None]:
+def lesion_shares(masks: Sequence[Sequence[Path]], limits: ImageLimits = ImageLimits()) -> list[float | None]:
     """Return the share of each image that its masks cover, in (0, 1).
 
     A share is no size in millimetres, which images without a scale cannot tell; among images of one depth setting it
     orders lesions by size.
 
     Args:
-        masks: The mask files of each image; what is brighter than mid grey is lesion.
+        masks: The mask files of each image.
+        limits: Of the files.
 
     Returns:
         None for an image without a mask, with an empty one, or with one that cannot be read or has another size than
         the first: it is then among those whose size is not recorded.
     """
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_share, masks))
+        return list(pool.map(partial(_share, limits=limits), masks))
 
 
-def _share(files: Sequence[Path]) -> float | None:
+def _share(files: Sequence[Path], limits: ImageLimits) -> float | None:
     area: np.ndarray | None = None
     for file in files:
         try:
-            mask = read_image(file, region=False).pixels > 127
+            mask = read_mask(file, limits)
         except InputError:
             return None
         if area is not None and mask.shape != area.shape:

@@ -73,10 +73,11 @@ def predict_manifest(
 
     predictions = predictor.predict(files, names=list(rows["image"]), frames=frames, lesion=lesion, progress=progress)
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")
+    if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
+        masks = [manifest.masks(row) for row in records]
+        rows[lesion_share.COLUMN] = lesion_share.lesion_shares(masks, predictor.limits)
     numbers = {name: number for number, name in enumerate(rows["image"])}
     rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
     rows["image"] = [prediction.name for prediction in predictions]
-    if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
-        rows[lesion_share.COLUMN] = lesion_share.lesion_shares([manifest.masks(row) for row in rows.to_dict("records")])
     others = [name for name in rows.columns if name not in _LEADING and name not in ("mask", "exclude")]
     return pd.concat([rows[list(_LEADING)], table, rows[others]], axis=1)

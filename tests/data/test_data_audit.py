@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from medsharp.cli import app
 from medsharp.data import Manifest, open_dataset, read_manifest, tie_duplicates
 from medsharp.data.audit import Action, Audit, Policy, audit_datasets, write_audit
 from medsharp.data.audit import report as page
-from medsharp.data.audit.overlays import find_overlays
+from medsharp.data.audit.overlays import count_overlays
 from medsharp.data.audit.views import is_dual_view
 from medsharp.errors import InputError
+from medsharp.images import ImageLimits
 
 
 def scan(seed: int, size: tuple[int, int] = (150, 190)) -> Image.Image:
@@ -108,6 +110,35 @@ def test_every_kind_of_trouble_with_one_image_is_found(hospital: Path) -> None:
     assert row(after, "benign/dual.png")["exclude"] == ""
     assert row(after, "benign/dual.png")["flags"] == "dual-view"
     assert len(after.table) == len(audit.before[0].table)
+
+
+def test_masks_are_judged_as_training_reads_them(hospital: Path) -> None:
+    red = Image.new("RGB", (190, 150))
+    ImageDraw.Draw(red).rectangle((60, 60, 80, 80), fill=(255, 0, 0))
+    write(hospital, {"benign/00_mask.png": red, "benign/02_mask.png": Image.new("L", (190, 150), 1)})
+    huge = (hospital / "benign" / "00_mask.png").read_bytes()
+    # A header that tells of 30,000 x 30,000 pixels, which Pillow refuses with an error of its own.
+    header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + huge[24:29]
+    (hospital / "benign" / "04_mask.png").write_bytes(
+        huge[:12] + header + zlib.crc32(header).to_bytes(4, "big") + huge[33:]
+    )
+    found = {finding.image: (finding.kind, finding.detail) for finding in audited(hospital).findings}
+    assert set(found) == {"benign/02.png", "benign/04.png"}
+    assert found["benign/02.png"][0] == "mask-empty"
+    assert found["benign/04.png"][0] == "mask-missing"
+    assert found["benign/04.png"][1].startswith("04_mask.png ")
+
+
+def test_limits_reach_the_audit(hospital: Path, tmp_path: Path) -> None:
+    write(hospital, {"benign/large.png": scan(50, (300, 400))})
+    for limit, reason in (("max_side=350", "unreadable"), ("max_side=400", "")):
+        out = tmp_path / limit
+        result = CliRunner().invoke(app, ["data", "audit", str(hospital), "--out", str(out), "--limit", limit])
+        assert result.exit_code == 0, result.output
+        assert row(read_manifest(out), "benign/large.png")["exclude"].split(":")[0] == reason
+    result = CliRunner().invoke(app, ["data", "audit", str(hospital), "--out", str(out), "--limit", "max_sides=9"])
+    assert result.exit_code == 2
+    assert "did you mean max_side" in " ".join(result.stderr.split())
 
 
 def test_copies_of_every_kind_are_told_apart(hospital: Path) -> None:
@@ -231,16 +262,16 @@ def test_patients_balance_and_stated_sizes(hospital: Path) -> None:
 
 def test_text_and_calipers_are_found_by_their_shape() -> None:
     plain = scan(3)
-    assert find_overlays(np.asarray(plain)).letters == find_overlays(np.asarray(plain)).calipers == 0
+    assert count_overlays(np.asarray(plain)).letters == count_overlays(np.asarray(plain)).calipers == 0
     text = plain.copy()
     ImageDraw.Draw(text).text((20, 110), "LT BREAST UOQ", fill=250, font_size=12)
-    assert find_overlays(np.asarray(text)).letters >= 5
+    assert count_overlays(np.asarray(text)).letters >= 5
     crossed = plain.copy()
     for x, y in ((40, 60), (120, 70)):
         ImageDraw.Draw(crossed).line((x - 4, y, x + 4, y), fill=255)
         ImageDraw.Draw(crossed).line((x, y - 4, x, y + 4), fill=255)
-    assert find_overlays(np.asarray(crossed)).calipers == 2
-    assert find_overlays(np.asarray(crossed)).letters == 0
+    assert count_overlays(np.asarray(crossed)).calipers == 2
+    assert count_overlays(np.asarray(crossed)).letters == 0
 
 
 def test_two_scans_in_one_image_are_seen_by_their_gap() -> None:
@@ -275,7 +306,7 @@ def test_page_stands_alone_and_says_what_it_is(hospital: Path, tmp_path: Path) -
 def test_an_interrupt_leaves_nothing(hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(hospital, {"malignant/again.png": Image.open(hospital / "benign" / "00.png")})
 
-    def interrupt(path: Path) -> str:
+    def interrupt(path: Path, limits: ImageLimits) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(page, "_thumbnail", interrupt)

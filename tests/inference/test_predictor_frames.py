@@ -145,6 +145,16 @@ def test_lesion_is_found_by_mask_or_box_and_without_them_said(looking_at_lesions
     assert table["error"][2] == "2.png: crop: lesion needs a mask or a box, and the manifest names neither"
 
 
+def test_box_outside_one_image_does_not_stop_the_others(looking_at_lesions: Predictor, scans: Path) -> None:
+    (scans / "manifest.csv").write_text(
+        'image,label,mask,box\n0.png,benign,mask.png,\n1.png,malignant,,"200,20,244,40"\n'
+    )
+    table = predict_manifest(looking_at_lesions, read_manifest(scans))
+    assert table["error"][0] == ""
+    assert table["error"][1].startswith("1.png: box '200,20,244,40'")
+    assert table["p_malignant"].notna().tolist() == [True, False]
+
+
 def test_network_sees_the_lesion_that_was_given(
     looking_at_lesions: Predictor, scans: Path, images: np.ndarray, seen: list[np.ndarray]
 ) -> None:

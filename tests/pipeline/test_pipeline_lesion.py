@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsharp.data.lesion import lesion_area, read_box
+from medsharp.data.lesion import lesion_area, read_box, within
 from medsharp.data.manifest import read_manifest
 from medsharp.data.pipeline import ImageDataset, make_dataset
 from medsharp.errors import InputError
@@ -60,7 +60,8 @@ def test_cache_notices_another_mask_of_the_same_image(tmp_path: Path, monkeypatc
         ("scan.png,benign,empty.png,", r"scan\.png: crop: lesion needs a lesion, and its mask is empty"),
         ('scan.png,benign,,"1,2,3"', "must be four whole numbers: left,top,right,bottom"),
         ('scan.png,benign,,"60,20,30,40"', "is empty; write left,top,right,bottom"),
-        ('scan.png,benign,,"200,200,210,210"', "is empty or outside the image of 100 x 80 pixels"),
+        ('scan.png,benign,,"200,200,210,210"', r"scan\.png: box '200,200,210,210' .*outside the image of 100 x 80"),
+        ('scan.png,benign,,"100,20,110,40"', r"scan\.png: box '100,20,110,40' .*outside the image of 100 x 80"),
         ("scan.png,benign,nothere.png,", "nothere.png"),
     ],
 )
@@ -74,6 +75,24 @@ def test_missing_lesion_is_one_sentence_that_names_the_image(tmp_path: Path, row
 @pytest.mark.parametrize("text", ["30,20,60,40", "30 20 60 40", " 30; 20; 60; 40 "])
 def test_box_may_be_separated_by_what_the_table_allows(text: str) -> None:
     assert read_box(text, "scan.png") == (20, 30, 40, 60)
+
+
+def test_box_outside_the_region_that_an_image_was_cropped_to_is_refused() -> None:
+    image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=(50, 80, 150, 200))
+    assert within((60, 90, 70, 95), image, "scan.dcm") == (10, 10, 20, 15)
+    assert within((0, 0, 60, 95), image, "scan.dcm") == (0, 0, 10, 15)
+    with pytest.raises(InputError, match=r"scan\.dcm: box '0,0,80,50' .* 120 x 100 pixels from the ultrasound region"):
+        within((0, 0, 50, 80), image, "scan.dcm")
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)])
+def test_masks_may_be_painted_in_any_colour(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    painted = np.zeros((80, 100, 3), dtype=np.uint8)
+    painted[20:40, 30:60] = colour
+    Image.fromarray(painted).save(tmp_path / "mask.png")
+    area = lesion_area([tmp_path / "mask.png"], DecodedImage(PIXELS, "PNG"))
+    assert area[20:40, 30:60].all()
+    assert area.sum() == 20 * 30
 
 
 def test_mask_of_the_whole_screen_is_cut_as_its_image_was(tmp_path: Path) -> None:

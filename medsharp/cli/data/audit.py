@@ -10,12 +10,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import LIMIT_HELP, console, heading, note, progress_bar
 from medsharp.errors import InputError
 
 
 class PolicyName(StrEnum):
-    """What becomes of the manifests."""
+    """What becomes of the manifests: `medsharp.data.audit.Policy`, whose import would slow down `--help`."""
 
     strict = "strict"
     report = "report"
@@ -28,23 +28,31 @@ def audit(
         PolicyName,
         typer.Option(help="strict: findings become flags, groups and reasons to exclude; report: nothing changes."),
     ] = PolicyName.strict,
+    limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
 ) -> None:
     """Look for duplicates, contradictions, drawings and odd sizes; nothing is deleted.
 
     The page holds thumbnails of patients' images. Train on the manifest that is written: its groups are kept.
     """
+    from medsharp.config import read_limits
     from medsharp.data.audit import KINDS, Policy, audit_datasets, write_audit
     from medsharp.data.sources import open_dataset
 
+    limits = read_limits(limit or ())
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
     if (out / "manifest.csv").exists() or (out / "audit.html").exists():
         raise InputError(f"{out} holds an audit or a manifest already; choose another folder or remove it first")
     heading(f"Audit: {', '.join(data)}")
     with progress_bar() as report:
-        found = audit_datasets([open_dataset(name) for name in data], policy=Policy(policy.value), progress=report)
-        manifests = write_audit(found, out, report)
+        manifests = [open_dataset(name) for name in data]
+        found = audit_datasets(manifests, policy=Policy(policy.value), limits=limits, progress=report)
+        written = write_audit(found, out, report)
     table = Table()
-    for column, justify in (("finding", "left"), ("", "left"), ("number", "right"), ("in the manifest", "left")):
-        table.add_column(column, justify="right" if justify == "right" else "left")
+    table.add_column("finding")
+    table.add_column("")
+    table.add_column("number", justify="right")
+    table.add_column("in the manifest")
     for kind in KINDS.values():
         count = sum(finding.kind == kind.name for finding in found.findings)
         if count:
@@ -53,5 +61,5 @@ def audit(
     console.print(table)
     for before, after in zip(found.before, found.after, strict=True):
         note(f"{after.info.name}: {len(after.included):,} of {len(before.included):,} images stay")
-    for path in (out / "audit.html", out / "findings.csv", *manifests):
+    for path in (out / "audit.html", out / "findings.csv", *written):
         note(str(path))

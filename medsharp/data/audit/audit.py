@@ -15,6 +15,7 @@ from medsharp.data.duplicates import Match, apply_matches, duplicate_matches, wr
 from medsharp.data.duplicates.crops import crop_matches
 from medsharp.data.manifest import AUDITED, Manifest
 from medsharp.errors import InputError
+from medsharp.images import ImageLimits
 
 Progress = Callable[[int, int, str], None]
 
@@ -28,12 +29,14 @@ class Audit:
         after: As the policy leaves them; `before` again under `report`.
         findings: Ordered by kind, data set and image.
         policy: What was applied.
+        limits: Beyond which an image counts as unreadable.
     """
 
     before: tuple[Manifest, ...]
     after: tuple[Manifest, ...]
     findings: tuple[Finding, ...]
     policy: Policy
+    limits: ImageLimits
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,18 @@ class _Seen:
 
 
 def audit_datasets(
-    manifests: Sequence[Manifest], *, policy: Policy = Policy.strict, progress: Progress | None = None
+    manifests: Sequence[Manifest],
+    *,
+    policy: Policy = Policy.strict,
+    limits: ImageLimits = ImageLimits(),
+    progress: Progress | None = None,
 ) -> Audit:
     """Inspect every image that is not excluded, compare all with each other, and apply a policy.
 
     Args:
         manifests: Where a picture is in two data sets, the one in the later manifest is left out.
         policy: `strict` writes what was found into `exclude`, `group` and a column `flags`; `report` changes nothing.
+        limits: Images beyond them count as unreadable.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
@@ -67,7 +75,7 @@ def audit_datasets(
     seen: list[_Seen] = []
     for number, manifest in enumerate(manifests):
         rows = [int(row) for row in manifest.included.index]
-        for row, inspection in zip(rows, inspect_images(manifest, rows, progress), strict=True):
+        for row, inspection in zip(rows, inspect_images(manifest, rows, limits, progress), strict=True):
             image, label = manifest.table.at[row, "image"], manifest.table.at[row, "label"]
             seen.append(_Seen(number, row, image, label, inspection))
         if all(one.inspection.look.reason for one in seen if one.manifest == number):
@@ -98,12 +106,12 @@ def audit_datasets(
     findings.sort(key=lambda f: (order[f.kind], names.index(f.dataset)))
     if policy is Policy.report:
         plain = [_without_action(finding) for finding in findings]
-        return Audit(tuple(manifests), tuple(manifests), tuple(plain), policy)
+        return Audit(tuple(manifests), tuple(manifests), tuple(plain), policy, limits)
     after = [
         _apply(manifest, number, seen, matches, [f for f in findings if f.dataset == manifest.info.name])
         for number, manifest in enumerate(manifests)
     ]
-    return Audit(tuple(manifests), tuple(after), tuple(findings), policy)
+    return Audit(tuple(manifests), tuple(after), tuple(findings), policy, limits)
 
 
 def _pair(match: Match, seen: Sequence[_Seen], manifests: Sequence[Manifest]) -> list[Finding]:

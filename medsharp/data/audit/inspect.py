@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from medsharp.data.audit.overlays import find_overlays
+from medsharp.data.audit.overlays import count_overlays
 from medsharp.data.audit.views import colour_shares, is_dual_view
 from medsharp.data.duplicates.crops import Features, describe
 from medsharp.data.duplicates.look import Look, look_at_pixels
+from medsharp.data.lesion import part_on, read_mask
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
-from medsharp.images import read_image
+from medsharp.images import DecodedImage, ImageLimits, read_image
 
 LEAST_SIDE = 64
 ODDEST_SHAPE = 2.0
@@ -44,14 +45,17 @@ class Inspection:
 
 
 def inspect_images(
-    manifest: Manifest, rows: Sequence[int], progress: Callable[[int, int, str], None] | None = None
+    manifest: Manifest,
+    rows: Sequence[int],
+    limits: ImageLimits = ImageLimits(),
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Inspection]:
     """Inspect the images and masks of some rows, several at once, in their order."""
     entries = [{str(key): value for key, value in manifest.table.loc[row].items()} for row in rows]
     inspections: list[Inspection] = []
     pool = ThreadPoolExecutor()
     try:
-        for inspection in pool.map(lambda entry: _inspect(manifest, entry), entries):
+        for inspection in pool.map(partial(_inspect, manifest, limits=limits), entries):
             inspections.append(inspection)
             if progress is not None:
                 progress(len(inspections), len(entries), f"inspecting {manifest.info.name}")
@@ -61,10 +65,10 @@ def inspect_images(
     return inspections
 
 
-def _inspect(manifest: Manifest, entry: dict[str, str]) -> Inspection:
+def _inspect(manifest: Manifest, entry: dict[str, str], *, limits: ImageLimits) -> Inspection:
     path = manifest.path(entry["image"])
     try:
-        decoded = read_image(path)
+        decoded = read_image(path, limits=limits)
         seen = look_at_pixels(decoded.pixels, sha256_file(path), decoded.flags)
     except InputError as error:
         return Inspection(Look("", f"unreadable: {error}"), None, (("unreadable", str(error)),))
@@ -75,7 +79,7 @@ def _inspect(manifest: Manifest, entry: dict[str, str]) -> Inspection:
         stated = f"{entry['stated_width']} x {entry['stated_height']}"
         found.append(("table-size", f"{seen.size[0]} x {seen.size[1]} pixels; the table says {stated}"))
     for mask in manifest.masks(entry):
-        found += _mask(mask, seen.size, entry["label"])
+        found += _mask(mask, decoded, entry["label"], limits)
     return Inspection(seen, describe(decoded.pixels), tuple(found))
 
 
@@ -103,7 +107,7 @@ def _drawn(pixels: np.ndarray) -> list[tuple[str, str]]:
     found = []
     if is_dual_view(pixels):
         found.append(("dual-view", "a gap or seam near the middle"))
-    overlays = find_overlays(pixels)
+    overlays = count_overlays(pixels)
     if overlays.calipers:
         found.append(("calipers", f"{overlays.calipers} crosses"))
     if overlays.letters:
@@ -111,20 +115,18 @@ def _drawn(pixels: np.ndarray) -> list[tuple[str, str]]:
     return found
 
 
-def _mask(path: Path, size: tuple[int, int], label: str) -> list[tuple[str, str]]:
+def _mask(path: Path, image: DecodedImage, label: str, limits: ImageLimits) -> list[tuple[str, str]]:
     try:
-        with Image.open(path) as picture:
-            found = []
-            if picture.size != size:
-                found.append(
-                    ("mask-size", f"{path.name}: {picture.width} x {picture.height} on {size[0]} x {size[1]} pixels")
-                )
-            if label != "normal" and not np.asarray(picture.convert("RGB")).any():
-                found.append(("mask-empty", path.name))
-            return found
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no image"
-        return [("mask-missing", f"{path.name}: {reason}")]
+        mask = read_mask(path, limits)
+    except InputError as error:
+        return [("mask-missing", str(error).replace(str(path), path.name))]
+    found = []
+    if part_on(image, mask) is None:
+        (height, width), (high, wide) = mask.shape, image.pixels.shape
+        found.append(("mask-size", f"{path.name}: {width} x {height} on {wide} x {high} pixels"))
+    if label != "normal" and not mask.any():
+        found.append(("mask-empty", path.name))
+    return found
 
 
 def stated_size(entry: dict[str, str]) -> tuple[int, int] | None:

@@ -1,4 +1,8 @@
-"""What a scanner or a person has drawn onto an image: text and calipers, found cheaply by their shape."""
+"""How much a scanner or a person has drawn onto an image: text and calipers, counted cheaply by their shape.
+
+`medsharp.preprocess.overlays` answers another question: which pixels to replace. There a bright speck taken for a
+letter costs little, and three strokes in a line are enough; here it would be a finding, and five are needed.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +55,8 @@ class _Boxes:
         return self.right - self.left
 
 
-def find_overlays(pixels: np.ndarray) -> Overlays:
-    """Look for burned-in text and calipers.
+def count_overlays(pixels: np.ndarray) -> Overlays:
+    """Count the letters of burned-in text, and calipers.
 
     Text is a row of at least five bright strokes of one height on one line, close together. A caliper is a small
     upright or slanted cross that touches nothing; one alone is not counted, as they come in pairs. What lies on bright

@@ -25,7 +25,7 @@ from medsharp.data.audit.finding import KINDS, Finding, Kind, Severity
 from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
-from medsharp.images import read_image
+from medsharp.images import ImageLimits, read_image
 
 COLUMNS = (
     "dataset",
@@ -104,7 +104,7 @@ def render(audit: Audit, progress: Progress | None = None) -> str:
         for dataset, image in ((finding.dataset, finding.image), (finding.other_dataset, finding.other_image))
         if image
     }
-    pictures = _thumbnails(audit.before, sorted(wanted), progress)
+    pictures = _thumbnails(audit, sorted(wanted), progress)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -157,29 +157,29 @@ def _spread(findings: Sequence[Finding], most: int) -> list[Finding]:
 
 
 def _thumbnails(
-    manifests: Sequence[Manifest], wanted: Sequence[tuple[str, str]], progress: Progress | None
+    audit: Audit, wanted: Sequence[tuple[str, str]], progress: Progress | None
 ) -> dict[tuple[str, str], Markup]:
-    by_name = {manifest.info.name: manifest for manifest in manifests}
+    by_name = {manifest.info.name: manifest for manifest in audit.before}
     pictures: dict[tuple[str, str], Markup] = {}
     pool = ThreadPoolExecutor()
     try:
-        made = pool.map(lambda one: _thumbnail(by_name[one[0]].path(one[1])), wanted)
-        for key, picture in zip(wanted, made, strict=True):
+        made = pool.map(lambda one: _thumbnail(by_name[one[0]].path(one[1]), audit.limits), wanted)
+        for done, (key, picture) in enumerate(zip(wanted, made, strict=True), start=1):
             if picture:
                 pictures[key] = Markup(picture)
             if progress is not None:
-                progress(len(pictures), len(wanted), "making thumbnails")
+                progress(done, len(wanted), "making thumbnails")
     finally:
         pool.shutdown(cancel_futures=True)
     return pictures
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnail(path: Path, limits: ImageLimits) -> str:
     """Return an image as a data URI; empty where it cannot be read."""
     try:
-        flags = read_image(path)
-        picture = Image.fromarray(flags.pixels)
-        if "colour" in flags.flags and flags.format != "DICOM":
+        decoded = read_image(path, limits=limits)
+        picture = Image.fromarray(decoded.pixels)
+        if "colour" in decoded.flags and decoded.format != "DICOM":
             with Image.open(path) as coloured:
                 picture = coloured.convert("RGB")
     except InputError:
