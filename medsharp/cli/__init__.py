@@ -16,7 +16,7 @@ from medsharp.errors import InputError
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 + SIGINT."""
 
-TRAINING_PACKAGES = frozenset({"torch", "monai", "timm", "onnx", "onnxscript", "safetensors", "filelock"})
+TRAINING_PACKAGES = frozenset({"torch", "monai", "timm", "onnx", "onnxscript", "safetensors"})
 """What only the extra `train` installs."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from medsharp.cli._console import console, heading, note, progress_bar
 
@@ -36,4 +37,8 @@ def export(
     )
     for name in sorted(bundle.files):
         note(f"{name}: {(out / name).stat().st_size / 2**20:.2f} MiB")
-    console.print(f"\nnext: [bold]medsharp serve {out}[/] or [bold]medsharp evaluate {out} --data FOLDER[/]")
+    evaluate = f"[bold]medsharp evaluate {escape(str(out))} --data FOLDER[/]"
+    # The page does not serve a model that needs to be shown where the lesion is.
+    other = "predict" if bundle.preprocess.crop == "lesion" else "serve"
+    more = " MANIFEST" if other == "predict" else ""
+    console.print(f"\nnext: {evaluate} or [bold]medsharp {other} {escape(str(out))}{more}[/]", soft_wrap=True)

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import console, heading, interval, note, progress_bar
+from medsharp.cli._console import LIMIT_HELP, console, heading, interval, note, progress_bar
 
 
 def robustness(
@@ -42,18 +42,21 @@ def robustness(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
 ) -> None:
     """Corrupt images as scanners, operators and archives do, and see what becomes of the decisions.
 
     What was predicted is kept in --out: stopped with Ctrl-C, the same command goes on there.
     """
+    from medsharp.config import read_limits
     from medsharp.evaluation.corruptions import find_corruptions
     from medsharp.evaluation.robustness import write_robustness
     from medsharp.inference import Predictor
     from medsharp.inference.robustness import example_image, measure_robustness
 
     chosen = find_corruptions(corruptions or ["*"])
-    predictors = [Predictor.load(bundle, device=device) for bundle in bundles]
+    limits = read_limits(limit or ())
+    predictors = [Predictor.load(bundle, device=device, limits=limits) for bundle in bundles]
     adversary = None
     if adversarial is not None:
         from training.attacked import Adversary

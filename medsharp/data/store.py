@@ -83,8 +83,11 @@ def cache_size() -> tuple[int, int]:
 
 
 def clear_cache() -> None:
-    """Remove all that the cache holds; a training that is under way keeps what it has mapped."""
-    for file in _files():
+    """Remove all that the cache holds, also what a killed process left half written.
+
+    A training that is under way keeps what it has mapped; one that is writing just then is told that it cannot.
+    """
+    for file in pixel_cache().glob("*/*"):
         file.unlink(missing_ok=True)
 
 
@@ -154,7 +157,7 @@ def _made(
 
 
 def _write_segment(folder: Path, part: _Segment) -> _Segment:
-    """Write a segment in one step and return it mapped."""
+    """Write a segment in one step and return it mapped; as it is where another process has removed it already."""
     path = folder / f"{os.urandom(8).hex()}{_SUFFIX}"
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -163,7 +166,10 @@ def _write_segment(folder: Path, part: _Segment) -> _Segment:
             np.save(stream, part.pixels)
     except InputError as error:
         raise InputError(f"{error}; free some space, set XDG_CACHE_HOME elsewhere, or set data.cache=memory") from error
-    return _read_segment(path)
+    try:
+        return _read_segment(path)
+    except FileNotFoundError:
+        return part
 
 
 def _read_segment(path: Path) -> _Segment:
@@ -190,6 +196,8 @@ def _sound_segments(folder: Path, wanted: set[bytes], side: int) -> list[_Segmen
             sound = part.pixels.shape[1:] == (side, side) and all(
                 zlib.crc32(part.pixels[row].data) == part.checks[row] for row in rows
             )
+            if sound and rows:
+                os.utime(path)
         except FileNotFoundError:
             continue  # removed by another process since it was listed
         # NumPy raises these on a header or a length that is not what it should be.
@@ -199,7 +207,6 @@ def _sound_segments(folder: Path, wanted: set[bytes], side: int) -> list[_Segmen
             _log.warning("%s is damaged; its images are decoded again", path)
             path.unlink(missing_ok=True)
         elif rows:
-            os.utime(path)
             missing -= {part.keys[row] for row in rows}
             segments.append(part)
     return segments

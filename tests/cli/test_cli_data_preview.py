@@ -68,11 +68,21 @@ def test_wrong_input_is_a_sentence(data: Path, tmp_path: Path, options: list[str
     assert not (tmp_path / "sheet.png").exists()
 
 
+def test_sheet_of_no_images_is_refused(data: Path, tmp_path: Path) -> None:
+    (data / "manifest.csv").write_text("image,label,exclude\nbenign/0.png,benign,blurred\n")
+    result = CliRunner().invoke(app, ["data", "preview", "--data", str(data), "--out", str(tmp_path / "sheet.png")])
+    assert result.exit_code == 2
+    assert "no image that is not excluded" in " ".join(result.stderr.split())
+    assert not (tmp_path / "sheet.png").exists()
+
+
 def test_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "medsharp/pixels/recipe").mkdir(parents=True)
     (tmp_path / "medsharp/pixels/recipe/1.pixels").write_bytes(b"0" * 2**20)
     shown = CliRunner().invoke(app, ["data", "cache"])
     assert "1 files, 1.0 MiB" in shown.output
+    (tmp_path / "medsharp/pixels/recipe/.2.pixels.x.part").write_bytes(b"0")  # of a process that was killed
     assert CliRunner().invoke(app, ["data", "cache", "--clear"]).exit_code == 0
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
     assert "0 files, 0.0 MiB" in CliRunner().invoke(app, ["data", "cache"]).output

@@ -9,8 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 from medsharp.bundle import BundleSpec, read_bundle
+from medsharp.cli import app
 from medsharp.config import dump_config, load_config
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, read_manifest, write_manifest
@@ -144,6 +146,21 @@ def test_image_that_is_gone_is_named_and_nothing_is_written(run_folder: Path, tm
     finally:
         gone.write_bytes(content)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("crop", "named", "other"), [("scan", "serve", "predict"), ("lesion", "predict", "serve")])
+def test_command_names_what_the_bundle_is_good_for_next(
+    run_folder: Path, tmp_path: Path, crop: str, named: str, other: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    manifest = read_manifest(run)
+    write_manifest(manifest.replace(table=manifest.table.assign(box="20,20,50,45")), run)
+    (run / "config.yaml").write_text(dump_config(load_config(run / "config.yaml", [f"data.crop={crop}"])))
+    result = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "b")])
+    assert result.exit_code == 0, result.output
+    assert f"medsharp {named} " in result.output
+    assert f"medsharp {other} " not in result.output
 
 
 def test_run_without_weights_says_how_to_get_them(run_folder: Path, tmp_path: Path) -> None:

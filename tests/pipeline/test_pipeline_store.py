@@ -169,6 +169,21 @@ def test_two_processes_may_fill_it_at_once(manifest: Manifest, reads: list[str],
     assert not list(empty_cache.rglob("*.part"))
 
 
+def test_cache_that_is_cleared_meanwhile_stops_no_training(
+    manifest: Manifest, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pixels(make_dataset(manifest.table, manifest, spec=SPEC, classes=CLASSES, cache="memory"))
+    read = store._read_segment
+
+    def cleared(path: Path) -> object:
+        store.clear_cache()
+        return read(path)
+
+    monkeypatch.setattr(store, "_read_segment", cleared)
+    np.testing.assert_array_equal(pixels(dataset(manifest)), expected)
+    assert store.cache_size() == (0, 0)
+
+
 def test_broken_off_start_goes_on_where_it_was(
     manifest: Manifest, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from medsharp.bundle import BundleSpec, InputCheck, OperatingPoint, Preprocessing, TrainingRecord
 from medsharp.data.phantom import write_phantom
+from medsharp.images import ImageLimits
 
 SIDE = 96
 
@@ -21,6 +22,14 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Simulated hospital A, 24 patients, 96 pixels a side."""
     folder = tmp_path_factory.mktemp("hospitals") / "A"
     write_phantom(folder, hospital="A", patients=24, size=SIDE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def second_hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other patients at a hospital of the same name."""
+    folder = tmp_path_factory.mktemp("hospitals") / "A"
+    write_phantom(folder, hospital="A", patients=24, size=SIDE, seed=1)
     return folder
 
 
@@ -78,6 +87,12 @@ def toy(tmp_path: Path) -> Callable[..., Any]:
 
     def make(looks_at: str = "lesion", name: str = "toy") -> Any:
         spec, session = make_spec(name), ToySession(MARGINS[looks_at])
-        return SimpleNamespace(folder=tmp_path, spec=spec, session=session, preprocessing=spec.preprocess.spec())
+        return SimpleNamespace(
+            folder=tmp_path,
+            spec=spec,
+            session=session,
+            preprocessing=spec.preprocess.spec(),
+            limits=ImageLimits(),
+        )
 
     return make

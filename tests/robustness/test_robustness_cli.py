@@ -103,6 +103,7 @@ def test_wrong_names_folders_and_bundles_are_one_sentence(bundle: Path, hospital
     refused(run(bundle, "--data", tmp_path / "none", "--out", out), "none")
     refused(run(bundle, "--data", hospital, "--out", hospital), "is no robustness run", "--out")
     refused(run(bundle, "--data", hospital, "--out", out, "--adversarial", hospital), "A")
+    refused(run(bundle, "--data", hospital, "--out", out, "--limit", "max_side=50"), "no image can be used", "96")
     assert not out.exists()
 
 

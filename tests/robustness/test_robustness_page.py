@@ -23,9 +23,10 @@ CHOSEN = find_corruptions(["medmnist-c", "calipers"])
 
 
 @pytest.fixture
-def written(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> Path:
+def written(hospital: Path, second_hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> Path:
     models = [toy(name="one <b>bold</b>"), toy("annotations", "two")]
-    content, _ = measure_robustness(models, [hospital, hospital], CHOSEN, tmp_path / "out", resamples=100)
+    data = [hospital, second_hospital]
+    content, _ = measure_robustness(models, data, CHOSEN, tmp_path / "out", resamples=100)
     write_robustness(tmp_path / "out", content, CHOSEN, example_image())
     return tmp_path / "out"
 

@@ -195,6 +195,41 @@ def test_training_images_among_the_data_are_told(hospital: Path, tmp_path: Path,
     assert note.startswith("LEAK: the model was trained on 3 of these images")
 
 
+def test_a_leak_is_told_by_its_row_in_the_manifest(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> None:
+    model = toy()
+    model.folder = tmp_path / "bundle"
+    model.folder.mkdir()
+    part = take_sample(hospital, CLASSES, "malignant", images=8, seed=0)
+    name, digest = part.rows["image"].iloc[-1], part.rows["sha256"].iloc[-1]
+    (model.folder / "training_images.sha256").write_text(digest + "\n")
+    (note,) = measure([model], hospital, tmp_path / "out", images=8)["datasets"][0]["models"][0]["notes"]
+    lines = (hospital / "manifest.csv").read_text().splitlines()
+    (row,) = [number for number, line in enumerate(lines, start=1) if line.startswith(f"{name},")]
+    assert f"such as row {row}, {name}" in note
+
+
+def test_data_sets_that_share_images_are_refused(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> None:
+    shutil.copytree(hospital, tmp_path / "again")
+    with pytest.raises(InputError, match="the same file is in two data sets"):
+        measure_robustness([toy()], [hospital, tmp_path / "again"], FEW, tmp_path / "out", resamples=100)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_do_not_share_a_folder(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> None:
+    model = toy()
+    first: list[str] = []
+
+    def start_another(done: int, total: int, what: str) -> None:
+        if what.startswith("corrupting") and not first:
+            with pytest.raises(InputError, match=r"another run is writing to .*; wait for it or choose another --out"):
+                measure([toy()], hospital, tmp_path / "out")
+            first.append(what)
+
+    measure([model], hospital, tmp_path / "out", progress=start_another)
+    assert first
+    measure([model], hospital, tmp_path / "out")  # and the lock is given back
+
+
 def test_every_cell_has_every_severity(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> None:
     (entry,) = measure([toy()], hospital, tmp_path / "out")["datasets"]
     cells = [(cell["corruption"], cell["severity"]) for cell in entry["models"][0]["cells"]]

@@ -45,6 +45,8 @@ def preview(
     heading(f"Data: {data}")
     manifest = open_dataset(data)
     rows = manifest.included
+    if rows.empty:
+        raise InputError(f"{manifest.info.name} has no image that is not excluded")
     chosen = np.sort(np.random.default_rng(seed).choice(len(rows), size=min(images, len(rows)), replace=False))
     labels = sorted(set(rows["label"]))
     with progress_bar() as report:

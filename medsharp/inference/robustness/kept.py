@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from medsharp.errors import InputError
 from medsharp.evaluation.corruptions import CORRUPTIONS
@@ -16,6 +18,7 @@ from medsharp.files import atomic_path, write_text
 
 SETTINGS = "settings.json"
 _CELLS = "cells"
+_LOCK = ".lock"
 
 
 class Kept:
@@ -38,6 +41,27 @@ class Kept:
             raise InputError(f"{folder} exists already and is no robustness run; choose another --out")
         else:
             write_text(path, json.dumps(settings, indent=1) + "\n")
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keep the folder for this process, so that no two predict the same.
+
+        The lock is the operating system's, so that it goes when its process goes, however that ends.
+
+        Raises:
+            InputError: Another process has the folder.
+        """
+        lock = FileLock(self.folder / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(f"another run is writing to {self.folder}; wait for it or choose another --out") from error
+        except OSError as error:
+            raise InputError(f"cannot write in {self.folder}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def read(self, data: str, model: str, corruption: str, severity: int, shape: tuple[int, int]) -> np.ndarray | None:
         """Return float64 [N, C], or None where it was not predicted yet or the file is damaged."""

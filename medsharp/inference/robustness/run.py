@@ -11,11 +11,12 @@ import numpy as np
 
 from medsharp import __version__
 from medsharp.bundle import digest_of
+from medsharp.data.leaks import assert_no_leak
 from medsharp.data.phantom import simulate_image
 from medsharp.errors import InputError
 from medsharp.evaluation.corruptions import SEVERITIES, Corruption, parameters_of
 from medsharp.evaluation.robustness import Cells, Judge, Resamples, compare, describe, describe_cell
-from medsharp.inference.external import leaks
+from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.robustness.attacked import Adversary
 from medsharp.inference.robustness.kept import Kept
@@ -45,7 +46,7 @@ def measure_robustness(
     """Predict what is not in the output folder yet, and measure.
 
     Args:
-        predictors: Loaded bundles with the same classes.
+        predictors: Loaded bundles with the same classes; the first one's limits hold for the images.
         data: Manifests or data set folders.
         corruptions: To apply; those that move tissue are left out where a bundle crops to the lesion.
         out: New, or that of the same run.
@@ -59,7 +60,8 @@ def measure_robustness(
         Settings, corruptions and data sets, as `robustness.json` holds them; and the first image, uint8 [H, W].
 
     Raises:
-        InputError: The bundles' classes differ, the data cannot be used, or the folder holds something else.
+        InputError: The bundles' classes differ, the data cannot be used, two data sets share images, or the folder
+            holds something else or is in use by another process.
         Interrupted: In place of a KeyboardInterrupt while predicting.
     """
     first = predictors[0].spec
@@ -75,8 +77,18 @@ def measure_robustness(
             raise InputError("a model that crops to the lesion takes no corruption that moves it; choose others")
     names = _names([predictor.spec.name for predictor in predictors])
     samples = [
-        take_sample(path, first.classes, first.positive, images=images, seed=seed, progress=progress) for path in data
+        take_sample(
+            path,
+            first.classes,
+            first.positive,
+            images=images,
+            seed=seed,
+            limits=predictors[0].limits,
+            progress=progress,
+        )
+        for path in data
     ]
+    assert_no_leak(*(sample.manifest for sample in samples))
     keys = [digest_of(predictor.spec)[:12] for predictor in predictors]
     kept = Kept(
         out,
@@ -90,10 +102,11 @@ def measure_robustness(
     )
     titles = _names([sample.manifest.info.name for sample in samples])
     try:
-        answers = [
-            _answers(sample, predictors, keys, corruptions, kept, seed, _labelled(progress, title))
-            for sample, title in zip(samples, titles, strict=True)
-        ]
+        with kept.taken():
+            answers = [
+                _answers(sample, predictors, keys, corruptions, kept, seed, _labelled(progress, title))
+                for sample, title in zip(samples, titles, strict=True)
+            ]
     except KeyboardInterrupt as interrupt:
         raise Interrupted(
             f"stopped; what was predicted is kept in {out}: the same command goes on there"
@@ -228,7 +241,7 @@ def _model(
         "digest": digest_of(spec),
         "network": spec.network,
         "optimizer": spec.optimizer,
-        "notes": list(leaks(predictor.folder, sample.manifest.replace(table=sample.rows))),
+        "notes": list(leaks(predictor.folder, sample.manifest)),
         **describe(judge, clean, cells),
         "adversarial": attacked,
     }

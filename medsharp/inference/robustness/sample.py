@@ -17,7 +17,7 @@ from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation.corruptions.registry import LEAST_SIDE
 from medsharp.evaluation.predictions import clusters_of
-from medsharp.images import DecodedImage, read_image
+from medsharp.images import DecodedImage, ImageLimits, read_image
 from medsharp.preprocess import Box
 
 Progress = Callable[[int, int, str], None]
@@ -30,14 +30,16 @@ class Sample:
     """Images of one data set.
 
     Attributes:
-        manifest: As audited.
-        rows: Manifest rows of the images, in their order.
+        manifest: As audited; what is not among the images is excluded.
+        rows: Its included rows, numbered from 0.
         notes: Sentences on what was left out, for a person.
+        limits: Of images and masks.
     """
 
     manifest: Manifest
     rows: pd.DataFrame
     notes: tuple[str, ...]
+    limits: ImageLimits = ImageLimits()
     _decoded: dict[int, DecodedImage] = field(default_factory=dict, repr=False)
     _lesions: dict[int, Box] = field(default_factory=dict, repr=False)
     _held: list[int] = field(default_factory=lambda: [0], repr=False)
@@ -64,7 +66,7 @@ class Sample:
         """Return an image; kept in memory once read, until 2 GiB are full."""
         found = self._decoded.get(place)
         if found is None:
-            found = read_image(self.manifest.path(self.rows["image"].iloc[place]))
+            found = read_image(self.manifest.path(self.rows["image"].iloc[place]), limits=self.limits)
             if self._held[0] + found.pixels.nbytes <= _MEMORY:
                 self._decoded[place] = found
                 self._held[0] += found.pixels.nbytes
@@ -83,7 +85,7 @@ class Sample:
         if place not in self._lesions:
             row = self.rows.iloc[place]
             box, masks = row.get(BOX, ""), self.manifest.masks(row)
-            self._lesions[place] = lesion_box(row["image"], box, masks, self.image(place))
+            self._lesions[place] = lesion_box(row["image"], box, masks, self.image(place), self.limits)
         return self._lesions[place]
 
     def seed(self, place: int, seed: int) -> tuple[int, int]:
@@ -98,6 +100,7 @@ def take_sample(
     *,
     images: int | None = None,
     seed: int = 0,
+    limits: ImageLimits = ImageLimits(),
     progress: Progress | None = None,
 ) -> Sample:
     """Open a data set and choose images.
@@ -108,12 +111,13 @@ def take_sample(
         positive: Of the models.
         images: How many; each class keeps its share. All by default.
         seed: Of the choice.
+        limits: Images beyond them count as unreadable.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
         InputError: The data cannot be read, has no labels, is of one class only, or has fewer images than two a class.
     """
-    manifest = tie_duplicates(open_dataset(data, classes=classes), progress=progress)
+    manifest = tie_duplicates(open_dataset(data, classes=classes), limits=limits, progress=progress)
     rows, notes = manifest.included, list(manifest.notes)
     unlabelled = int((rows["label"] == "").sum())
     if unlabelled:
@@ -122,18 +126,23 @@ def take_sample(
         chosen = _chosen(rows["label"].to_numpy(dtype=str), images, np.random.default_rng([seed, 0xDA7A]))
         notes.append(f"{images} of {len(rows)} images drawn, each class in its share")
         rows = rows.iloc[chosen]
-    rows = rows.reset_index(drop=True)
-    sample = Sample(manifest, rows, tuple(notes))
+    sample = _sample(manifest, rows, notes, limits)
     small = [place for place in range(len(rows)) if min(sample.pixels(place).shape) < LEAST_SIDE]
     if small:
         notes.append(f"{len(small)} images of less than {LEAST_SIDE} pixels a side left out")
-        sample = Sample(manifest, rows.drop(index=small).reset_index(drop=True), tuple(notes))
+        sample = _sample(manifest, rows.drop(index=rows.index[small]), notes, limits)
     found = set(sample.rows["label"])
     if positive not in found or len(found) < 2:
         raise InputError(
             f"{data} has images of one class only ({', '.join(sorted(found)) or 'none'}) among those chosen"
         )
     return sample
+
+
+def _sample(manifest: Manifest, rows: pd.DataFrame, notes: Sequence[str], limits: ImageLimits) -> Sample:
+    table = manifest.table.copy()
+    table.loc[(table["exclude"] == "") & ~table.index.isin(rows.index), "exclude"] = "not among the images chosen"
+    return Sample(manifest.replace(table=table), rows.reset_index(drop=True), tuple(notes), limits)
 
 
 def _chosen(labels: np.ndarray, images: int, rng: np.random.Generator) -> np.ndarray:
