@@ -96,6 +96,7 @@ def evaluate_data(
     """Predict and evaluate each data set, write the report, print the figures; return the files of the report."""
     from medsharp.data.leaks import assert_no_leak
     from medsharp.evaluation import write_evaluation
+    from medsharp.evaluation.report import left_over
     from medsharp.inference.card import add_external_figures
     from medsharp.inference.external import evaluate_internal, evaluate_manifest, open_external
 
@@ -134,6 +135,8 @@ def evaluate_data(
         evaluations.append(evaluation)
     spec = predictor.spec.model_dump(mode="json")
     written = write_evaluation(out, evaluations, spec, formats=formats, robustness=robustness)
+    for file in left_over(out, written):
+        note(f"{file} is of an earlier run; this one was not asked for that format")
     for evaluation in evaluations:
         for sentence in evaluation.as_dict()["notes"]:
             console.print(f"[bold red]{escape(evaluation.as_dict()['name'])}: {escape(sentence)}[/]", soft_wrap=True)

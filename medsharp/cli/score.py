@@ -38,7 +38,8 @@ def score(
 ) -> None:
     """Score a table of predictions, whoever's model made it: every figure with its 95 % interval."""
     from medsharp.evaluation import calibrate, evaluate_predictions, read_predictions, write_evaluation
-    from medsharp.evaluation.report import parse_formats
+    from medsharp.evaluation.conformal import assert_other_images
+    from medsharp.evaluation.report import left_over, parse_formats
 
     chosen = parse_formats(formats)
     if formats and out is None:
@@ -49,13 +50,16 @@ def score(
         raise InputError(f"{predictions} has no column p_{positive}; name the positive class with --positive")
     conformal = None
     if calibration is not None:
-        conformal = calibrate(read_predictions(calibration, classes), classes, calibration.name, alpha)
+        other = read_predictions(calibration, classes)
+        assert_other_images(other, table, calibration.name, predictions.name)
+        conformal = calibrate(other, classes, calibration.name, alpha)
     evaluation = evaluate_predictions(
         table,
         classes=classes,
         positive=positive,
         threshold=threshold,
         name=predictions.stem,
+        role="unstated",
         resamples=resamples,
         seed=seed,
         interval=interval.value,
@@ -64,5 +68,8 @@ def score(
     )
     console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, f"At threshold {threshold}"))
     if out is not None:
-        for path in write_evaluation(out, [evaluation], {}, formats=chosen):
+        written = write_evaluation(out, [evaluation], {}, formats=chosen)
+        for path in written:
             note(f"report: {path}")
+        for path in left_over(out, written):
+            note(f"{path} is of an earlier run; this one was not asked for that format")

@@ -104,17 +104,25 @@ def _newton(
     return result
 
 
-def probability_scores(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
+def probability_scores(
+    labels: np.ndarray, probabilities: np.ndarray, *, one_step_from: int = _ONE_STEP_FROM
+) -> Statistic:
     """Return what computes log loss and recalibration from weights [R, N].
 
     From 20,000 images on, a resample's fit is one step of Newton's method from the fit of all images (the one-step
-    bootstrap; Shao and Tu, The Jackknife and Bootstrap, 1995, section 4.7), which is off by the order of 1 / N.
+    bootstrap; Shao and Tu, The Jackknife and Bootstrap, 1995), which is off by the order of 1 / N. That holds for resamples only: weights that are far from equal, such as
+    those of a simulated population, need the whole fit.
+
+    Args:
+        labels: bool [N].
+        probabilities: Of the positive class [N].
+        one_step_from: Fewer images than this are refitted wholly.
     """
     y = np.asarray(labels, dtype=np.float64)
     likelihood = np.where(labels, probabilities, 1 - probabilities)
     loss = -np.log(np.maximum(likelihood, CLIP))
     start = recalibrate(labels, probabilities, np.ones((1, len(y))))
-    short = len(y) >= _ONE_STEP_FROM and np.isfinite(start).all()
+    short = len(y) >= one_step_from and np.isfinite(start).all()
     refit = _one_step(y, logit(probabilities), start) if short else None
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ def binned_scores(labels: np.ndarray, probabilities: np.ndarray, clusters: np.nd
     - `brier_scaled = 1 - Brier / (o (1 - o))`: 0 is the prevalence for everyone, 1 is perfect.
     - `ece = sum w_b |p_b - o_b|`, which is above 0 even for perfect probabilities (see `expected_if_calibrated`).
     - `calibration_error`, the root of `sum w_b ((p_b - o_b)^2 - o_b (1 - o_b) / (n_b - 1))`, which takes that bias off
-      (Kumar, Liang and Ma, NeurIPS 2019, section 4), negative sums counting as 0. `n_b` counts patients, as their
+      (Kumar, Liang and Ma, NeurIPS 2019), negative sums counting as 0. `n_b` counts patients, as their
       images are no independent witnesses.
 
     Args:

@@ -74,6 +74,29 @@ def calibrate(table: pd.DataFrame, classes: Sequence[str], name: str, alpha: flo
     )
 
 
+def assert_other_images(calibration: pd.DataFrame, scored: pd.DataFrame, name: str, other: str) -> None:
+    """Refuse calibration images that are scored too: sets cover the images that fixed them, which shows nothing.
+
+    Two hospitals may both have an `1.png`; only what has the same name, label and probabilities is the same image.
+
+    Args:
+        calibration: Predictions as `read_predictions` gives them.
+        scored: Those whose coverage is to be looked at.
+        name: Of the calibration table.
+        other: Of the scored one.
+
+    Raises:
+        InputError: They share an image.
+    """
+    columns = ["image", "label", *(str(c) for c in calibration if str(c).startswith("p_") and c in scored)]
+    shared = calibration[columns].merge(scored[columns].drop_duplicates())["image"]
+    if len(shared):
+        raise InputError(
+            f"{name} shares {len(shared)} images with {other}, such as {shared.iloc[0]}; calibrate prediction sets on "
+            "images that are not scored"
+        )
+
+
 def conformal_figures(
     conformal: Conformal, rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator
 ) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def measure_coverage(
     """
     population = population or Population()
     labels, scores, _ = population.support()
-    truth = population.truth(_statistics(labels, scores))
+    # The population's weights are no resample of its support: one step from equal weights would miss the fit.
+    truth = population.truth(_statistics(labels, scores, one_step_from=len(labels) + 1))
     collected: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number, stream in enumerate(np.random.default_rng(seed).spawn(studies), start=1):
         for key, limits in _intervals(population, patients, resamples, stream).items():
@@ -83,14 +84,14 @@ def measure_coverage(
     return [_counted(figure, method, truth[figure], limits) for (figure, method), limits in collected.items()]
 
 
-def _statistics(labels: np.ndarray, scores: np.ndarray) -> list[Statistic]:
+def _statistics(labels: np.ndarray, scores: np.ndarray, **fit: int) -> list[Statistic]:
     ranking = [areas, at_fixed_rates, decisions(THRESHOLD), net_benefit_at(THRESHOLD)]
     errors = (scores - labels) ** 2
 
     def brier(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {"brier": weights @ errors / weights.sum(axis=1)}
 
-    return [WeightedRanks(labels, scores).statistic(ranking), probability_scores(labels, scores), brier]
+    return [WeightedRanks(labels, scores).statistic(ranking), probability_scores(labels, scores, **fit), brier]
 
 
 def _intervals(

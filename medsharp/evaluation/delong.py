@@ -43,7 +43,7 @@ def delong_covariance(found: Placements) -> np.ndarray:
     """Return the covariance of the areas [K, K], images being independent.
 
     `S10 / P + S01 / Q` with the sample covariances of the placements (DeLong, DeLong and Clarke-Pearson, Biometrics 44,
-    1988, eq. 6); NaN where a class has one image only.
+    1988); NaN where a class has one image only.
     """
     positives, negatives = found.of_positives.shape[1], found.of_negatives.shape[1]
     if min(positives, negatives) < 2:
@@ -56,7 +56,7 @@ def obuchowski_covariance(found: Placements, labels: np.ndarray, clusters: np.nd
     """Return the covariance of the areas [K, K] where images come from patients (Obuchowski, Biometrics 53, 1997).
 
     With `D_i` and `H_i` the sums over patient i of `V10 - A` and `V01 - A`, `I10` and `I01` the numbers of patients
-    with a positive and with a negative image, `I` of all, `P` and `Q` the numbers of images (sections 2 and 3 there):
+    with a positive and with a negative image, `I` of all, `P` and `Q` the numbers of images:
     `S10 = I10 / ((I10 - 1) P) sum D_i D_i'`, `S01` likewise, `S11 = I / (I - 1) sum D_i H_i'`, and
     `S10 / P + S01 / Q + (S11 + S11') / (P Q)`. NaN where a class has one patient only.
     """

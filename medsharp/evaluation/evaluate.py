@@ -89,7 +89,7 @@ def evaluate_predictions(
         positive: The class of interest; with more than two classes it is compared with the rest.
         threshold: Decide for the positive class from this probability on; it must not come from these images.
         name: Of the data set.
-        role: `internal` or `external`.
+        role: `internal`, `external`, or `unstated` where nobody said whether the model knew this hospital.
         resamples: Bootstrap resamples.
         seed: Of the bootstrap; each data set draws its own stream from it.
         interval: `percentile` or `bca`, how intervals are made of the resamples.

@@ -158,7 +158,8 @@ def measure(
 def figures_of(cases: Cases, measured: Measured) -> dict[str, dict[str, Any]]:
     """Return `{"value", "low", "high", "n", "method"}` by name, or nulls with a `reason`.
 
-    `n` counts the images that the figure is about: for sensitivity the positive ones.
+    `n` counts the images that the figure is about: for sensitivity the positive ones. A share of 0 or 1 has `patients`
+    too, the number that Wilson's interval stands on.
     """
     shares = denominators(cases.labels, cases.scores, cases.threshold)
     tied = bool((cases.scores == cases.scores[0]).all())
@@ -214,7 +215,7 @@ def _interval(
         return {"reason": _PLUGGED_IN[name]}
     if about is not None and value in (0.0, 1.0):
         patients = cases.patients(about)
-        return _limits(wilson(value * patients, patients), WILSON)
+        return _limits(wilson(value * patients, patients), WILSON) | {"patients": patients}
     if name == "balanced_accuracy" and value in (0.0, 1.0):
         # Both shares are 0 or both are 1: the mean of their limits is at least as wide as it must be.
         parts = [before["sensitivity"], before["specificity"]]

@@ -52,7 +52,7 @@ def pivotal(value: float, plugged_in: float, replicates: np.ndarray) -> tuple[fl
     """Return the basic bootstrap 95 % interval of an estimate whose bias is taken off.
 
     Resamples are drawn from the data, in which the quantity has its plugged-in value: `replicates - plugged_in` tells
-    how far estimates stray from the truth, and is turned over (Davison and Hinkley, Bootstrap Methods, 1997, eq. 5.6).
+    how far estimates stray from the truth, and is turned over (Davison and Hinkley, Bootstrap Methods, 1997, ch. 5).
     """
     low, high = np.percentile(replicates, [2.5, 97.5])
     return value - (float(high) - plugged_in), value - (float(low) - plugged_in)

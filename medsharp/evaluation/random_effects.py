@@ -44,7 +44,8 @@ def random_effects(effects: np.ndarray, variances: np.ndarray) -> RandomEffects:
     `tau^2` is the restricted maximum likelihood estimate (Viechtbauer, J Educ Behav Stat 30, 2005). The interval of the
     mean is Hartung and Knapp's with t of k - 1 degrees of freedom, never narrower than the ordinary standard error
     allows (Roever, Knapp and Friede, BMC Med Res Methodol 15, 2015); that of a new study is `mu +- t(k - 2)
-    sqrt(tau^2 + se^2)` (Higgins, Thompson and Spiegelhalter, JRSS A 172, 2009, eq. 12). `I^2 = tau^2 / (tau^2 + s^2)`
+    sqrt(tau^2 + se^2)` (Higgins, Thompson and Spiegelhalter, JRSS A 172, 2009) with Hartung and Knapp's error (Partlett
+    and Riley, Stat Med 36, 2017). `I^2 = tau^2 / (tau^2 + s^2)`
     with the typical variance `s^2` of an estimate (Higgins and Thompson, Stat Med 21, 2002, eq. 9).
 
     Args:
@@ -80,7 +81,7 @@ def random_effects(effects: np.ndarray, variances: np.ndarray) -> RandomEffects:
 def reml(effects: np.ndarray, variances: np.ndarray, steps: int = 500) -> float:
     """Return the restricted maximum likelihood estimate of the variance between studies, at least 0.
 
-    Fisher scoring (Viechtbauer 2005, eq. 17): with `w = 1 / (v + tau^2)`,
+    Fisher scoring (Viechtbauer 2005): with `w = 1 / (v + tau^2)`,
     `tau^2 <- sum w^2 ((y - mu)^2 - v) / sum w^2 + 1 / sum w`.
     """
     tau2 = max(0.0, float(np.var(effects, ddof=1) - variances.mean()))

@@ -17,11 +17,11 @@ def confidence_of(scores: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def selective_risk(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Statistic:
-    """Return what computes the risk-coverage curve and the area under it (Geifman and El-Yaniv, NeurIPS 2017).
+    """Return what computes the risk-coverage curve (Geifman and El-Yaniv, NeurIPS 2017) and the area under it.
 
     Risk is the share of wrong decisions at the frozen threshold among the images decided, the surest first; images
     tied in confidence are decided together, an image at a time at their mean risk. The area is the mean risk over all
-    coverages (`aurc`); without any use of abstaining it equals the error rate.
+    coverages (`aurc`; Geifman, Uziel and El-Yaniv, ICLR 2019); without any use of abstaining it equals the error rate.
 
     Args:
         labels: bool [N].
@@ -45,9 +45,10 @@ def selective_risk(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
         decided, failed = np.cumsum(mass, axis=1), np.cumsum(errors, axis=1)
         risk = np.divide(failed, decided, out=np.zeros_like(failed), where=decided > 0)
         total = decided[:, -1]
+        # Both start at 0, where nothing is decided: a coverage inside the surest tied images is theirs at their risk.
         curve = np.stack(
             [
-                np.interp(COVERAGES * whole, done, bad) / (COVERAGES * whole)
+                np.interp(COVERAGES * whole, np.r_[0.0, done], np.r_[0.0, bad]) / (COVERAGES * whole)
                 for whole, done, bad in zip(total, decided, failed, strict=True)
             ]
         )

@@ -48,7 +48,8 @@ def summarise_sites(sites: Sequence[Site]) -> dict[str, Any] | None:
     """Return the random-effects summary of each figure over sites; None for fewer than two sites.
 
     Shares and AUROC are summarised on the logit scale and turned back, the others as they are. A site's variance is
-    that of its bootstrap values; a share of 0 or 1 counts with half an image more on either side.
+    that of its bootstrap values; a share of 0 or 1 counts with half a patient more on either side, of the patients that
+    the share is about. An AUROC of 0 or 1 has no logit, and its site no weight.
 
     Returns:
         `sites` (name, images, patients), and `figures`: by name `value`, `low`, `high`, `prediction_low`,
@@ -126,9 +127,10 @@ def _estimate(name: str, site: Site) -> tuple[float, float] | None:
     finite = replicates[np.isfinite(replicates)]
     if name in _LOGIT:
         if value in (0.0, 1.0):
-            if name == "auroc":
+            if name == "auroc" or "patients" not in figure:
                 return None
-            part, rest = value * site.patients + 0.5, (1 - value) * site.patients + 0.5
+            # The patients that the share is about: for sensitivity, those with a positive image.
+            part, rest = value * figure["patients"] + 0.5, (1 - value) * figure["patients"] + 0.5
             return math.log(part / rest), 1 / part + 1 / rest
         inner = np.clip(finite, 1e-6, 1 - 1e-6)
         value, finite = math.log(value / (1 - value)), np.log(inner / (1 - inner))

@@ -15,29 +15,18 @@ from medsharp.evaluation.counts import GROUPS
 from medsharp.evaluation.decision import net_benefit_at
 from medsharp.evaluation.discrimination import WeightedRanks, areas
 from medsharp.evaluation.figures import Cases, Measured, figures_of, measure
+from medsharp.evaluation.fixed_rates import at_fixed_rates
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
+from medsharp.evaluation.selective import selective_risk
 from medsharp.evaluation.sites import Site
 from medsharp.evaluation.thresholded import decisions
 
+NOT_RECORDED = "not recorded"
+"""The group of images of which a column says nothing; it is no hospital."""
+
 SMALLEST = 20
 """Groups with fewer images get no figures."""
-
-SHOWN = (
-    "auroc",
-    "auprc",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "prevalence",
-    "net_benefit_at_threshold",
-    "brier",
-    "calibration_intercept",
-    "calibration_slope",
-    "calibration_error",
-)
-"""Figures of a subgroup."""
 
 _MOST = 40
 _BUDGET = 20_000_000
@@ -76,19 +65,20 @@ def subgroups_of(
             continue
         measured = _measured(part, resamples, rng)
         figures = figures_of(part, measured)
-        found.append(entry | {key: figures[key] for key in SHOWN})
-        if column == "site":
+        found.append(entry | figures)
+        if column == "site" and name != NOT_RECORDED:
             sites.append(Site(name, figures, measured.replicates, len(part.labels), part.patients()))
     return found, sites
 
 
 def _measured(part: Cases, resamples: int, rng: np.random.Generator) -> Measured:
     wished = affordable(resamples, len(part.labels), _BUDGET)
-    ranking = [areas, decisions(part.threshold), net_benefit_at(part.threshold)]
+    ranking = [areas, at_fixed_rates, decisions(part.threshold), net_benefit_at(part.threshold)]
     statistics = [
         WeightedRanks(part.labels, part.scores).statistic(ranking),
         probability_scores(part.labels, part.scores),
         binned_scores(part.labels, part.scores, part.clusters),
+        selective_risk(part.labels, part.scores, part.threshold),
     ]
     return measure(part, statistics, resamples=wished, rng=rng, thinned=wished < resamples)
 
@@ -120,7 +110,7 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
         names = text_of(rows, column)
         if names[names != ""].nunique() < 2:
             continue
-        codes, kinds = pd.factorize(names.where(names != "", "not recorded"))
+        codes, kinds = pd.factorize(names.where(names != "", NOT_RECORDED))
         sizes = np.bincount(codes)
         largest = np.argsort(-sizes, kind="stable")[:_MOST]
         for code in sorted(largest, key=lambda code: _natural(str(kinds[code]))):
@@ -139,4 +129,4 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
 def _natural(name: str) -> tuple[bool, float, str]:
     """Order numbers as numbers, before names, and what is not recorded last."""
     number = float(name) if name.replace(".", "", 1).isdecimal() else float("inf")
-    return name == "not recorded", number, name
+    return name == NOT_RECORDED, number, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,22 @@ def test_clustered_mcnemar_holds_its_level_where_images_of_a_patient_agree() -> 
         first, second = (quality[k] + 0.5 * rng.normal(size=180) < 0.5 for k in (0, 1))
         rejected.append(mcnemar(first, second, clusters)["p"] < 0.05)
     assert 0.03 < np.mean(rejected) < 0.07
+
+
+def test_mcnemar_of_few_patients_with_several_images_counts_every_sign() -> None:
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(8), 3)
+    first, second = rng.random(24) < 0.4, rng.random(24) < 0.8
+    sums = np.bincount(clusters, second.astype(int) - first.astype(int))
+    flipped = [abs(np.dot(signs, sums)) for signs in itertools.product((-1, 1), repeat=8)]
+    found = mcnemar(first, second, clusters)
+    assert found["p"] == pytest.approx(np.mean(np.array(flipped) >= abs(sums.sum())))
+    assert found["method"] == "McNemar, exact over patients"
+
+
+def test_mcnemar_of_patients_whose_differences_cancel_is_no_evidence() -> None:
+    first, second = np.array([True, False, True, False]), np.array([False, True, False, True])
+    assert mcnemar(first, second, np.array([0, 0, 1, 1]))["p"] == 1.0
 
 
 def test_holm_equals_statsmodels_and_skips_what_is_missing() -> None:

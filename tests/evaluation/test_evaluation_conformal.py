@@ -10,6 +10,7 @@ import pytest
 
 from medsharp.errors import InputError
 from medsharp.evaluation import calibrate
+from medsharp.evaluation.conformal import assert_other_images
 
 
 def test_quantile_is_the_ranked_score_of_the_calibration_images(table: Callable) -> None:
@@ -64,6 +65,13 @@ def test_coverage_is_shown_by_label_and_site_with_intervals(
     by_site = {part["site"]: part["value"] for part in sets["by_site"]}
     assert by_site["Rio"] == pytest.approx(covered[(data["site"] == "Rio").to_numpy()].mean())
     assert found["calibration"]["images"] == len(calibration)
+
+
+def test_calibration_images_that_are_scored_too_are_refused(study: Callable, table: Callable) -> None:
+    rows, others = table(*study(40, seed=1)), table(*study(40, seed=2))
+    assert_other_images(others, rows, "other.csv", "mine.csv")
+    with pytest.raises(InputError, match=r"validation\.csv shares 1 images with mine\.csv"):
+        assert_other_images(pd.concat([others, rows.iloc[:1]]), rows, "validation.csv", "mine.csv")
 
 
 def test_conformal_calibration_of_other_classes_or_a_wrong_alpha_is_a_sentence(

@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from medsharp.evaluation.benchmark import measure_usual
 from medsharp.evaluation.bootstrap import affordable, bootstrap, draw, jackknife
+from medsharp.evaluation.calibration import probability_scores
 from medsharp.evaluation.coverage import THRESHOLD, measure_coverage
 from medsharp.evaluation.discrimination import WeightedRanks, areas
 from medsharp.evaluation.figures import Cases
@@ -33,6 +34,16 @@ def test_truth_of_the_population_is_that_of_the_normal_distributions_behind_it()
     assert truth["prevalence"] == pytest.approx(population.prevalence)
 
 
+def test_true_calibration_slope_is_that_of_the_normal_distributions() -> None:
+    population = Population()
+    labels, scores, _ = population.support()
+    truth = population.truth([probability_scores(labels, scores, one_step_from=len(labels) + 1)])
+    # Two normal distributions of one spread: log odds of the class are a line in the score, of slope shift / spread^2.
+    assert truth["calibration_slope"] == pytest.approx(
+        population.shift / (population.patient**2 + population.image**2), abs=1e-4
+    )
+
+
 def test_studies_come_from_the_population_and_images_of_a_patient_agree() -> None:
     population = Population(images=2)
     labels, scores, clusters = population.draw(40_000, np.random.default_rng(0))
@@ -47,7 +58,13 @@ def test_studies_come_from_the_population_and_images_of_a_patient_agree() -> Non
 
 def test_coverage_of_a_few_studies_is_near_what_it_says() -> None:
     found = {(c.figure, c.method): c for c in measure_coverage(studies=60, patients=150, resamples=200)}
-    for key in (("auroc", "percentile"), ("auroc", "Obuchowski"), ("brier", "percentile"), ("sensitivity", "BCa")):
+    for key in (
+        ("auroc", "percentile"),
+        ("auroc", "Obuchowski"),
+        ("brier", "percentile"),
+        ("sensitivity", "BCa"),
+        ("calibration_slope", "percentile"),
+    ):
         assert 0.85 < found[key].covered <= 1, key
         assert found[key].studies == 60
     # DeLong takes images as independent: its intervals are narrower than patients allow.

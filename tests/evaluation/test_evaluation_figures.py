@@ -136,6 +136,14 @@ def test_risk_coverage_area_is_the_mean_risk_of_the_surest_images(study: Callabl
     assert found["risk_at_coverage"][0, -1] == pytest.approx(wrong.mean())
 
 
+def test_risk_at_a_coverage_inside_the_surest_tied_images_is_theirs() -> None:
+    scores = np.repeat([1.0, 0.6], 10)
+    labels = np.r_[np.repeat([True, False], [6, 4]), np.ones(10, dtype=bool)]
+    found = selective_risk(labels, scores, 0.5)(np.ones((1, 20)))["risk_at_coverage"][0]
+    assert found[:10] == pytest.approx(0.4)
+    assert found[-1] == pytest.approx(0.2)
+
+
 def test_risk_coverage_of_copies_equals_that_of_weights(study: Callable) -> None:
     labels, scores, _ = study(60)
     times = np.random.default_rng(0).integers(0, 3, len(labels))

@@ -101,6 +101,37 @@ def test_two_sites_are_listed_without_a_summary(study: Callable, table: Callable
     assert evaluated(hospitals(study, table, 1))["site_summary"] is None
 
 
+def test_images_without_a_site_are_a_subgroup_but_no_hospital(
+    study: Callable, table: Callable, evaluated: Callable
+) -> None:
+    rows = hospitals(study, table, 4)
+    rows.loc[rows["site"] == rows["site"].iloc[-1], "site"] = ""
+    entry = evaluated(rows)
+    assert "not recorded" in [group["group"] for group in entry["subgroups"]]
+    names = [site["name"] for site in entry["site_summary"]["sites"]]
+    assert len(names) == 3
+    assert "not recorded" not in names
+
+
+def test_perfect_sensitivity_weighs_as_its_positive_patients_do(
+    study: Callable, table: Callable, evaluated: Callable
+) -> None:
+    rows = hospitals(study, table, 3)
+    found = (rows["site"] == rows["site"].iloc[0]) & (rows["label"] == "malignant")
+    rows.loc[found, ["p_benign", "p_malignant"]] = 0.1, 0.9
+    entry = evaluated(rows)
+    (group,) = [g for g in entry["subgroups"] if g["group"] == rows["site"].iloc[0]]
+    positives = group["sensitivity"]["patients"]
+    assert positives < group["clusters"]
+    summary = entry["site_summary"]["figures"]["sensitivity"]
+    (weight,) = [row["weight"] for row in summary["sites"] if row["name"] == group["group"]]
+    variance = 1 / (positives + 0.5) + 1 / 0.5
+    others = [row["weight"] for row in summary["sites"] if row["name"] != group["group"]]
+    assert 0 < weight < min(others)
+    # A weight is the inverse of variance and tau^2, over the sum of all.
+    assert weight * (variance + summary["tau2"]) < max(others) * (variance + summary["tau2"])
+
+
 def test_external_data_sets_are_summarised_as_hospitals_without_the_internal_one(
     study: Callable, table: Callable
 ) -> None:

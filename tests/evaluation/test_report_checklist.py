@@ -73,6 +73,7 @@ def test_item_is_answered_with_what_the_run_found() -> None:
     assert flow["status"] == REPORTED
     assert flow["answers"] == [{"text": "64 images in the data set, 60 evaluated", "section": "data-1"}]
     cutoff = item(document, "STARD-AI", "15c")
+    assert cutoff["status"] == PARTLY, "why this threshold is for a person to say"
     assert "0.4000" in cutoff["answers"][0]["text"]
     assert "sensitivity >= 0.95" in cutoff["answers"][0]["text"]
     eligibility = item(document, "TRIPOD+AI", "6b")

@@ -15,7 +15,7 @@ import pytest
 
 from medsharp.errors import InputError
 from medsharp.evaluation import Evaluation, calibrate, evaluate_predictions, write_evaluation
-from medsharp.evaluation.report import make_document, parse_formats, render_markdown, render_page
+from medsharp.evaluation.report import left_over, make_document, parse_formats, render_markdown, render_page
 
 HOSTILE = '<script>alert("x")</script>|*_`'
 VOID = {"meta", "br", "img", "link", "hr", "input", "use", "path"}
@@ -438,6 +438,39 @@ def test_only_the_formats_asked_for_are_written(tmp_path: Path) -> None:
     paths = write_evaluation(tmp_path / "out", [evaluated()], {}, formats=("md",))
     assert [path.name for path in paths] == ["report.md"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.md"]
+
+
+def test_report_of_an_earlier_run_in_another_format_is_named_and_kept(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, [evaluated(resamples=20)], {}, formats=("html", "csv"))
+    written = write_evaluation(tmp_path, [evaluated(resamples=20)], {}, formats=("json", "csv"))
+    assert left_over(tmp_path, written) == [tmp_path / "report.html"]
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_page_of_few_hospitals_says_why_there_is_no_summary() -> None:
+    parts = [evaluated(name=name, role="external", resamples=20) for name in ("A", "B")]
+    document = make_document(parts, {})
+    words = "2 sites with this figure; a summary needs at least 3"
+    assert words in render_page(document)
+    assert words in render_markdown(document).replace("\\", "")
+
+
+def test_role_that_nobody_stated_is_not_called_external() -> None:
+    document = make_document([evaluated(name="mine", role="unstated", resamples=20)], {})
+    for text in (render_page(document), render_markdown(document)):
+        assert "unstated" not in text
+        assert "mine (external)" not in text
+    statuses = {i["id"]: i["status"] for c in document["checklists"] if "CLAIM" in c["guideline"] for i in c["items"]}
+    assert statuses["33"] == "for a person"
+
+
+def test_pictures_of_simulated_images_are_not_called_patients() -> None:
+    part = evaluated(name="simulated hospital", resamples=20)
+    names = [image["image"] for kind in part.as_dict()["failures"].values() for image in kind["images"]]
+    pictures = [dict.fromkeys(names, "data:image/jpeg;base64,")]
+    assert "images of patients" not in render_page(make_document([part], {}), pictures)
+    real = evaluated(name="hospital", resamples=20)
+    assert "images of patients" in render_page(make_document([real], {}), pictures)
 
 
 def test_group_of_one_class_has_the_share_decided_rightly(tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def limits_of_use(counts: dict[str, Any], *, several: bool, pairs: int) -> list[
             "figures compare these networks, not the methods that trained them."
         )
     if pairs > 1:
-        said.append(f"p values of the {pairs} pairs are adjusted by Holm's method; the intervals are not.")
+        said.append(
+            f"p values of the {pairs} pairs are adjusted by Holm's method, for each figure on its own; neither the "
+            "intervals nor non-inferiority are."
+        )
     said.append("That a difference is not shown does not mean that there is none.")
     return said
 
@@ -83,7 +86,8 @@ def _decisions(pair: dict[str, Any], pairs: int) -> list[str]:
 def _non_inferiority(pair: dict[str, Any], test: dict[str, Any]) -> str:
     first, second, margin = pair["first"], pair["second"], test["margin"]
     said = {
-        "non-inferior": f"{second} is non-inferior to {first}: it loses less than {margin:g} in AUROC.",
+        "non-inferior": f"{second} is non-inferior to {first}: it loses less than {margin:g} in AUROC "
+        "(one-sided, at 2.5 %).",
         "inferior": f"{second} is inferior to {first} by more than {margin:g} in AUROC.",
         "not shown": f"It is not shown that {second} loses less than {margin:g} in AUROC against {first}, "
         "nor that it loses more.",

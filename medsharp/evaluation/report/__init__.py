@@ -1,7 +1,7 @@
 """The evaluation written down: one HTML page, the same as Markdown, the figures as JSON and CSV."""
 
 from medsharp.evaluation.report.document import make_document, plain
-from medsharp.evaluation.report.formats import FORMATS, parse_formats, write_evaluation
+from medsharp.evaluation.report.formats import FORMATS, left_over, parse_formats, write_evaluation
 from medsharp.evaluation.report.markdown import render_markdown
 from medsharp.evaluation.report.page import render_page
 from medsharp.evaluation.report.robustness import read_robustness
@@ -10,6 +10,7 @@ from medsharp.evaluation.report.rows import figure_rows
 __all__ = [
     "FORMATS",
     "figure_rows",
+    "left_over",
     "make_document",
     "parse_formats",
     "plain",

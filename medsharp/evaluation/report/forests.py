@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from medsharp.evaluation.plots import Diamond, forest
 from medsharp.evaluation.report.excerpts import with_figures
-from medsharp.evaluation.report.wording import group_name, interval, number, percent
+from medsharp.evaluation.report.wording import group_name, interval, number, percent, unsummarised
 
 COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("specificity", "Specificity", None))
 """Figures that have forest plots: key, name and where a line marks no information."""
@@ -34,7 +34,7 @@ def overview_of(document: dict[str, Any]) -> list[Plot]:
         rows = [(_data_set(entry), entry["figures"][key]) for entry in entries]
         summary = _summary(document.get("site_summary"), key)
         svg = forest(rows, f"overview-{key}", f"{name} on each data set", name, guide=guide, summary=_diamond(summary))
-        plots.append(Plot(name, Markup(svg), _caption(summary, key, "external data sets")))
+        plots.append(Plot(name, Markup(svg), _caption(summary, key, "external data sets", unsummarised(document, key))))
     return plots
 
 
@@ -94,16 +94,20 @@ def _diamond(summary: dict[str, Any] | None) -> Diamond | None:
     return Diamond("random-effects summary", summary["value"], summary["low"], summary["high"], prediction)
 
 
-def _caption(summary: dict[str, Any] | None, key: str, over: str) -> str:
+def _caption(summary: dict[str, Any] | None, key: str, over: str, reason: str = "") -> str:
     guide = " Dashed: guessing." if key == "auroc" else ""
     if summary is None:
-        return f"Squares with 95 % intervals.{guide}"
+        return f"Squares with 95 % intervals.{guide} {reason}".rstrip()
     limits = interval({**summary, "low": summary["prediction_low"], "high": summary["prediction_high"]}, key)
+    left_out = [row["name"] for row in summary["sites"] if row["weight"] is None]
+    without = f" Not in the summary, as the figure or its variance does not exist there: {', '.join(left_out)}."
     spread = f"{percent(summary['i2'])}, \N{GREEK SMALL LETTER TAU}\N{SUPERSCRIPT TWO} = {number(summary['tau2'])}"
     return (
         f"Squares with 95 % intervals.{guide} Diamond: random-effects summary over the {over}, "
-        f"{interval(summary, key)}; dashed line through it: where the next hospital may lie (95 % prediction "
-        f"interval), {limits[limits.index('[') :]}. Between them I\N{SUPERSCRIPT TWO} = {spread} ({summary['scale']})."
+        f"{interval(summary, key)}; dashed line through it: where the true value of the next hospital may lie (95 % "
+        f"prediction interval), {limits[limits.index('[') :]}. Between them I\N{SUPERSCRIPT TWO} = {spread} "
+        f"({summary['scale']})."
+        f"{without if left_out else ''}"
     )
 
 

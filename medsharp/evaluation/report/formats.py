@@ -36,6 +36,17 @@ def parse_formats(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or DEFAULT_FORMATS
 
 
+def left_over(folder: str | Path, written: Sequence[Path]) -> list[Path]:
+    """Return reports in other formats that an earlier run left in the folder; they stay, but tell of that run.
+
+    Args:
+        folder: Where the report was written.
+        written: What `write_evaluation` returned.
+    """
+    known = (Path(folder) / name for name in FORMATS.values())
+    return [path for path in known if path not in written and path.is_file()]
+
+
 def write_evaluation(
     folder: str | Path,
     evaluations: Sequence[Evaluation],

@@ -15,7 +15,9 @@ from medsharp.evaluation.report.wording import (
     model_rows,
     percent,
     sections_of,
+    titled,
     turned,
+    unsummarised,
     whole,
 )
 
@@ -61,7 +63,7 @@ def _headline(document: dict[str, Any]) -> list[str]:
             rows.append([label, *(figure_cell(entry["figures"].get(key), key) for entry in entries)])
             if any(key in figures for figures in drops.values()):
                 rows.append([f"{label}, change from internal", *(_change(entry, drops, key) for entry in entries)])
-    header = ["Figure [95 % interval]", *(f"{entry['name']} ({entry['role']})" for entry in entries)]
+    header = ["Figure [95 % interval]", *(titled(entry) for entry in entries)]
     return ["## Headline", "", *table(header, rows), *_site_summary(document)]
 
 
@@ -80,7 +82,9 @@ def _site_summary(document: dict[str, Any]) -> list[str]:
         if (found := figures.get(key)) and found["value"] is not None
     ]
     header = ("Over the external data sets, random effects", "Summary [95 % interval]", "The next one may see", "I²")
-    return table(header, rows) if rows else []
+    if rows:
+        return table(header, rows)
+    return [safe(unsummarised(document, "auroc")), ""] if len(document["datasets"]) > 1 else []
 
 
 def _change(entry: dict[str, Any], drops: dict[str, dict[str, Any]], key: str) -> str:

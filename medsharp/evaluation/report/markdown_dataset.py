@@ -7,7 +7,16 @@ from typing import Any
 
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.markdown_table import bullets, figure_cell, safe, table
-from medsharp.evaluation.report.wording import alarming, column_name, group_name, number, percent, sections_of, whole
+from medsharp.evaluation.report.wording import (
+    alarming,
+    column_name,
+    group_name,
+    number,
+    percent,
+    sections_of,
+    titled,
+    whole,
+)
 
 
 def dataset_lines(entry: dict[str, Any], checked: str = "") -> list[str]:
@@ -17,7 +26,7 @@ def dataset_lines(entry: dict[str, Any], checked: str = "") -> list[str]:
         entry: The data set.
         checked: What it means that no leak was found; empty where none was looked for.
     """
-    lines = [f"## {safe(entry['name'])} ({entry['role']})", ""]
+    lines = [f"## {safe(titled(entry))}", ""]
     for note in entry["notes"]:
         lines += [f"> {safe(note)}", ""]
     if checked and entry["role"] == "external" and not any(alarming(note) for note in entry["notes"]):

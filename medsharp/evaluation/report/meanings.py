@@ -41,7 +41,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             (
                 "net_benefit_gain_at_threshold",
                 "Net benefit gained",
-                "over the better of acting on every image and on none; below 0 the model does harm",
+                "over the better of acting on every image and on none; below 0 that is better than the model",
             ),
             ("aurc", "Area under risk-coverage", "mean share of errors when the least certain are left undecided"),
         ),
@@ -126,14 +126,16 @@ METHODS = {
     "Liang and Ma, NeurIPS 2019).",
     "net_benefit": "TP/n - FP/n x t/(1 - t) at threshold probability t (Vickers and Elkin, Med Decis Making 26, 2006).",
     "abstaining": "Risk and coverage: the share of wrong decisions among images far from the threshold (Geifman "
-    "and El-Yaniv, NeurIPS 2017). Prediction sets: split conformal, one quantile for all classes or one for each "
+    "and El-Yaniv, NeurIPS 2017; the area: Geifman, Uziel and El-Yaniv, ICLR 2019). Prediction "
+    "sets: split conformal, one quantile for all classes or one for each "
     "(Sadinle, Lei and Wasserman, JASA 114, 2019).",
     "sites": "Summaries over hospitals: random effects by restricted maximum likelihood, Hartung and Knapp's interval, "
-    "and the prediction interval for a new hospital (Higgins, Thompson and Spiegelhalter, JRSS A 172, 2009); at least "
-    "three hospitals.",
+    "with t of k - 1 degrees of freedom, and the prediction interval for a new one of k hospitals with t of k - 2 "
+    "(Higgins, Thompson and Spiegelhalter, JRSS A 172, 2009; Partlett and Riley, Stat Med 36, 2017); at least three.",
     "classes": "With several classes: each against the rest, and Hand and Till's mean over pairs (Machine Learning 45, "
     "2001).",
-    "subgroups": "Groups of fewer than 20 images, or of one class, get no figures. Many groups are looked at: some "
+    "subgroups": "Groups of fewer than 20 images get no figures, those of one class only sensitivity or "
+    "specificity. Many groups are looked at: some "
     "differ by chance.",
 }
 """How the figures were made, a sentence or two each."""

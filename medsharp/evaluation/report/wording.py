@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from medsharp.evaluation.report.meanings import SECTIONS
+from medsharp.evaluation.sites import LEAST_SITES
 
 _PERCENT = (
     "sensitivity",
@@ -32,8 +33,9 @@ _TWO_DIGITS = ("calibration_intercept", "calibration_slope", "lr_positive", "lr_
 
 def filters() -> dict[str, Callable[..., Any]]:
     """Return the template's filters by name."""
-    written = (figure, interval, drop, percent, number, whole, listed, group_name, column_name, alarming, section_name)
-    return {function.__name__: function for function in written}
+    written = (figure, interval, drop, percent, number, whole, listed)
+    names = (group_name, column_name, alarming, section_name, role_name)
+    return {function.__name__: function for function in (*written, *names)}
 
 
 def sections_of(
@@ -53,6 +55,17 @@ def sections_of(
         for title, parts in SECTIONS
     ]
     return [(title, parts) for title, parts in kept if parts]
+
+
+def role_name(entry: dict[str, Any]) -> str:
+    """Return `internal` or `external`, and nothing where it is not known which."""
+    return "" if entry["role"] == "unstated" else str(entry["role"])
+
+
+def titled(entry: dict[str, Any]) -> str:
+    """Name a data set with its role, where that is known."""
+    role = role_name(entry)
+    return f"{entry['name']} ({role})" if role else str(entry["name"])
 
 
 def alarming(note: str) -> bool:
@@ -116,6 +129,14 @@ def turned(part: dict[str, Any]) -> dict[str, Any]:
     if part["low"] is not None:
         change["low"], change["high"] = -part["high"], -part["low"]
     return change
+
+
+def unsummarised(document: dict[str, Any], key: str) -> str:
+    """Say why the data sets have no summary: how few of them are external, or have this figure."""
+    external = sum(entry["role"] == "external" for entry in document["datasets"])
+    found = (document.get("site_summary") or {}).get("figures", {}).get(key) or {}
+    reason = found.get("reason") or f"{external} external data sets; a summary needs at least {LEAST_SITES}"
+    return f"No summary over hospitals, and no range for the next one: {reason}."
 
 
 def _style(key: str) -> tuple[int, float, str]:
