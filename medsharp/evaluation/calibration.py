@@ -110,8 +110,8 @@ def probability_scores(
     """Return what computes log loss and recalibration from weights [R, N].
 
     From 20,000 images on, a resample's fit is one step of Newton's method from the fit of all images (the one-step
-    bootstrap; Shao and Tu, The Jackknife and Bootstrap, 1995), which is off by the order of 1 / N. That holds for resamples only: weights that are far from equal, such as
-    those of a simulated population, need the whole fit.
+    bootstrap; Shao and Tu, The Jackknife and Bootstrap, 1995), which is off by the order of 1 / N. That holds for
+    resamples only: weights that are far from equal, as those of a simulated population, need the whole fit.
 
     Args:
         labels: bool [N].
