@@ -209,7 +209,10 @@ def read_limits(pairs: Sequence[str]) -> ImageLimits:
         key, equals, text = pair.partition("=")
         if not equals or "." in key:
             raise InputError(f"--limit {pair}: write it as key=value, such as max_frames=5000")
-        values[key.strip()] = yaml.safe_load(text)
+        try:
+            values[key.strip()] = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:
+            raise InputError(f"--limit {pair}: '{text}' is not a number") from error
     try:
         return LimitsConfig.model_validate(_numbers(values)).limits()
     except ValidationError as error:

@@ -57,6 +57,8 @@ def predict(
     else:
         files, lesion = _expand(images), None if box is None else _lesion(box)
         predictor = Predictor.load(bundle, device=device, limits=limits)
+        if box is not None and predictor.preprocessing.crop != "lesion":
+            raise InputError(f"{bundle} does not crop to the lesion; leave --box out")
         table = _of_images(predictor, files, heatmaps, wanted, lesion)
     if out is not None:
         from medsharp.files import atomic_path

@@ -74,7 +74,8 @@ def split_manifest(
     table = manifest.table.copy()
     table["split"] = ""
     table.loc[rows.index, "split"] = names
-    split = _undivided(manifest.replace(table=table))
+    cause = "the official folds divide" if official_folds is not None else f"{leave_site} shares"
+    split = _undivided(manifest.replace(table=table), cause)
     assert_no_leak(split)
     return _checked(split)
 
@@ -169,7 +170,7 @@ def _left_out(
     return names
 
 
-def _undivided(manifest: Manifest) -> Manifest:
+def _undivided(manifest: Manifest, cause: str) -> Manifest:
     """Leave out of training, and then of validation, what belongs to a group that is tested, or validated, too."""
     table = manifest.table.copy()
     rows = manifest.included
@@ -184,7 +185,8 @@ def _undivided(manifest: Manifest) -> Manifest:
         rows, groups = rows.drop(index=divided), groups.drop(index=divided)
     if not left:
         return manifest
-    sentence = f"{left} images left out: the folds or sites divide their group, which is tested or validated already"
+    images = "1 image" if left == 1 else f"{left} images"
+    sentence = f"{images} left out of training or validation: {cause} their group, which is tested or validated already"
     return manifest.replace(table=table, notes=(*manifest.notes, sentence))
 
 

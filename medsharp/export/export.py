@@ -31,6 +31,7 @@ from medsharp.bundle import (
     write_spec,
 )
 from medsharp.config import DataConfig
+from medsharp.data.exclusions import count_exclusions
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import AUDITED, Manifest
 from medsharp.export.calibration import check_choice, choose_operating_point, fit_temperature
@@ -39,7 +40,7 @@ from medsharp.export.metadata import monai_metadata
 from medsharp.files import atomic_folder, sha256_file
 from medsharp.images import read_image
 from medsharp.inference.card import write_card
-from medsharp.inference.external import evaluate_internal, exclusions
+from medsharp.inference.external import evaluate_internal
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion
 from medsharp.inference.leaks import write_hashes
 from medsharp.inference.predictor import softmax
@@ -87,7 +88,7 @@ def export_run(
         licence=manifest.info.licence,
         citation=manifest.info.citation,
         images={split: len(manifest.of_split(split)) for split in ("train", "val", "test")},
-        excluded=exclusions(manifest),
+        excluded=count_exclusions(manifest.table["exclude"]),
         network=config.network.name,
         optimizer=config.optimizer.model_dump(mode="json"),
         command=_AFTER_AUDIT if any(note.startswith(AUDITED) for note in manifest.notes) else "",

@@ -11,7 +11,7 @@ COLOUR_DIFFERENCE = 16
 """Grey levels between channels from which on a pixel counts as coloured; JPEG alone stays below."""
 
 COLOURED_SHARE = 1e-4
-"""One coloured pixel in 10,000 is a calliper or a Doppler box; fewer is compression."""
+"""One coloured pixel in 10,000 is a caliper or a Doppler box; fewer is compression."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medsharp.bundle import INTERNAL, VALIDATION, BundleSpec
 from medsharp.data.duplicates import tie_duplicates
+from medsharp.data.exclusions import count_exclusions
 from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
@@ -136,7 +137,7 @@ def evaluate_manifest(
         interval=interval,
         prevalence=prevalence,
         conformal=conformal_of(spec, predictor.folder),
-        excluded=exclusions(manifest),
+        excluded=count_exclusions(manifest.table["exclude"]),
         submitted_patients=_patients(manifest),
         about={key: getattr(manifest.info, key) for key in ("source", "licence", "citation", "doi")},
         warnings=leaks(predictor.folder, manifest),
@@ -166,14 +167,6 @@ def _patients(manifest: Manifest) -> int | None:
     """Count the patients of a data set, left out or not; None where an image has none."""
     patients = patients_of(manifest.table)
     return int(patients.nunique()) if (patients != "").all() else None
-
-
-def exclusions(manifest: Manifest) -> dict[str, int]:
-    """Count excluded images by reason; a reason that names another image is counted without the name."""
-    reasons = manifest.table.loc[manifest.table["exclude"] != "", "exclude"]
-    kinds = reasons.str.replace(r"^(unreadable):.*", r"\1", regex=True)
-    kinds = kinds.str.replace(r"^(.* duplicate) of .*", r"\1", regex=True)
-    return {str(reason): int(count) for reason, count in kinds.value_counts().items()}
 
 
 def _file_name(name: str) -> str:

@@ -66,7 +66,7 @@ def test_who_is_at_the_left_out_site_too_is_not_trained_on() -> None:
     split = split_manifest(HOSPITALS.replace(table=table), leave_site="B")
     assert split.table.at[other, "split"] == "test"
     assert split.table.at[one, "exclude"] == "its group is in the test split already"
-    assert any(note.startswith("1 images left out: the folds or sites divide") for note in split.notes)
+    assert any(note.startswith("1 image left out of training or validation: ") for note in split.notes)
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,19 @@ def test_command_takes_limits_and_names_a_wrong_one(bundle: Path, clip: bytes, t
         ("max_frames", "write it as key=value"),
         ("max_frames=0", "max_frames=0"),
         ("max_frames=many", "max_frames=many"),
+        ("max_frames=[", "'[' is not a number"),
+        ("max_frames=2026-13-45", "'2026-13-45' is not a number"),
     ):
-        assert words in " ".join(CliRunner().invoke(app, [*command, "--limit", wrong]).output.split())
+        result = CliRunner().invoke(app, [*command, "--limit", wrong])
+        assert result.exit_code == 2
+        assert words in " ".join(result.output.split())
+
+
+def test_box_is_refused_where_the_bundle_does_not_look_at_it(bundle: Path, clip: bytes, tmp_path: Path) -> None:
+    (tmp_path / "scan.dcm").write_bytes(clip)
+    result = CliRunner().invoke(app, ["predict", str(bundle), str(tmp_path / "scan.dcm"), "--box", "1,2,30,40"])
+    assert result.exit_code == 2
+    assert "does not crop to the lesion; leave --box out" in " ".join(result.output.split())
 
 
 def test_lesion_is_found_by_mask_or_box_and_without_them_said(looking_at_lesions: Predictor, scans: Path) -> None:

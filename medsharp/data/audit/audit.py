@@ -13,6 +13,7 @@ from medsharp.data.audit.finding import KINDS, Action, Finding, Policy
 from medsharp.data.audit.inspect import Inspection, inspect_images
 from medsharp.data.duplicates import Match, apply_matches, duplicate_matches, write_looks
 from medsharp.data.duplicates.crops import crop_matches
+from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import AUDITED, Manifest
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
@@ -78,8 +79,10 @@ def audit_datasets(
         for row, inspection in zip(rows, inspect_images(manifest, rows, limits, progress), strict=True):
             image, label = manifest.table.at[row, "image"], manifest.table.at[row, "label"]
             seen.append(_Seen(number, row, image, label, inspection))
-        if all(one.inspection.look.reason for one in seen if one.manifest == number):
-            raise InputError(f"{manifest.info.name}: no image can be used")
+        reasons = [one.inspection.look.reason for one in seen if one.manifest == number]
+        if all(reasons):
+            first = reasons[0] if reasons else "it lists no image that is not excluded"
+            raise InputError(f"{manifest.info.name}: no image can be used; {first}")
     looks = [one.inspection.look for one in seen]
     if progress is not None:
         progress(0, 1, "comparing images")
@@ -199,6 +202,6 @@ def _reason(finding: Finding) -> str:
 
 def _notes(before: Manifest, table: pd.DataFrame) -> list[str]:
     newly = table.loc[(before.table["exclude"] == "") & (table["exclude"] != ""), "exclude"]
-    kinds = newly.str.replace(r"(:| of ).*", "", regex=True).value_counts().sort_index()
-    notes = [f"{AUDITED}{count} of {len(table)} images left out: {kind}" for kind, count in kinds.items()]
+    kinds = count_exclusions(newly)
+    notes = [f"{AUDITED}{count} of {len(table)} images left out: {kind}" for kind, count in sorted(kinds.items())]
     return [*notes, f"{AUDITED}{(table['exclude'] == '').sum()} of {len(table)} images stay"]

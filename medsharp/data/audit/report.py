@@ -22,6 +22,7 @@ from medsharp import __version__
 from medsharp.data.audit.audit import Audit
 from medsharp.data.audit.balance import counts_by
 from medsharp.data.audit.finding import KINDS, Finding, Kind, Severity
+from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
@@ -194,7 +195,7 @@ def _about(before: Manifest, after: Manifest) -> dict[str, Any]:
     table, given = after.table, before.table
     classes = before.info.classes or tuple(sorted(set(given["label"]) - {""}))
     newly = (given["exclude"] == "") & (table["exclude"] != "")
-    reasons = table.loc[newly, "exclude"].str.replace(r"(:| of ).*", "", regex=True).value_counts()
+    reasons = count_exclusions(table.loc[newly, "exclude"])
     known = given[(given["exclude"] == "") & (given["patient"] != "")]
     patients = known.groupby(["site", "patient"]).size()
     counted = [(column, counts_by(given, column, classes)) for column in ("site", "device")]
@@ -208,7 +209,7 @@ def _about(before: Manifest, after: Manifest) -> dict[str, Any]:
         "patients": len(patients),
         "several": int((patients > 1).sum()),
         "most": int(patients.max()) if len(patients) else 0,
-        "reasons": [(str(reason), int(count)) for reason, count in reasons.items()],
+        "reasons": list(reasons.items()),
         "left": len(after.included),
         "groups": int(after.included["group"].replace("", None).nunique()),
         "balance": [(column, rows) for column, rows in counted if 0 < len(rows) <= _MOST_ROWS],

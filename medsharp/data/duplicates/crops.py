@@ -171,11 +171,12 @@ def _alike(owner: np.ndarray, content: np.ndarray, bright: np.ndarray) -> tuple[
         for place in range(_PROBES):
             if probe >> place & 1:
                 turned ^= weakest[:, place]
-        keys, entries = (key, count) if probe == 0 else (np.concatenate([key, turned]), count)
+        keys = key if probe == 0 else np.concatenate([key, turned])
         for first, second in same_keys(keys, most=_MOST_IN_BUCKET):
             if probe:
-                crossing = (first < entries) != (second < entries)
-                first, second = first[crossing] % entries, second[crossing] % entries
+                # Spot number n with its signs turned is entry count + n.
+                crossing = (first < count) != (second < count)
+                first, second = first[crossing] % count, second[crossing] % count
             differ = owner[first] != owner[second]
             first, second = first[differ], second[differ]
             alike = np.einsum("ij,ij->i", content[first], content[second]) > _ALIKE

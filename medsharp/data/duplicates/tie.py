@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,6 +11,7 @@ import pandas as pd
 
 from medsharp.data.duplicates.look import Look, look
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
+from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
@@ -165,7 +165,7 @@ def _name_groups(table: pd.DataFrame, rows: Sequence[int], ties: Ties) -> None:
 
 
 def _notes(reasons: pd.Series, near: Sequence[set[int]]) -> list[str]:
-    kinds = Counter(str(reason).split(":")[0].split(" of ")[0] for reason in reasons if reason)
+    kinds = count_exclusions(reasons)
     notes = [f"{count} of {len(reasons)} images left out: {kind}" for kind, count in sorted(kinds.items())]
     if near:
         tied = sum(map(len, near))
