@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -31,13 +32,16 @@ def norm(tensor: Tensor) -> Tensor:
 
 def inner(ones: list[Tensor], others: list[Tensor]) -> float:
     """Return the inner product of two lists of tensors, computed in at least float32."""
-    products = []
-    for one, other in zip(ones, others, strict=True):
-        precision = _precise(one.dtype)
-        products.append(torch.dot(one.reshape(-1).to(precision), other.reshape(-1).to(precision)))
-    return (
-        float(torch.stack([p.to(products[0].device, products[0].dtype) for p in products]).sum()) if products else 0.0
-    )
+    return _sum([_dot(one, other) for one, other in zip(ones, others, strict=True)])
+
+
+def norm_and_inner(ones: list[Tensor], others: list[Tensor]) -> tuple[Tensor, float]:
+    """Return the norm of `ones` and its inner product with `others`, as `total_norm` and `inner` do by themselves."""
+    if not ones or _together(ones):
+        return total_norm(ones), inner(ones, others)
+    # Tensor by tensor, so that the second finds in the cache what the first has read.
+    pairs = [(norm(one), _dot(one, other)) for one, other in zip(ones, others, strict=True)]
+    return norm_of_norms([size for size, _ in pairs]), _sum([product for _, product in pairs])
 
 
 def clip_factor(size: float, limit: float) -> float:
@@ -67,12 +71,20 @@ def move_each(params: list[Tensor], backups: list[Tensor], directions: list[Tens
 
 def add_each(targets: list[Tensor], others: list[Tensor], weight: float, scale: float = 1.0) -> None:
     """`target <- scale * target + weight * other`."""
+    # Multiply and add are two trips through memory; where the weights add up to one, interpolation is one.
+    interpolates = scale != 1.0 and math.isclose(scale + weight, 1.0, rel_tol=1e-15)
     if _together(targets):
+        if interpolates:
+            torch._foreach_lerp_(targets, others, weight)
+            return
         if scale != 1.0:
             torch._foreach_mul_(targets, scale)
         torch._foreach_add_(targets, others, alpha=weight)
         return
     for target, other in zip(targets, others, strict=True):
+        if interpolates:
+            target.lerp_(other, weight)
+            continue
         if scale != 1.0:
             target.mul_(scale)
         target.add_(other, alpha=weight)
@@ -102,6 +114,15 @@ def owns_memory(tensor: Tensor) -> bool:
 
 def _together(tensors: list[Tensor]) -> bool:
     return bool(tensors) and tensors[0].device.type != "cpu"
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    precision = _precise(one.dtype)
+    return torch.dot(one.reshape(-1).to(precision), other.reshape(-1).to(precision))
+
+
+def _sum(numbers: list[Tensor]) -> float:
+    return float(torch.stack([n.to(numbers[0].device, numbers[0].dtype) for n in numbers]).sum()) if numbers else 0.0
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:

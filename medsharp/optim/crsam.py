@@ -60,8 +60,8 @@ class CRSAM(SharpnessAware):
             self._pair(first)
             partial = self._take()
             for group, params, gradients in self._by_group(partial):
-                gamma = group["gamma"]
-                add_each(gradients, [first[p] for p in params], weight=-2 * gamma / (1 + gamma + group["beta"]))
+                here, plus, _, both = _weights(group)
+                add_each(gradients, [first[p] for p in params], weight=here / both, scale=plus / both)
             del first, moves
             self._look(last=True)
         return [partial]
@@ -69,5 +69,15 @@ class CRSAM(SharpnessAware):
     def _combine(self, *kept: Gradients) -> None:
         (partial,) = kept
         for group, params, gradients in self._by_group(self._pair(partial)):
-            gamma, beta = group["gamma"], group["beta"]
-            add_each(gradients, [partial[p] for p in params], weight=1 + gamma + beta, scale=gamma - beta)
+            _, _, minus, both = _weights(group)
+            add_each(gradients, [partial[p] for p in params], weight=both, scale=minus)
+
+
+def _weights(group: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Return the weights of `g`, `g+`, `g-`, which add up to one, and that of the partial sum of the first two.
+
+    With the sum of both weights, both sums are interpolations, which cost less. Near zero it would be no good divisor.
+    """
+    here, plus, minus = -2 * group["gamma"], 1 + group["gamma"] + group["beta"], group["gamma"] - group["beta"]
+    both = 1 - minus
+    return here, plus, minus, both if abs(both) > 0.1 else plus

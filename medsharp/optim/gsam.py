@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, inner, total_norm
+from medsharp.optim.arithmetic import add_each, norm_and_inner
 from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 
@@ -57,8 +57,9 @@ class GSAM(SharpnessAware):
     def _combine(self, *kept: Gradients) -> None:
         (first,) = kept
         present = self._pair(first)
-        size = self._finite_norm([total_norm(present.values())])
-        share = inner([first[p] for p in present], list(present.values())) / size**2 if size > 0 else 0.0
+        length, product = norm_and_inner(list(present.values()), [first[p] for p in present])
+        size = self._finite_norm([length])
+        share = product / size**2 if size > 0 else 0.0
         for group, params, gradients in self._by_group(present):
             alpha = group["alpha"]
             add_each(gradients, [first[p] for p in params], weight=-alpha, scale=1 + alpha * share)

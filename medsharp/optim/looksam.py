@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, inner, total_norm
+from medsharp.optim.arithmetic import add_each, norm_and_inner, total_norm
 from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 PROJECTIONS = ("global", "tensor")
@@ -79,8 +79,12 @@ class LookSAM(SharpnessAware):
         if kept:
             (first,) = kept
             present = self._pair(first)
-            for params in self._together(list(present)):
+            products = [
                 self._project([first[p] for p in params], [present[p] for p in params])
+                for params in self._together(list(present))
+            ]
+            # A product with what is not finite is not finite: this checks the gradients without reading them again.
+            self._finite_norm([torch.tensor(products, dtype=torch.float64)])
             self._orthogonal = first
             return
         known = self._memory["orthogonal"]
@@ -92,6 +96,10 @@ class LookSAM(SharpnessAware):
             for parameter, value in zip(params, values, strict=True):
                 value.add_(known[parameter], alpha=group["alpha"] * sizes[parameter])
 
+    def _check_and_clip(self) -> None:
+        if self.max_grad_norm is not None:  # checked when combined
+            super()._check_and_clip()
+
     def _after_base_step(self) -> None:
         if self._orthogonal is not None:
             self._memory["orthogonal"] = self._orthogonal
@@ -101,10 +109,12 @@ class LookSAM(SharpnessAware):
         return [params] if self.projection == "global" else [[p] for p in params]
 
     @staticmethod
-    def _project(first: list[Tensor], second: list[Tensor]) -> None:
-        """Overwrite `first` with the unit part of `second` orthogonal to it."""
-        size = float(total_norm(first))
-        share = inner(second, first) / size**2 if size > 0 else 0.0
+    def _project(first: list[Tensor], second: list[Tensor]) -> float:
+        """Overwrite `first` with the unit part of `second` orthogonal to it; return their inner product."""
+        length, product = norm_and_inner(first, second)
+        size = float(length)
+        share = product / size**2 if size > 0 else 0.0
         add_each(first, second, weight=1.0, scale=-share)
         size = float(total_norm(first))
         torch._foreach_mul_(first, 1 / size if size > 0 else 0.0)
+        return product
