@@ -12,7 +12,7 @@ from statsmodels.stats.meta_analysis import combine_effects
 
 from medsharp.evaluation import evaluate_predictions
 from medsharp.evaluation.random_effects import random_effects, reml
-from medsharp.evaluation.sites import summarise_evaluations
+from medsharp.evaluation.sites import Site, summarise_evaluations, summarise_sites
 
 # Thirteen trials of the BCG vaccine (Colditz et al., JAMA 271, 1994): vaccinated (ill, not) and others.
 BCG = np.array(
@@ -113,23 +113,13 @@ def test_images_without_a_site_are_a_subgroup_but_no_hospital(
     assert "not recorded" not in names
 
 
-def test_perfect_sensitivity_weighs_as_its_positive_patients_do(
-    study: Callable, table: Callable, evaluated: Callable
-) -> None:
-    rows = hospitals(study, table, 3)
-    found = (rows["site"] == rows["site"].iloc[0]) & (rows["label"] == "malignant")
-    rows.loc[found, ["p_benign", "p_malignant"]] = 0.1, 0.9
-    entry = evaluated(rows)
-    (group,) = [g for g in entry["subgroups"] if g["group"] == rows["site"].iloc[0]]
-    positives = group["sensitivity"]["patients"]
-    assert positives < group["clusters"]
-    summary = entry["site_summary"]["figures"]["sensitivity"]
-    (weight,) = [row["weight"] for row in summary["sites"] if row["name"] == group["group"]]
-    variance = 1 / (positives + 0.5) + 1 / 0.5
-    others = [row["weight"] for row in summary["sites"] if row["name"] != group["group"]]
-    assert 0 < weight < min(others)
-    # A weight is the inverse of variance and tau^2, over the sum of all.
-    assert weight * (variance + summary["tau2"]) < max(others) * (variance + summary["tau2"])
+def test_perfect_sensitivity_counts_as_many_patients_as_are_positive() -> None:
+    figure = {"value": 1.0, "low": 0.72, "high": 1.0, "patients": 10}
+    sites = [Site(name, {"sensitivity": figure}, {"sensitivity": np.ones(50)}, 300, 200) for name in "ABC"]
+    summary = summarise_sites(sites)
+    assert summary is not None
+    # Ten and a half found, half a patient missed.
+    assert summary["figures"]["sensitivity"]["value"] == pytest.approx(10.5 / 11)
 
 
 def test_external_data_sets_are_summarised_as_hospitals_without_the_internal_one(
