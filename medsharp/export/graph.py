@@ -84,9 +84,21 @@ def write_onnx(network: Classifier, path: Path, metadata: dict[str, str]) -> Non
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("", 0) < 18:
         raise InputError(f"the exporter wrote opset {opsets.get('')}, not {OPSET}; update onnxscript")
+    _forget_sources(model)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _forget_sources(model: onnx.ModelProto) -> None:
+    """Drop what the exporter noted of where each node comes from: paths of this machine, and a user's name in them."""
+    graph = model.graph
+    parts = [graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    for function in model.functions:
+        parts += [function, *function.node]
+    for part in parts:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 @torch.inference_mode()

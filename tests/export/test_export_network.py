@@ -61,6 +61,13 @@ def test_graph_is_one_file_that_takes_uint8_of_any_batch_in_a_current_opset(expo
     assert {entry.key: entry.value for entry in model.metadata_props}["classes"] == "benign,malignant"
 
 
+def test_graph_names_no_file_of_the_machine_that_wrote_it(exported: Exported) -> None:
+    folder, _ = exported
+    written = (folder / "model.onnx").read_bytes()
+    assert b".py" not in written
+    assert str(Path.home()).encode() not in written
+
+
 def assert_equal_on_fresh_images(network: Classifier, folder: Path, outputs: tuple[str, ...]) -> None:
     session = Predictor.load(folder, device="cpu").session
     assert session.outputs == outputs
