@@ -257,10 +257,13 @@ def _internal_table(rows: pd.DataFrame, shares: np.ndarray, classes: Sequence[st
     # The key is thrown away: names cannot be found again by hashing a list of likely ones.
     hashed = partial(_hashed, key=secrets.token_bytes(32))
     group = rows["group"].where(rows["group"] != "", rows["image"])
+    # A patient who is not known stays so: the report says patients only of patients.
+    patient = (rows["site"] + "\x1f" + rows["patient"]).map(hashed).where(rows["patient"] != "", "")
     return pd.DataFrame(
         {
             "image": rows["image"].map(hashed),
-            "patient": group.map(hashed),
+            "patient": patient,
+            "group": group.map(hashed),
             "site": rows["site"],
             "label": rows["label"],
             **{f"p_{name}": shares[:, number].round(6) for number, name in enumerate(classes)},

@@ -14,7 +14,9 @@ import timm
 import torch
 
 from medsharp.bundle import BundleSpec, read_bundle
+from medsharp.data.manifest import make_table
 from medsharp.errors import InputError
+from medsharp.evaluation import read_predictions
 from medsharp.inference import Predictor
 from medsharp.networks import Classifier, create_network
 
@@ -184,6 +186,18 @@ def test_exporter_is_silent_and_a_bundle_without_test_images_says_so(
     assert "internal.csv" not in spec.files
     assert json.loads((tmp_path / "b" / "metadata.json").read_text())["eval_metrics"] == {}
     assert "without an internal test split" in (tmp_path / "b" / "MODEL_CARD.md").read_text()
+
+
+def test_patients_that_are_not_known_are_not_invented(
+    export: Export, network: Classifier, images: np.ndarray, tmp_path: Path
+) -> None:
+    rows = make_table(
+        [{"image": f"{n}.png", "label": ("benign", "malignant")[n % 2], "group": f"scan {n // 4}"} for n in range(40)]
+    )
+    export(network, tmp_path / "b", internal=rows, internal_images=images)
+    table = read_predictions(tmp_path / "b" / "internal.csv")
+    assert (table["patient"] == "").all()
+    assert table["group"].nunique() == 10
 
 
 def test_internal_predictions_carry_no_name_and_keep_what_belongs_together(

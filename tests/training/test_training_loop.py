@@ -67,7 +67,7 @@ def test_every_optimizer_learns_what_is_easy(
     [
         {"name": "esam", "beta": 0.6, "gamma": 0.5},
         {"name": "gsam", "micro_batch": 2},
-        {"name": "CR-SAM", "base": "sgd", "lr": 0.03},
+        {"name": "CR-SAM", "base": "sgd", "lr": 0.1},
     ],
     ids=lambda optimizer: optimizer["name"],
 )

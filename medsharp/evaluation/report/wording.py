@@ -135,7 +135,8 @@ def unsummarised(document: dict[str, Any], key: str) -> str:
     """Say why the data sets have no summary: how few of them are external, or have this figure."""
     external = sum(entry["role"] == "external" for entry in document["datasets"])
     found = (document.get("site_summary") or {}).get("figures", {}).get(key) or {}
-    reason = found.get("reason") or f"{external} external data sets; a summary needs at least {LEAST_SITES}"
+    sets = f"{external} external data set{'' if external == 1 else 's'}"
+    reason = found.get("reason") or f"{sets}; a summary needs at least {LEAST_SITES}"
     return f"No summary over hospitals, and no range for the next one: {reason}."
 
 
