@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -241,10 +242,15 @@ class _Trainer:
         batches = iter(self.loader)
         # Now, because a loader draws from the generator when its workers start, which a resumed run does once more.
         seed_everything(self.config.seed, epoch + 1)
-        for batch in batches:
-            moved = self._to_device(batch)
-            yield moved, time.monotonic() - ready
-            ready = time.monotonic()
+        # The next batch is made while a step runs; the noise of images does not come from the global generator, so that
+        # it does not matter who draws first.
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            coming = ahead.submit(next, batches, None)
+            while (batch := coming.result()) is not None:
+                coming = ahead.submit(next, batches, None)
+                moved = self._to_device(batch)
+                yield moved, time.monotonic() - ready
+                ready = time.monotonic()
 
     def _step(self, batch: dict[str, Tensor]) -> Tensor:
         """Take an optimizer step on a batch; return its loss before the step.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from medsharp.config import TrainConfig
 from medsharp.data import Manifest
 from medsharp.data.pipeline import ImageDataset
 from training import Interrupted, Run, train
+from training.loop import _Trainer
 
 
 @pytest.fixture
@@ -82,7 +84,30 @@ def test_waiting_for_data_is_recorded(
 
     monkeypatch.setattr(ImageDataset, "__getitems__", slowly)
     (record,) = train(configure(schedule={"epochs": 1}), squares, out=tmp_path / "run").metrics()
-    assert 0.6 <= record["wait_seconds"] < record["seconds"]  # three batches
+    assert 0.2 <= record["wait_seconds"] < record["seconds"]  # the first batch at the least: no step hides it
     assert 0 < record["wait_share"] < 1
     steps = 16 / record["images_per_second"]
     assert record["wait_share"] == pytest.approx(record["wait_seconds"] / steps, rel=0.05)
+
+
+def test_next_batch_is_made_while_a_step_runs(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Semaphore(0)
+    fetch, step = ImageDataset.__getitems__, _Trainer._step
+    overlapped = []
+
+    def counted(self: ImageDataset, items: list[int]) -> dict[str, torch.Tensor]:
+        begun.release()
+        return fetch(self, items)
+
+    def patient(self: _Trainer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not overlapped:  # the first batch has begun, and so must the second, before the first step ends
+            begun.acquire()
+            overlapped.append(begun.acquire(timeout=60))
+        return step(self, batch)
+
+    monkeypatch.setattr(ImageDataset, "__getitems__", counted)
+    monkeypatch.setattr(_Trainer, "_step", patient)
+    train(configure(schedule={"epochs": 1}), squares, out=tmp_path / "run")
+    assert overlapped == [True]
