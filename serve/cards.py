@@ -14,9 +14,15 @@ _FLAGS = {
     "palette": "Palette image, converted to grey.",
     "16-bit": "Image of more than 8 bits, scaled to 8.",
     "dicom": "Read from DICOM; nothing but the pixels was used.",
+    "rotated": "Turned as its EXIF orientation says.",
+    "cropped to the ultrasound region": "Cropped to the ultrasound region that the DICOM file names.",
 }
-# What only says how the file was read; the others are warnings.
-_HARMLESS = frozenset({"dicom", "palette"})
+_HARMLESS = frozenset({"dicom", "palette", "rotated", "cropped to the ultrasound region"})
+
+
+def _is_fact(flag: str) -> bool:
+    """Whether a flag only says how the file was read; the others are warnings."""
+    return flag in _HARMLESS or flag.startswith("frame ")
 
 
 def result(assessments: Sequence[Assessment], positive: str, negative: str, threshold: float) -> str:
@@ -110,7 +116,7 @@ def _bar(probability: float, threshold: float) -> str:
 def _remarks(flags: Sequence[str]) -> str:
     items = ""
     for flag in flags:
-        kind = "ms-fact" if flag in _HARMLESS else "ms-warning"
+        kind = "ms-fact" if _is_fact(flag) else "ms-warning"
         items += f'<li class="{kind}">{html.escape(_FLAGS.get(flag, sentence(flag)))}</li>'
     return f'<ul class="ms-remarks">{items}</ul>' if items else ""
 
@@ -135,7 +141,7 @@ def _row(assessment: Assessment, positive: str, threshold: float) -> str:
         return f'<tr class="ms-failed"><td>{name}</td><td colspan="3">{html.escape(prediction.error)}</td></tr>'
     above = prediction.positive_probability >= threshold
     side = "at or above" if above else "below"
-    warnings = "; ".join(html.escape(flag) for flag in prediction.flags if flag not in _HARMLESS)
+    warnings = "; ".join(html.escape(flag) for flag in prediction.flags if not _is_fact(flag))
     return (
         f'<tr><td>{name}</td><td class="ms-cell">{percent(prediction.positive_probability)}</td>'
         f'<td><span class="ms-pill ms-{"above" if above else "below"}">{side}</span></td><td>{warnings}</td></tr>'
