@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +28,18 @@ BCG = np.array(
 def risk_ratios() -> tuple[np.ndarray, np.ndarray]:
     a, b, c, d = BCG.T
     return np.log(a / (a + b) / (c / (c + d))), 1 / a - 1 / (a + b) + 1 / c - 1 / (c + d)
+
+
+def test_next_hospital_is_predicted_with_two_degrees_of_freedom_less_than_hospitals() -> None:
+    # By hand: equal variances of 0.25 around 0.5, whose own variance is 5/3, so that tau^2 = 5/3 - 1/4.
+    found = random_effects(np.array([-1.0, 0.0, 1.0, 2.0]), np.full(4, 0.25))
+    assert found.mean == pytest.approx(0.5)
+    assert found.tau2 == pytest.approx(5 / 3 - 1 / 4, rel=1e-5)
+    error = math.sqrt(5 / 3 / 4)
+    assert found.high - found.mean == pytest.approx(3.182446 * error, rel=1e-5)  # t of 3 degrees of freedom
+    reach = 4.302653 * math.sqrt(5 / 3 - 1 / 4 + error**2)  # t of 2
+    assert found.prediction_high - found.mean == pytest.approx(reach, rel=1e-5)
+    assert found.mean - found.prediction_low == pytest.approx(reach, rel=1e-5)
 
 
 def test_reml_gives_the_published_summary_of_the_bcg_trials() -> None:
