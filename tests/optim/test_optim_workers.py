@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import socket
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,13 @@ def worker(rank: int, port: int, folder: str) -> None:
             states[name, synchronised] = copy.deepcopy(model.module.state_dict())
     torch.save({f"{name} {synchronised}": state for (name, synchronised), state in states.items()}, f"{folder}/{rank}")
     skipping(rank)
+    end()
+
+
+def end() -> None:
+    """Leave together, when nothing holds the process group any more: its threads abort a process that exits first."""
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()
 
 
