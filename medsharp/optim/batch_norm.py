@@ -22,7 +22,7 @@ class RunningStatistics:
         """Remember the present values under a name; the memory for it is made once."""
         if not self._layers:
             return
-        buffers = [buffer for layer in self._layers for buffer in layer.buffers(recurse=False)]
+        buffers = [buffer for layer in self._layers for buffer in layer._buffers.values() if buffer is not None]
         copies = self._kept.get(moment, ([], []))[1]
         alike = len(copies) == len(buffers) and all(
             copy.device == buffer.device and copy.dtype == buffer.dtype for copy, buffer in zip(copies, buffers)

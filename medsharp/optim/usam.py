@@ -14,8 +14,11 @@ class USAM(SAM):
     passes a step.
     """
 
+    _length = 0.0
+    """Of the gradient that was climbed last."""
+
     def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
-        self._finite_norm([total_norm(gradients.values())])
+        self._length = self._finite_norm([total_norm(gradients.values())])
         moves: list[Move] = []
         for group, params, values in self._by_group(gradients):
             if group["adaptive"]:
@@ -34,6 +37,8 @@ class StableSAM(USAM):
     """
 
     def _explore(self) -> list[Gradients]:
+        if self._knows_the_length():
+            return super()._explore()
         self._look()
         first = self._take()
         with self._away():
@@ -42,7 +47,11 @@ class StableSAM(USAM):
         return [first]
 
     def _combine(self, *kept: Gradients) -> None:
-        (first,) = kept
         gradients = list(self._gradients().values())
         length = self._finite_norm([total_norm(gradients)])
-        scale_each(gradients, float(total_norm(first.values())) / length if length > 0 else 1.0)
+        before = float(total_norm(kept[0].values())) if kept else self._length
+        scale_each(gradients, before / length if length > 0 else 1.0)
+
+    def _knows_the_length(self) -> bool:
+        """Whether the gradient that is climbed is that of the whole batch, so that its length is all that is needed."""
+        return not self._now().chunked and (self._workers.count == 1 or self.sync_perturbation)
