@@ -39,7 +39,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
 
 def test_table_has_every_method_beside_the_base(measured: tuple[str, dict]) -> None:
     output, document = measured
-    assert [row["name"] for row in document["rows"]] == ["sgd", *METHODS]
+    assert [row["name"] for row in document["rows"] if row["by"] == "medsharp"] == ["sgd", *METHODS]
+    assert [row["name"] for row in document["rows"] if row["by"] != "medsharp"] == ["sam"]
     for name in METHODS:
         assert f" {name} " in output
     assert "resnet10_w16" in output
@@ -50,22 +51,39 @@ def test_steps_take_time_and_figures_are_ordered(measured: tuple[str, dict]) -> 
     for row in measured[1]["rows"]:
         for key in ("units", "units_cpu"):
             assert 0 < row[key]["low"] <= row[key]["median"] <= row[key]["high"]
-        assert (row["overhead"] is None) == (row["name"] == "sgd")
+        assert (row["overhead"] is None) == (row["overhead_in_bare"] is None) == (row["name"] == "sgd")
+        if row["by"] == "bare calls":
+            assert row["overhead_in_bare"] == {"median": 1, "low": 1, "high": 1}
 
 
 def test_memory_is_that_of_the_copies_a_method_keeps(measured: tuple[str, dict]) -> None:
-    memory = {row["name"]: row["memory"] for row in measured[1]["rows"]}
+    memory = {row["name"]: row["memory"] for row in measured[1]["rows"] if row["by"] == "medsharp"}
+    bare = next(row["memory"] for row in measured[1]["rows"] if row["by"] == "bare calls")
     assert memory["sgd"] == 0
     # Batch-norm statistics and temporaries of one tensor come on top of whole copies.
-    assert memory["sam"] == pytest.approx(1, abs=0.1)
-    assert memory["gsam"] == pytest.approx(2, abs=0.1)
+    for copies in (bare, *(memory[name] for name in ("sam", "usam", "stablesam", "gcsam", "msam"))):
+        assert copies == pytest.approx(1, abs=0.1)
+    for name in ("gsam", "wsam", "crsam"):
+        assert memory[name] == pytest.approx(2, abs=0.1)
+
+
+def test_the_yardstick_takes_the_steps_of_sam() -> None:
+    weights = []
+    for contestant in choose(["sam"], "sgd", rivals=False)[1:]:
+        load = workload.Workload("resnet10_w16", 8, 32, torch.device("cpu"), "fp32", channels_last=False)
+        step = contestant.make(load.network, False)
+        for _ in range(3):
+            step(load.closure(per_sample=False))
+        weights.append(torch.cat([parameter.detach().view(-1) for parameter in load.params]))
+    assert len(weights) == 2
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-7)
 
 
 def test_markdown_is_a_table() -> None:
     result = run(*SMALL, "--no-rivals", "--optimizer", "sam", "--markdown")
     assert result.exit_code == 0, result.output
     rows = [line for line in result.output.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 2
+    assert len(rows) == 2 + 3
     assert len({row.count("|") for row in rows}) == 1
 
 
@@ -76,7 +94,7 @@ def test_rivals_stand_beside_ours(tmp_path: Path) -> None:
     options = [word for name in names for word in ("--optimizer", name)]
     result = run(*SMALL, *options, "--json", path)
     assert result.exit_code == 0, result.output
-    rows = json.loads(path.read_text())["rows"][1:]
+    rows = json.loads(path.read_text())["rows"][2:]
     assert [row["name"] for row in rows] == [name for name in names for _ in range(2)]
     assert [row["by"] for row in rows] == ["medsharp", "pytorch_optimizer"] * len(names)
     assert all(row["ours_over_theirs"]["median"] > 0 for row in rows[::2])

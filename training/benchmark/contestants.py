@@ -14,11 +14,12 @@ from torch.optim import Optimizer
 
 from medsharp.errors import InputError
 from medsharp.optim import SharpnessAware, create_optimizer, list_optimizers, optimizer_info
+from medsharp.optim.registry import FUSED
 from training.benchmark.workload import Closure
 
 Step = Callable[[Closure], None]
 
-OURS, THEIRS = "medsharp", "pytorch_optimizer"
+OURS, THEIRS, BARE = "medsharp", "pytorch_optimizer", "bare calls"
 
 RATE = 1e-4
 """Learning rate: small, as the same batch is seen in every step."""
@@ -36,7 +37,7 @@ class Contestant:
 
     Attributes:
         name: As `medsharp.optim` spells the method.
-        by: Whose version.
+        by: Whose version; `BARE` is no optimizer but a yardstick.
         passes: Forward and backward passes a step, on average; None where its documentation does not say.
         period: Steps after which it does the same again.
         make: Builds it for a network; it then makes a step from a closure. With `empty`, for passes without a network.
@@ -62,13 +63,14 @@ class Contestant:
         return [1 / self.period, 1 - 1 / self.period]
 
 
-def choose(names: list[str], base: str, rivals: bool) -> list[Contestant]:
-    """Return the base optimizer, then each method, followed by its rival.
+def choose(names: list[str], base: str, rivals: bool, fused: bool | None = None) -> list[Contestant]:
+    """Return the base optimizer, bare SAM, then each method, followed by its rival.
 
     Args:
         names: Of the methods; all that are sharpness-aware where empty.
         base: What they stand on.
         rivals: Whether to include those of pytorch_optimizer.
+        fused: Whether the base optimizer is torch's fused one; as `create_optimizer` chooses where None.
 
     Raises:
         InputError: A name is unknown, or `base` is none.
@@ -83,10 +85,11 @@ def choose(names: list[str], base: str, rivals: bool) -> list[Contestant]:
             infos.append(optimizer_info(name))
         except ValueError as error:
             raise InputError(f"--optimizer: {error}") from error
-    chosen = [_ours(base, base)]
+    below: dict[str, Any] = {} if fused is None else {"fused": fused}
+    chosen = [_ours(base, base, below), _bare(base, below)]
     for name in dict.fromkeys(info.name for info in infos if info.name != base):
-        chosen.append(_ours(name, base))
-        rival = _theirs(name, base) if rivals else None
+        chosen.append(_ours(name, base, below))
+        rival = _theirs(name, base, below) if rivals else None
         if rival is not None:
             chosen.append(rival)
     return chosen
@@ -102,7 +105,7 @@ def rival_library() -> ModuleType | None:
         return None
 
 
-def _ours(name: str, base: str) -> Contestant:
+def _ours(name: str, base: str, below: dict[str, Any]) -> Contestant:
     info = optimizer_info(name)
     defaults = {entry.name: entry.default for entry in info.hyperparameters}
     key = next((key for key in ("k", "freq") if key in defaults), None)
@@ -110,7 +113,7 @@ def _ours(name: str, base: str) -> Contestant:
     differentiates = name == "eigensam"
 
     def make(network: nn.Module, empty: bool) -> Step:
-        options = dict(SETTINGS.get(name, {}))
+        options = {**SETTINGS.get(name, {}), **({} if info.own_step else below)}
         if info.sharpness_aware:
             options["base"] = base
         if key and period > WHOLE_CYCLE:
@@ -131,6 +134,38 @@ def _ours(name: str, base: str) -> Contestant:
     return Contestant(name, OURS, info.passes, period, make, per_sample, differentiates, compiles)
 
 
+def _bare(base: str, below: dict[str, Any]) -> Contestant:
+    """Return the least that SAM takes in torch operations, to measure what a machine's memory makes of any method.
+
+    A norm, a backup into memory that is there already, the climb, the restoration. Nothing is checked, batch-norm
+    statistics count both passes, and there is one parameter group.
+    """
+    rho = {entry.name: entry.default for entry in optimizer_info("sam").hyperparameters}["rho"]
+
+    def make(network: nn.Module, empty: bool) -> Step:
+        optimizer = create_optimizer(base, network, lr=RATE, **below)
+        params: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        backups = [torch.empty_like(parameter) for parameter in params]
+
+        @torch.no_grad()
+        def step(closure: Closure) -> None:
+            with torch.enable_grad():
+                closure()
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+            size = torch.stack(torch._foreach_norm(gradients)).norm()
+            torch._foreach_copy_(backups, params)
+            torch._foreach_add_(params, gradients, alpha=rho / (float(size) + 1e-12))
+            del gradients  # the second pass may have their memory
+            with torch.enable_grad():
+                closure()
+            torch._foreach_copy_(params, backups)
+            optimizer.step()
+
+        return step
+
+    return Contestant("sam", BARE, 2, 1, make)
+
+
 _NAMES = {
     "sam": "SAM",
     "gcsam": "SAM",
@@ -143,13 +178,14 @@ _NAMES = {
 """What pytorch_optimizer calls them. Its adaptive SAM is another method than ASAM."""
 
 
-def _theirs(name: str, base: str) -> Contestant | None:
+def _theirs(name: str, base: str, below: dict[str, Any]) -> Contestant | None:
     library = rival_library()
     if library is None or name not in _NAMES:
         return None
     method = getattr(library, _NAMES[name])
-    below = optimizer_info(base)
-    options = {"lr": RATE, **{entry.name: entry.default for entry in below.hyperparameters}}
+    plain = optimizer_info(base)
+    options = {"lr": RATE, **{entry.name: entry.default for entry in plain.hyperparameters}}
+    options.update(below if below or base not in FUSED else {"fused": True})  # the same step below ours and theirs
     own = {entry.name: entry.default for entry in optimizer_info(name).hyperparameters}
 
     def make(network: nn.Module, empty: bool) -> Step:
@@ -157,14 +193,14 @@ def _theirs(name: str, base: str) -> Contestant | None:
         if name == "bayesiansam":
             optimizer = method(params, num_data=own["data_size"], lr=RATE, weight_decay=1e-4)
         elif name == "gsam":
-            return _their_gsam(library, network, below.cls(params, **options), own)
+            return _their_gsam(library, network, plain.cls(params, **options), own)
         elif name == "wsam":
-            optimizer = method(network, params, below.cls, rho=own["rho"], gamma=own["gamma"], **options)
+            optimizer = method(network, params, plain.cls, rho=own["rho"], gamma=own["gamma"], **options)
         else:
             extra: dict[str, Any] = {key: own[key] for key in ("k", "alpha", "sigma", "lmbda") if key in own}
             if name == "gcsam":
                 extra["use_gc"] = True
-            optimizer = method(params, below.cls, rho=own["rho"], **extra, **options)
+            optimizer = method(params, plain.cls, rho=own["rho"], **extra, **options)
 
         def step(closure: Closure) -> None:
             # Its documentation asks for the first pass outside of step; BSAM fails on its very first step without one.

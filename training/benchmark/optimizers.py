@@ -12,7 +12,7 @@ import torch
 
 import medsharp
 from medsharp.errors import InputError
-from training.benchmark.contestants import OURS, THEIRS, Contestant, choose, rival_library
+from training.benchmark.contestants import BARE, OURS, THEIRS, Contestant, choose, rival_library
 from training.benchmark.machine import matrix_rate, operations, processor, threads
 from training.benchmark.memory import extra_memory
 from training.benchmark.spread import Spread
@@ -39,6 +39,7 @@ class Settings:
         compile: Compile the network.
         rounds: How often everything is measured.
         threads: Of torch on the CPU; as it chooses where None.
+        fused: Whether the base optimizer is torch's fused one; as `create_optimizer` chooses where None.
         rivals: Measure pytorch_optimizer too, where it is installed.
         seed: Of the order within the rounds.
     """
@@ -54,6 +55,7 @@ class Settings:
     compile: bool = False
     rounds: int = 9
     threads: int | None = None
+    fused: bool | None = None
     rivals: bool = True
     seed: int = 0
 
@@ -64,12 +66,14 @@ class Row:
 
     Attributes:
         name: The method.
-        by: medsharp or pytorch_optimizer.
+        by: medsharp, pytorch_optimizer, or bare calls: the least that SAM takes in torch operations.
         passes: Forward and backward passes a step, on average, as documented.
         units: A step's time by the clock, in plain forward and backward passes of the same round.
         units_cpu: The same in process CPU time.
         overhead: Time by the clock above the passes and the base optimizer's step, in % of a forward and backward.
         overhead_cpu: The same in process CPU time.
+        overhead_in_bare: The overhead over that of the bare calls, on a CPU in CPU time: how much a method does,
+            whatever the machine's memory and processor.
         memory: Peak memory above that of the base optimizer, in copies of the weights.
         ours_over_theirs: Time of a step over that of pytorch_optimizer's version; None where it has none.
         images_a_second: On an accelerator.
@@ -83,6 +87,7 @@ class Row:
     units_cpu: Spread | None
     overhead: Spread | None
     overhead_cpu: Spread | None
+    overhead_in_bare: Spread | None
     memory: float
     ours_over_theirs: Spread | None
     images_a_second: float | None
@@ -116,7 +121,7 @@ def benchmark_optimizers(settings: Settings, progress: Progress = lambda done, t
         InputError: A name is unknown, there is no such device, or its memory does not suffice.
         ArithmeticError: A method met what is not finite and skipped steps.
     """
-    contestants = choose(list(settings.optimizers), settings.base, settings.rivals)
+    contestants = choose(list(settings.optimizers), settings.base, settings.rivals, settings.fused)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here; leave it out to measure on the CPU")
     notes = []
@@ -164,6 +169,7 @@ def _measure(
                 units_cpu=None if accelerated else Spread.of([r.steps[index].cpu / r.unit.cpu for r in rounds]),
                 overhead=_percent([e[index].wall for e in empty if index in e], unit.wall),
                 overhead_cpu=None if accelerated else _percent([e[index].cpu for e in empty if index in e], unit.cpu),
+                overhead_in_bare=_in_bare(contestants, index, empty, accelerated),
                 memory=memory[index],
                 ours_over_theirs=_against_theirs(contestants, index, rounds),
                 images_a_second=settings.batch_size / step if accelerated else None,
@@ -175,6 +181,16 @@ def _measure(
 
 def _percent(seconds: Sequence[float], unit: float) -> Spread | None:
     return Spread.of([100 * value / unit for value in seconds]) if seconds else None
+
+
+def _in_bare(
+    contestants: Sequence[Contestant], index: int, empty: Sequence[dict[int, Duration]], accelerated: bool
+) -> Spread | None:
+    bare = next(i for i, c in enumerate(contestants) if c.by == BARE)
+    pairs = [(e[index], e[bare]) for e in empty if index in e]
+    times = [(d.wall, b.wall) if accelerated else (d.cpu, b.cpu) for d, b in pairs]
+    ratios = [time / least for time, least in times if least > 0]
+    return Spread.of(ratios) if ratios else None
 
 
 def _against_theirs(contestants: Sequence[Contestant], index: int, rounds: Sequence[Round]) -> Spread | None:

@@ -47,6 +47,13 @@ def optim(
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often everything is measured.")] = 9,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of torch on the CPU.")] = None,
+    fused: Annotated[
+        bool | None,
+        typer.Option(
+            "--fused/--no-fused",
+            help="Step the base optimizer in one kernel; without it, adam and adamw do and sgd does not.",
+        ),
+    ] = None,
     rivals: Annotated[bool, typer.Option(help="Measure pytorch_optimizer too, where it is installed.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the order within the rounds.")] = 0,
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
@@ -74,6 +81,7 @@ def optim(
         compile=compile_,
         rounds=rounds,
         threads=threads,
+        fused=fused,
         rivals=rivals,
         seed=seed,
     )
@@ -97,6 +105,9 @@ def optim(
         note(line)
 
 
+_FUSED = {None: "", True: " (fused)", False: " (not fused)"}
+
+
 def _about(report: Report) -> list[str]:
     about = report.header
     layout = [about["precision"]]
@@ -112,7 +123,8 @@ def _about(report: Report) -> list[str]:
         f"unit: forward and backward of {about['network']} ({about['parameters'] / 1e6:.1f} M parameters), batch "
         f"{about['batch_size']}, {about['image_size']} x {about['image_size']}, {', '.join(layout)}: "
         f"{1000 * about['unit_seconds']:.1f} ms",
-        f"base optimizer: {about['base']}; {about['rounds']} round{'s' * (about['rounds'] != 1)}",
+        f"base optimizer: {about['base']}{_FUSED[about['fused']]}; "
+        f"{about['rounds']} round{'s' * (about['rounds'] != 1)}",
     ]
 
 
@@ -120,6 +132,8 @@ def _legend(report: Report) -> list[str]:
     return [
         "units: time of a step over that of a plain forward and backward; median of the rounds [quartiles]",
         f"overhead: what a step takes above its passes and {report.header['base']}'s own step, in % of a unit",
+        "over bare: that overhead over the one of bare calls, which are the least that SAM takes in torch operations: "
+        "norm, backup, climb and restoration, nothing checked",
         "memory: peak above the base optimizer's, in copies of the weights",
     ]
 
@@ -137,6 +151,7 @@ def _columns(report: Report) -> list[tuple[str, Callable[[Row], str]]]:
     columns.append(("overhead, %", lambda row: _spread(row.overhead, 1)))
     if timed_cpu:
         columns.append(("overhead, CPU time, %", lambda row: _spread(row.overhead_cpu, 1)))
+    columns.append(("over bare", lambda row: _spread(row.overhead_in_bare, 2)))
     columns.append(("memory", lambda row: f"{row.memory:.2f}"))
     if any(row.images_a_second for row in report.rows):
         columns.append(("images/s", lambda row: f"{row.images_a_second or 0:.0f}"))
