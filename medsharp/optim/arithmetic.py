@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -17,16 +18,17 @@ def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     tensors = list(tensors)
     if not tensors:
         return torch.zeros(())
+    precision = _precise(*{tensor.dtype for tensor in tensors})
     if _together(tensors):
-        return norm_of_norms(list(torch._foreach_norm(tensors, 2, dtype=_precise(tensors[0].dtype))))
+        return norm_of_norms(list(torch._foreach_norm(tensors, 2, dtype=precision)))
     small = [tensor for tensor in tensors if tensor.numel() <= PART]
-    norms = list(torch._foreach_norm(small, 2, dtype=_precise(small[0].dtype))) if small else []
+    norms = list(torch._foreach_norm(small, 2, dtype=precision)) if small else []
     return norm_of_norms(norms + [norm(tensor) for tensor in tensors if tensor.numel() > PART])
 
 
 def norm_of_norms(norms: list[Tensor]) -> Tensor:
     """Return the Euclidean norm of what has these norms; they may lie on several devices."""
-    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device, norms[0].dtype) for norm in norms]))
+    return torch.linalg.vector_norm(_stacked(norms))
 
 
 def norm(tensor: Tensor) -> Tensor:
@@ -142,8 +144,13 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _sum(numbers: list[Tensor]) -> float:
-    return float(torch.stack([n.to(numbers[0].device, numbers[0].dtype) for n in numbers]).sum()) if numbers else 0.0
+    return float(_stacked(numbers).sum()) if numbers else 0.0
 
 
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+def _stacked(numbers: list[Tensor]) -> Tensor:
+    precision = _precise(*{number.dtype for number in numbers})
+    return torch.stack([number.to(numbers[0].device, precision) for number in numbers])
+
+
+def _precise(*dtypes: torch.dtype) -> torch.dtype:
+    return functools.reduce(torch.promote_types, dtypes, torch.float32)

@@ -36,6 +36,15 @@ def test_norm_is_that_of_all_numbers_in_any_layout(dtype: torch.dtype) -> None:
     assert float(total_norm([values, values])) == pytest.approx(2**0.5 * expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [3, PART + 3])
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.float64), (torch.float32, torch.float64, torch.bfloat16)])
+def test_norm_over_several_precisions_is_in_the_widest(dtypes: tuple[torch.dtype, ...], size: int) -> None:
+    for order in (dtypes, dtypes[::-1]):
+        found = total_norm([torch.ones(size, dtype=dtype) for dtype in order])
+        assert found.dtype is torch.float64
+        assert float(found) == pytest.approx((len(dtypes) * size) ** 0.5, rel=1e-7)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_norm_of_what_is_not_finite_is_not_finite(bad: float) -> None:
     values = numbers(0, torch.float32)

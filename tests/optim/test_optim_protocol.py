@@ -330,3 +330,22 @@ def test_every_optimizer_can_be_told_the_model(name: str) -> None:
     model = network()
     optimizer = create_optimizer(name, model.parameters(), model=model, base="sgd", lr=0.1)
     optimizer.step(closure_of(model, optimizer, *batch()))
+
+
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.float64), (torch.float64, torch.float32)])
+@pytest.mark.parametrize("name", METHODS)
+def test_parameters_may_differ_in_precision(name: str, dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(4, 8).to(dtypes[0]), nn.Linear(8, 2).to(dtypes[1])
+    optimizer: Any = create_optimizer(name, nn.ModuleList([first, second]), lr=0.01)
+    x, y = batch()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(second(first(x.to(dtypes[0])).to(dtypes[1])), y)
+        loss.backward()
+        return loss
+
+    losses = [float(optimizer.step(closure)) for _ in range(20)]
+    assert optimizer.skipped == 0
+    assert losses[-1] < losses[0]
