@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import norm, parts
+from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Gradients, Move, radius
+from medsharp.optim.sharpness_aware import Gradients, radius
 
 NORMALIZATIONS = ("names", "elementwise")
 

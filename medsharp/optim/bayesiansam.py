@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from medsharp.optim.sharpness_aware import Closure, Gradients, Move, SharpnessAware, radius
+from medsharp.optim.arithmetic import total_norm
+from medsharp.optim.moved_weights import Move
+from medsharp.optim.sharpness_aware import Closure, Gradients, SharpnessAware, radius
 
 
 class PreconditionedMomentum(Optimizer):
@@ -115,18 +117,18 @@ class BayesianSAM(SharpnessAware):
         self._deviations: Gradients = {}
 
     def _explore(self) -> list[Gradients]:
-        with self._away():
-            self._climb(self._sample())
+        with self._weights.away():
+            self._weights.climb(self._sample())
             self._look()
             gradients = self._take()
-            self._finite_norm([g.norm() for g in gradients.values()])
+            self._finite_norm([total_norm(gradients.values())])
             moves: list[Move] = []
             for group, params, values in self._by_group(gradients):
                 directions = [g / self._precision(group, p) for p, g in zip(params, values, strict=True)]
                 moves.append((params, directions, radius(group)))
                 for parameter, gradient in zip(params, values, strict=True):
                     gradient.abs_().mul_(self._precision(group, parameter).sqrt())
-            self._climb_from_start(moves)
+            self._weights.climb_from_start(moves)
             del moves, directions
             self._look(last=True)
         return [gradients]

@@ -51,11 +51,11 @@ class CRSAM(SharpnessAware):
     def _explore(self) -> list[Gradients]:
         self._look()
         first = self._take()
-        with self._away():
+        with self._weights.away():
             moves = self._ascent(first)
-            self._climb(moves)
+            self._weights.climb(moves)
             self._look()
-            self._climb_from_start(self._scaled(moves, -1.0))
+            self._weights.climb_from_start(self._scaled(moves, -1.0))
             # The two that are known are added up before the third is computed: one buffer less.
             self._pair(first)
             partial = self._take()

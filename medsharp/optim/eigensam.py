@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each, inner, scale_each, total_norm
 from medsharp.optim.backward import Backward
-from medsharp.optim.sharpness_aware import Gradients, Move, SharpnessAware, radius
+from medsharp.optim.moved_weights import Move
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware, radius
 
 POWER_ITERATIONS = 5
 
@@ -79,8 +80,8 @@ class EigenSAM(SharpnessAware):
             finally:
                 self._statistics.bring_back("before the estimate")
         self._look()
-        with self._away():
-            self._climb(self._ascent(self._gradients(), overwrite=True))
+        with self._weights.away():
+            self._weights.climb(self._ascent(self._gradients(), overwrite=True))
             self._look(last=True)
         return []
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import norm, total_norm
-from medsharp.optim.sharpness_aware import Gradients, Move, SharpnessAware, radius
+from medsharp.optim.moved_weights import Move
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware, radius
 
 
 class ESAM(SharpnessAware):
@@ -72,8 +73,8 @@ class ESAM(SharpnessAware):
     def _explore(self) -> list[Gradients]:
         with self._frozen():
             before = self._look()
-        with self._away():
-            self._climb(self._ascent(self._gradients(), overwrite=True))
+        with self._weights.away():
+            self._weights.climb(self._ascent(self._gradients(), overwrite=True))
             self._look(last=True, rows=None if self.gamma == 1 else self._most_raised(before))
         return []
 

@@ -57,8 +57,8 @@ class FSAM(SharpnessAware):
         for group, params, gradients in self._by_group(directions):
             known = [(p, g) for p, g in zip(params, gradients, strict=True) if p in means]
             add_each([g for _, g in known], [means[p] for p, _ in known], weight=-group["sigma"])
-        with self._away():
-            self._climb(self._ascent(directions))
+        with self._weights.away():
+            self._weights.climb(self._ascent(directions))
             self._look(last=True)
         return [directions]
 

@@ -59,17 +59,17 @@ class GAM(SharpnessAware):
     def _explore(self) -> list[Gradients]:
         self._look()
         kept = self._take()
-        with self._away():
-            self._climb(self._ascent(kept))
+        with self._weights.away():
+            self._weights.climb(self._ascent(kept))
             self._look()
             self._pair(kept)
             first = self._take()
             difference = {p: g - kept[p] for p, g in first.items()}
-            self._return()
-            self._climb(self._ascent(difference, overwrite=True, key="norm_rho"))
+            self._weights.bring_back()
+            self._weights.climb(self._ascent(difference, overwrite=True, key="norm_rho"))
             del difference
             self._look()
-            self._climb(self._ascent(self._gradients()))
+            self._weights.climb(self._ascent(self._gradients()))
             self._add_second(kept)
             self._look(last=True)
         return [kept, first]

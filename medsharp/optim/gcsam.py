@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from medsharp.optim.arithmetic import norm
+from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Gradients, Move, radius
+from medsharp.optim.sharpness_aware import Gradients, radius
 
 
 class GCSAM(SAM):

@@ -49,8 +49,8 @@ class GSAM(SharpnessAware):
     def _explore(self) -> list[Gradients]:
         self._look()
         first = self._take()
-        with self._away():
-            self._climb(self._ascent(first))
+        with self._weights.away():
+            self._weights.climb(self._ascent(first))
             self._look(last=True)
         return [first]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each, total_norm
-from medsharp.optim.sharpness_aware import Gradients, Move, SharpnessAware
+from medsharp.optim.moved_weights import Move
+from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 BUFFERS = ("momentum_buffer", "exp_avg")
 """What torch's optimizers call the running average of gradients."""
@@ -54,8 +55,8 @@ class MSAM(SharpnessAware):
         # A velocity points downhill already: the sign is the same where the base optimizer maximizes.
         moves: list[Move] = [(ps, vs, -group["rho"]) for group, ps, vs in self._by_group(velocities)]
         self._moves = self._scaled(moves, 1 / (size + 1e-12))
-        with self._away():
-            self._climb(self._moves)
+        with self._weights.away():
+            self._weights.climb(self._moves)
             self._look(last=True)
         return []
 

@@ -17,7 +17,7 @@ class SAM(SharpnessAware):
 
     def _explore(self) -> list[Gradients]:
         self._look()
-        with self._away():
-            self._climb(self._ascent(self._gradients(), overwrite=True))
+        with self._weights.away():
+            self._weights.climb(self._ascent(self._gradients(), overwrite=True))
             self._look(last=True)
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +14,6 @@ from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import (
     clip_factor,
-    copy_each,
-    move_each,
     norm,
     norm_of_norms,
     owns_memory,
@@ -24,6 +22,7 @@ from medsharp.optim.arithmetic import (
 )
 from medsharp.optim.backward import Backward
 from medsharp.optim.batch_norm import RunningStatistics
+from medsharp.optim.moved_weights import Move, MovedWeights
 from medsharp.optim.randomness import Generators, random_states, set_random_states
 from medsharp.optim.workers import Workers
 
@@ -31,9 +30,6 @@ Closure = Callable[..., Tensor]
 
 Gradients = dict[Tensor, Tensor]
 """A gradient for each parameter that has one."""
-
-Move = tuple[list[Tensor], list[Tensor], float]
-"""Parameters, a direction for each, and what the directions are multiplied with."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -138,8 +134,7 @@ class SharpnessAware(Optimizer):
         self._skipped_in_a_row = 0
         self._workers = Workers(model)
         self._statistics = RunningStatistics(model)
-        self._backup: Gradients = {}
-        self._moved: Gradients = {}
+        self._weights = MovedWeights()
         self._memory: dict[str, Gradients] = {}
         self._numbers: dict[str, int] = {}
         self._generators = Generators(seed)
@@ -350,50 +345,6 @@ class SharpnessAware(Optimizer):
     def _scaled(moves: list[Move], factor: float) -> list[Move]:
         return [(params, directions, step * factor) for params, directions, step in moves]
 
-    @contextmanager
-    def _away(self) -> Iterator[None]:
-        """Let the weights move inside; bring them back exactly, whatever happens there."""
-        try:
-            yield
-        finally:
-            self._return()
-            self._moved = {}
-
-    def _climb(self, moves: list[Move]) -> None:
-        """Move the weights by `factor * direction` from where they are; only inside `_away`."""
-        for params, directions, step in moves:
-            moved = [p in self._moved for p in params]
-            fresh = [p for p, known in zip(params, moved, strict=True) if not known]
-            backups = [self._buffer(p) for p in fresh]
-            self._moved.update(zip(fresh, backups, strict=True))
-            move_each(fresh, backups, [d for d, known in zip(directions, moved, strict=True) if not known], step)
-            for parameter, direction, known in zip(params, directions, moved, strict=True):
-                if known:
-                    parameter.add_(direction, alpha=step)
-
-    def _return(self) -> None:
-        """Bring the weights back to where they were before any move, and stay inside `_away`."""
-        copy_each(list(self._moved), list(self._moved.values()))
-
-    def _climb_from_start(self, moves: list[Move]) -> None:
-        """Move the weights to `factor * direction` from where they were before any move."""
-        for params, directions, step in moves:
-            for parameter, direction in zip(params, directions, strict=True):
-                if parameter in self._moved:
-                    torch.add(self._moved[parameter], direction, alpha=step, out=parameter)
-                else:
-                    self._climb([([parameter], [direction], step)])
-        stay = set(self._moved).difference(p for params, _, _ in moves for p in params)
-        copy_each(list(stay), [self._moved[p] for p in stay])
-
-    def _buffer(self, parameter: Tensor) -> Tensor:
-        """Return memory like the parameter's, made once; free until the parameter moves."""
-        buffer = self._backup.get(parameter)
-        if buffer is None or buffer.device != parameter.device or buffer.dtype != parameter.dtype:
-            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
-            self._backup[parameter] = buffer
-        return buffer
-
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
@@ -492,7 +443,7 @@ class SharpnessAware(Optimizer):
         self._generators.load_state_dict(state_dict.get("generators", {}))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_backup": {}}
+        return dict(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

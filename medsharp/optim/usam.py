@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from medsharp.optim.arithmetic import scale_each, total_norm
+from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Gradients, Move, radius
+from medsharp.optim.sharpness_aware import Gradients, radius
 
 
 class USAM(SAM):
@@ -41,8 +42,8 @@ class StableSAM(USAM):
             return super()._explore()
         self._look()
         first = self._take()
-        with self._away():
-            self._climb(self._ascent(first))
+        with self._weights.away():
+            self._weights.climb(self._ascent(first))
             self._look(last=True)
         return [first]
 

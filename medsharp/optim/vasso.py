@@ -55,8 +55,8 @@ class VaSSO(SharpnessAware):
             theta = group["theta"]
             known = [(p, g) for p, g in zip(params, gradients, strict=True) if p in before]
             add_each([g for _, g in known], [before[p] for p, _ in known], weight=1 - theta, scale=theta)
-        with self._away():
-            self._climb(self._ascent(directions))
+        with self._weights.away():
+            self._weights.climb(self._ascent(directions))
             self._look(last=True)
         return [directions]
 

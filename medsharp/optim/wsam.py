@@ -69,8 +69,8 @@ class WSAM(SharpnessAware):
         self._look()
         self._clip_to_max_norm()
         first = self._take()
-        with self._away():
-            self._climb(self._ascent(first))
+        with self._weights.away():
+            self._weights.climb(self._ascent(first))
             self._look(last=True)
         return [first]
 

@@ -478,7 +478,6 @@ def test_msam_and_bayesiansam_refuse_a_base_that_they_cannot_use() -> None:
 
 COPIES = {
     "wsam": 2,
-    "stablesam": 2,
     "gsam": 2,
     "crsam": 2,
     "fsam": 3,
