@@ -62,8 +62,11 @@ def clip_factor(size: float, limit: float) -> float:
 
 def copy_each(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Copy the sources into the targets."""
-    if targets:
+    if len({target.data_ptr() for target in targets}) == len(targets) > 0:
         torch._foreach_copy_(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)  # some share memory, so that the order matters
 
 
 def move_each(params: list[Tensor], backups: list[Tensor], directions: list[Tensor], step: float) -> None:
@@ -121,8 +124,8 @@ def scale_each(targets: list[Tensor], factor: float) -> None:
 
 
 def owns_memory(tensor: Tensor) -> bool:
-    """Whether nothing else lies in the tensor's memory: not a view into a flat buffer or a communication bucket."""
-    return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    """Whether nothing else uses the tensor's memory: not a view of a flat buffer or bucket, though it be all of it."""
+    return not tensor._is_view() and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
 def _in_memory_order(tensor: Tensor) -> Tensor | None:

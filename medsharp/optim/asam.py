@@ -77,7 +77,7 @@ class ASAM(SAM):
                 else:
                     norms.append(norm(direction))
             moves.append((params, directions, radius(group, key)))
-        return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-16))
+        return self._of_length_one(moves, norms, 1e-16)
 
     def _is_scaled(self, parameter: Tensor, name: str | None) -> bool:
         if self.normalization == "elementwise":

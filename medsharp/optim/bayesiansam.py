@@ -123,6 +123,7 @@ class BayesianSAM(SharpnessAware):
             gradients = self._take()
             self._finite_norm([total_norm(gradients.values())])
             moves: list[Move] = []
+            directions: list[torch.Tensor] = []
             for group, params, values in self._by_group(gradients):
                 directions = [g / self._precision(group, p) for p, g in zip(params, values, strict=True)]
                 moves.append((params, directions, radius(group)))

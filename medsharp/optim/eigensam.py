@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from medsharp.optim.arithmetic import add_each, inner, scale_each, total_norm
 from medsharp.optim.backward import Backward
 from medsharp.optim.moved_weights import Move
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware, radius
+from medsharp.optim.sharpness_aware import Gradients, NotFiniteError, SharpnessAware, radius
 
 POWER_ITERATIONS = 5
 
@@ -73,15 +73,22 @@ class EigenSAM(SharpnessAware):
         self._estimate = None
 
     def _explore(self) -> list[Gradients]:
+        self._look()
+        first = self._gradients()
         if self._numbers["steps"] % self.freq == 0 and self._estimate is None:
+            first = self._take()  # the estimate's passes clear what is in .grad
             self._statistics.keep("before the estimate")
+            self._statistics.bring_back("before the step")  # the authors estimate before the first pass
             try:
                 self._estimate = self._eigenvector()
+            except NotFiniteError:
+                self._lower_the_scale()
+                raise
             finally:
                 self._statistics.bring_back("before the estimate")
-        self._look()
         with self._weights.away():
-            self._weights.climb(self._ascent(self._gradients(), overwrite=True))
+            self._weights.climb(self._ascent(first, overwrite=True))
+            del first
             self._look(last=True)
         return []
 
@@ -114,22 +121,23 @@ class EigenSAM(SharpnessAware):
         }
         with self._evaluating():
             gradients = self._differentiable_gradients(params)
-        for iteration in range(POWER_ITERATIONS):
-            outputs = [(g, vector[p]) for p, g in gradients.items() if g.requires_grad]
-            products = torch.autograd.grad(
-                [g for g, _ in outputs],
-                params,
-                [v for _, v in outputs],
-                retain_graph=iteration + 1 < POWER_ITERATIONS,
-                allow_unused=True,
-            )
-            curved = {p: h.detach() for p, h in zip(params, products, strict=True) if h is not None}
-            curved = self._workers.average(curved, params)
-            size = self._finite_norm([total_norm(curved.values())])
-            if size == 0:
-                return {}  # no curvature, no direction
-            scale_each(list(curved.values()), 1 / (size**2 + 1e-12) ** 0.5)
-            vector = {p: curved[p] if p in curved else torch.zeros_like(p) for p in params}
+            # Here too: what was checkpointed is computed once more for every product.
+            for iteration in range(POWER_ITERATIONS):
+                outputs = [(g, vector[p]) for p, g in gradients.items() if g.requires_grad]
+                products = torch.autograd.grad(
+                    [g for g, _ in outputs],
+                    params,
+                    [v for _, v in outputs],
+                    retain_graph=iteration + 1 < POWER_ITERATIONS,
+                    allow_unused=True,
+                )
+                curved = {p: h.detach() for p, h in zip(params, products, strict=True) if h is not None}
+                curved = self._workers.average(curved, params)
+                size = self._finite_norm([total_norm(curved.values())])
+                if size == 0:
+                    return {}  # no curvature, no direction
+                scale_each(list(curved.values()), 1 / (size**2 + 1e-12) ** 0.5)
+                vector = {p: curved[p] if p in curved else torch.zeros_like(p) for p in params}
         return vector
 
     def _differentiable_gradients(self, params: list[Tensor]) -> Gradients:
@@ -142,6 +150,7 @@ class EigenSAM(SharpnessAware):
                     total[parameter] = total[parameter] + part if parameter in total else part
 
         now = self._now()
+        torch.clear_autocast_cache()
         with self._workers.apart(), torch.enable_grad(), Backward(differentiate):
             now.closure() if now.rows is None else now.closure(now.rows)
         return total

@@ -88,7 +88,7 @@ class ESAM(SharpnessAware):
             else:
                 norms.append(total_norm(values))
             moves.append((params, values, radius(group, key) / group["beta"]))
-        return self._scaled(moves, 1 / (self._finite_norm(norms) + 1e-7))
+        return self._of_length_one(moves, norms, 1e-7)
 
     def _most_raised(self, before: Tensor) -> Tensor:
         if before.ndim != 1:

@@ -29,7 +29,7 @@ class GCSAM(SAM):
             if adaptive:
                 directions = [d * parameter.square() for d, parameter in zip(directions, params, strict=True)]
             moves.append((params, directions, radius(group, key)))
-        return self._scaled(moves, 1 / (self._finite_norm(norms) + self.epsilon))
+        return self._of_length_one(moves, norms, self.epsilon)
 
 
 def centralized(gradient: Tensor, overwrite: bool = False) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, norm_and_inner, total_norm
+from medsharp.optim.arithmetic import add_each, norm_and_inner, scale_each, total_norm
 from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
 
 PROJECTIONS = ("global", "tensor")
@@ -116,5 +116,5 @@ class LookSAM(SharpnessAware):
         share = product / size**2 if size > 0 else 0.0
         add_each(first, second, weight=1.0, scale=-share)
         size = float(total_norm(first))
-        torch._foreach_mul_(first, 1 / size if size > 0 else 0.0)
+        scale_each(first, 1 / size if size > 0 else 0.0)
         return product

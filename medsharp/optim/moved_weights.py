@@ -58,7 +58,8 @@ class MovedWeights:
 
     def bring_back(self) -> None:
         """Bring the weights back to where they were before any move, and stay inside `away`."""
-        copy_each(list(self._moved), list(self._moved.values()))
+        # The last first: of two parameters in one memory, the second was backed up when the first had moved.
+        copy_each(list(self._moved)[::-1], list(self._moved.values())[::-1])
 
     def _buffer(self, parameter: Tensor) -> Tensor:
         """Return memory like the parameter's, made once; free until the parameter moves."""

@@ -54,7 +54,7 @@ class MSAM(SharpnessAware):
         size = float(total_norm(velocities.values()))
         # A velocity points downhill already: the sign is the same where the base optimizer maximizes.
         moves: list[Move] = [(ps, vs, -group["rho"]) for group, ps, vs in self._by_group(velocities)]
-        self._moves = self._scaled(moves, 1 / (size + 1e-12))
+        self._moves = self._scaled(moves, 1 / (size + 1e-12) if size > 0 else 0.0)
         with self._weights.away():
             self._weights.climb(self._moves)
             self._look(last=True)

@@ -18,7 +18,7 @@ class RhoScheduler:
         rho_min: At `lr_min`, at least 0.
         rho_max: At `lr_max`; the group's present `rho` without it.
         lr_min: Lower end of the learning rate.
-        lr_max: Upper end; the group's initial learning rate without it.
+        lr_max: Upper end; without it the group's initial learning rate, or the highest of a cycle's.
 
     Raises:
         ValueError: The optimizer has no rho, or an end is out of order.
@@ -39,7 +39,7 @@ class RhoScheduler:
         self.rho_min, self.lr_min = rho_min, lr_min
         groups = optimizer.param_groups
         self.rho_max = [float(group["rho"]) if rho_max is None else rho_max for group in groups]
-        self.lr_max = [float(group.get("initial_lr", group["lr"])) if lr_max is None else lr_max for group in groups]
+        self.lr_max = [float(_highest(group)) if lr_max is None else lr_max for group in groups]
         if not 0 <= rho_min <= min(self.rho_max):
             raise ValueError(f"rho_min must be at least 0 and at most rho_max, not {rho_min}")
         if not lr_min < min(self.lr_max):
@@ -50,7 +50,7 @@ class RhoScheduler:
         """Set rho from the present learning rate."""
         for group, rho_max, lr_max in zip(self.optimizer.param_groups, self.rho_max, self.lr_max, strict=True):
             share = (float(group["lr"]) - self.lr_min) / (lr_max - self.lr_min)
-            group["rho"] = max(0.0, self.rho_min + (rho_max - self.rho_min) * share)
+            group["rho"] = self.rho_min + (rho_max - self.rho_min) * min(max(share, 0.0), 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the ends."""
@@ -59,3 +59,7 @@ class RhoScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` gave."""
         self.__dict__.update(state_dict)
+
+
+def _highest(group: dict[str, Any]) -> float:
+    return group.get("max_lr", group.get("initial_lr", group["lr"]))

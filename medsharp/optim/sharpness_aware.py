@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,7 +72,8 @@ class SharpnessAware(Optimizer):
         max_skipped: Raise after this many skipped steps in a row.
         seed: Of what the method itself draws, if it does.
         hyperparameters: Further values that live in `param_groups`.
-        base_options: Keyword arguments of the base optimizer, such as `lr`.
+        base_options: Keyword arguments of the base optimizer, such as `lr`. A keyword that both have, as the `rho` of
+            Adadelta, is the method's; the base optimizer keeps its default.
 
     Raises:
         ValueError: `params` is empty, or a hyper-parameter is out of range.
@@ -103,11 +104,12 @@ class SharpnessAware(Optimizer):
         **base_options: Any,
     ) -> None:
         if not (isinstance(base, type) and issubclass(base, Optimizer)) or issubclass(base, SharpnessAware):
-            raise ValueError(f"base must be a torch.optim.Optimizer class such as torch.optim.SGD, not {base!r}")
+            given = f"an instance of {type(base).__name__}" if isinstance(base, Optimizer) else repr(base)
+            raise ValueError(f"base must be a torch.optim.Optimizer class such as torch.optim.SGD, not {given}")
         if issubclass(base, torch.optim.LBFGS):
             raise ValueError("base must step without a closure, as torch.optim.SGD does; LBFGS does not")
-        if not rho >= 0:
-            raise ValueError(f"rho must be 0 or more, not {rho}")
+        if not _is_at_least_0(rho):
+            raise ValueError(f"rho must be 0 or more, not {rho!r}")
         if adaptive and not self.can_adapt:
             raise ValueError(f"{type(self).__name__} has no adaptive perturbation; leave adaptive out")
         if max_grad_norm is not None and not max_grad_norm > 0:
@@ -116,14 +118,21 @@ class SharpnessAware(Optimizer):
             raise ValueError(f"micro_batch must be a number of samples, 1 or more, not {micro_batch}")
         if isinstance(params, nn.Module):
             raise ValueError(f"{type(self).__name__} takes parameters; give model.parameters(), and model=model")
+        if isinstance(params, Tensor):
+            raise ValueError(f"{type(self).__name__} takes a list of parameters, not one; give [parameter]")
         params = list(params)
         if not params:
             raise ValueError(f"{type(self).__name__} got an empty parameter list; give model.parameters()")
         own = {"rho": rho, "adaptive": adaptive, **(hyperparameters or {})}
         super().__init__(params, own)
+        if not self._parameters():
+            raise ValueError(f"{type(self).__name__} got no parameters in its groups; give model.parameters()")
+        self._check_rho()
         self.base = base(self.param_groups, **base_options)
+        self._of_base = {name: self.base.defaults[name] for name in own if name in self.base.defaults}
         self.defaults = {**self.base.defaults, **own}
-        self._share()
+        # One list of groups and one state for both: schedules, checkpoints and added groups reach the base optimizer.
+        self.param_groups, self.state = self.base.param_groups, self.base.state
         self.sync_perturbation = sync_perturbation
         self.micro_batch = micro_batch
         self.max_grad_norm = max_grad_norm
@@ -161,10 +170,9 @@ class SharpnessAware(Optimizer):
             raise ValueError(
                 f"{type(self).__name__}.step needs a closure that clears gradients, calls backward and returns the loss"
             )
-        for group in self.param_groups:
-            if not group["rho"] >= 0:
-                raise ValueError(f"rho must be 0 or more in every group, not {group['rho']}")
+        self._check_rho()
         self._scaled_passes = []
+        known, drawn = set(self.state), self._generators.state_dict()
         self._begin()
         self._statistics.keep("before the step")
         losses: list[Tensor] = []
@@ -174,12 +182,16 @@ class SharpnessAware(Optimizer):
             self._check_and_clip()
         except NotFiniteError:
             self._statistics.bring_back("before the step")
+            self._generators.load_state_dict(drawn)
+            for parameter in set(self.state) - known:
+                del self.state[parameter]
             self._skip()
             return torch.stack(losses).sum()
         finally:
             self._pass = None
         self._skipped_in_a_row = 0
-        self.base.step()
+        with self._values_of_base():
+            self.base.step()
         self._after_base_step()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
@@ -234,7 +246,7 @@ class SharpnessAware(Optimizer):
             elif values:
                 norms.append(total_norm(values))
             moves.append((params, directions, radius(group, key)))
-        return self._scaled(moves, 1 / (self._finite_norm(norms) + self.epsilon))
+        return self._of_length_one(moves, norms, self.epsilon)
 
     # What a method says it with.
 
@@ -253,6 +265,8 @@ class SharpnessAware(Optimizer):
             NotFiniteError: The loss is not finite, on any worker.
         """
         now = self._now()
+        # Weights that autocast has converted are not converted again while it lasts, though they have moved.
+        torch.clear_autocast_cache()
         if now.random and now.losses:
             set_random_states(now.random)
         elif self.replay_rng:
@@ -341,9 +355,31 @@ class SharpnessAware(Optimizer):
             raise NotFiniteError
         return size
 
+    def _of_length_one(self, moves: list[Move], norms: list[Tensor], epsilon: float) -> list[Move]:
+        """Divide moves by their length, whose parts are given; those of length 0 stay 0."""
+        size = self._finite_norm(norms)
+        return self._scaled(moves, 1 / (size + epsilon) if size > 0 else 0.0)
+
     @staticmethod
     def _scaled(moves: list[Move], factor: float) -> list[Move]:
         return [(params, directions, step * factor) for params, directions, step in moves]
+
+    @contextmanager
+    def _values_of_base(self) -> Iterator[None]:
+        """Let the groups hold what the base optimizer calls as the method calls something else."""
+        kept = [{name: group[name] for name in self._of_base} for group in self.param_groups]
+        try:
+            for group in self.param_groups:
+                group.update(self._of_base)
+            yield
+        finally:
+            for group, own in zip(self.param_groups, kept, strict=True):
+                group.update(own)
+
+    def _check_rho(self) -> None:
+        for group in self.param_groups:
+            if not _is_at_least_0(group["rho"]):
+                raise ValueError(f"rho must be 0 or more in every group, not {group['rho']!r}")
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -408,6 +444,12 @@ class SharpnessAware(Optimizer):
         self._scaled_passes.append(SimpleNamespace(param_groups=self.param_groups))
         self.scaler.unscale_(self._scaled_passes[-1])  # type: ignore[arg-type]
 
+    def _lower_the_scale(self) -> None:
+        """Tell the scaler of an overflow that no gradient in `.grad` shows."""
+        parameter = self._parameters()[0]
+        parameter.grad = torch.full_like(parameter, math.inf)
+        self._unscale(False)
+
     def _skip(self) -> None:
         self.skipped += 1
         self._skipped_in_a_row += 1
@@ -443,21 +485,13 @@ class SharpnessAware(Optimizer):
         self._generators.load_state_dict(state_dict.get("generators", {}))
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        # As torch's optimizers do: hooks stay behind, and so does the step that a schedule has put in the way.
+        return {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith("_optimizer_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "base" in self.__dict__:
-            self._share()
-
-    def _share(self) -> None:
-        # One list of groups and one state for both: schedules, checkpoints and added groups reach the base optimizer.
-        if self.param_groups is not self.base.param_groups and not self.state:
-            self.param_groups = self.base.param_groups
-            self.state = self.base.state
-        else:
-            self.base.param_groups = self.param_groups
-            self.base.state = self.state
+            self.base.param_groups, self.base.state = self.param_groups, self.state
 
 
 class _Pass:
@@ -469,6 +503,13 @@ class _Pass:
         self.chunked = chunked
         self.losses: list[Tensor] = []
         self.random: dict[torch.device, Tensor] = {}
+
+
+def _is_at_least_0(value: Any) -> bool:
+    try:
+        return bool(value >= 0)
+    except TypeError:
+        return False
 
 
 def radius(group: dict[str, Any], key: str = "rho") -> float:

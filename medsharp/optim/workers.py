@@ -15,7 +15,9 @@ class Workers:
     """The process group of a model; without `DistributedDataParallel`, a single worker that agrees with itself."""
 
     def __init__(self, model: nn.Module | None) -> None:
-        self._model = model if isinstance(model, DistributedDataParallel) else None
+        # It may be inside of what torch.compile or another module has made of it.
+        inside = [] if model is None else list(model.modules())
+        self._model = next((module for module in inside if isinstance(module, DistributedDataParallel)), None)
         self._group: Any = None if self._model is None else self._model.process_group
         self.count = 1 if self._model is None else dist.get_world_size(self._group)
 

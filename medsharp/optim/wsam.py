@@ -82,7 +82,7 @@ class WSAM(SharpnessAware):
         if self.decouple:
             # Subtracted now, because a base optimizer may write into .grad.
             self._difference = self._take()
-            torch._foreach_sub_(list(self._difference.values()), [first[p] for p in self._difference])
+            add_each(list(self._difference.values()), [first[p] for p in self._difference], weight=-1.0)
             self._put(first)
             return
         for group, params, gradients in self._by_group(present):

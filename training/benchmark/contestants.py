@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 
 from medsharp.errors import InputError
 from medsharp.optim import SharpnessAware, create_optimizer, list_optimizers, optimizer_info
-from medsharp.optim.registry import FUSED
 from training.benchmark.workload import Closure
 
 Step = Callable[[Closure], None]
@@ -70,7 +69,7 @@ def choose(names: list[str], base: str, rivals: bool, fused: bool | None = None)
         names: Of the methods; all that are sharpness-aware where empty.
         base: What they stand on.
         rivals: Whether to include those of pytorch_optimizer.
-        fused: Whether the base optimizer is torch's fused one; as `create_optimizer` chooses where None.
+        fused: Whether the base optimizer is torch's fused one; as torch chooses where None.
 
     Raises:
         InputError: A name is unknown, or `base` is none.
@@ -185,7 +184,7 @@ def _theirs(name: str, base: str, below: dict[str, Any]) -> Contestant | None:
     method = getattr(library, _NAMES[name])
     plain = optimizer_info(base)
     options = {"lr": RATE, **{entry.name: entry.default for entry in plain.hyperparameters}}
-    options.update(below if below or base not in FUSED else {"fused": True})  # the same step below ours and theirs
+    options.update(below)
     own = {entry.name: entry.default for entry in optimizer_info(name).hyperparameters}
 
     def make(network: nn.Module, empty: bool) -> Step:

@@ -39,7 +39,7 @@ class Settings:
         compile: Compile the network.
         rounds: How often everything is measured.
         threads: Of torch on the CPU; as it chooses where None.
-        fused: Whether the base optimizer is torch's fused one; as `create_optimizer` chooses where None.
+        fused: Whether the base optimizer is torch's fused one; as torch chooses where None.
         rivals: Measure pytorch_optimizer too, where it is installed.
         seed: Of the order within the rounds.
     """

@@ -48,11 +48,7 @@ def optim(
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often everything is measured.")] = 9,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of torch on the CPU.")] = None,
     fused: Annotated[
-        bool | None,
-        typer.Option(
-            "--fused/--no-fused",
-            help="Step the base optimizer in one kernel; without it, adam and adamw do and sgd does not.",
-        ),
+        bool | None, typer.Option("--fused/--no-fused", help="Step the base optimizer in one kernel, or not.")
     ] = None,
     rivals: Annotated[bool, typer.Option(help="Measure pytorch_optimizer too, where it is installed.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the order within the rounds.")] = 0,

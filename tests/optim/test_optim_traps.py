@@ -1,0 +1,355 @@
+"""What goes wrong silently when it is overlooked: shared memory, caches, copies, names, and steps that do nothing."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from medsharp.optim import GSAM, SAM, RhoScheduler, create_optimizer, list_optimizers, optimizer_info
+
+METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
+FAST = {"looksam": {"k": 2}, "eigensam": {"freq": 2}}
+"""So that a few steps see what happens every few steps."""
+
+
+def perceptron(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
+
+
+def batch(step: int = 0, size: int = 12, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(size, 4, generator=generator).to(dtype), torch.randint(2, (size,), generator=generator)
+
+
+def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, **clear: bool) -> Any:
+    def closure() -> Tensor:
+        optimizer.zero_grad(**clear)
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    return closure
+
+
+def made(name: str, model: Any, **options: Any) -> Any:
+    return create_optimizer(name, model, **{"lr": 0.1, "base": "sgd", "rho": 0.5, **FAST.get(name, {}), **options})
+
+
+@pytest.mark.parametrize("name", ["sam", "looksam", "adamw"])
+def test_a_checkpoint_without_state_brings_its_groups(name: str) -> None:
+    saved = create_optimizer(name, perceptron(), lr=0.05, **({} if name == "adamw" else {"rho": 0.2}))
+    optimizer = create_optimizer(name, perceptron(), lr=0.9)
+    optimizer.load_state_dict(copy.deepcopy(saved.state_dict()))
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert optimizer.param_groups[0].get("rho") == saved.param_groups[0].get("rho")
+    if name != "adamw":
+        assert optimizer.base.param_groups is optimizer.param_groups  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gradient_that_is_a_view_of_all_of_a_buffer_stays_one(name: str) -> None:
+    ends = []
+    for flat in (True, False):
+        weight = nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4))
+        buffer = torch.zeros(12, dtype=torch.float64)
+        if flat:
+            weight.grad = buffer.view(3, 4)
+        optimizer = made(name, [weight], rho=0.1)
+        for step in range(4):
+            x = batch(step)[0]
+
+            def closure(x: Tensor = x, flat: bool = flat) -> Tensor:
+                buffer.zero_() if flat else optimizer.zero_grad()  # noqa: B023
+                loss = (x @ weight.t()).square().mean()  # noqa: B023
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+        assert not flat or (weight.grad is not None and weight.grad.data_ptr() == buffer.data_ptr())
+        ends.append(weight.detach())
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_parameters_in_one_memory_are_restored(name: str) -> None:
+    torch.manual_seed(0)
+    memory = torch.randn(4, 4)
+    first, second = nn.Parameter(memory), nn.Parameter(memory)
+    assert first.data_ptr() == second.data_ptr()
+    optimizer = made(name, [first, second])
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before, x = memory.clone(), torch.randn(5, 4)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (torch.tanh(x @ first) @ second.t()).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        optimizer.step(closure)
+    assert torch.equal(memory, before)
+
+
+def test_a_copy_of_an_optimizer_with_a_schedule_steps_by_itself() -> None:
+    model = perceptron()
+    optimizer = made("sam", model)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    optimizer.register_step_pre_hook(lambda *arguments: None)
+    before = copy.deepcopy(model.state_dict())
+    other, stepping = copy.deepcopy((model, optimizer))
+    unpickled, loaded = pickle.loads(pickle.dumps((model, optimizer)))
+    for moved, by in ((other, stepping), (unpickled, loaded)):
+        by.step(closure_of(moved, by, *batch()))
+        assert not torch.equal(moved[0].weight, before["0.weight"])
+    assert torch.equal(model[0].weight, before["0.weight"])
+    optimizer.step(closure_of(model, optimizer, *batch()))
+    assert torch.equal(model[0].weight, other[0].weight)
+
+
+@pytest.mark.parametrize("name", ["sam", "gam", "eigensam"])
+def test_autocast_around_the_step_is_as_inside_of_it(name: str) -> None:
+    seen = []
+    for outside in (True, False):
+        model = perceptron(torch.float32)
+        optimizer = made(name, model, rho=1.0)
+        x, y = batch(size=64, dtype=torch.float32)
+        losses: list[float] = []
+
+        def closure(inside: bool = not outside) -> Tensor:
+            optimizer.zero_grad()  # noqa: B023
+            with torch.autocast("cpu", torch.bfloat16, enabled=inside or torch.is_autocast_enabled("cpu")):
+                loss = F.cross_entropy(model(x).float(), y)  # noqa: B023
+            losses.append(float(loss.detach()))  # noqa: B023
+            loss.backward()
+            return loss
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=outside):
+            optimizer.step(closure)
+        seen.append(losses)
+    assert seen[0] == pytest.approx(seen[1])
+    assert len(set(seen[0])) > 1
+
+
+@pytest.mark.parametrize("base", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_loss_without_gradients_is_a_step_that_does_nothing(name: str, base: str) -> None:
+    model = perceptron()
+    optimizer = made(name, model, base=base)
+    for _ in range(3):
+        assert float(optimizer.step(lambda: torch.tensor(1.0))) == 1.0
+    for one, other in zip(model.parameters(), perceptron().parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gradient_of_zero_in_float16_moves_nothing(name: str) -> None:
+    weight = nn.Parameter(torch.ones(3, dtype=torch.float16))
+    optimizer = made(name, [weight])
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (weight.float() * 0).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        optimizer.step(closure)
+    assert torch.equal(weight, torch.ones(3, dtype=torch.float16))
+
+
+@pytest.mark.parametrize(
+    ("method", "base", "name"),
+    [(SAM, torch.optim.Adadelta, "rho"), (GSAM, torch.optim.RMSprop, "alpha"), (GSAM, torch.optim.ASGD, "alpha")],
+)
+def test_the_base_keeps_its_own_value_of_a_keyword_that_both_have(method: Any, base: Any, name: str) -> None:
+    model, plain = perceptron(), perceptron()
+    optimizer, expected = method(model.parameters(), base, lr=0.1, **{name: 0.0}), base(plain.parameters(), lr=0.1)
+    for step in range(4):
+        # Nothing is climbed, or nothing of it is added: what is left is the base optimizer.
+        for group in optimizer.param_groups:
+            group["rho"] = 0.0
+        optimizer.step(closure_of(model, optimizer, *batch(step)))
+        closure_of(plain, expected, *batch(step))()
+        expected.step()
+    assert optimizer.param_groups[0][name] == 0.0
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "options"), [("esam", {"beta": 0.6}), ("bayesiansam", {}), ("eigensam", {})])
+def test_a_skipped_step_draws_nothing_and_makes_no_state(name: str, options: dict[str, Any]) -> None:
+    model = perceptron()
+    optimizer = made(name, model, **options)
+    for step in range(3):
+        before = copy.deepcopy(optimizer.state_dict())
+        x, y = batch(step)
+        optimizer.step(closure_of(model, optimizer, x * float("nan"), y))
+        after = optimizer.state_dict()
+        assert optimizer.skipped == step + 1
+        assert after["state"].keys() == before["state"].keys()
+        assert after["generators"].keys() == before["generators"].keys()
+        for key, value in after["generators"].items():
+            assert torch.equal(value, before["generators"][key])
+        optimizer.step(closure_of(model, optimizer, x, y))
+    assert optimizer.skipped == 3
+
+
+def test_an_overflow_in_the_estimate_of_the_eigenvector_lowers_the_scale() -> None:
+    model = perceptron(torch.float32)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    optimizer = made("eigensam", model, scaler=scaler)
+    x, y = batch(dtype=torch.float32)
+    before = copy.deepcopy(model.state_dict())
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        return loss
+
+    for _ in range(10):
+        optimizer.step(closure)
+        scaler.update()
+    assert optimizer.skipped > 0
+    assert scaler.get_scale() < 2.0**127
+    while optimizer.skipped and torch.equal(model[0].weight, before["0.weight"]):
+        optimizer.step(closure)
+        scaler.update()
+    assert torch.isfinite(model[0].weight).all()
+
+
+def test_the_eigenvector_is_estimated_in_evaluation_mode_where_a_pass_is_checkpointed() -> None:
+    modes: list[bool] = []
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            modes.append(self.training)
+            return torch.tanh(self.linear(x))
+
+    torch.manual_seed(0)
+    first, second = Block().double(), nn.Linear(8, 2).double()
+    optimizer = made("eigensam", nn.ModuleList([first, second]))
+    x, y = batch()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(second(checkpoint(first, x, use_reentrant=False)), y)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    # Each pass is computed and computed again: the first and the last in training mode, all between in evaluation mode.
+    assert modes[:2] == modes[-2:] == [True, True]
+    assert not any(modes[2:-2])
+    assert len(modes) > 6
+
+
+def test_rho_stays_between_its_ends_under_a_schedule_that_rises() -> None:
+    optimizer = made("gsam", perceptron(), lr=0.1, rho=0.05)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10)
+    radii = RhoScheduler(optimizer, rho_min=0.01)
+    seen = []
+    for step in range(9):
+        optimizer.step(closure_of(perceptron(), optimizer, *batch(step)))
+        rates.step()
+        radii.step()
+        seen.append(optimizer.param_groups[0]["rho"])
+    assert 0.01 <= min(seen) < max(seen) <= 0.05
+    assert max(seen) == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize("keyword", ["foreach", "fused", "amsgrad", "betas", "momentum", "nesterov"])
+def test_a_method_with_its_own_step_has_no_use_for_its_bases_keywords(keyword: str) -> None:
+    base = "sgd" if keyword in {"momentum", "nesterov"} else "adamw"
+    value = (0.5, 0.6) if keyword == "betas" else 0.9 if keyword == "momentum" else True
+    optimizer = create_optimizer("bayesiansam", perceptron(), base=base, **{keyword: value})
+    assert optimizer.param_groups[0]["betas"] == ((0.5, 0.6) if keyword == "betas" else (0.9, 0.999))
+    with pytest.raises(TypeError, match="maximize"):
+        create_optimizer("bayesiansam", perceptron(), base=base, maximize=True)
+
+
+def test_a_base_may_know_nothing_of_weight_decay() -> None:
+    model = perceptron()
+    optimizer = create_optimizer("sam", model, base=torch.optim.Rprop, lr=0.01)
+    optimizer.step(closure_of(model, optimizer, *batch()))
+    assert not torch.equal(model[0].weight, perceptron()[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        ([nn.Parameter(torch.ones(2))], {"rho": None}, "rho must be 0 or more, not None"),
+        ([nn.Parameter(torch.ones(2))], {"rho": "0.1"}, "rho must be 0 or more, not '0.1'"),
+        ([{"params": []}], {}, "no parameters in its groups"),
+        (nn.Parameter(torch.ones(2)), {}, r"give \[parameter\]"),
+        ([{"params": [nn.Parameter(torch.ones(2))], "rho": -1}], {}, "rho must be 0 or more in every group, not -1"),
+    ],
+)
+def test_what_is_wanted_is_said(arguments: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        SAM(arguments, lr=0.1, **options)
+
+
+def test_an_instance_as_base_is_named_in_one_line() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    with pytest.raises(ValueError, match=r"not an instance of SGD$"):
+        SAM([weight], torch.optim.SGD([weight]), lr=0.1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"optimizer class, not \['adamw'\]"):
+        create_optimizer("sam", [weight], base=["adamw"])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_distributed_models_are_found_inside_of_others(process_group: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart: list[int] = []
+    whole = DistributedDataParallel.no_sync
+
+    def counted(self: DistributedDataParallel) -> AbstractContextManager[None]:
+        apart.append(1)
+        return whole(self)
+
+    monkeypatch.setattr(DistributedDataParallel, "no_sync", counted)
+    inside = DistributedDataParallel(perceptron())
+    for model in (inside, torch.compile(inside, backend="eager"), nn.Sequential(inside)):
+        apart.clear()
+        optimizer = SAM(model.parameters(), model=model, lr=0.1)  # type: ignore[arg-type, union-attr]
+        optimizer.step(closure_of(model, optimizer, *batch()))  # type: ignore[arg-type]
+        assert apart == [1]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_gradient_may_fill_a_bucket_by_itself(name: str, keep: bool, process_group: None) -> None:
+    ends = []
+    for wrapped in (True, False):
+        model = perceptron()
+        outer = DistributedDataParallel(model, gradient_as_bucket_view=True, bucket_cap_mb=1e-5) if wrapped else model  # type: ignore[arg-type]
+        synchronised = {"sync_perturbation": True} if wrapped and name != "esam" else {}
+        optimizer = made(name, outer, **synchronised)
+        for step in range(5):
+            optimizer.step(closure_of(outer, optimizer, *batch(step), set_to_none=not keep))
+        ends.append(torch.cat([p.detach().view(-1) for p in model.parameters()]))
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-10)
