@@ -12,25 +12,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
+from small import FAST, METHODS, batch, perceptron
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from medsharp.optim import GSAM, SAM, RhoScheduler, create_optimizer, list_optimizers, optimizer_info
-
-METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
-FAST = {"looksam": {"k": 2}, "eigensam": {"freq": 2}}
-"""So that a few steps see what happens every few steps."""
-
-
-def perceptron(dtype: torch.dtype = torch.float64) -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
-
-
-def batch(step: int = 0, size: int = 12, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(step)
-    return torch.randn(size, 4, generator=generator).to(dtype), torch.randint(2, (size,), generator=generator)
+from medsharp.optim import GSAM, SAM, RhoScheduler, create_optimizer
 
 
 def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, **clear: bool) -> Any:

@@ -1,0 +1,22 @@
+"""A small network and its batches, and every method, set so that a few steps see all it does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medsharp.optim import list_optimizers, optimizer_info
+
+METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
+FAST = {"looksam": {"k": 2}, "eigensam": {"freq": 2}}
+"""So that a few steps see what happens every few steps."""
+
+
+def perceptron(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
+
+
+def batch(step: int = 0, size: int = 12, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(size, 4, generator=generator).to(dtype), torch.randint(2, (size,), generator=generator)
