@@ -33,7 +33,7 @@ def norm_of_norms(norms: list[Tensor]) -> Tensor:
 
 def norm(tensor: Tensor) -> Tensor:
     """Return the Euclidean norm of a tensor, in at least float32."""
-    if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
+    if tensor.numel() > PART and tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
         flat = _in_memory_order(tensor)
         if flat is not None:
             # vector_norm adds up millions of float32 with an error of 1e-4; a dot product does better, and is faster.

@@ -150,7 +150,6 @@ class EigenSAM(SharpnessAware):
                     total[parameter] = total[parameter] + part if parameter in total else part
 
         now = self._now()
-        torch.clear_autocast_cache()
         with self._workers.apart(), torch.enable_grad(), Backward(differentiate):
             now.closure() if now.rows is None else now.closure(now.rows)
         return total

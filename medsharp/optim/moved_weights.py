@@ -35,6 +35,7 @@ class MovedWeights:
 
     def climb(self, moves: list[Move]) -> None:
         """Move the weights by `factor * direction` from where they are; only inside `away`."""
+        _forget_converted()
         for params, directions, step in moves:
             moved = [p in self._moved for p in params]
             fresh = [p for p, known in zip(params, moved, strict=True) if not known]
@@ -47,6 +48,7 @@ class MovedWeights:
 
     def climb_from_start(self, moves: list[Move]) -> None:
         """Move the weights to `factor * direction` from where they were before any move."""
+        _forget_converted()
         for params, directions, step in moves:
             for parameter, direction in zip(params, directions, strict=True):
                 if parameter in self._moved:
@@ -58,6 +60,7 @@ class MovedWeights:
 
     def bring_back(self) -> None:
         """Bring the weights back to where they were before any move, and stay inside `away`."""
+        _forget_converted()
         # The last first: of two parameters in one memory, the second was backed up when the first had moved.
         copy_each(list(self._moved)[::-1], list(self._moved.values())[::-1])
 
@@ -71,3 +74,8 @@ class MovedWeights:
 
     def __getstate__(self) -> dict[str, object]:
         return {"_backup": {}, "_moved": {}}
+
+
+def _forget_converted() -> None:
+    # While autocast lasts, weights that it has converted are not converted again, though they have moved.
+    torch.clear_autocast_cache()

@@ -18,7 +18,7 @@ class RhoScheduler:
         rho_min: At `lr_min`, at least 0.
         rho_max: At `lr_max`; the group's present `rho` without it.
         lr_min: Lower end of the learning rate.
-        lr_max: Upper end; without it the group's initial learning rate, or the highest of a cycle's.
+        lr_max: Upper end; without it the group's initial learning rate, or the highest that OneCycleLR reaches.
 
     Raises:
         ValueError: The optimizer has no rho, or an end is out of order.
@@ -47,7 +47,10 @@ class RhoScheduler:
         self.step()
 
     def step(self) -> None:
-        """Set rho from the present learning rate."""
+        """Set rho from the present learning rate; a group that was added since begins at its upper ends."""
+        for group in self.optimizer.param_groups[len(self.rho_max) :]:
+            self.rho_max.append(float(group["rho"]))
+            self.lr_max.append(float(_highest(group)))
         for group, rho_max, lr_max in zip(self.optimizer.param_groups, self.rho_max, self.lr_max, strict=True):
             share = (float(group["lr"]) - self.lr_min) / (lr_max - self.lr_min)
             group["rho"] = self.rho_min + (rho_max - self.rho_min) * min(max(share, 0.0), 1.0)

@@ -22,6 +22,7 @@ from medsharp.optim.arithmetic import (
 )
 from medsharp.optim.backward import Backward
 from medsharp.optim.batch_norm import RunningStatistics
+from medsharp.optim.clearing import Clearing
 from medsharp.optim.moved_weights import Move, MovedWeights
 from medsharp.optim.randomness import Generators, random_states, set_random_states
 from medsharp.optim.workers import Workers
@@ -144,6 +145,7 @@ class SharpnessAware(Optimizer):
         self._workers = Workers(model)
         self._statistics = RunningStatistics(model)
         self._weights = MovedWeights()
+        self._clearing = Clearing(passes=4)
         self._memory: dict[str, Gradients] = {}
         self._numbers: dict[str, int] = {}
         self._generators = Generators(seed)
@@ -170,6 +172,9 @@ class SharpnessAware(Optimizer):
             raise ValueError(
                 f"{type(self).__name__}.step needs a closure that clears gradients, calls backward and returns the loss"
             )
+        if self.param_groups is not self.base.param_groups or self.state is not self.base.state:
+            # Somebody has loaded a state into the base optimizer by itself.
+            self.param_groups, self.state = self.base.param_groups, self.base.state
         self._check_rho()
         self._scaled_passes = []
         known, drawn = set(self.state), self._generators.state_dict()
@@ -180,11 +185,13 @@ class SharpnessAware(Optimizer):
             kept = self._all_passes(closure, self._chunks(batch_size), losses)
             self._combine(*kept)
             self._check_and_clip()
-        except NotFiniteError:
+        except BaseException as error:
             self._statistics.bring_back("before the step")
             self._generators.load_state_dict(drawn)
             for parameter in set(self.state) - known:
                 del self.state[parameter]
+            if not isinstance(error, NotFiniteError):
+                raise
             self._skip()
             return torch.stack(losses).sum()
         finally:
@@ -265,8 +272,6 @@ class SharpnessAware(Optimizer):
             NotFiniteError: The loss is not finite, on any worker.
         """
         now = self._now()
-        # Weights that autocast has converted are not converted again while it lasts, though they have moved.
-        torch.clear_autocast_cache()
         if now.random and now.losses:
             set_random_states(now.random)
         elif self.replay_rng:
@@ -276,7 +281,10 @@ class SharpnessAware(Optimizer):
             chosen = now.rows if rows is None else rows
             apart = nullcontext() if together else self._workers.apart()
             passing = torch.enable_grad() if backward else Backward(lambda loss, weight: None)
-            with apart, passing:
+            # The only pass of a step may add to what is there, as torch's optimizers let it.
+            alone = last and not now.losses
+            watched = self._clearing.watched(self._parameters()) if backward and not alone else nullcontext()
+            with apart, passing, watched:
                 loss = now.closure() if chosen is None else now.closure(chosen)
         finally:
             if now.losses:
@@ -285,6 +293,8 @@ class SharpnessAware(Optimizer):
                 self._statistics.keep("after the first pass")
         if loss is None:
             raise ValueError("the closure must return the loss")
+        if any(gradient.layout is not torch.strided for gradient in self._gradients().values()):
+            raise ValueError("sparse gradients cannot be climbed; make the embedding with sparse=False")
         loss = torch.as_tensor(loss).detach()
         finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
         if backward:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,16 +18,20 @@ class Workers:
     def __init__(self, model: nn.Module | None) -> None:
         # It may be inside of what torch.compile or another module has made of it.
         inside = [] if model is None else list(model.modules())
-        self._model = next((module for module in inside if isinstance(module, DistributedDataParallel)), None)
-        self._group: Any = None if self._model is None else self._model.process_group
-        self.count = 1 if self._model is None else dist.get_world_size(self._group)
+        self._models = [module for module in inside if isinstance(module, DistributedDataParallel)]
+        self._group: Any = self._models[0].process_group if self._models else None
+        self.count = dist.get_world_size(self._group) if self._models else 1
 
-    def apart(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def apart(self) -> Iterator[None]:
         """Forward and backward inside of it leave each worker its own gradient.
 
         Both belong inside: a forward pass outside of it prepares the averaging that the backward pass then does.
         """
-        return nullcontext() if self._model is None else self._model.no_sync()
+        with ExitStack() as stack:
+            for model in self._models:
+                stack.enter_context(model.no_sync())
+            yield
 
     def agree(self, finite: bool, device: torch.device) -> bool:
         """Whether it is so on every worker: a step is taken by all or by none."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from medsharp.optim import GSAM, SAM, RhoScheduler, create_optimizer
+from medsharp.optim import GSAM, SAM, RhoScheduler, create_optimizer, optimizer_info
 
 
 def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, **clear: bool) -> Any:
@@ -340,3 +340,157 @@ def test_a_gradient_may_fill_a_bucket_by_itself(name: str, keep: bool, process_g
             optimizer.step(closure_of(outer, optimizer, *batch(step), set_to_none=not keep))
         ends.append(torch.cat([p.detach().view(-1) for p in model.parameters()]))
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_closure_that_does_not_clear_the_gradients_is_told(name: str, inside: bool) -> None:
+    model = perceptron()
+    optimizer = made(name, model)
+    x, y = batch()
+
+    def closure() -> Tensor:
+        if inside and model[0].weight.grad is not None:
+            optimizer.zero_grad(set_to_none=False)
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    # As of frameworks that accumulate over calls: the batches before have left their gradients.
+    F.cross_entropy(model(batch(1)[0]), batch(1)[1]).backward()
+    if inside or optimizer_info(name).passes == 1:
+        for _ in range(4):
+            optimizer.step(closure)
+    else:
+        before = copy.deepcopy(model.state_dict())
+        with pytest.raises(ValueError, match="must clear them in every pass"):
+            optimizer.step(closure)
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_clearing_before_the_step_is_enough_where_gradients_are_taken_and_told_elsewhere(name: str) -> None:
+    model, plain = perceptron(), perceptron()
+    optimizer, expected = made(name, model), made(name, plain)
+    x, y = batch()
+
+    def closure() -> Tensor:
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    try:
+        for _ in range(4):
+            optimizer.zero_grad()
+            optimizer.step(closure)
+            expected.step(closure_of(plain, expected, x, y))
+    except ValueError as error:
+        assert "must clear them in every pass" in str(error)  # noqa: PT017
+        return
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_gradients_that_a_closure_writes_by_itself_are_no_reason_to_complain() -> None:
+    model = perceptron()
+    optimizer = made("sam", model)
+    x, y = batch()
+
+    def closure() -> Tensor:
+        loss = F.cross_entropy(model(x), y)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.data.zero_()
+            parameter.grad.copy_(gradient)
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+    assert optimizer.skipped == 0
+
+
+def test_autocast_around_everything_leaves_no_perturbed_weights_behind() -> None:
+    model = perceptron(torch.float32)
+    optimizer = made("sam", model, rho=2.0)
+    x, y = batch(size=64, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        optimizer.step(closure_of(model, optimizer, x, y))
+        inside = float(F.cross_entropy(model(x).float(), y).detach())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(F.cross_entropy(model(x).float(), y).detach()) == inside
+
+
+def test_sparse_gradients_are_refused_in_a_sentence() -> None:
+    table = nn.Embedding(5, 3, sparse=True)
+    optimizer = made("sam", table)
+    before = table.weight.detach().clone()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = table(torch.tensor([1, 2])).square().sum()
+        loss.backward()
+        return loss
+
+    with pytest.raises(ValueError, match="sparse=False"):
+        optimizer.step(closure)
+    assert torch.equal(table.weight, before)
+
+
+def test_a_state_loaded_into_the_base_optimizer_is_that_of_both() -> None:
+    model = perceptron()
+    optimizer = made("sam", model, momentum=0.9)
+    optimizer.step(closure_of(model, optimizer, *batch()))
+    optimizer.base.load_state_dict(copy.deepcopy(optimizer.base.state_dict()))
+    optimizer.step(closure_of(model, optimizer, *batch(1)))
+    assert optimizer.param_groups is optimizer.base.param_groups
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = model[0].weight.detach().clone()
+    optimizer.step(closure_of(model, optimizer, *batch(2)))
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize(("name", "options"), [("sam", {}), ("esam", {"beta": 0.6}), ("bayesiansam", {})])
+def test_an_exception_in_a_pass_leaves_everything_as_it_was(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)).double()
+    optimizer = made(name, model, **options)
+    x, y = batch()
+    for bad_pass in (1, 2):
+        passes: list[int] = []
+
+        def closure(passes: list[int] = passes, bad_pass: int = bad_pass) -> Tensor:
+            passes.append(0)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            if len(passes) == bad_pass:
+                raise KeyboardInterrupt
+            loss.backward()
+            return loss
+
+        weights, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.step(closure)
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, weights[key]), key
+        after = optimizer.state_dict()
+        assert after["state"].keys() == state["state"].keys()
+        for key, value in after["generators"].items():
+            assert torch.equal(value, state["generators"][key])
+        optimizer.step(closure_of(model, optimizer, x, y))
+
+
+def test_rho_of_a_group_that_is_added_later_follows_too() -> None:
+    model = perceptron()
+    optimizer = made("gsam", model[0].parameters(), rho=0.2)
+    rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=4)
+    radii = RhoScheduler(optimizer)
+    optimizer.add_param_group({"params": list(model[2].parameters()), "rho": 0.4, "initial_lr": 0.1})
+    rates.base_lrs.append(0.1)
+    optimizer.step(closure_of(model, optimizer, *batch()))
+    rates.step()
+    radii.step()
+    assert [group["rho"] for group in optimizer.param_groups] == pytest.approx([0.15, 0.3])
