@@ -320,11 +320,13 @@ def test_distributed_models_are_found_inside_of_others(process_group: None, monk
 
     monkeypatch.setattr(DistributedDataParallel, "no_sync", counted)
     inside = DistributedDataParallel(perceptron())
-    for model in (inside, torch.compile(inside, backend="eager"), nn.Sequential(inside)):
+    two = nn.Sequential(DistributedDataParallel(perceptron()), DistributedDataParallel(nn.Linear(2, 2).double()))
+    models: list[Any] = [inside, torch.compile(inside, backend="eager"), nn.Sequential(inside), two]
+    for model, parts in zip(models, (1, 1, 1, 2), strict=True):
         apart.clear()
-        optimizer = SAM(model.parameters(), model=model, lr=0.1)  # type: ignore[arg-type, union-attr]
-        optimizer.step(closure_of(model, optimizer, *batch()))  # type: ignore[arg-type]
-        assert apart == [1]
+        optimizer = SAM(model.parameters(), model=model, lr=0.1)
+        optimizer.step(closure_of(model, optimizer, *batch()))
+        assert len(apart) == parts
 
 
 @pytest.mark.parametrize("name", METHODS)
