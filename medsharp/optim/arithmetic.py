@@ -62,11 +62,11 @@ def clip_factor(size: float, limit: float) -> float:
 
 def copy_each(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Copy the sources into the targets."""
-    if len({target.data_ptr() for target in targets}) == len(targets) > 0:
+    if _together(targets) and len({target.data_ptr() for target in targets}) == len(targets):
         torch._foreach_copy_(targets, sources)
         return
     for target, source in zip(targets, sources, strict=True):
-        target.copy_(source)  # some share memory, so that the order matters
+        target.copy_(source)  # in their order, which matters where some share memory
 
 
 def move_each(params: list[Tensor], backups: list[Tensor], directions: list[Tensor], step: float) -> None:

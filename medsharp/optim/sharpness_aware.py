@@ -22,7 +22,7 @@ from medsharp.optim.arithmetic import (
 )
 from medsharp.optim.backward import Backward
 from medsharp.optim.batch_norm import RunningStatistics
-from medsharp.optim.clearing import Clearing
+from medsharp.optim.first_passes import FirstPasses
 from medsharp.optim.moved_weights import Move, MovedWeights
 from medsharp.optim.randomness import Generators, random_states, set_random_states
 from medsharp.optim.workers import Workers
@@ -145,7 +145,7 @@ class SharpnessAware(Optimizer):
         self._workers = Workers(model)
         self._statistics = RunningStatistics(model)
         self._weights = MovedWeights()
-        self._clearing = Clearing(passes=4)
+        self._first_passes = FirstPasses(4)
         self._memory: dict[str, Gradients] = {}
         self._numbers: dict[str, int] = {}
         self._generators = Generators(seed)
@@ -177,7 +177,7 @@ class SharpnessAware(Optimizer):
             self.param_groups, self.state = self.base.param_groups, self.base.state
         self._check_rho()
         self._scaled_passes = []
-        known, drawn = set(self.state), self._generators.state_dict()
+        known, drawn = len(self.state), self._generators.state_dict()
         self._begin()
         self._statistics.keep("before the step")
         losses: list[Tensor] = []
@@ -188,7 +188,7 @@ class SharpnessAware(Optimizer):
         except BaseException as error:
             self._statistics.bring_back("before the step")
             self._generators.load_state_dict(drawn)
-            for parameter in set(self.state) - known:
+            for parameter in list(self.state)[known:]:
                 del self.state[parameter]
             if not isinstance(error, NotFiniteError):
                 raise
@@ -281,10 +281,7 @@ class SharpnessAware(Optimizer):
             chosen = now.rows if rows is None else rows
             apart = nullcontext() if together else self._workers.apart()
             passing = torch.enable_grad() if backward else Backward(lambda loss, weight: None)
-            # The only pass of a step may add to what is there, as torch's optimizers let it.
-            alone = last and not now.losses
-            watched = self._clearing.watched(self._parameters()) if backward and not alone else nullcontext()
-            with apart, passing, watched:
+            with apart, passing, self._first_passes.watched(self._parameters, only=last and not now.losses):
                 loss = now.closure() if chosen is None else now.closure(chosen)
         finally:
             if now.losses:
@@ -293,8 +290,6 @@ class SharpnessAware(Optimizer):
                 self._statistics.keep("after the first pass")
         if loss is None:
             raise ValueError("the closure must return the loss")
-        if any(gradient.layout is not torch.strided for gradient in self._gradients().values()):
-            raise ValueError("sparse gradients cannot be climbed; make the embedding with sparse=False")
         loss = torch.as_tensor(loss).detach()
         finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
         if backward:

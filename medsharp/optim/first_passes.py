@@ -1,8 +1,8 @@
-"""Whether a closure clears the gradients: one that does not would add up the passes of a step, in silence."""
+"""What goes wrong with a closure shows in its first passes, and is told there: it may be silent, or obscure, later."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -12,27 +12,32 @@ WATCHED = 3
 """So many of the smallest gradients are looked at, a few numbers of each."""
 
 
-class Clearing:
-    """Watches the first passes of an optimizer; a closure that clears there clears later."""
+class FirstPasses:
+    """Watches the first passes of an optimizer."""
 
-    def __init__(self, passes: int) -> None:
-        self._passes = passes
+    def __init__(self, count: int) -> None:
+        self._left = count
 
-    def watched(self, params: list[Tensor]) -> AbstractContextManager[None]:
+    def watched(self, params: Callable[[], list[Tensor]], only: bool) -> AbstractContextManager[None]:
         """Return what a pass runs in.
 
+        Args:
+            params: Gives the parameters.
+            only: It is the only pass of its step, which may add to gradients from before, as with torch's optimizers.
+
         Raises:
-            ValueError: On leaving it, what backward gave was added to the gradients from before.
+            ValueError: On leaving it, gradients were added to those from before, or are sparse.
         """
-        if self._passes <= 0:
+        if self._left <= 0:
             return nullcontext()
-        self._passes -= 1
-        return _watching(params)
+        self._left -= 1
+        return _watching(params(), only)
 
 
 @contextmanager
-def _watching(params: list[Tensor]) -> Iterator[None]:
-    known = [p for p in params if p.grad is not None and p.requires_grad and p.grad.layout is torch.strided]
+def _watching(params: list[Tensor], only: bool) -> Iterator[None]:
+    known = [p for p in params if not only and p.requires_grad and p.grad is not None]
+    known = [p for p in known if p.grad is not None and p.grad.layout is torch.strided]
     smallest = sorted(known, key=torch.numel)[:WATCHED]
     before = [_some(p.grad).clone() for p in smallest if p.grad is not None]
     given: list[list[Tensor]] = [[] for _ in smallest]
@@ -46,6 +51,8 @@ def _watching(params: list[Tensor]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+    if any(p.grad is not None and p.grad.layout is not torch.strided for p in params):
+        raise ValueError("sparse gradients cannot be climbed; make the embedding with sparse=False")
     for parameter, old, parts in zip(smallest, before, given, strict=True):
         if parameter.grad is None or not parts or not old.any():
             continue
