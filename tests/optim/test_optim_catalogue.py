@@ -7,13 +7,11 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from medsharp.optim import SharpnessAware, create_optimizer, list_optimizers, optimizer_info
 from medsharp.optim.asam import NORMALIZATIONS
@@ -66,13 +64,6 @@ def test_the_catalogue_is_read_without_torch() -> None:
 
 def test_the_documentation_shows_the_catalogue() -> None:
     assert markdown_table() in DOCS.read_text(encoding="utf-8"), "run: python -m medsharp.optim"
-
-
-@pytest.fixture
-def process_group() -> Iterator[None]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def test_the_examples_of_the_documentation_run(process_group: None) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from small import FAST, METHODS, batch, perceptron
 from torch import Tensor, nn
@@ -301,13 +299,6 @@ def test_an_instance_as_base_is_named_in_one_line() -> None:
         SAM([weight], torch.optim.SGD([weight]), lr=0.1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"optimizer class, not \['adamw'\]"):
         create_optimizer("sam", [weight], base=["adamw"])  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def process_group() -> Iterator[None]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def test_distributed_models_are_found_inside_of_others(process_group: None, monkeypatch: pytest.MonkeyPatch) -> None:
