@@ -50,6 +50,34 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
+def only_writer(lock: Path, busy: str) -> Iterator[None]:
+    """Keep what a lock file stands for to this process.
+
+    The lock is the operating system's, so that it goes when its process goes, however that ends.
+
+    Args:
+        lock: The lock file; its folder is there.
+        busy: What to say where another process has it.
+
+    Raises:
+        InputError: Another process has it, or it cannot be written.
+    """
+    from filelock import FileLock, Timeout  # takes longer to import than all else here
+
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(busy) from error
+    except OSError as error:
+        raise InputError(f"cannot write in {lock.parent}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
 def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `path` to fill; rename it to `path` when the block ends well.
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from medsharp import runs
 from medsharp.config import TrainConfig, dump_config
 from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
-from medsharp.files import write_text
+from medsharp.files import only_writer, write_text
 from medsharp.runs import Run
 
 _LOCK = ".lock"
@@ -26,8 +24,6 @@ class Interrupted(KeyboardInterrupt):
 @contextmanager
 def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -> Iterator[Run]:
     """Open a run folder and keep it for this training alone.
-
-    The lock is the operating system's (flock), so that it goes when its process goes, however that ends.
 
     Args:
         folder: To make, or with `resume` to continue.
@@ -47,30 +43,26 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the run folder {folder}: {error.strerror}") from error
-    lock = FileLock(folder / _LOCK)
+    busy = f"another training is writing to {folder}; wait for it or choose another folder"
+    ours = False
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"another training is writing to {folder}; wait for it or choose another folder") from error
-    except OSError as error:
-        raise InputError(f"cannot write in the run folder {folder}: {error.strerror}") from error
-    try:
-        _check(folder, config, manifest, resume)
-        try:
-            if not resume:
-                write_manifest(manifest, folder)
-                write_text(folder / runs.CONFIG, dump_config(config))
-            yield Run.load(folder)
-        except KeyboardInterrupt as interrupt:
-            raise Interrupted(f"stopped; {_how_to_continue(folder)}") from interrupt
-        except InputError:
-            if not resume and not (folder / runs.LAST_STATE).parent.exists():
-                for name in (runs.CONFIG, "manifest.csv", "manifest.yaml"):
-                    (folder / name).unlink(missing_ok=True)
-            raise
+        with only_writer(folder / _LOCK, busy):
+            ours = True
+            _check(folder, config, manifest, resume)
+            try:
+                if not resume:
+                    write_manifest(manifest, folder)
+                    write_text(folder / runs.CONFIG, dump_config(config))
+                yield Run.load(folder)
+            except KeyboardInterrupt as interrupt:
+                raise Interrupted(f"stopped; {_how_to_continue(folder)}") from interrupt
+            except InputError:
+                if not resume and not (folder / runs.LAST_STATE).parent.exists():
+                    for name in (runs.CONFIG, "manifest.csv", "manifest.yaml"):
+                        (folder / name).unlink(missing_ok=True)
+                raise
     finally:
-        lock.release()
-        if made and {file.name for file in folder.iterdir()} <= {_LOCK}:
+        if ours and made and {file.name for file in folder.iterdir()} <= {_LOCK}:
             (folder / _LOCK).unlink(missing_ok=True)
             folder.rmdir()
 

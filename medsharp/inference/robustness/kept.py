@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from medsharp.errors import InputError
 from medsharp.evaluation.corruptions import CORRUPTIONS
-from medsharp.files import atomic_path, write_text
+from medsharp.files import atomic_path, only_writer, write_text
 
 SETTINGS = "settings.json"
 _CELLS = "cells"
@@ -42,26 +41,14 @@ class Kept:
         else:
             write_text(path, json.dumps(settings, indent=1) + "\n")
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Keep the folder for this process, so that no two predict the same.
-
-        The lock is the operating system's, so that it goes when its process goes, however that ends.
+    def taken(self) -> AbstractContextManager[None]:
+        """Return what keeps the folder for this process, so that no two predict the same.
 
         Raises:
-            InputError: Another process has the folder.
+            InputError: On entering it, another process has the folder.
         """
-        lock = FileLock(self.folder / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(f"another run is writing to {self.folder}; wait for it or choose another --out") from error
-        except OSError as error:
-            raise InputError(f"cannot write in {self.folder}: {error.strerror}") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        busy = f"another run is writing to {self.folder}; wait for it or choose another --out"
+        return only_writer(self.folder / _LOCK, busy)
 
     def read(self, data: str, model: str, corruption: str, severity: int, shape: tuple[int, int]) -> np.ndarray | None:
         """Return float64 [N, C], or None where it was not predicted yet or the file is damaged."""
