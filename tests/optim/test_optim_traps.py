@@ -503,3 +503,12 @@ def test_rho_of_a_group_that_is_added_later_follows_too() -> None:
     rates.step()
     radii.step()
     assert [group["rho"] for group in optimizer.param_groups] == pytest.approx([0.15, 0.3])
+
+
+@pytest.mark.parametrize(("rate", "rho"), [(0.2, 0.05), (0.1, 0.05), (0.075, 0.03), (0.05, 0.01), (0.01, 0.01)])
+def test_rho_ends_where_the_learning_rate_leaves_its_ends(rate: float, rho: float) -> None:
+    optimizer = made("gsam", perceptron(), rho=0.05)
+    radii = RhoScheduler(optimizer, rho_min=0.01, lr_min=0.05, lr_max=0.1)
+    optimizer.param_groups[0]["lr"] = rate
+    radii.step()
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(rho)
