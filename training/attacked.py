@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.predictor import softmax
 from medsharp.inference.robustness import Attacked, Sample, prepare
+from medsharp.progress import Progress
 from medsharp.runs import Run
 from training.adversarial import ATTACKS, Attack, attack
 
@@ -42,7 +43,7 @@ class Adversary:
         sample: Sample,
         labels: np.ndarray,
         seed: int,
-        progress: Callable[[int, int, str], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Attacked]:
         """Attack every image.
 

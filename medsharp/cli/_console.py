@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
+from rich import progress as rich_progress
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from medsharp.progress import Progress
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 LIMIT_HELP = "What is refused before decoding, such as max_frames=5000 or max_pixels=1e8; may be repeated."
 """Of the option `--limit`, which is the same for every command that reads images."""
-
-Report = Callable[[int, int, str], None]
-"""What long work calls: done, total, what is being done."""
 
 
 def fail(sentence: str) -> None:
@@ -38,9 +38,9 @@ def heading(sentence: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Report]:
+def progress_bar() -> Iterator[Progress]:
     """Show long work as a bar per kind of work; gives the callable that the work reports to."""
-    bars = Progress(
+    bars = rich_progress.Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, ImageLimits, read_image
-from medsharp.preprocess import Box
+from medsharp.images import Box, DecodedImage, ImageLimits, read_image
 
 BOX = "box"
 """An optional column of a manifest: left, top, right and bottom in pixels of the image, right and bottom exclusive."""
@@ -33,7 +32,7 @@ def read_box(text: str, name: str) -> Box:
     left, top, right, bottom = map(int, parts)
     if left >= right or top >= bottom:
         raise InputError(f"{name}: box '{text}' is empty; write left,top,right,bottom")
-    return top, left, bottom, right
+    return Box(top, left, bottom, right)
 
 
 def read_mask(file: Path, limits: ImageLimits = ImageLimits()) -> np.ndarray:
@@ -63,8 +62,8 @@ def part_on(image: DecodedImage, mask: np.ndarray) -> np.ndarray | None:
     if mask.shape == image.pixels.shape:
         return mask
     region = image.region
-    if region is not None and region[2] <= mask.shape[0] and region[3] <= mask.shape[1]:
-        return mask[region[0] : region[2], region[1] : region[3]]
+    if region is not None and region.bottom <= mask.shape[0] and region.right <= mask.shape[1]:
+        return mask[region.top : region.bottom, region.left : region.right]
     return None
 
 
@@ -116,7 +115,7 @@ def lesion_box(
     if not area.any():
         raise InputError(f"{name}: crop: lesion needs a lesion, and its mask is empty")
     rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
 def within(box: Box, image: DecodedImage, name: str) -> Box:
@@ -132,11 +131,12 @@ def within(box: Box, image: DecodedImage, name: str) -> Box:
     """
     down, across = (0, 0) if image.region is None else image.region[:2]
     height, width = image.pixels.shape
-    top, left = max(box[0] - down, 0), max(box[1] - across, 0)
-    bottom, right = box[2] - down, box[3] - across
+    top, left = max(box.top - down, 0), max(box.left - across, 0)
+    bottom, right = box.bottom - down, box.right - across
     if top >= min(bottom, height) or left >= min(right, width):
         where = f"{width} x {height} pixels" + (" from the ultrasound region" if image.region is not None else "")
         raise InputError(
-            f"{name}: box '{box[1]},{box[0]},{box[3]},{box[2]}' (left,top,right,bottom) is outside the image of {where}"
+            f"{name}: box '{box.left},{box.top},{box.right},{box.bottom}' (left,top,right,bottom) "
+            f"is outside the image of {where}"
         )
-    return top, left, bottom, right
+    return Box(top, left, bottom, right)

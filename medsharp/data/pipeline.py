@@ -11,7 +11,7 @@ not by what it holds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,8 @@ from medsharp.data.store import Pixels, load_pixels
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits, read_image
 from medsharp.preprocess import PreprocessSpec, preprocess, preprocess_mask
+from medsharp.progress import Progress
 from medsharp.recipes import Augmentation
-
-Progress = Callable[[int, int, str], None]
 
 
 class LoadAndPlace(MapTransform):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from medsharp.config import DataConfig
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.data.split import split_manifest
+from medsharp.progress import Progress
 
 
-def prepare_manifest(config: DataConfig, *, progress: Callable[[int, int, str], None] | None = None) -> Manifest:
+def prepare_manifest(config: DataConfig, *, progress: Progress | None = None) -> Manifest:
     """Open a data set, tie its duplicates into groups, split it by group and check that nothing leaks.
 
     Args:

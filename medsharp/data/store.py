@@ -19,6 +19,7 @@ import numpy as np
 
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, cache_folder
+from medsharp.progress import Progress
 
 LIMIT_BYTES = 20 * 2**30
 """The cache is kept below this: what was used longest ago goes first."""
@@ -26,8 +27,6 @@ LIMIT_BYTES = 20 * 2**30
 _SEGMENT_BYTES = 64 * 2**20
 _SUFFIX = ".pixels"
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from medsharp.evaluation.figures import Cases, Measured, figures_of, measure
 from medsharp.evaluation.fixed_rates import at_fixed_rates
 from medsharp.evaluation.simulated_study import Population
 from medsharp.evaluation.thresholded import decisions
+from medsharp.progress import Progress
 
 THRESHOLD = 0.3
 
@@ -55,7 +55,7 @@ def measure_coverage(
     resamples: int = 500,
     seed: int = 0,
     population: Population | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Coverage]:
     """Simulate studies and count how often each interval holds the truth.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -47,9 +47,9 @@ from medsharp.inference.predictor import softmax
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier
 from medsharp.preprocess import PreprocessSpec, preprocess
+from medsharp.progress import Progress
 from medsharp.runs import ENVIRONMENT, Run
 
-Progress = Callable[[int, int, str], None]
 _BATCH = 64
 _PARITY_IMAGES = 64
 _AFTER_AUDIT = "medsharp data audit DATA --out AUDIT\nmedsharp train --data AUDIT --config settings.yaml --out RUN"

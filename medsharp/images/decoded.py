@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from medsharp.images.box import Box
+
 COLOUR_DIFFERENCE = 16
 """Grey levels between channels from which on a pixel counts as coloured; JPEG alone stays below."""
 
@@ -25,7 +27,7 @@ class DecodedImage:
             `cropped to the ultrasound region`.
         frame: Which frame of a clip this is, counted from 1; None where the file holds one image.
         coloured: bool [H, W], the pixels that were really coloured; None where none was.
-        region: top, left, bottom, right of the part of the stored image that this is; None where it is all of it.
+        region: The part of the stored image that this is; None where it is all of it.
     """
 
     pixels: np.ndarray
@@ -33,7 +35,7 @@ class DecodedImage:
     flags: tuple[str, ...] = ()
     frame: int | None = None
     coloured: np.ndarray | None = None
-    region: tuple[int, int, int, int] | None = None
+    region: Box | None = None
 
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medsharp.images.box import Box
 from medsharp.images.codestream import read_jpeg2000_header, read_jpeg_header
 from medsharp.images.decoded import DecodedImage
 from medsharp.images.dicom_grey import grey_of_colour, grey_of_monochrome
@@ -78,7 +79,7 @@ class Clip:
         frames: How many it has.
         encapsulated: Whether frames are stored one by one, compressed.
         limits: What is refused.
-        box: top, left, bottom, right of the part that is kept; None keeps all.
+        box: The part that is kept; None keeps all.
     """
 
     dataset: Any
@@ -88,7 +89,7 @@ class Clip:
     frames: int
     encapsulated: bool
     limits: ImageLimits
-    box: tuple[int, int, int, int] | None
+    box: Box | None
 
     def frame(self, number: int) -> DecodedImage:
         """Decode one frame, counted from 1.
@@ -266,7 +267,7 @@ def _check_codestream(dataset: Any, frame: bytes) -> None:
         raise ValueError("the compressed frame has more bits or tiles than it may")
 
 
-def _region(dataset: Any, least: int) -> tuple[int, int, int, int] | None:
+def _region(dataset: Any, least: int) -> Box | None:
     """Return the largest 2-D tissue region (PS3.3, C.8.5.5); None where there is none or it is the whole image."""
     boxes = []
     for item in dataset.get("SequenceOfUltrasoundRegions") or ():
@@ -277,8 +278,8 @@ def _region(dataset: Any, least: int) -> tuple[int, int, int, int] | None:
             top, left = max(top, 0), max(left, 0)
             bottom, right = min(bottom + 1, int(dataset.Rows)), min(right + 1, int(dataset.Columns))
             if min(bottom - top, right - left) >= least:
-                boxes.append((top, left, bottom, right))
+                boxes.append(Box(top, left, bottom, right))
     if not boxes:
         return None
-    box = max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+    box = max(boxes, key=lambda box: box.height * box.width)
     return None if box == (0, 0, int(dataset.Rows), int(dataset.Columns)) else box

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from medsharp.files import atomic_path
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.table import predict_manifest
-
-Progress = Callable[[int, int, str], None]
+from medsharp.progress import Progress
 
 
 def evaluate_internal(

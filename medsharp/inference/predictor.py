@@ -14,11 +14,13 @@ import numpy as np
 from medsharp.bundle import MODEL, BundleSpec, read_bundle
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits
+from medsharp.images.box import Box
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.reading import FindLesion, Frames, Reading, Source, read_source
 from medsharp.inference.session import Session
-from medsharp.preprocess import Box, Placement, placement, preprocess
+from medsharp.preprocess import Placement, placement, preprocess
+from medsharp.progress import Progress
 
 
 class Predictor:
@@ -88,7 +90,7 @@ class Predictor:
         limits: ImageLimits | None = None,
         frames: Frames = "sharpest",
         lesion: FindLesion | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Prediction]:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, Frame, ImageLimits, read_frames, read_image
-from medsharp.preprocess import Box
+from medsharp.images.box import Box
 
 Source = Path | str | bytes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -10,11 +10,12 @@ from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage
+from medsharp.images.box import Box
 from medsharp.inference import lesion_share
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.reading import Frames
-from medsharp.preprocess import Box
+from medsharp.progress import Progress
 
 _LEADING = ("image", "patient", "site", "label")
 
@@ -44,7 +45,7 @@ def predict_manifest(
     manifest: Manifest,
     *,
     frames: Frames = "sharpest",
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Predict the images of a manifest that nothing excludes.
 

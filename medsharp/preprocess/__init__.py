@@ -2,10 +2,9 @@
 
 from medsharp.preprocess.overlays import find_overlays, remove_overlays
 from medsharp.preprocess.place import placement, preprocess, preprocess_mask
-from medsharp.preprocess.spec import Box, Crop, Placement, PreprocessSpec
+from medsharp.preprocess.spec import Crop, Placement, PreprocessSpec
 
 __all__ = [
-    "Box",
     "Crop",
     "Placement",
     "PreprocessSpec",

@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from medsharp.errors import InputError
+from medsharp.images.box import Box
 from medsharp.preprocess.overlays import remove_overlays
 from medsharp.preprocess.region import around, dark_borders, scan_region
-from medsharp.preprocess.spec import Box, Placement, PreprocessSpec
+from medsharp.preprocess.spec import Placement, PreprocessSpec
 
 
 def placement(pixels: np.ndarray, spec: PreprocessSpec, *, lesion: Box | None = None) -> Placement:
@@ -26,12 +27,12 @@ def placement(pixels: np.ndarray, spec: PreprocessSpec, *, lesion: Box | None = 
         raise InputError(f"expected grey uint8 pixels [H, W], not {pixels.dtype} {list(pixels.shape)}")
     top, left, bottom, right = _crop(pixels, spec, lesion)
     if spec.fit == "stretch":
-        return Placement((top, left, bottom, right), (0, 0, spec.size, spec.size))
+        return Placement(Box(top, left, bottom, right), Box(0, 0, spec.size, spec.size))
     scale = spec.size / max(bottom - top, right - left)
     height = min(spec.size, max(1, round((bottom - top) * scale)))
     width = min(spec.size, max(1, round((right - left) * scale)))
     y, x = (spec.size - height) // 2, (spec.size - width) // 2
-    return Placement((top, left, bottom, right), (y, x, y + height, x + width))
+    return Placement(Box(top, left, bottom, right), Box(y, x, y + height, x + width))
 
 
 def preprocess(
@@ -81,21 +82,21 @@ def _crop(pixels: np.ndarray, spec: PreprocessSpec, lesion: Box | None) -> Box:
     if spec.crop == "region":
         return scan_region(pixels)
     if spec.crop == "none":
-        return 0, 0, *pixels.shape
+        return Box(0, 0, *pixels.shape)
     if lesion is None:
         raise InputError("crop: lesion needs the lesion's mask or box, and there is none")
-    top, left, bottom, right = around(lesion, spec.margin, pixels.shape)
-    if not (top < bottom and left < right and lesion[0] < lesion[2] and lesion[1] < lesion[3]):
+    crop = around(lesion, spec.margin, pixels.shape)
+    if min(crop.height, crop.width, lesion.height, lesion.width) <= 0:
         height, width = pixels.shape
         raise InputError(f"the lesion's box {list(lesion)} is empty or outside the image of {width} x {height} pixels")
-    return top, left, bottom, right
+    return crop
 
 
 def _place(pixels: np.ndarray, place: Placement, size: int) -> np.ndarray:
     top, left, bottom, right = place.inner
     crop = place.crop
     picture = Image.fromarray(pixels).resize(
-        (right - left, bottom - top), Image.Resampling.BILINEAR, box=(crop[1], crop[0], crop[3], crop[2])
+        (right - left, bottom - top), Image.Resampling.BILINEAR, box=(crop.left, crop.top, crop.right, crop.bottom)
     )
     placed = np.zeros((size, size), dtype=np.uint8)
     placed[top:bottom, left:right] = np.asarray(picture)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medsharp.preprocess.spec import Box
+from medsharp.images.box import Box
 
 _DARK = 12
 """Grey level up to which a pixel counts as border."""
@@ -44,7 +44,7 @@ def dark_borders(pixels: np.ndarray) -> Box:
         else:
             spans.append((int(filled[0]), int(filled[-1]) + 1))
     (top, bottom), (left, right) = spans
-    return top, left, bottom, right
+    return Box(top, left, bottom, right)
 
 
 def scan_region(pixels: np.ndarray) -> Box:
@@ -70,7 +70,7 @@ def scan_region(pixels: np.ndarray) -> Box:
         top, bottom = 0, height
     if right - left < _LEAST * width:
         left, right = 0, width
-    return top, left, bottom, right
+    return Box(top, left, bottom, right)
 
 
 def around(lesion: Box, margin: float, shape: tuple[int, ...]) -> Box:
@@ -83,7 +83,7 @@ def around(lesion: Box, margin: float, shape: tuple[int, ...]) -> Box:
     """
     top, left, bottom, right = lesion
     more = round(margin * max(bottom - top, right - left))
-    return max(top - more, 0), max(left - more, 0), min(bottom + more, shape[0]), min(right + more, shape[1])
+    return Box(max(top - more, 0), max(left - more, 0), min(bottom + more, shape[0]), min(right + more, shape[1]))
 
 
 def _living(pixels: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Box = tuple[int, int, int, int]
-"""top, left, bottom, right in pixels; bottom and right are exclusive."""
+from medsharp.images.box import Box
 
 Crop = Literal["scan", "region", "lesion", "none"]
 

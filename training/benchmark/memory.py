@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from medsharp.progress import Progress
 from training.benchmark.contestants import Contestant
-from training.benchmark.timing import Progress, warm_step
+from training.benchmark.timing import warm_step
 from training.benchmark.workload import EmptyPasses, Workload
 
 

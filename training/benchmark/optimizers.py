@@ -12,11 +12,12 @@ import torch
 
 import medsharp
 from medsharp.errors import InputError
+from medsharp.progress import Progress
 from training.benchmark.contestants import BARE, OURS, THEIRS, Contestant, choose, rival_library
 from training.benchmark.machine import matrix_rate, operations, processor, threads
 from training.benchmark.memory import extra_memory
 from training.benchmark.spread import Spread
-from training.benchmark.timing import Duration, Progress, Round, time_empty_steps, time_rounds
+from training.benchmark.timing import Duration, Round, time_empty_steps, time_rounds
 from training.benchmark.workload import Workload
 
 EMPTY_ROUNDS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ from medsharp.data.benchmark import Section
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.pipeline import ImageDataset, make_dataset, make_loader
 from medsharp.preprocess import PreprocessSpec
+from medsharp.progress import Progress
 from medsharp.recipes import RECIPES
 from training.benchmark.spread import Spread
 from training.loop import train
 
-Progress = Callable[[int, int, str], None]
 MADE_SIZE = (420, 560)
 """Height and width of made images, those of a usual ultrasound image."""
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+from medsharp.progress import Progress
 from training.benchmark.contestants import Contestant, Step
 from training.benchmark.workload import EmptyPasses, Workload
-
-Progress = Callable[[int, int, str], None]
 
 REPEATS = 3
 """How often a round measures what everything else is compared with."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -17,8 +17,7 @@ from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import AUDITED, Manifest
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
-
-Progress = Callable[[int, int, str], None]
+from medsharp.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.images import DecodedImage, ImageLimits, read_image
+from medsharp.progress import Progress
 
 LEAST_SIDE = 64
 ODDEST_SHAPE = 2.0
@@ -48,7 +49,7 @@ def inspect_images(
     manifest: Manifest,
     rows: Sequence[int],
     limits: ImageLimits = ImageLimits(),
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Inspection]:
     """Inspect the images and masks of some rows, several at once, in their order."""
     entries = [{str(key): value for key, value in manifest.table.loc[row].items()} for row in rows]

@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
 from medsharp.images import ImageLimits, read_image
+from medsharp.progress import Progress
 
 COLUMNS = (
     "dataset",
@@ -48,8 +49,6 @@ _SHOWN_IMAGES = 24
 _THUMBNAIL = 168
 _QUALITY = 72
 _MOST_ROWS = 40
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +14,7 @@ from medsharp.data.benchmark.section import Section
 from medsharp.data.duplicates.crops import crop_matches, describe
 from medsharp.data.manifest import Manifest
 from medsharp.images import read_image
+from medsharp.progress import Progress
 
 SHARES = ((0.70, 0.75), (0.75, 0.85), (0.85, 0.95))
 """Of each side that a crop keeps."""
@@ -24,9 +25,7 @@ _CROPPED = 5
 _KINDS = ("plain", "enlarged", "reduced", "as JPEG")
 
 
-def measure_crops(
-    manifests: Sequence[Manifest], *, seed: int = 0, progress: Callable[[int, int, str], None] | None = None
-) -> Section:
+def measure_crops(manifests: Sequence[Manifest], *, seed: int = 0, progress: Progress | None = None) -> Section:
     """Crop every fifth image of data sets, put the crops among all images, and look for all crops.
 
     A crop keeps 70 to 95 % of each side, its width and height a little differently; a quarter each stay as they are,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from medsharp.data.benchmark.section import Section
 from medsharp.data.duplicates import DISTANCE, HASH_SIDE, NearPairs, near_pairs
+from medsharp.progress import Progress
 
 PLANTED_SHARE = 0.05
 COMPARED = 5000
@@ -32,9 +33,7 @@ class PlantedHashes:
     pairs: np.ndarray
 
 
-def measure_duplicates(
-    sizes: Sequence[int], *, seed: int = 0, progress: Callable[[int, int, str], None] | None = None
-) -> Section:
+def measure_duplicates(sizes: Sequence[int], *, seed: int = 0, progress: Progress | None = None) -> Section:
     """Search hashes with planted near-duplicates for all pairs within `DISTANCE` bits.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,7 @@ from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
-
-Progress = Callable[[int, int, str], None]
+from medsharp.progress import Progress
 
 
 def tie_duplicates(

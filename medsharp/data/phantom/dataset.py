@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from medsharp.data.phantom.scanner import Scanner, find_scanner
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.errors import InputError
 from medsharp.files import atomic_folder, cache_folder
+from medsharp.progress import Progress
 
 # Part of the name of the cached folder: raise it whenever the images change.
 RECIPE = 1
 DEFAULT_PATIENTS = 300
 VIEWS = ("radial", "antiradial")
-Progress = Callable[[int, int, str], None]
 
 
 def write_phantom(

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from medsharp.data.phantom.scanner import Scanner
+from medsharp.images.box import Box
 
-Box = tuple[int, int, int, int]
 SIDES = ("RT", "LT", "R BREAST", "L BREAST", "RIGHT", "LEFT")
 QUADRANTS = ("UOQ", "UIQ", "LOQ", "LIQ", "AX", "RETRO", *(f"{hour} H" for hour in range(1, 13)))
 
@@ -28,7 +28,7 @@ def draw_overlays(
     Args:
         screen: Mode L; changed in place.
         scanner: Its `overlay` chooses the style.
-        scan: Left, top, right, bottom of the scan on the screen.
+        scan: Where the scan is on the screen.
         lesion: The same for the lesion.
         mm_per_pixel: Size of a pixel.
         size_mm: Longest diameter of the lesion, for the typed measurement.
@@ -71,13 +71,13 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _write(draw: ImageDraw.ImageDraw, scan: Box, where: tuple[float, float], text: str, size: float, grey: int) -> None:
-    left, top, right, bottom = scan
+    top, left, bottom, right = scan
     place = (left + where[0] * (right - left), top + where[1] * (bottom - top))
     draw.text(place, text, fill=grey, font=_font(max(6, round(size))))
 
 
 def _calipers(draw: ImageDraw.ImageDraw, lesion: Box, scale: float, rng: np.random.Generator) -> None:
-    left, top, right, bottom = lesion
+    top, left, bottom, right = lesion
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
     ends: list[tuple[float, float]] = [(left, middle_y), (right, middle_y)]
     if rng.random() < 0.6:
@@ -90,13 +90,13 @@ def _calipers(draw: ImageDraw.ImageDraw, lesion: Box, scale: float, rng: np.rand
 
 
 def _probe_mark(draw: ImageDraw.ImageDraw, scan: Box, scale: float) -> None:
-    left, top = scan[0] + 1, scan[1] + 1
+    left, top = scan.left + 1, scan.top + 1
     draw.rectangle((left, top, left + 5 * scale, top + 6 * scale), fill=0, outline=170)
 
 
 def _ruler(draw: ImageDraw.ImageDraw, scan: Box, mm_per_pixel: float, scale: float, width: int) -> None:
-    x, top = min(scan[2] + 3 * scale, width - 9 * scale), scan[1]
-    for centimetre in range(1, int((scan[3] - top) * mm_per_pixel / 10) + 1):
+    x, top = min(scan.right + 3 * scale, width - 9 * scale), scan.top
+    for centimetre in range(1, int((scan.bottom - top) * mm_per_pixel / 10) + 1):
         y = top + centimetre * 10 / mm_per_pixel
         draw.line((x, y, x + 3 * scale, y), fill=150)
         draw.text((x + 4 * scale, y - 5 * scale), str(centimetre), fill=150, font=_font(max(6, round(8 * scale))))
@@ -104,13 +104,13 @@ def _ruler(draw: ImageDraw.ImageDraw, scan: Box, mm_per_pixel: float, scale: flo
 
 
 def _grey_bar(draw: ImageDraw.ImageDraw, scan: Box, scale: float) -> None:
-    left, top, height = scan[2] - 9 * scale, scan[1] + 18 * scale, round(52 * scale)
+    left, top, height = scan.right - 9 * scale, scan.top + 18 * scale, round(52 * scale)
     for row in range(height):
         draw.line((left, top + row, left + 5 * scale, top + row), fill=round(255 * (1 - row / height)))
 
 
 def _body_mark(draw: ImageDraw.ImageDraw, scan: Box, scale: float, rng: np.random.Generator) -> None:
-    x, y, radius = scan[2] - 26 * scale, scan[3] - 26 * scale, 9 * scale
+    x, y, radius = scan.right - 26 * scale, scan.bottom - 26 * scale, 9 * scale
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=220)
     draw.ellipse((x - scale, y - scale, x + scale, y + scale), outline=220)
     angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.9) * radius

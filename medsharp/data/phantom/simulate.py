@@ -10,10 +10,11 @@ from PIL import Image
 from medsharp.data.phantom.acoustics import to_grey
 from medsharp.data.phantom.anatomy import Breast, build_tissue, draw_breast
 from medsharp.data.phantom.lesions import Lesion, draw_lesion
-from medsharp.data.phantom.overlays import Box, draw_overlays
+from medsharp.data.phantom.overlays import draw_overlays
 from medsharp.data.phantom.scanner import Scanner, find_scanner
 from medsharp.data.phantom.texture import Grid
 from medsharp.errors import InputError
+from medsharp.images.box import Box
 
 # The tissue is sampled finer than the screen shows it, as real images are before they are stored.
 OVERSAMPLING = 1.5
@@ -73,7 +74,7 @@ def simulate_image(
     depth_mm = max(float(rng.uniform(*scanner.depth_mm)), 1.25 * down + 7.0)
     width_mm = max(float(rng.uniform(*scanner.width_mm)), 1.3 * across + 4.0)
     scan, mm_per_pixel = _place(scanner, depth_mm, width_mm, size, rng)
-    rows, columns = scan[3] - scan[1], scan[2] - scan[0]
+    rows, columns = scan.height, scan.width
     grid = Grid(round(rows * OVERSAMPLING), round(columns * OVERSAMPLING), mm_per_pixel / OVERSAMPLING)
     tissue = build_tissue(breast, lesion, grid, rng)
     grey = Image.fromarray(to_grey(tissue, scanner, grid, rng))
@@ -82,7 +83,7 @@ def simulate_image(
 
     pixels = np.zeros((size, size), dtype=np.uint8)
     mask = np.zeros((size, size), dtype=bool)
-    window = (slice(scan[1], scan[3]), slice(scan[0], scan[2]))
+    window = (slice(scan.top, scan.bottom), slice(scan.left, scan.right))
     pixels[window] = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
     mask[window] = np.asarray(inside) >= 0.5
     screen = Image.fromarray(pixels)
@@ -102,9 +103,9 @@ def _place(
         left, top = int((size - columns) * rng.uniform(0.2, 0.8)), int((size - rows) * rng.uniform(0.0, 1.0))
     else:
         left, top = (size - columns) // 2, (size - rows) // 2
-    return (left, top, left + columns, top + rows), mm_per_pixel
+    return Box(top, left, top + rows, left + columns), mm_per_pixel
 
 
 def _bounds(mask: np.ndarray) -> Box:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)

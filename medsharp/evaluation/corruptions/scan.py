@@ -7,34 +7,15 @@ range; 60 dB stands for all.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from medsharp.images.box import Box
+
 GREY_PER_DB = np.float32(255 / 60)
 _DARK = 6
 _BLOCKS = 48
-
-
-class Box(NamedTuple):
-    """A rectangle in pixels; bottom and right are exclusive."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.right - self.left
 
 
 def scan_mask(image: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
@@ -17,6 +17,7 @@ from medsharp.images.fuzz.mutate import mutate
 from medsharp.images.fuzz.seeds import FORMATS, seed_files
 from medsharp.images.limits import ImageError
 from medsharp.images.read import read_image
+from medsharp.progress import Progress
 
 _GRACE = 5.0
 """Seconds beyond the limit after which a child that does not answer is ended from outside."""
@@ -76,7 +77,7 @@ def run_campaign(
     seed: int = 0,
     seconds: float = 2.0,
     memory: int = 2**30,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Read mutated files of a format, each of which must end in an image or an `ImageError`.
 

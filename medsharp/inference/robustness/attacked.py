@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from medsharp.inference.predictor import Predictor
-from medsharp.inference.robustness.sample import Progress, Sample
+from medsharp.inference.robustness.sample import Sample
+from medsharp.progress import Progress
 
 
 @dataclass(frozen=True)

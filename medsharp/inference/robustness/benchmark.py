@@ -15,7 +15,8 @@ from medsharp.data.phantom import write_phantom
 from medsharp.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.robustness.predicting import predict_corrupted, prepare
-from medsharp.inference.robustness.sample import Progress, Sample, take_sample
+from medsharp.inference.robustness.sample import Sample, take_sample
+from medsharp.progress import Progress
 
 _BATCH = 32
 

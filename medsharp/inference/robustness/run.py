@@ -21,7 +21,8 @@ from medsharp.inference.predictor import Predictor
 from medsharp.inference.robustness.attacked import Adversary
 from medsharp.inference.robustness.kept import Kept
 from medsharp.inference.robustness.predicting import predict_corrupted
-from medsharp.inference.robustness.sample import Progress, Sample, take_sample
+from medsharp.inference.robustness.sample import Sample, take_sample
+from medsharp.progress import Progress
 
 CLEAN = "clean"
 Key = tuple[str, int]

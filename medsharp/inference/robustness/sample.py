@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +18,8 @@ from medsharp.errors import InputError
 from medsharp.evaluation.corruptions.registry import LEAST_SIDE
 from medsharp.evaluation.predictions import clusters_of
 from medsharp.images import DecodedImage, ImageLimits, read_image
-from medsharp.preprocess import Box
-
-Progress = Callable[[int, int, str], None]
+from medsharp.images.box import Box
+from medsharp.progress import Progress
 
 _MEMORY = 2 * 2**30
 
