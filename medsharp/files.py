@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from medsharp.errors import InputError
 
+_ATTEMPTS = 100
+"""Random names that are tried before giving up; a second one is needed about never."""
+
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; rename it to `path` when the block ends well.
 
     When the block raises, what was there before stays and the temporary file is removed.
 
     Args:
         path: The file to write. Its folder is made if missing.
+        private: Only its owner may read it, from its first byte on, as files with pictures of patients need; otherwise
+            the process's umask says who.
 
     Raises:
         InputError: The folder or file cannot be written (permissions, disk full, a file where a folder must be).
@@ -29,12 +34,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _new_file(path, private)
         yield temporary
-        # mkstemp makes files private; give what an ordinary open() would have given.
-        temporary.chmod(0o666 & ~_umask())
+        if private:  # a writer may have put another file in its place
+            temporary.chmod(0o600)
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -43,9 +46,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, private: bool = False) -> None:
     """Write UTF-8 text to `path` in one step (see `atomic_path`)."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, private=private) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -78,12 +81,13 @@ def only_writer(lock: Path, busy: str) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: str | Path, overwrite: bool = False, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `path` to fill; rename it to `path` when the block ends well.
 
     Args:
         path: The folder to make.
         overwrite: Replace an existing folder; otherwise an existing, non-empty one is an error.
+        private: Only its owner may enter it, from the first; otherwise the process's umask says who.
 
     Raises:
         InputError: `path` exists and is not empty, or cannot be written.
@@ -94,12 +98,11 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        temporary = _new_folder(path, ".part", private)
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         if path.exists():
             # Moved aside first, so that a crash between the two renames still leaves one whole folder.
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            aside = _new_folder(path, ".old", private=True)
             path.replace(aside / path.name)
             temporary.replace(path)
             shutil.rmtree(aside)
@@ -123,8 +126,29 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _umask() -> int:
-    # The umask can only be read by setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _new_file(path: Path, private: bool) -> Path:
+    """Make an empty file beside `path`.
+
+    The kernel applies the umask: a process could only learn it by changing it for all of its threads.
+    """
+    for name in _names_beside(path, ".part"):
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666))
+        except FileExistsError:
+            continue
+        return name
+    raise FileExistsError("no free name for a temporary file")
+
+
+def _new_folder(path: Path, suffix: str, private: bool) -> Path:
+    for name in _names_beside(path, suffix):
+        try:
+            name.mkdir(mode=0o700 if private else 0o777)
+        except FileExistsError:
+            continue
+        return name
+    raise FileExistsError("no free name for a temporary folder")
+
+
+def _names_beside(path: Path, suffix: str) -> Iterator[Path]:
+    return (path.parent / f".{path.name}.{secrets.token_hex(4)}{suffix}" for _ in range(_ATTEMPTS))
