@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -54,26 +54,33 @@ def predict(
                 raise InputError(f"{option} takes images or folders, not a manifest")
         predictor = Predictor.load(bundle, device=device, limits=limits)
         table = _of_manifest(predictor, images, wanted)
+        rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     else:
         files, lesion = _expand(images), None if box is None else _lesion(box)
         predictor = Predictor.load(bundle, device=device, limits=limits)
         if box is not None and predictor.preprocessing.crop != "lesion":
             raise InputError(f"{bundle} does not crop to the lesion; leave --box out")
-        table = _of_images(predictor, files, heatmaps, wanted, lesion)
+        predictions = _of_images(predictor, files, heatmaps, wanted, lesion)
+        rows = [_row(prediction) for prediction in predictions]
+        if out is not None:
+            # Loads pandas, which takes as long as the prediction of an image and is not needed to print one.
+            from medsharp.inference import predictions_table
+
+            table = predictions_table(predictions)
     if out is not None:
         from medsharp.files import atomic_path
 
         with atomic_path(out) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-    failed = table[table["error"].fillna("") != ""]
-    _show(predictor, table.drop(index=failed.index))
-    for name, reason in zip(failed["image"], failed["error"], strict=True):
-        shown = reason if name in reason else f"{name}: {reason}"
+    failed = [row for row in rows if row["error"]]
+    _show(predictor, [row for row in rows if not row["error"]])
+    for row in failed:
+        shown = row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}"
         errors.print(f"[bold red]failed:[/] {escape(shown)}", soft_wrap=True)
     if out is not None:
-        note(f"{len(table)} row{'' if len(table) == 1 else 's'} in {out}")
-    if len(failed):
-        raise typer.Exit(2 if len(failed) == len(table) else 1)
+        note(f"{len(rows)} row{'' if len(rows) == 1 else 's'} in {out}")
+    if failed:
+        raise typer.Exit(2 if len(failed) == len(rows) else 1)
 
 
 def _frames(text: str) -> Frames:
@@ -103,15 +110,24 @@ def _of_manifest(predictor: Predictor, paths: Sequence[Path], frames: Frames) ->
 
 def _of_images(
     predictor: Predictor, files: list[Path], heatmaps: Path | None, frames: Frames, lesion: FindLesion | None
-) -> pd.DataFrame:
-    from medsharp.inference import predictions_table
-
+) -> list[Prediction]:
     with progress_bar() as report:
         names = [str(file) for file in files]
         predictions = predictor.predict(files, names=names, frames=frames, lesion=lesion, progress=report)
     if heatmaps is not None:
         _write_heatmaps(predictor, predictions, heatmaps)
-    return predictions_table(predictions)
+    return predictions
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    """Name what is printed of a prediction as the table of a manifest does."""
+    return {
+        "image": prediction.name,
+        **{f"p_{name}": share for name, share in prediction.probabilities.items()},
+        "decision": prediction.decision,
+        "flags": "; ".join(prediction.flags),
+        "error": prediction.error or "",
+    }
 
 
 def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], folder: Path) -> None:
@@ -149,14 +165,14 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _show(predictor: Predictor, table: pd.DataFrame) -> None:
-    if table.empty:
+def _show(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
         return
     positive = predictor.spec.positive
     shown = Table(title="Not for diagnostic use", title_style="bold yellow", title_justify="left")
     for name in ("image", f"probability of {positive}", "decision", "flags"):
         shown.add_column(name, overflow="fold")  # a frame's number stands at the end of a name
-    for row in table.head(SHOWN_ROWS).to_dict("records"):
+    for row in rows[:SHOWN_ROWS]:
         shown.add_row(
             escape(str(row["image"])),
             f"{row[f'p_{positive}']:.3f}",
@@ -164,6 +180,6 @@ def _show(predictor: Predictor, table: pd.DataFrame) -> None:
             escape(row["flags"] or ""),
         )
     console.print(shown)
-    if len(table) > SHOWN_ROWS:
-        note(f"... and {len(table) - SHOWN_ROWS} more rows")
+    if len(rows) > SHOWN_ROWS:
+        note(f"... and {len(rows) - SHOWN_ROWS} more rows")
     note(f"operating point: probability of {positive} >= {predictor.spec.operating_point.threshold:.4f}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +70,27 @@ def test_one_bad_file_does_not_stop_the_others_and_the_exit_code_says_so(
     assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == ["00001-image.png", "00003-scan.png"]
     with Image.open(tmp_path / "maps" / "00001-image.png") as picture:
         assert picture.size == (256, 256)
+
+
+_LOADED = """
+import sys
+from medsharp.cli import main
+try:
+    main()
+finally:
+    heavy = "sklearn scipy pandas matplotlib pydicom torch monai timm onnx gradio fastapi".split()
+    print("loaded:", *[name for name in heavy if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_prediction_of_one_image_loads_no_library_that_it_does_not_need(
+    trained: Path, workspace: Path, tmp_path: Path
+) -> None:
+    arguments = ["predict", trained / "bundle", workspace / "image.png", "--heatmaps", tmp_path]
+    ended = subprocess.run([sys.executable, "-c", _LOADED, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "image.png" in ended.stdout
+    assert ended.stderr.splitlines()[-1].strip() == "loaded:"
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
