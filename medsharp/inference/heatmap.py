@@ -28,6 +28,14 @@ _INFERNO = np.array(
     ],
     dtype=np.float64,
 )
+# Four thousand levels of a heat map: no difference from computing each pixel is visible in 8 bits.
+_LEVELS = np.linspace(0, 1, 4096)
+_COLOURS = np.stack(
+    [np.interp(_LEVELS, np.linspace(0, 1, len(_INFERNO)), channel) for channel in _INFERNO.T], axis=-1
+).astype(np.float32)  # [level, 3]
+_OPACITIES = (0.65 * np.sqrt(_LEVELS)).astype(np.float32)
+# Pixels coloured at once, so that a large image does not need many times its size in memory.
+_BAND_PIXELS = 2**18
 
 
 def evidence_of_cam(cam: np.ndarray, positive: int) -> np.ndarray:
@@ -64,7 +72,14 @@ def evidence_of_occlusion(session: Session, image: np.ndarray, positive: int) ->
     return (margin[0] - margin[1:]).reshape(_GRID, _GRID).astype(np.float32)
 
 
-def place(evidence: np.ndarray, reference: float, where: Placement, shape: tuple[int, int], size: int) -> np.ndarray:
+def place(
+    evidence: np.ndarray,
+    reference: float,
+    where: Placement,
+    shape: tuple[int, int],
+    size: int,
+    longest_side: int | None = None,
+) -> np.ndarray:
     """Scale evidence to 0..1 and lay it over the original image.
 
     Args:
@@ -73,20 +88,43 @@ def place(evidence: np.ndarray, reference: float, where: Placement, shape: tuple
         where: How the image was placed in the input.
         shape: Height and width of the original.
         size: Side of the input.
+        longest_side: Draw it as `drawn_shape` shrinks the original; None draws it as large as the original.
 
     Returns:
-        float32 [H, W]; 0 where the original was cropped away.
+        float32 [H, W], or smaller; 0 where the original was cropped away.
     """
     strength = Image.fromarray(np.clip(evidence / reference, 0, 1).astype(np.float32))
     whole = strength.resize((size, size), Image.Resampling.BICUBIC)
     top, left, bottom, right = where.inner
-    crop = where.crop
+    height, width = drawn_shape(shape, longest_side)
+    rows = _drawn_span(where.crop[0], where.crop[2], height / shape[0])
+    columns = _drawn_span(where.crop[1], where.crop[3], width / shape[1])
     inside = whole.resize(
-        (crop[3] - crop[1], crop[2] - crop[0]), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
+        (columns.stop - columns.start, rows.stop - rows.start),
+        Image.Resampling.BILINEAR,
+        box=(left, top, right, bottom),
     )
-    placed = np.zeros(shape, dtype=np.float32)
-    placed[crop[0] : crop[2], crop[1] : crop[3]] = np.clip(np.asarray(inside), 0, 1)
+    placed = np.zeros((height, width), dtype=np.float32)
+    placed[rows, columns] = np.clip(np.asarray(inside), 0, 1)
     return placed
+
+
+def drawn_shape(shape: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
+    """Return height and width at which an image is drawn: its own, or with `longest_side` pixels on the longer side.
+
+    An image is never drawn larger than it is.
+    """
+    height, width = shape
+    if longest_side is None or max(shape) <= longest_side:
+        return height, width
+    scale = longest_side / max(shape)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _drawn_span(start: int, stop: int, scale: float) -> slice:
+    """Scale a span of pixels, so that at least one is left."""
+    first = min(round(start * scale), round(stop * scale) - 1)
+    return slice(max(0, first), max(0, first) + max(1, round(stop * scale) - max(0, first)))
 
 
 def overlay(pixels: np.ndarray, heatmap: np.ndarray | None) -> np.ndarray:
@@ -102,12 +140,15 @@ def overlay(pixels: np.ndarray, heatmap: np.ndarray | None) -> np.ndarray:
     Raises:
         InputError: The two have different sizes.
     """
-    grey = np.repeat(pixels[..., None], 3, axis=-1)
+    coloured = np.repeat(pixels[..., None], 3, axis=-1)
     if heatmap is None:
-        return grey
+        return coloured
     if heatmap.shape != pixels.shape:
         raise InputError(f"the heat map is {heatmap.shape}, its image {pixels.shape}")
-    positions = np.linspace(0, 1, len(_INFERNO))
-    colour = np.stack([np.interp(heatmap, positions, _INFERNO[:, channel]) for channel in range(3)], axis=-1)
-    opacity = 0.65 * np.sqrt(heatmap)[..., None]
-    return np.rint(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
+    rows = max(1, _BAND_PIXELS // max(1, pixels.shape[1]))
+    for top in range(0, len(pixels), rows):
+        band = slice(top, top + rows)
+        level = np.rint(heatmap[band] * (len(_COLOURS) - 1)).astype(np.intp)
+        opacity = _OPACITIES[level][..., None]
+        coloured[band] = np.rint(coloured[band] * (1 - opacity) + _COLOURS[level] * opacity)
+    return coloured

@@ -34,11 +34,15 @@ class Prediction:
     source: str = ""
     frame: int | None = None
     heatmap_method: str = ""
-    _explain: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    _explain: Callable[[int | None], np.ndarray] | None = field(default=None, repr=False, compare=False)
 
-    def heatmap(self) -> np.ndarray | None:
+    def heatmap(self, longest_side: int | None = None) -> np.ndarray | None:
         """Return where the evidence for the positive class is: float32 [H, W] from 0 to 1 on the original image.
 
         Made when asked for; None when there is an error.
+
+        Args:
+            longest_side: Draw it at most this many pixels high and wide, for an image of which no more is shown; of
+                the original's size by default.
         """
-        return None if self._explain is None else self._explain()
+        return None if self._explain is None else self._explain(longest_side)

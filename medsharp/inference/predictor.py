@@ -128,7 +128,7 @@ class Predictor:
                 streams = map(read, given) if frames == "all" else pool.map(lambda one: list(read(one)), given)
                 readings = itertools.chain.from_iterable(streams)
                 while batch := list(itertools.islice(readings, batch_size)):
-                    predictions += self._answer(batch)
+                    predictions += self.predict_readings(batch)
                 if progress is not None:
                     progress(part.stop, len(sources), "predicting")
         return predictions
@@ -140,11 +140,16 @@ class Predictor:
             InputError: An array is not two-dimensional uint8.
         """
         names = names or [f"image {number}" for number in range(1, len(images) + 1)]
-        return self._answer(
+        return self.predict_readings(
             [Reading(name, image=DecodedImage(pixels, "array")) for name, pixels in zip(names, images, strict=True)]
         )
 
-    def _answer(self, read: Sequence[Reading]) -> list[Prediction]:
+    def predict_readings(self, read: Sequence[Reading]) -> list[Prediction]:
+        """Predict images that were read already, in one batch; a reading with an error gives one with its reason.
+
+        Args:
+            read: As `read_source` gives them; what shows the image too need not decode it twice.
+        """
         good = [(one, one.image) for one in read if one.image is not None]
         answers = iter(self._infer(good))
         return [
@@ -214,8 +219,15 @@ class Predictor:
             return [partial(np.asarray, cam.copy()) for cam in evidence_of_cam(outputs["cam"], self._positive)]
         return [partial(evidence_of_occlusion, self.session, sample.copy(), self._positive) for sample in inputs]
 
-    def _heatmap(self, where: Placement, shape: tuple[int, int], evidence: Callable[[], np.ndarray]) -> np.ndarray:
-        return place(evidence(), self.spec.heatmap_reference, where, shape, self.preprocessing.size)
+    def _heatmap(
+        self,
+        where: Placement,
+        shape: tuple[int, int],
+        evidence: Callable[[], np.ndarray],
+        longest_side: int | None,
+    ) -> np.ndarray:
+        reference, size = self.spec.heatmap_reference, self.preprocessing.size
+        return place(evidence(), reference, where, shape, size, longest_side)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

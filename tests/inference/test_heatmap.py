@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medsharp.errors import InputError
+from medsharp.images import Box
 from medsharp.inference import Predictor, overlay
-from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
+from medsharp.inference.heatmap import drawn_shape, evidence_of_cam, evidence_of_occlusion, place
 from medsharp.networks import Classifier
-from medsharp.preprocess import PreprocessSpec, placement, preprocess
+from medsharp.preprocess import Placement, PreprocessSpec, placement, preprocess
 
 
 def centre(heatmap: np.ndarray) -> tuple[float, float]:
@@ -43,6 +46,71 @@ def test_evidence_at_a_blob_lands_on_the_blob_of_the_original(fit: str, shape: t
     assert abs(found[1] - (column - 0.5)) < cell / 2
 
 
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+@pytest.mark.parametrize(("shape", "border"), [((1200, 3000), 0), ((3000, 1200), 0), ((2000, 3200), 400)])
+def test_map_drawn_small_is_the_full_map_made_small(fit: str, shape: tuple[int, int], border: int) -> None:
+    spec = PreprocessSpec(size=64, fit=fit)  # type: ignore[arg-type]
+    pixels = np.full(shape, 60, dtype=np.uint8)
+    pixels[:, :border] = 0
+    where = placement(pixels, spec)
+    evidence = np.random.default_rng(0).random((8, 8)).astype(np.float32)
+    full = place(evidence, 1.0, where, shape, spec.size)
+    small = place(evidence, 1.0, where, shape, spec.size, 300)
+    assert small.shape == drawn_shape(shape, 300)
+    assert max(small.shape) == 300
+    reduced = np.asarray(Image.fromarray(full).resize(small.shape[::-1], Image.Resampling.BOX))
+    # The edge of what was cropped away may lie anywhere inside a pixel of the small map.
+    assert np.abs(small - reduced)[:, border // 10 + 1 :].max() < 0.05
+
+
+def test_images_are_drawn_no_larger_than_they_are_and_never_empty() -> None:
+    assert drawn_shape((90, 120), 1024) == (90, 120)
+    assert drawn_shape((5000, 4000), None) == (5000, 4000)
+    assert drawn_shape((4000, 2000), 1000) == (1000, 500)
+    assert drawn_shape((16, 16_384), 640) == (1, 640)
+
+
+@pytest.mark.parametrize("edges", [(0, 16), (3, 5), (15, 16)])
+def test_narrow_crop_keeps_a_place_in_a_small_map(edges: tuple[int, int]) -> None:
+    where = Placement(Box(edges[0], 0, edges[1], 16_384), Box(0, 0, 64, 64))
+    drawn = place(np.ones((4, 4), dtype=np.float32), 1.0, where, (16, 16_384), 64, 640)
+    assert drawn.shape == (1, 640)
+    assert drawn.min() == 1
+
+
+def test_small_map_of_a_huge_image_needs_no_memory_of_its_size() -> None:
+    shape = (16_000, 2_500)
+    where = Placement(Box(0, 0, *shape), Box(0, 0, 64, 64))
+    tracemalloc.start()
+    try:
+        place(np.ones((4, 4), dtype=np.float32), 1.0, where, shape, 64, 1024)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * 1024 * 1024
+
+
+def test_colouring_a_large_image_needs_little_more_memory_than_the_picture() -> None:
+    pixels = np.full((4000, 1000), 80, dtype=np.uint8)
+    heatmap = np.zeros(pixels.shape, dtype=np.float32)
+    tracemalloc.start()
+    try:
+        overlay(pixels, heatmap)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 3 * pixels.size + 16 * 1024 * 1024
+
+
+def test_overlay_of_many_rows_is_the_overlay_of_each() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (700, 900), dtype=np.uint8)
+    heatmap = rng.random((700, 900), dtype=np.float32)
+    whole = overlay(pixels, heatmap)
+    rows = np.concatenate([overlay(pixels[i : i + 1], heatmap[i : i + 1]) for i in range(700)])
+    assert np.array_equal(whole, rows)
+
+
 def test_image_without_evidence_has_a_blank_map_and_much_evidence_a_full_one() -> None:
     where = placement(np.full((64, 64), 90, dtype=np.uint8), PreprocessSpec(size=64))
     assert not place(np.full((4, 4), -3.0), 1.0, where, (64, 64), 64).any()
@@ -69,6 +137,9 @@ def test_prediction_gives_a_map_of_the_original_size(predictor: Predictor) -> No
     assert prediction.heatmap_method == "class activation map"
     assert heatmap is not None
     assert heatmap.shape == (90, 170)
+    small = prediction.heatmap(85)
+    assert small is not None
+    assert small.shape == (45, 85)
     assert heatmap.min() >= 0
     assert heatmap.max() <= 1
 

@@ -17,7 +17,7 @@ from medsharp.bundle import read_bundle
 from medsharp.cli import app
 from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
-from medsharp.images import ImageLimits
+from medsharp.images import Box, ImageLimits
 from medsharp.inference import Predictor, predict_manifest
 from medsharp.inference.session import Session
 from medsharp.preprocess import PreprocessSpec, preprocess
@@ -169,7 +169,7 @@ def test_box_outside_one_image_does_not_stop_the_others(looking_at_lesions: Pred
 def test_network_sees_the_lesion_that_was_given(
     looking_at_lesions: Predictor, scans: Path, images: np.ndarray, seen: list[np.ndarray]
 ) -> None:
-    box = (20, 20, 40, 44)
+    box = Box(20, 20, 40, 44)
     (answer,) = looking_at_lesions.predict([scans / "0.png"], lesion=lambda *_: box)
     assert np.array_equal(seen[0][0], preprocess(images[0], looking_at_lesions.preprocessing, lesion=box))
     heatmap = answer.heatmap()
