@@ -13,6 +13,7 @@ _FLAGS = {
     "cmyk": "CMYK image, converted to grey.",
     "palette": "Palette image, converted to grey.",
     "16-bit": "Image of more than 8 bits, scaled to 8.",
+    "upper bits unused": "Its values use less than a quarter of their 16 bits and look dark: the range is not declared.",
     "dicom": "Read from DICOM; nothing but the pixels was used.",
     "rotated": "Turned as its EXIF orientation says.",
     "cropped to the ultrasound region": "Cropped to the ultrasound region that the DICOM file names.",

@@ -2,7 +2,20 @@
 
 from medsharp.images.box import Box
 from medsharp.images.decoded import DecodedImage
+from medsharp.images.dicom import is_dicom
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.read import Frame, read_frames, read_image
+from medsharp.images.values import ValueRange, read_range
 
-__all__ = ["Box", "DecodedImage", "Frame", "ImageError", "ImageLimits", "read_frames", "read_image"]
+__all__ = [
+    "Box",
+    "DecodedImage",
+    "Frame",
+    "ImageError",
+    "ImageLimits",
+    "ValueRange",
+    "is_dicom",
+    "read_frames",
+    "read_image",
+    "read_range",
+]

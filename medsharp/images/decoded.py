@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from medsharp.images.box import Box
+from medsharp.images.values import ValueRange
 
 COLOUR_DIFFERENCE = 16
 """Grey levels between channels from which on a pixel counts as coloured; JPEG alone stays below."""
@@ -23,11 +24,12 @@ class DecodedImage:
     Attributes:
         pixels: uint8 [H, W], grey.
         format: As Pillow names it, or `"DICOM"`.
-        flags: Such as `colour`, `16-bit`, `alpha`, `cmyk`, `rotated`, `dicom`, `frame 12 of 40, the sharpest`,
-            `cropped to the ultrasound region`.
+        flags: Such as `colour`, `16-bit`, `upper bits unused`, `alpha`, `cmyk`, `rotated`, `dicom`,
+            `frame 12 of 40, the sharpest`, `cropped to the ultrasound region`; docs/images.md lists them.
         frame: Which frame of a clip this is, counted from 1; None where the file holds one image.
         coloured: bool [H, W], the pixels that were really coloured; None where none was.
         region: The part of the stored image that this is; None where it is all of it.
+        range: The stored values that became black and white; None where the file has 8 bits, or is windowed.
     """
 
     pixels: np.ndarray
@@ -36,6 +38,7 @@ class DecodedImage:
     frame: int | None = None
     coloured: np.ndarray | None = None
     region: Box | None = None
+    range: ValueRange | None = None
 
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -4,21 +4,90 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from medsharp.images.decoded import DecodedImage, luminance
 from medsharp.images.limits import ImageError, ImageLimits
+from medsharp.images.values import UNDECLARED, Samples, ValueRange, is_undeclared, scale_samples
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 _ORIENTATION = 0x0112
-_ROWS = 256
-"""Rows that are computed on in floating point at once, so that a large image takes little memory."""
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_LARGEST, _SMALLEST_SAMPLE, _LARGEST_SAMPLE = 281, 340, 341
+_SIGNED = 2
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+_WITH_ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+_SIXTEEN = ValueRange(0.0, 65535.0)
 
 
-def read_picture(data: bytes, name: str, limits: ImageLimits) -> DecodedImage:
+@dataclass(frozen=True)
+class Picture:
+    """An opened picture with what its header says of its samples.
+
+    Attributes:
+        image: As Pillow decodes it, upright.
+        kind: As Pillow names its format.
+        bits: Of a sample, as stored.
+        signed: Whether its integers are.
+        white_is_zero: Whether its smallest value is white and Pillow leaves it so.
+        tag: The range that its tags state.
+        rotated: Whether its orientation was other than upright.
+        adobe: Whether a JPEG has Adobe's marker.
+    """
+
+    image: Image.Image
+    kind: str
+    bits: int
+    signed: bool
+    white_is_zero: bool
+    tag: ValueRange | None
+    rotated: bool
+    adobe: bool
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it holds one channel of values that need a range to become 8 bits."""
+        return self.image.mode.startswith("I") or self.image.mode == "F" or (self.signed and self.image.mode == "L")
+
+    def samples(self) -> Samples:
+        """Return the values of a deep picture as they are stored."""
+        values = np.asarray(self.image)
+        if self.image.mode == "L":
+            values = values.view(np.int8)
+        elif self.image.mode == "I" and not self.signed and self.bits == 32:
+            values = values.view(np.uint32)  # Pillow has no such mode
+        elif self.image.mode == "I" and not self.signed:
+            values = values.astype(np.uint16)
+        return Samples(values, self.bits, self.white_is_zero, self.tag)
+
+
+def read_picture(data: bytes, name: str, limits: ImageLimits, declared: ValueRange | None = None) -> DecodedImage:
     """Decode a picture of one frame.
+
+    Args:
+        data: The file.
+        name: What to call it in errors.
+        limits: What is refused.
+        declared: The data set's range of values, for pictures of more than 8 bits.
+
+    Raises:
+        ImageError: It is damaged, of another kind, too small or large, has several frames, or its range is not known.
+    """
+    with open_picture(data, name, limits) as picture:
+        flags = ["rotated"] if picture.rotated else []
+        if picture.is_deep:
+            return _grey_of_deep(picture, declared, name, flags)
+        return _grey(picture, declared, name, flags)
+
+
+@contextmanager
+def open_picture(data: bytes, name: str, limits: ImageLimits) -> Iterator[Picture]:
+    """Decode a picture and turn whatever goes wrong, in the block too, into one sentence.
 
     Raises:
         ImageError: It is damaged, of another kind, too small or large, or has several frames.
@@ -27,19 +96,20 @@ def read_picture(data: bytes, name: str, limits: ImageLimits) -> DecodedImage:
         with warnings.catch_warnings():
             # Our own limits come right after; Pillow's warnings on odd EXIF blocks do not concern pixels.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                limits.check_size(picture.width, picture.height, name)
-                kind = picture.format or ""
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                limits.check_size(image.width, image.height, name)
+                kind = image.format or ""
                 # Cameras append a preview to a JPEG; the first image is the one that was taken.
                 if kind == "MPO":
                     kind = "JPEG"
-                elif getattr(picture, "is_animated", False):
+                elif getattr(image, "is_animated", False):
                     raise ImageError(f"{name} has several frames or pages; give the one that is meant as an image")
-                picture.load()
-                return _grey(picture, kind)
+                yield _load(image, kind, data)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
+        if data.startswith(_SIGNATURES):
+            raise ImageError(f"{name} is damaged or cut off, or of a kind that is not read") from error
         raise ImageError(f"{name} is not a PNG, JPEG, TIFF, BMP or DICOM image") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels; the most is {limits.max_pixels}") from error
@@ -48,35 +118,103 @@ def read_picture(data: bytes, name: str, limits: ImageLimits) -> DecodedImage:
         raise ImageError(f"{name} is damaged or cut off: {' '.join(str(error).split())}") from error
 
 
-def _grey(picture: Image.Image, kind: str) -> DecodedImage:
-    flags = []
-    turned = ImageOps.exif_transpose(picture)
-    if turned.size != picture.size or picture.getexif().get(_ORIENTATION, 1) != 1:
-        flags.append("rotated")
-    picture = turned
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return DecodedImage(_to_eight_bits(np.asarray(picture)), kind, (*flags, "16-bit"))
-    if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema()[0] != 255:
+def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
+    # Read before the pixels are: Pillow turns a TIFF while it loads, and forgets the tag.
+    rotated = image.getexif().get(_ORIENTATION, 1) != 1
+    size, bits, signed, white_is_zero, tag = image.size, 8, False, False, None
+    if kind == "PNG":
+        bits = data[24]  # of IHDR, which comes first
+    elif kind == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits = int(_first(tags.get(_BITS), 1))
+        signed = _first(tags.get(_SAMPLE_FORMAT), 1) == _SIGNED
+        # Pillow inverts up to 8 bits.
+        white_is_zero = tags.get(_PHOTOMETRIC) == 0 and image.mode not in ("1", "L")
+        tag = _tag_range(tags, bits) if bits > 8 or signed else None
+    adobe = "adobe" in image.info
+    image.load()
+    _scale_transparency(image, bits)
+    turned = ImageOps.exif_transpose(image)
+    return Picture(turned, kind, bits, signed, white_is_zero, tag, rotated or turned.size != size, adobe)
+
+
+def _scale_transparency(image: Image.Image, bits: int) -> None:
+    """Bring the one transparent value of a PNG to 8 bits where Pillow did so with the pixels only."""
+    value = image.info.get("transparency")
+    if isinstance(value, int) and image.mode == "L" and bits < 8:
+        image.info["transparency"] = value * 255 // (2**bits - 1)
+    elif isinstance(value, tuple) and bits == 16:
+        image.info["transparency"] = tuple(part >> 8 for part in value)
+
+
+def _first(value: object, otherwise: float) -> float:
+    if isinstance(value, (tuple, bytes)):
+        value = value[0] if value else None
+    return otherwise if value is None else float(value)  # type: ignore[arg-type]
+
+
+def _tag_range(tags: object, bits: int) -> ValueRange | None:
+    """Return the range that SMinSampleValue and SMaxSampleValue state (TIFF 6.0, section 19), else MaxSampleValue.
+
+    MaxSampleValue may be the largest of this one image; only where it is that of a number of bits, such as 4095, is
+    it the type's.
+    """
+    get = tags.get  # type: ignore[attr-defined]
+    if get(_LARGEST_SAMPLE) is not None:
+        low, high = _first(get(_SMALLEST_SAMPLE), 0.0), _first(get(_LARGEST_SAMPLE), 0.0)
+        if np.isfinite(low) and np.isfinite(high) and low < high:
+            return ValueRange(low, high)
+    largest = _first(get(_LARGEST), 0.0)
+    if bits == 16 and largest in {2.0**used - 1 for used in range(9, 16)}:
+        return ValueRange(0.0, largest)
+    return None
+
+
+def _grey_of_deep(picture: Picture, declared: ValueRange | None, name: str, flags: list[str]) -> DecodedImage:
+    samples = picture.samples()
+    scaled = scale_samples(samples, declared, name)
+    pixels, flags = scaled.pixels, [*flags, *scaled.flags]
+    transparent = picture.image.info.get("transparency")
+    if isinstance(transparent, int):
+        clear = samples.values == transparent
+        if clear.any():
+            pixels[clear] = 0
             flags.append("alpha")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
-    if picture.mode == "CMYK":
+    return DecodedImage(pixels, picture.kind, tuple(flags), range=scaled.range)
+
+
+def _grey(picture: Picture, declared: ValueRange | None, name: str, flags: list[str]) -> DecodedImage:
+    image = picture.image
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] != 255:
+            flags.append("alpha")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    elif image.mode == "CMYK":
         flags.append("cmyk")
-    if picture.mode in {"1", "L"}:
-        return DecodedImage(np.asarray(picture.convert("L")), kind, tuple(flags))
-    pixels, coloured = luminance(np.asarray(picture.convert("RGB")))
-    if coloured is not None:
-        flags.append("colour")
-    return DecodedImage(pixels, kind, tuple(flags), coloured=coloured)
+        if picture.kind == "JPEG" and not picture.adobe:
+            image = ImageChops.invert(image)  # Pillow takes every one for Adobe's, which are stored inverted
+    elif image.mode == "LAB":
+        raise ImageError(f"{name} is in the colour space L*a*b*, which is not read; save it as grey or RGB")
+    coloured = None
+    if image.mode in {"1", "L"}:
+        pixels = np.asarray(image.convert("L"))
+    else:
+        pixels, coloured = luminance(np.asarray(image.convert("RGB")))
+        if coloured is not None:
+            flags.append("colour")
+    used = None
+    if picture.bits == 16:
+        used = _SIXTEEN
+        flags += _of_sixteen_bit_channels(pixels, declared, name)
+    return DecodedImage(pixels, picture.kind, tuple(flags), coloured=coloured, range=used)
 
 
-def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Scale by the full range of 16 bits, or of 12 or 8 where no value goes beyond."""
-    highest = float(np.max(values, initial=0.0, where=np.isfinite(values)))
-    top = next((top for top in (255.0, 4095.0, 65535.0) if highest <= top), highest)
-    grey = np.empty(values.shape, dtype=np.uint8)
-    for start in range(0, len(values), _ROWS):
-        rows = np.nan_to_num(values[start : start + _ROWS].astype(np.float64), nan=0.0, posinf=top, neginf=0.0)
-        grey[start : start + _ROWS] = np.clip(np.rint(rows * (255.0 / top)), 0, 255)
-    return grey
+def _of_sixteen_bit_channels(pixels: np.ndarray, declared: ValueRange | None, name: str) -> list[str]:
+    """Return the flags of a picture of several channels of 16 bits, of which Pillow keeps the upper eight."""
+    if declared is not None and declared != _SIXTEEN:
+        raise ImageError(
+            f"{name} has several channels of 16 bits, which can only be scaled from 0 to 65535, and the declared range "
+            f"is {declared}; save it with one channel"
+        )
+    return ["16-bit", *([UNDECLARED] if is_undeclared(float(pixels.max()), ValueRange(0.0, 255.0)) else [])]

@@ -10,6 +10,7 @@ from medsharp.images.decoded import DecodedImage
 from medsharp.images.dicom import is_dicom, open_dicom
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.pictures import read_picture
+from medsharp.images.values import ValueRange
 
 Frame = int | Literal["sharpest"]
 """Which frame of a clip is used: its number, counted from 1 as DICOM does, or the sharpest."""
@@ -22,13 +23,14 @@ def read_image(
     limits: ImageLimits = ImageLimits(),
     frame: Frame = "sharpest",
     region: bool = True,
+    value_range: ValueRange | None = None,
 ) -> DecodedImage:
     """Decode an image to grey.
 
-    16-bit images are scaled to 8, transparency is laid on black, CMYK and palettes become RGB, EXIF rotation is
-    applied, and colour becomes luminance (ITU-R 601); colour profiles are ignored. Of a DICOM object only the pixels
-    leave: windowed as it says, one frame of a clip, and cropped to the ultrasound region that it names. Each is said in
-    `flags`.
+    More than 8 bits are scaled to 8 by the declared range, a tag or the type, never by what the image holds;
+    transparency is laid on black, CMYK and palettes become RGB, EXIF rotation is applied, and colour becomes luminance
+    (ITU-R 601); colour profiles are ignored. Of a DICOM object only the pixels leave: windowed as it says, one frame of
+    a clip, and cropped to the ultrasound region that it names. Each is said in `flags`.
 
     Args:
         source: A file, or its bytes.
@@ -37,25 +39,32 @@ def read_image(
         frame: Of a DICOM clip; a number decodes that frame only.
         region: Crop to the largest two-dimensional tissue region that a DICOM object names, which leaves out the
             vendor's banners and text.
+        value_range: What the data set declares to be black and white, for values of more than 8 bits; in DICOM after
+            the modality transformation and instead of a window.
 
     Returns:
         uint8 pixels [H, W], their format and flags.
 
     Raises:
         ImageError: The file is missing, empty, truncated, of another kind, too small or large, a picture of several
-            frames, or without the frame asked for.
+            frames, without the frame asked for, or of values whose range nothing tells.
     """
-    data, name = _bytes_of(source, name, limits)
+    data, name = read_bytes(source, name, limits)
     if is_dicom(data):
-        clip = open_dicom(data, name, limits, region)
+        clip = open_dicom(data, name, limits, region, value_range)
         return clip.sharpest() if frame == "sharpest" else clip.frame(frame)
     if frame not in ("sharpest", 1):
         raise ImageError(f"{name} has one frame; there is no frame {frame}")
-    return read_picture(data, name, limits)
+    return read_picture(data, name, limits, value_range)
 
 
 def read_frames(
-    source: Path | str | bytes, *, name: str | None = None, limits: ImageLimits = ImageLimits(), region: bool = True
+    source: Path | str | bytes,
+    *,
+    name: str | None = None,
+    limits: ImageLimits = ImageLimits(),
+    region: bool = True,
+    value_range: ValueRange | None = None,
 ) -> Iterator[DecodedImage]:
     """Decode every frame of a DICOM clip, one at a time; another file gives its one image.
 
@@ -64,18 +73,24 @@ def read_frames(
         name: What to call it in errors; the path by default.
         limits: Checked before decoding.
         region: As for `read_image`.
+        value_range: As for `read_image`.
 
     Raises:
         ImageError: As for `read_image`, when the frame concerned is reached.
     """
-    data, name = _bytes_of(source, name, limits)
+    data, name = read_bytes(source, name, limits)
     if is_dicom(data):
-        yield from open_dicom(data, name, limits, region).all_frames()
+        yield from open_dicom(data, name, limits, region, value_range).all_frames()
     else:
-        yield read_picture(data, name, limits)
+        yield read_picture(data, name, limits, value_range)
 
 
-def _bytes_of(source: Path | str | bytes, name: str | None, limits: ImageLimits) -> tuple[bytes, str]:
+def read_bytes(source: Path | str | bytes, name: str | None, limits: ImageLimits) -> tuple[bytes, str]:
+    """Return the bytes of a file or those given, and what to call it.
+
+    Raises:
+        ImageError: It is missing, empty, too large or a folder.
+    """
     if isinstance(source, bytes):
         name = name or "image"
         limits.check_bytes(len(source), name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +20,64 @@ def encode(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any)
     stream = io.BytesIO()
     (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(stream, format=kind, **options)
     return stream.getvalue()
+
+
+def make_tiff(
+    values: np.ndarray,
+    *,
+    big: bool = False,
+    deflate: bool = False,
+    photometric: int | None = None,
+    bits: int | None = None,
+    data: bytes | None = None,
+    **tags: tuple[str, float | int],
+) -> bytes:
+    """Write a TIFF of values [H, W] or [H, W, C] in their own type: Pillow writes few of the kinds that it reads.
+
+    `bits` and `data` replace what the values say, for packed samples; `tags` are numbers such as `t340=("f", 0.0)`.
+    """
+    order: Literal[">", "<"] = ">" if big else "<"
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    packed = data if data is not None else values.astype(values.dtype.newbyteorder(order)).tobytes()
+    packed = zlib.compress(packed) if deflate else packed
+    type_of = {"B": 1, "H": 3, "I": 4, "h": 8, "i": 9, "f": 11}
+    entries: dict[int, tuple[str, list[Any]]] = {
+        256: ("I", [values.shape[1]]),
+        257: ("I", [values.shape[0]]),
+        258: ("H", [bits or values.itemsize * 8] * channels),
+        259: ("H", [8 if deflate else 1]),
+        262: ("H", [photometric if photometric is not None else (1 if channels == 1 else 2)]),
+        273: ("I", [8]),
+        277: ("H", [channels]),
+        278: ("I", [values.shape[0]]),
+        279: ("I", [len(packed)]),
+        339: ("H", [{"u": 1, "i": 2, "f": 3}[values.dtype.kind]] * channels),
+    }
+    entries |= {int(name[1:]): (kind, [value]) for name, (kind, value) in tags.items()}
+    packed += b"\0" * (len(packed) % 2)
+    after = 8 + len(packed) + 2 + 12 * len(entries) + 4
+    body, outside = b"", b""
+    for tag, (kind, numbers) in sorted(entries.items()):
+        value = struct.pack(f"{order}{len(numbers)}{kind}", *numbers)
+        if len(value) > 4:
+            value, outside = struct.pack(order + "I", after + len(outside)), outside + value + b"\0" * (len(value) % 2)
+        body += struct.pack(order + "HHI", tag, type_of[kind], len(numbers)) + value.ljust(4, b"\0")
+    head = (b"MM" if big else b"II") + struct.pack(order + "HI", 42, 8 + len(packed))
+    return head + packed + struct.pack(order + "H", len(entries)) + body + b"\0" * 4 + outside
+
+
+def make_png(values: np.ndarray, depth: int, colour: int, chunks: dict[bytes, bytes] | None = None) -> bytes:
+    """Write a PNG of whole rows as they are stored, uint8 [H, bytes], of any bit depth and colour type."""
+    height = len(values)
+    width = values.shape[1] * 8 // (depth * {0: 1, 2: 3, 4: 2, 6: 4}[colour])
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = {b"IHDR": header, **(chunks or {}), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    written = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
 def make_dicom(
@@ -71,3 +131,15 @@ def dicom() -> Callable[..., bytes]:
 def picture() -> Callable[..., bytes]:
     """`encode`, for tests in other files."""
     return encode
+
+
+@pytest.fixture(scope="session")
+def tiff() -> Callable[..., bytes]:
+    """`make_tiff`, for tests in other files."""
+    return make_tiff
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    """`make_png`, for tests in other files."""
+    return make_png

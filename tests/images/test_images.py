@@ -55,15 +55,6 @@ def test_transparency_is_laid_on_black() -> None:
     assert (image.pixels[:, 25:] == 200).all()
 
 
-def test_sixteen_bits_are_scaled_not_cut() -> None:
-    values = np.linspace(0, 65535, 40 * 50).reshape(40, 50).astype(np.uint16)
-    image = read_image(encoded(Image.fromarray(values)))
-    assert image.flags == ("16-bit",)
-    assert np.abs(image.pixels - values / 257).max() <= 0.5
-    twelve = read_image(encoded(Image.fromarray((values // 16).astype(np.uint16))))
-    assert twelve.pixels.max() == 255
-
-
 def test_cmyk_and_palette_are_read() -> None:
     cmyk = np.zeros((40, 50, 4), dtype=np.uint8)
     cmyk[..., 3] = 255 - GREY  # black ink only
@@ -123,13 +114,6 @@ def test_colour_profile_changes_nothing() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     rgb = np.repeat(GREY[..., None], 3, axis=-1)
     assert np.array_equal(read_image(encoded(Image.fromarray(rgb), icc_profile=profile)).pixels, GREY)
-
-
-def test_floating_point_tiff_is_scaled_and_what_is_no_number_is_black() -> None:
-    values = np.full((40, 50), 255.0, dtype=np.float32)
-    values[0, 0], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
-    image = read_image(encoded(Image.fromarray(values), "TIFF"))
-    assert image.pixels[0, :4].tolist() == [0, 255, 0, 255]
 
 
 def test_coloured_pixels_are_marked() -> None:

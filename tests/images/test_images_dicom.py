@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels import convert_color_space
@@ -26,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medsharp.images import ImageError, ImageLimits, read_frames, read_image
+from medsharp.images import ImageError, ImageLimits, is_dicom, read_frames, read_image
 from medsharp.images.dicom import NEEDED, open_dicom
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8) * 2
@@ -364,3 +364,78 @@ def test_no_attribute_of_the_patient_is_parsed(dicom: Make) -> None:
 def test_object_without_an_image_is_a_sentence() -> None:
     with pytest.raises(ImageError, match=r"plan\.dcm is a DICOM object without an image"):
         read_image(example("rtplan.dcm"), name="plan.dcm")
+
+
+def test_object_without_preamble_is_known_by_its_first_element(dicom: Make) -> None:
+    whole = dicom(GREY)
+    dataset = dcmread(io.BytesIO(whole))
+    dataset["PixelData"].VR = "OB"  # bytes, which no byte order swaps
+    assert is_dicom(whole)
+    for data in (whole[128:], whole[132:]):
+        assert is_dicom(data)
+        assert np.array_equal(read_image(data, name="scan").pixels, GREY)
+    for implicit, little in ((True, True), (False, True), (False, False)):
+        stream = io.BytesIO()
+        # Without file meta information either.
+        dcmwrite(stream, Dataset(dataset), implicit_vr=implicit, little_endian=little)
+        assert is_dicom(stream.getvalue())
+        assert np.array_equal(read_image(stream.getvalue(), name="scan").pixels, GREY)
+
+
+def test_compressed_pixels_without_file_meta_information_are_refused(dicom: Make) -> None:
+    dataset = dcmread(io.BytesIO(dicom(GREY, syntax=RLELossless)))
+    stream = io.BytesIO()
+    dcmwrite(stream, Dataset(dataset), implicit_vr=False, little_endian=True)
+    with pytest.raises(ImageError, match="scan is a DICOM object that cannot be decoded"):
+        read_image(stream.getvalue(), name="scan")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF"])
+def test_pictures_and_words_are_no_dicom(picture: Make, kind: str) -> None:
+    assert not is_dicom(picture(GREY, kind))
+    assert not is_dicom(b"image,label,patient\na.png,benign,1\n")
+    assert not is_dicom(b"")
+    assert not is_dicom(b"\x08\x00\x00\x00" + b"\xff" * 200)
+
+
+@pytest.mark.parametrize(("value", "flagged"), [("YES", True), ("NO", False), ("", False)])
+def test_burned_in_annotation_is_said(dicom: Make, value: str, flagged: bool) -> None:
+    assert ("burned-in annotation" in read_image(dicom(GREY, BurnedInAnnotation=value)).flags) == flagged
+
+
+def test_samples_at_the_upper_end_of_their_words_are_shifted_down(dicom: Make) -> None:
+    twelve = GREY.astype(np.uint16) * 16
+    shown = read_image(dicom(twelve, BitsStored=12, HighBit=11)).pixels
+    assert np.array_equal(read_image(dicom((twelve << 4).astype(np.uint16), BitsStored=12, HighBit=15)).pixels, shown)
+    below = (twelve.astype(np.int16) - 2048).astype(np.int16)
+    moved = dicom((below << 4).astype(np.int16), BitsStored=12, HighBit=15)
+    assert np.array_equal(read_image(moved).pixels, shown)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read_image(dicom(twelve, BitsStored=12, HighBit=7))
+
+
+def test_bits_above_the_stored_ones_are_no_brightness(dicom: Make) -> None:
+    """Retired overlays lie there."""
+    twelve = GREY.astype(np.uint16) * 16
+    marked = twelve.copy()
+    marked[10:20, 10:20] |= 1 << 14
+    plain = read_image(dicom(twelve, BitsStored=12, HighBit=11)).pixels
+    assert np.array_equal(read_image(dicom(marked, BitsStored=12, HighBit=11)).pixels, plain)
+
+
+def test_padding_is_black_in_either_interpretation(dicom: Make) -> None:
+    padded = np.clip(GREY, 5, 255).astype(np.uint8)
+    padded[:5] = 0
+    image = read_image(dicom(padded, "MONOCHROME1", PixelPaddingValue=0))
+    assert (image.pixels[:5] == 0).all()
+    assert np.array_equal(image.pixels[5:], 255 - padded[5:])
+    signed = (padded.astype(np.int16) - 2000).astype(np.int16)
+    window = {"WindowCenter": -1872, "WindowWidth": 256, "PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990}
+    image = read_image(dicom(signed, "MONOCHROME1", **window))
+    assert (image.pixels[padded <= 10] == 0).all()
+    assert np.array_equal(image.pixels[padded > 10], (255 - padded)[padded > 10])
+
+
+def test_negative_slope_turns_black_into_white(dicom: Make) -> None:
+    image = read_image(dicom(GREY, RescaleSlope=-1, RescaleIntercept=255, RescaleType="US"))
+    assert np.array_equal(image.pixels, 255 - GREY)
