@@ -1,19 +1,23 @@
-"""The manifest: a CSV with a row an image, and `manifest.yaml` beside it that says what the data set is."""
+"""The manifest: a table with a row an image, and `manifest.yaml` beside it that says what the data set is."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from medsharp.data.paths import DataFolder
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, write_text
+from medsharp.keys import name_key, named, patient_key, spellings
+from medsharp.tables import SUFFIXES, number, read_table, reason
 
 COLUMNS = (
     "image",
@@ -29,13 +33,21 @@ COLUMNS = (
     "group",
     "exclude",
     "sha256",
+    "frame",
 )
 """The columns every manifest has after reading; `image` and `label` are required in the file, others are kept too."""
+
+CARRIED = ("study_date", "laterality", "pixel_spacing", "box", "dhash", "flags")
+"""Columns that mean the same wherever they are; like those of `COLUMNS` they are known in whatever case."""
 
 SPLITS = ("train", "val", "test")
 
 AUDITED = "audit: "
 """How the notes begin that `medsharp data audit` leaves in `manifest.yaml`; reading keeps them."""
+
+_SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+_LONGEST_MERGED = 50
+"""Rows that merged cells of one patient may cover; more are images without a patient."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +67,19 @@ class Manifest:
     """A table of images and what is known of them.
 
     Attributes:
-        table: A row an image, all columns text, the empty string where nothing is known, index 0, 1, 2, ...
+        table: A row an image, or a frame of a clip; all columns text, the empty string where nothing is known, index
+            0, 1, 2, ...
         info: What the data set is.
         root: The folder that image and mask paths are relative to.
         notes: Sentences on what was dropped or tied and why, for a person.
+        lines: The row of each in the file, as a spreadsheet numbers it; empty where row 0 stands in row 2, and so on.
     """
 
     table: pd.DataFrame
     info: DatasetInfo
     root: Path
     notes: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
 
     @property
     def included(self) -> pd.DataFrame:
@@ -84,13 +99,34 @@ class Manifest:
         """The mask files of a row; `mask` joins several with semicolons."""
         return [self.path(name) for name in str(row["mask"]).split(";") if name]
 
+    def line(self, row: Any) -> int:
+        """The row in the file that a row of the table, by its index, comes from; the header is row 1 as a rule."""
+        return self.lines[int(row)] if self.lines else int(row) + 2
+
     def replace(self, *, table: pd.DataFrame | None = None, notes: Sequence[str] | None = None) -> Manifest:
-        """Return a copy with another table or other notes."""
+        """Return a copy with another table or other notes; a table of fewer rows keeps their index until it is here."""
+        lines = self.lines
+        if table is not None and lines:
+            known = len(table.index) == 0 or (table.index.min() >= 0 and table.index.max() < len(lines))
+            lines = tuple(lines[row] for row in table.index) if known else ()
         return dataclasses.replace(
             self,
             table=self.table if table is None else table.reset_index(drop=True),
             notes=self.notes if notes is None else tuple(notes),
+            lines=lines,
         )
+
+
+def frame_of(row: Any) -> int | Literal["sharpest"]:
+    """Return which frame of a clip a row of a manifest is: its number from 1, or the sharpest where it says nothing."""
+    given = str(row.get("frame") or "")
+    return int(given) if given else "sharpest"
+
+
+def manifest_file(folder: Path) -> Path | None:
+    """Return the manifest in a folder: `manifest.csv`, or the same as a workbook or with tabs."""
+    files = (folder / f"manifest{suffix}" for suffix in SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
 
 
 def make_table(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
@@ -112,35 +148,49 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
 def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> Manifest:
     """Read a manifest and check it.
 
+    Every cell is cleaned (see `medsharp.tables`), paths become those of the files on disk (`medsharp.data.paths`), a
+    site has one spelling, what merged cells leave empty is filled, and `exclude` of 0 or FALSE is none; the notes say
+    each of these.
+
     Args:
-        path: The CSV file, or a folder that holds `manifest.csv`.
+        path: A CSV file or workbook, or a folder that holds `manifest.csv` or `manifest.xlsx`.
         classes: The labels that are right; by default those of `manifest.yaml`, else those that occur.
 
     Raises:
-        InputError: The file is missing, is not a CSV in UTF-8, lacks a column, repeats an image, or holds an unknown
-            label or a path that leaves the data folder; the sentence names file and row (the header is row 1).
+        InputError: The file is missing, is no table, lacks a column, repeats an image, or holds an unknown label or a
+            path that leaves the data folder; the sentence names file and row as a spreadsheet numbers it.
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "manifest.csv"
-    table = _read_csv(path)
+        path = manifest_file(path) or path / "manifest.csv"
+    read = read_table(path, ("image", "label"))
+    if read.frame.empty:
+        raise InputError(f"{path} lists no images")
+    lines = tuple(int(line) for line in read.frame.index)
+    table = complete(_known_names(read.frame))
     about = _read_about(path.with_name("manifest.yaml"))
     root = path.parent / str(about.get("root") or "")  # an absolute root stands by itself
     known = tuple(about.get("classes") or ())
-    labels = sorted(set(table["label"]) - {""})
     if known:
-        _check_labels(path, table, known)
+        _check_labels(path, table, known, lines)
     elif classes is not None:
-        _check_labels(path, table, classes)
+        _check_labels(path, table, classes, lines)
     info = DatasetInfo(
         name=str(about.get("name") or (path.stem if path.stem != "manifest" else path.resolve().parent.name)),
-        classes=known or (tuple(classes) if classes is not None else tuple(labels)),
+        classes=known or (tuple(classes) if classes is not None else tuple(sorted(set(table["label"]) - {""}))),
         **{key: str(about.get(key) or "") for key in ("licence", "citation", "source", "doi")},
     )
-    _check_paths(path, table, root)
-    _check_duplicates(path, table)
-    _check_splits(path, table)
-    return Manifest(table, info, root, tuple(note for note in _notes(about) if note.startswith(AUDITED)))
+    notes = [*read.notes, *_read_exclude(path, table)]
+    _read_splits(path, table, lines)
+    _read_digests(path, table, lines)
+    _read_frames(path, table, lines)
+    written = table["image"].copy()
+    notes += _find_files(path, table, root, lines)
+    _check_duplicates(path, table, written, lines)
+    notes += _fill_merged(path, table)
+    notes += _unite_sites(path, table)
+    kept = (note for note in _notes(about) if note.startswith(AUDITED))
+    return Manifest(table, info, root, (*kept, *notes), lines)
 
 
 def _notes(about: dict[str, Any]) -> list[str]:
@@ -162,35 +212,6 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> None:
     write_text(folder / "manifest.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.reader(stream, strict=True))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8; save it as 'CSV UTF-8'") from error
-    except csv.Error as error:
-        raise InputError(f"{path} is not a CSV table: {error}") from error
-    if not rows:
-        raise InputError(f"{path} is empty; it needs a header with image and label, and a row an image")
-    header = [name.strip() for name in rows[0]]
-    if len(header) == 1 and ";" in header[0]:
-        raise InputError(f"{path} is separated by semicolons; save it with commas")
-    for name in ("image", "label"):
-        if name not in header:
-            raise InputError(f"{path} has no column '{name}'{nearest(name, header)}")
-    if len(set(header)) != len(header):
-        raise InputError(f"{path} has the same column twice in its header")
-    for number, row in enumerate(rows[1:], start=2):
-        if row and len(row) != len(header):
-            raise InputError(f"{path}, row {number}: {len(row)} values for {len(header)} columns")
-    body = [row for row in rows[1:] if row]
-    if not body:
-        raise InputError(f"{path} lists no images")
-    return complete(pd.DataFrame(body, columns=pd.Index(header), dtype=str))
-
-
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
@@ -203,46 +224,155 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _check_labels(path: Path, table: pd.DataFrame, classes: Sequence[str]) -> None:
-    for number, label in enumerate(table["label"], start=2):
-        if label and label not in classes:
-            close = nearest(label, classes)
-            close = close if close.startswith("; did") else ""
-            raise InputError(f"{path.name}, row {number}: label '{label}' is not one of {', '.join(classes)}{close}")
+def _known_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the columns that mean something here their names: `BI-RADS` and `Study date` are `birads`, `study_date`."""
+    known = {_bare(name): name for name in (*COLUMNS, *CARRIED)}
+    names = {name: known[_bare(name)] for name in map(str, table) if _bare(name) in known}
+    renamed: dict[str, str] = {}
+    for name, right in names.items():
+        if right not in table and right not in renamed.values():  # the first of several, and none beside the right one
+            renamed[name] = right
+    return table.rename(columns=renamed)
 
 
-def _check_paths(path: Path, table: pd.DataFrame, root: Path) -> None:
-    inside = root.resolve()
-    missing = []
-    for number, row in enumerate(table[["image", "mask"]].to_dict("records"), start=2):
-        if not row["image"]:
-            raise InputError(f"{path.name}, row {number}: no image is named")
-        for name in [row["image"], *filter(None, row["mask"].split(";"))]:
-            outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
-            if outside or ".." in PureWindowsPath(name).parts:
-                raise InputError(f"{path.name}, row {number}: path '{name}' must stay inside the data folder")
-            if not (root / name).resolve().is_relative_to(inside):
-                raise InputError(f"{path.name}, row {number}: '{name}' is a link that leaves the data folder")
-        if not (root / row["image"]).is_file():
-            missing.append((number, row["image"]))
-    if missing:
-        number, name = missing[0]
-        more = f" ({len(missing)} images are missing in all)" if len(missing) > 1 else ""
-        raise InputError(f"{path.name}, row {number}: image '{name}' is not in {root}{more}")
+def _bare(name: str) -> str:
+    return re.sub("[ _-]", "", name_key(name))
 
 
-def _check_duplicates(path: Path, table: pd.DataFrame) -> None:
-    names = table["image"].map(lambda name: PurePosixPath(name).as_posix())  # ./a.png is a.png
-    repeated = table.index[names.duplicated()]
-    if len(repeated):
-        row = int(repeated[0])
-        first = int(table.index[names == names[row]][0])
+def _check_labels(path: Path, table: pd.DataFrame, classes: Sequence[str], lines: Sequence[int]) -> None:
+    wrong = ~table["label"].isin(["", *classes])
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        label = str(table.at[row, "label"])
+        close = nearest(label, classes)
+        close = close if close.startswith("; did") else ""
+        raise InputError(f"{path.name}, row {lines[row]}: label '{label}' is not one of {', '.join(classes)}{close}")
+
+
+def _read_exclude(path: Path, table: pd.DataFrame) -> list[str]:
+    """Read 0, FALSE and no as not excluded, and 1, TRUE and yes as excluded without a reason."""
+    given = table["exclude"]
+    table["exclude"] = given.map(lambda text: reason(str(text), "excluded in the manifest"))
+    kept = (given != "") & (table["exclude"] == "")
+    if not kept.any():
+        return []
+    words = named(sorted(set(given[kept])))
+    return [f"{path.name}: exclude is {words} in {kept.sum()} rows, which are used"]
+
+
+def _read_splits(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
+    splits = table["split"].map(lambda text: _SPLIT_NAMES.get(str(text).casefold(), str(text).casefold()))
+    wrong = ~splits.isin(["", *SPLITS])
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        given = table.at[row, "split"]
+        raise InputError(f"{path.name}, row {lines[row]}: split '{given}' is not one of {', '.join(SPLITS)}")
+    table["split"] = splits
+
+
+def _read_digests(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
+    digests = table["sha256"].str.lower()
+    wrong = (digests != "") & ~digests.str.fullmatch("[0-9a-f]{64}")
+    if wrong.any():
+        row = int(np.argmax(wrong))
         raise InputError(
-            f"{path.name}, row {row + 2}: image '{table.at[row, 'image']}' stands in row {first + 2} already"
+            f"{path.name}, row {lines[row]}: sha256 '{table.at[row, 'sha256']}' is not 64 hexadecimal digits; empty "
+            "the cell, and it is computed again"
+        )
+    table["sha256"] = digests
+
+
+def _read_frames(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
+    frames = table["frame"].map(lambda text: number(str(text)))
+    wrong = (frames != "") & ~frames.str.fullmatch("0*[1-9][0-9]{0,8}")
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{path.name}, row {lines[row]}: frame '{table.at[row, 'frame']}' is no number of a frame; they count from "
+            "1, and an empty cell takes the sharpest"
+        )
+    table["frame"] = frames.str.lstrip("0")
+
+
+def _find_files(path: Path, table: pd.DataFrame, root: Path, lines: Sequence[int]) -> list[str]:
+    """Write the paths of the files on disk into `image` and `mask`."""
+    folder = DataFolder(root)
+    missing = []
+    images, masks = [], []
+    for line, image, mask in zip(lines, table["image"], table["mask"], strict=True):
+        try:
+            if not image:
+                raise InputError("no image is named")
+            found = folder.find(image)
+            # A mask that is missing is told by the audit and by what needs it.
+            masks.append(";".join(folder.find(name) or name for name in mask.split(";") if name) if mask else "")
+        except InputError as error:
+            raise InputError(f"{path.name}, row {line}: {error}") from error
+        images.append(found or image)
+        if found is None:
+            missing.append((line, image))
+    if missing:
+        line, name = missing[0]
+        more = f" ({len(missing)} images are missing in all)" if len(missing) > 1 else ""
+        raise InputError(f"{path.name}, row {line}: image '{name}' is not in {root}{more}")
+    table["image"], table["mask"] = images, masks
+    return folder.notes(path.name)
+
+
+def _check_duplicates(path: Path, table: pd.DataFrame, written: pd.Series, lines: Sequence[int]) -> None:
+    """Refuse an image that stands twice, unless as different frames of a clip."""
+    repeated = table.duplicated(["image", "frame"])
+    # A clip without a frame is its sharpest one, which may be among those that are numbered.
+    several = table["image"].duplicated(keep=False) & (table["frame"] == "")
+    if repeated.any() or several.any():
+        row = int(np.argmax(repeated if repeated.any() else several))
+        same = table["image"] == table.at[row, "image"]
+        if repeated.any():
+            same &= table["frame"] == table.at[row, "frame"]
+        first = int(np.argmax(same & (table.index != row)))
+        frame = f", frame {table.at[row, 'frame']}" if repeated.any() and table.at[row, "frame"] else ""
+        remedy = "" if repeated.any() else "; number its frames in every row"
+        row, first = max(row, first), min(row, first)
+        raise InputError(
+            f"{path.name}, row {lines[row]}: image '{written[row]}'{frame} stands in row {lines[first]} already{remedy}"
         )
 
 
-def _check_splits(path: Path, table: pd.DataFrame) -> None:
-    for number, split in enumerate(table["split"], start=2):
-        if split and split not in SPLITS:
-            raise InputError(f"{path.name}, row {number}: split '{split}' is not one of {', '.join(SPLITS)}")
+def _fill_merged(path: Path, table: pd.DataFrame) -> list[str]:
+    """Fill what merged cells leave empty: the patient below its first row, and the site in a patient's next rows."""
+    notes = []
+    patients = table["patient"]
+    if _is_merged(patients):
+        empty = patients == ""
+        table["patient"] = patients.where(~empty).ffill()
+        notes.append(
+            f"{path.name}: patient is given once and empty below, as merged cells are: {empty.sum()} rows are taken as "
+            "of the patient above"
+        )
+    keys = table["patient"].map({name: patient_key(name) for name in table["patient"].unique()})
+    run = (keys != keys.shift()).cumsum()
+    above = table["site"].where(table["site"] != "").groupby(run).ffill()
+    filled = (table["site"] == "") & (keys != "") & above.notna()
+    if filled.any():
+        table.loc[filled, "site"] = above[filled]
+        notes.append(
+            f"{path.name}: site is given in a patient's first row only, as merged cells are: {filled.sum()} rows are "
+            "taken as of the site above"
+        )
+    return notes
+
+
+def _is_merged(patients: pd.Series) -> bool:
+    """Whether every patient stands once, with empty cells below of some; unknown patients are not so spread."""
+    given = patients[patients != ""]
+    if len(given) < 2 or len(given) == len(patients) or patients.iloc[0] == "" or given.duplicated().any():
+        return False
+    below = np.diff(np.append(np.flatnonzero(patients != ""), len(patients))) - 1
+    return bool((below > 0).sum() >= 2 and (below > 0).mean() >= 0.25 and below.max() <= _LONGEST_MERGED)
+
+
+def _unite_sites(path: Path, table: pd.DataFrame) -> list[str]:
+    keys = table["site"].map({name: name_key(name) for name in table["site"].unique()})
+    several = spellings(table["site"], keys)
+    table["site"] = table["site"].replace({other: names[0] for names in several for other in names[1:]})
+    return [f"{path.name}: site {named(names)} are one site, '{names[0]}'" for names in several]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from medsharp.errors import InputError, nearest
+from medsharp.keys import clusters_of, patients_of, text_of
+from medsharp.tables import read_table, reason
+
+__all__ = ["Predictions", "check_predictions", "clusters_of", "patients_of", "read_predictions", "text_of"]
 
 _SUM_TOLERANCE = 1e-3
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,37 +39,32 @@ def read_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
     """Read predictions, of whatever model, and check every row.
 
     Args:
-        path: CSV in UTF-8 with `image`, `label` and a column `p_<class>` for each class; `patient`, `group`, `site`,
-            `device`, `birads`, `flags`, `error` and `exclude` are used where they are.
+        path: A table (see `medsharp.tables`) with `image`, `label` and a column `p_<class>` for each class; `patient`,
+            `group`, `site`, `device`, `birads`, `flags`, `error` and `exclude` are used where they are.
         classes: The classes; by default those that have a column.
 
     Returns:
         The table; text columns are text, empty where nothing is known. The index is the row in the file less 2.
 
     Raises:
-        InputError: The file is missing, is not a CSV in UTF-8, lacks a column, or a row is wrong; the sentence names
-            the row (the header is row 1).
+        InputError: The file is missing, is no table, lacks a column, or a row is wrong; the sentence names the row
+            (the header is row 1).
     """
     path = Path(path)
-    header, rows = _read_csv(path)
-    for name in ("image", "label"):
-        if name not in header:
-            raise InputError(f"{path.name} has no column '{name}'{nearest(name, header)}")
-    repeated = [name for name in header if header.count(name) > 1]
-    if repeated:
-        raise InputError(f"{path.name} has more than one column '{repeated[0]}'")
+    read = read_table(path, ("image", "label"))
+    table, header = read.frame.astype(object), [str(name) for name in read.frame]
+    for note in read.notes:
+        _log.warning(note)
     probabilities = [name for name in header if name.startswith("p_")]
     if len(probabilities) < 2:
         raise InputError(f"{path.name} needs a column p_<class> for each of at least two classes")
-    for number, row in rows:
-        if len(row) != len(header):
-            raise InputError(f"{path.name}, row {number}: {len(row)} values for {len(header)} columns")
-    index = pd.Index([number - 2 for number, _ in rows])
-    table = pd.DataFrame([row for _, row in rows], columns=pd.Index(header), index=index, dtype=object)
+    table.index = table.index - 2
     if table.empty:
         raise InputError(f"{path.name} has no rows")
     for name in probabilities:
         table[name] = _numbers(table[name], path.name)
+    if "exclude" in table:
+        table["exclude"] = table["exclude"].map(lambda text: reason(str(text), "excluded in the table"))
     known = classes if classes is not None else [name.removeprefix("p_") for name in probabilities]
     check_predictions(table, known, path.name)
     return table
@@ -109,56 +107,10 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) ->
     return Predictions(rows.assign(label=labels).reset_index(drop=True), failed, excluded)
 
 
-def patients_of(rows: pd.DataFrame) -> pd.Series:
-    """Return a name for the patient of each row, unique over sites, empty where unknown."""
-    patients, sites = text_of(rows, "patient"), text_of(rows, "site")
-    return (sites + "\x1f" + patients).where(patients != "", "")
-
-
-def clusters_of(rows: pd.DataFrame) -> np.ndarray:
-    """Return what is resampled together, int 0, 1, ... [N].
-
-    Images are together that share a patient or a `group` (of near-duplicates); an image that has neither is alone.
-    """
-    links = [np.arange(len(rows))]
-    for names in (patients_of(rows), text_of(rows, "group")):
-        codes, kinds = pd.factorize(names.where(names != ""))
-        codes = np.where(codes < 0, len(kinds) + np.arange(len(rows)), codes)
-        links.append(codes + links[-1].max() + 1)
-    # A graph of images, patients and groups; what hangs together is a cluster.
-    size = int(links[-1].max()) + 1
-    images = np.concatenate([links[0], links[0]])
-    ties = coo_array((np.ones(len(images), dtype=np.int8), (images, np.concatenate(links[1:]))), shape=(size, size))
-    _, component = connected_components(ties, directed=False)
-    return pd.factorize(component[: len(rows)])[0]
-
-
-def text_of(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return a column as text without surrounding blanks, empty where it or a value is missing."""
-    if column not in table:
-        return pd.Series("", index=table.index, dtype=object)
-    values = table[column]
-    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header and the rows that are not blank, each with its number in the file."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            records = list(csv.reader(stream, strict=True))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8; save it as a CSV in UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{path} is not a CSV table: {error}") from error
-    if not records or not records[0]:
-        raise InputError(f"{path} is empty")
-    return [name.strip() for name in records[0]], [(n, row) for n, row in enumerate(records[1:], start=2) if row]
-
-
 def _numbers(values: pd.Series, file: str) -> pd.Series:
     """Turn text into numbers, NaN where empty (which only a row with an error may be)."""
+    if values.str.fullmatch(r"|0|1|[01]?,\d+").all():
+        values = values.str.replace(",", ".")  # as spreadsheets write numbers in half of Europe
     given = values.str.strip() != ""
     numbers = pd.to_numeric(values.where(given), errors="coerce").astype(float)
     wrong = np.flatnonzero((given & numbers.isna()).to_numpy())

@@ -40,7 +40,8 @@ def evaluation(path: Path, **options: object) -> Evaluation:
         ("x.png,,0.5,0.5", "row 32.*has no label"),
         ("x.png,benin,0.5,0.5", "row 32.*not one of benign, malignant"),
         ("3.png,benign,0.5,0.5", "row 32.*3.png stands twice"),
-        ("x.png,benign,0.5", "row 32: 3 values for 4 columns"),
+        ("x.png,benign,0.5", "row 32.*missing or not finite"),
+        ("x.png", "row 32: 1 values for 4 columns"),
         ("x.png,benign,inf,0.5", "row 32.*missing or not finite"),
         (",benign,0.5,0.5", "row 32.*does not name its image"),
     ],
@@ -59,13 +60,26 @@ def test_wrong_row_of_a_table_in_memory_is_named(tmp_path: Path) -> None:
         )
 
 
+def test_table_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path: Path) -> None:
+    rows = [";".join(row.split(",")).replace(".", ",") for row in GOOD]
+    path = written(tmp_path, rows, HEADER.replace(",", ";"))
+    assert read_predictions(path)["p_malignant"].iloc[3] == pytest.approx(0.15)
+
+
+def test_row_whose_exclude_says_no_is_counted(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, [f"{row},{'FALSE' if n else 'blurred'}" for n, row in enumerate(GOOD)], f"{HEADER},exclude"
+    )
+    assert (read_predictions(path)["exclude"] == "").sum() == len(GOOD) - 1
+
+
 def test_blank_lines_do_not_shift_the_row_numbers(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 34"):
         read_predictions(written(tmp_path, [*GOOD, "", "", "x.png,benign,0.5,0.6"]))
 
 
-def test_table_that_is_not_utf8_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_bytes("image,label,p_a,p_b\né,a,0,1\n".encode("latin-1"))
+def test_table_in_a_code_page_that_is_not_known_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes("image,label,p_a,p_b\nкиста,a,0,1\n".encode("cp1251"))
     with pytest.raises(InputError, match="UTF-8"):
         read_predictions(tmp_path / "p.csv")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medsharp.data.manifest import Manifest, read_manifest
+from medsharp.data.manifest import Manifest, manifest_file, read_manifest
 from medsharp.data.sources.breast import BREAST
 from medsharp.data.sources.breastmnist import BREASTMNIST
 from medsharp.data.sources.busbra import BUSBRA
@@ -24,6 +24,7 @@ from medsharp.data.sources.source import Source
 from medsharp.data.sources.stu import STU
 from medsharp.data.sources.udiat import UDIAT
 from medsharp.errors import InputError, nearest
+from medsharp.tables import SUFFIXES
 
 _SOURCES: tuple[Source, ...] = (
     BUSI,
@@ -77,10 +78,10 @@ def _open_path(path: Path) -> Manifest:
         source = _source_of(path) if path.suffix.lower() in _ONE_FILE else None
         if source is not None:
             return source.read(path)
-        if path.suffix.lower() != ".csv":
-            raise InputError(f"{path} is a file; give a manifest (CSV) or a folder of images")
+        if path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images")
         return read_manifest(path)
-    if (path / "manifest.csv").is_file():
+    if manifest_file(path) is not None:
         return read_manifest(path)
     source = _source_of(path)
     if source is not None:
@@ -108,7 +109,7 @@ def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Man
             close = nearest(name, present)
             close = close if close.startswith("; did") else ""
             raise InputError(f"{origin} has no images of class '{name}'; it has {found}{close}")
-    _refuse_misspelt(table["label"], classes, origin)
+    _refuse_misspelt(manifest, classes, origin)
     other = (table["label"] != "") & ~table["label"].isin(list(classes)) & (table["exclude"] == "")
     table.loc[other, "exclude"] = "class not used: " + table.loc[other, "label"].astype(str)
     counts: pd.Series[int] = table.loc[other, "label"].value_counts().sort_index()
@@ -116,10 +117,11 @@ def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Man
     return manifest.replace(table=table, notes=(*manifest.notes, *notes))
 
 
-def _refuse_misspelt(labels: pd.Series[str], classes: Sequence[str], origin: str) -> None:
+def _refuse_misspelt(manifest: Manifest, classes: Sequence[str], origin: str) -> None:
     """Refuse a label that is nearly one of the classes; others are those of further classes, and are not used."""
+    labels = list(manifest.table["label"])
     for label in sorted(set(labels) - {"", *classes}):
         close = difflib.get_close_matches(label.strip().lower(), classes, n=1, cutoff=0.8)
         if close:
-            place = f"{origin}, row {list(labels).index(label) + 2}"
+            place = f"{origin}, row {manifest.line(labels.index(label))}"
             raise InputError(f"{place}: label '{label}' is not one of {', '.join(classes)}; did you mean {close[0]}?")

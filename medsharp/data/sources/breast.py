@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import number, read_table, table_with
 from medsharp.errors import InputError
+from medsharp.tables import number, read_table, table_with
 
 INFO = DatasetInfo(
     name="BrEaST",
@@ -38,7 +38,7 @@ def read(folder: Path) -> Manifest:
     assert table is not None
     places = {file.name: file.relative_to(folder).as_posix() for file in sorted(folder.glob("**/*.png"))}
     rows = []
-    for line, entry in enumerate(read_table(table, _NEEDED), start=2):
+    for line, entry in read_table(table, _NEEDED).records():
         name, label = entry["Image_filename"], entry["Classification"].lower()
         if name not in places:
             raise InputError(f"{table}, row {line}: image {name} is missing")

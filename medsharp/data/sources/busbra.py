@@ -6,8 +6,8 @@ from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import read_table
 from medsharp.errors import InputError
+from medsharp.tables import read_table
 
 INFO = DatasetInfo(
     name="BUS-BRA",
@@ -36,7 +36,7 @@ def read(folder: Path) -> Manifest:
     folds = _folds(folder)
     groups = {case: f"patients {one} and {other}" for one, other in SAME_PATIENT.items() for case in (one, other)}
     rows = []
-    for number, entry in enumerate(table, start=2):
+    for number, entry in table.records():
         image, mask = f"Images/{entry['ID']}.png", f"Masks/{entry['ID'].replace('bus', 'mask', 1)}.png"
         if not (folder / image).is_file():
             raise InputError(f"{folder / _TABLE}, row {number}: {image} is missing")
@@ -89,6 +89,6 @@ def _folds(folder: Path) -> dict[str, dict[str, str]]:
     for count in (5, 10):
         table = folder / f"{count}-fold-cv.csv"
         if table.is_file():
-            for entry in read_table(table, ("ID", "kFold")):
+            for _, entry in read_table(table, ("ID", "kFold")).records():
                 folds.setdefault(entry["ID"], {})[f"fold{count}"] = entry["kFold"]
     return folds

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import read_table, table_with
 from medsharp.errors import InputError
+from medsharp.tables import read_table, table_with
 
 INFO = DatasetInfo(
     name="BUSIS",
@@ -40,7 +40,7 @@ def read(folder: Path) -> Manifest:
     assert table is not None
     files = {_key(file.stem): file for file in sorted((folder / "Original").iterdir()) if file.is_file()}
     rows = []
-    for line, entry in enumerate(read_table(table, _NEEDED), start=2):
+    for line, entry in read_table(table, _NEEDED).records():
         if not entry["img name"]:
             continue
         file = files.get(_key(entry["img name"]))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import has_columns, read_table
 from medsharp.errors import InputError
+from medsharp.tables import has_columns, read_table
 
 INFO = DatasetInfo(
     name="BUS-UCLM",
@@ -40,7 +40,7 @@ def read(folder: Path) -> Manifest:
         InputError: An image is missing, or its label is not known.
     """
     rows = []
-    for line, entry in enumerate(read_table(folder / _TABLE, _NEEDED), start=2):
+    for line, entry in read_table(folder / _TABLE, _NEEDED).records():
         name, label = entry["Image"], entry["Label"].lower()
         if not (folder / "images" / name).is_file():
             raise InputError(f"{folder / _TABLE}, row {line}: images/{name} is missing")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medsharp.data.manifest import COLUMNS, DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import has_columns, read_table
 from medsharp.errors import InputError
+from medsharp.tables import has_columns, read_table
 
 TABLE = "labels.csv"
 """Columns `image` (path from the folder, file name, or series folder) and `label`; others of a manifest may follow."""
@@ -63,7 +63,7 @@ def _labels(folder: Path, files: list[Path]) -> dict[Path, dict[str, str]]:
         for name in {inside.as_posix(), file.name, file.stem, *(parent.as_posix() for parent in inside.parents)}:
             by_name.setdefault(name, []).append(file)
     given: dict[Path, dict[str, str]] = {}
-    for line, entry in enumerate(read_table(folder / TABLE, _NEEDED), start=2):
+    for line, entry in read_table(folder / TABLE, _NEEDED).records():
         name = entry["image"].replace("\\", "/").strip("/")
         if name in {"", "."} or name not in by_name:
             raise InputError(f"{folder / TABLE}, row {line}: '{entry['image']}' names no DICOM file or series here")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import has_columns, number, read_table, table_with
 from medsharp.errors import InputError
+from medsharp.tables import has_columns, number, read_table, table_with
 
 SITES = {
     "GDPH": "Guangdong Provincial People's Hospital",
@@ -45,7 +45,8 @@ def read(folder: Path) -> Manifest:
         InputError: The workbook has no row for an image, or `label.csv` contradicts a file's name.
     """
     table = table_with(folder, _NEEDED)
-    known = {entry["ID"].removesuffix(".png"): entry for entry in read_table(table, _NEEDED)} if table else {}
+    listed = read_table(table, _NEEDED).records() if table else ()
+    known = {entry["ID"].removesuffix(".png"): entry for _, entry in listed}
     places = {site: hospital for site, hospital in SITES.items() if (folder / site).is_dir()}
     if not places:
         _check_labels(folder)
@@ -78,7 +79,7 @@ def _images(folder: Path) -> list[tuple[str, int, Path]]:
 
 
 def _check_labels(folder: Path) -> None:
-    for line, entry in enumerate(read_table(folder / _TABLE, _LISTED), start=2):
+    for line, entry in read_table(folder / _TABLE, _LISTED).records():
         label = {"0": "benign", "1": "malignant"}.get(number(entry["label"]))
         if label is None or not entry["name"].lower().startswith(label):
             raise InputError(

@@ -11,8 +11,8 @@ from PIL import Image
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.extraction import extracted
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import number
 from medsharp.errors import InputError
+from medsharp.tables import number
 
 INFO = DatasetInfo(
     name="OASBUD",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
-from medsharp.data.sources.tables import number, read_table, table_with
 from medsharp.errors import InputError
+from medsharp.tables import number, read_table, table_with
 
 INFO = DatasetInfo(
     name="UDIAT",
@@ -35,7 +35,7 @@ def read(folder: Path) -> Manifest:
     table = table_with(folder, _NEEDED)
     assert table is not None
     rows = []
-    for line, entry in enumerate(read_table(table, _NEEDED), start=2):
+    for line, entry in read_table(table, _NEEDED).records():
         name = f"{number(entry['Image']).removesuffix('.png').zfill(6)}.png"
         if not (folder / "original" / name).is_file():
             raise InputError(f"{table}, row {line}: original/{name} is missing")

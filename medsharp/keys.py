@@ -1,0 +1,138 @@
+"""What belongs together: the one comparison of patients, sites and groups, for splits, leak checks and bootstraps.
+
+Keys decide leaks, so that spellings which may be one thing are one here: `P1`, `P1 ` and `p1`; `7`, `7.0` and `007`.
+Two patients that are taken for one cost a little balance; one that is taken for two makes an evaluation worthless.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+_BETWEEN = "\x1f"
+_UNKNOWN = re.compile(
+    r"[-.?_/]*|n/a|n\.a\.|na|nan|nat|none|null|nil|not (available|applicable|known)|no id"
+    r"|unk(nown)?|unbekannt|inconnue?|desconocid[oa]|sconosciut[oa]|desconhecid[oa]|onbekend|missing|tbd|k\. ?a\."
+    r"|keine angabe|anon(ym(e|ous)?|imo)?|anonymi[sz]ed|anonymisiert|#(n/a|na|nv|ref!|value!|name\?|null!|wert!|bezug!)"
+)
+"""What people write where a patient is not known, casefolded. `0` is not among them: many number from 0."""
+
+
+def name_key(text: str) -> str:
+    """Return what is compared of a name: compatibility forms, case, dashes, blanks and invisible signs do not count.
+
+    Args:
+        text: Such as a site, a group, or a column's name.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        # Dashes of every width are one; format characters (byte order marks, zero widths) are none.
+        text = "".join("-" if (kind := unicodedata.category(sign)) == "Pd" else sign * (kind != "Cf") for sign in text)
+    return " ".join(text.casefold().split())
+
+
+def patient_key(text: str) -> str:
+    """Return what is compared of a patient's identifier; empty where it says that the patient is not known.
+
+    More than of a name is left out: zeros before a number, which spreadsheets drop; `.0` after one, which they add; and
+    blanks inside.
+    """
+    key = name_key(text)
+    if _UNKNOWN.fullmatch(key):
+        return ""
+    key = re.sub(r"^(-?\d+)\.0+$", r"\1", key).replace(" ", "")
+    return re.sub(r"(?<!\d)0+(?=\d)", "", key)
+
+
+def patients_of(rows: pd.DataFrame) -> pd.Series:
+    """Return what is compared of each row's patient, with the site where that tells patients apart.
+
+    One identifier at two sites is two patients. Where some rows of an identifier name no site, they may be of any of
+    its sites, so that all of them count as one patient.
+
+    Args:
+        rows: With `patient`, and perhaps `site`.
+
+    Returns:
+        Text, index as given; empty where the patient is not known.
+    """
+    patients, sites = _mapped(rows, "patient", patient_key), _mapped(rows, "site", name_key)
+    nowhere = set(patients[(sites == "") & (patients != "")])
+    keys = patients.where(patients.isin(nowhere), sites + _BETWEEN + patients)
+    return keys.where(patients != "", "")
+
+
+def groups_of(rows: pd.DataFrame) -> pd.Series:
+    """Return what is compared of each row's `group`, empty where it has none; index as given."""
+    return _mapped(rows, "group", name_key)
+
+
+def clusters_of(rows: pd.DataFrame) -> np.ndarray:
+    """Return what no split divides and a bootstrap resamples together.
+
+    Rows are together that share a patient, a `group` (of near-duplicates), or the file: the frames of a clip, and equal
+    files by `sha256`. A row that has none of these is alone.
+
+    Args:
+        rows: A manifest's or predictions'; columns that are missing count as empty.
+
+    Returns:
+        int [n], clusters 0, 1, ... in the order of their first rows.
+    """
+    count = len(rows)
+    if not count:
+        return np.empty(0, dtype=np.int64)
+    links = []
+    nodes = count
+    for names in (patients_of(rows), groups_of(rows), text_of(rows, "image"), text_of(rows, "sha256")):
+        codes, kinds = pd.factorize(names)
+        known = (names != "").to_numpy()
+        links.append(np.stack([np.flatnonzero(known), codes[known] + nodes]))
+        nodes += len(kinds)
+    # A graph of rows, patients, groups and files; what hangs together is a cluster.
+    one, other = np.concatenate(links, axis=1)
+    ties = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(nodes, nodes))
+    _, component = connected_components(ties, directed=False)
+    return pd.factorize(component[:count])[0]
+
+
+def spellings(values: pd.Series, keys: pd.Series) -> list[tuple[str, ...]]:
+    """Return what is written in several ways and compared as one, each with its spellings; the most frequent first.
+
+    Args:
+        values: Cells; empty ones are left out.
+        keys: What is compared of each; empty ones are left out.
+    """
+    counts = pd.DataFrame({"key": keys, "value": values})
+    counts = counts[(counts["key"] != "") & (counts["value"] != "")].value_counts().reset_index(name="count")
+    several = counts[counts.duplicated("key", keep=False)].sort_values(["key", "count", "value"], ascending=[1, 0, 1])
+    return [tuple(part["value"]) for _, part in several.groupby("key", sort=True)]
+
+
+def text_of(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return a column as text without surrounding blanks, empty where it or a value is missing."""
+    if column not in table:
+        return pd.Series("", index=table.index, dtype=object)
+    values = table[column]
+    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
+
+
+def named(values: Sequence[str], most: int = 3) -> str:
+    """Return names for a sentence: quoted, the first few, and how many more."""
+    shown = ", ".join(f"'{value}'" for value in values[:most])
+    return shown + (f" and {len(values) - most} more" if len(values) > most else "")
+
+
+def _mapped(rows: pd.DataFrame, column: str, key: object) -> pd.Series:
+    """Return a key of each cell; each text is taken once, as they repeat."""
+    assert callable(key)
+    texts = text_of(rows, column)
+    codes, values = pd.factorize(texts)
+    keys = np.array([key(str(value)) for value in values], dtype=object)
+    return pd.Series(keys[codes] if len(keys) else [], index=rows.index, dtype=object)

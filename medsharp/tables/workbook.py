@@ -1,0 +1,81 @@
+"""Excel workbooks to cells: numbers as people write them, merged cells filled."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import pandas as pd
+
+from medsharp.errors import InputError
+
+
+def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the title and the cells of each sheet, blank rows too, index 1, 2, ...; merged cells hold their value each.
+
+    Args:
+        path: To name in errors.
+        data: Of an `.xlsx` file.
+
+    Raises:
+        InputError: It cannot be read, or a formula has no value.
+    """
+    import openpyxl
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles that openpyxl does not know
+            # Not read_only, which does not tell merged cells.
+            book = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
+            formulas = _formulas(data)
+            for sheet in book.worksheets:
+                rows = [[_cell(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+                for place in formulas.get(sheet.title, ()):
+                    if sheet[place].value is None:
+                        raise InputError(
+                            f"{path}, sheet '{sheet.title}': cell {place} is a formula without its value; open and "
+                            "save the workbook in a spreadsheet, or paste the values"
+                        )
+                for merged in sheet.merged_cells.ranges:
+                    first = rows[merged.min_row - 1][merged.min_col - 1]
+                    for row in range(merged.min_row, merged.max_row + 1):
+                        rows[row - 1][merged.min_col - 1] = first
+                yield sheet.title, pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1), dtype=str)
+    # What openpyxl raises on a file that is cut off or is no workbook.
+    except (BadZipFile, KeyError, ValueError, TypeError, AttributeError, EOFError, SyntaxError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not an Excel workbook that can be read") from error
+
+
+def _formulas(data: bytes) -> dict[str, list[str]]:
+    """Return the places of formulas by sheet; their values are what the spreadsheet saved last, if it did."""
+    import openpyxl
+
+    with ZipFile(io.BytesIO(data)) as archive:
+        parts = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
+        if not any(re.search(rb"<f[ >/]", archive.read(name)) for name in parts):
+            return {}
+    book = openpyxl.load_workbook(io.BytesIO(data))
+    return {
+        sheet.title: [cell.coordinate for row in sheet.iter_rows() for cell in row if cell.data_type == "f"]
+        for sheet in book.worksheets
+    }
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).upper()  # as a spreadsheet writes it into a CSV
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime):
+        return (value.date() if value.time() == time() else value).isoformat()
+    return value.isoformat() if isinstance(value, (date, time)) else str(value)
