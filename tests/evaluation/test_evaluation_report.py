@@ -79,7 +79,7 @@ def test_blank_lines_do_not_shift_the_row_numbers(tmp_path: Path) -> None:
 
 
 def test_table_in_a_code_page_that_is_not_known_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_bytes("image,label,p_a,p_b\nкиста,a,0,1\n".encode("cp1251"))
+    (tmp_path / "p.csv").write_bytes(b"image,label,p_a,p_b\n\xea\xe8\xf1\xf2\xe0,a,0,1\n")
     with pytest.raises(InputError, match="UTF-8"):
         read_predictions(tmp_path / "p.csv")
 
