@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from medsharp.errors import InputError
-from medsharp.images import Box, DecodedImage, ImageLimits, read_image
+from medsharp.images import Box, DecodedImage, ImageLimits, read_marks
 
 BOX = "box"
 """An optional column of a manifest: left, top, right and bottom in pixels of the image, right and bottom exclusive."""
@@ -36,9 +36,7 @@ def read_box(text: str, name: str) -> Box:
 
 
 def read_mask(file: Path, limits: ImageLimits = ImageLimits()) -> np.ndarray:
-    """Read which pixels of a mask file are lesion: those brighter than mid grey, and all that are coloured.
-
-    Some data sets paint the class: malignant lesions in red, which is darker than mid grey.
+    """Read which pixels of a mask file are lesion, by the rules of `medsharp.images.read_marks`.
 
     Args:
         file: The mask.
@@ -50,8 +48,7 @@ def read_mask(file: Path, limits: ImageLimits = ImageLimits()) -> np.ndarray:
     Raises:
         InputError: The mask cannot be read.
     """
-    mask = read_image(file, limits=limits, region=False)
-    return mask.pixels > 127 if mask.coloured is None else (mask.pixels > 127) | mask.coloured
+    return read_marks(file, limits=limits).pixels
 
 
 def part_on(image: DecodedImage, mask: np.ndarray) -> np.ndarray | None:

@@ -4,6 +4,7 @@ from medsharp.images.box import Box
 from medsharp.images.decoded import DecodedImage
 from medsharp.images.dicom import is_dicom
 from medsharp.images.limits import ImageError, ImageLimits
+from medsharp.images.marks import Marks, read_marks
 from medsharp.images.read import Frame, read_frames, read_image
 from medsharp.images.values import ValueRange, read_range
 
@@ -13,9 +14,11 @@ __all__ = [
     "Frame",
     "ImageError",
     "ImageLimits",
+    "Marks",
     "ValueRange",
     "is_dicom",
     "read_frames",
     "read_image",
+    "read_marks",
     "read_range",
 ]

@@ -22,6 +22,9 @@ _LARGEST, _SMALLEST_SAMPLE, _LARGEST_SAMPLE = 281, 340, 341
 _SIGNED = 2
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _WITH_ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+_WEBP_HEAD = 64
+"""Bytes within which a WebP file names its kind of compression, unless a colour profile comes first."""
+
 _SIXTEEN = ValueRange(0.0, 65535.0)
 
 
@@ -38,6 +41,7 @@ class Picture:
         tag: The range that its tags state.
         rotated: Whether its orientation was other than upright.
         adobe: Whether a JPEG has Adobe's marker.
+        is_lossy: Whether its compression changes values.
     """
 
     image: Image.Image
@@ -48,6 +52,7 @@ class Picture:
     tag: ValueRange | None
     rotated: bool
     adobe: bool
+    is_lossy: bool
 
     @property
     def is_deep(self) -> bool:
@@ -132,10 +137,12 @@ def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
         white_is_zero = tags.get(_PHOTOMETRIC) == 0 and image.mode not in ("1", "L")
         tag = _tag_range(tags, bits) if bits > 8 or signed else None
     adobe = "adobe" in image.info
+    is_lossy = kind == "JPEG" or image.info.get("compression") == "jpeg"
+    is_lossy |= kind == "WEBP" and b"VP8L" not in data[:_WEBP_HEAD]
     image.load()
     _scale_transparency(image, bits)
     turned = ImageOps.exif_transpose(image)
-    return Picture(turned, kind, bits, signed, white_is_zero, tag, rotated or turned.size != size, adobe)
+    return Picture(turned, kind, bits, signed, white_is_zero, tag, rotated or turned.size != size, adobe, is_lossy)
 
 
 def _scale_transparency(image: Image.Image, bits: int) -> None:

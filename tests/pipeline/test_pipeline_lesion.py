@@ -12,7 +12,7 @@ from medsharp.data.lesion import lesion_area, read_box, within
 from medsharp.data.manifest import read_manifest
 from medsharp.data.pipeline import ImageDataset, make_dataset
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, ImageLimits
+from medsharp.images import Box, DecodedImage, ImageLimits
 from medsharp.preprocess import PreprocessSpec, preprocess
 
 SPEC = PreprocessSpec(32, "lesion", margin=0.5)
@@ -37,7 +37,7 @@ def dataset(folder: Path, **options: object) -> ImageDataset:
 def test_mask_and_box_give_the_same_crop(tmp_path: Path) -> None:
     hospital(tmp_path, "scan.png,benign,mask.png,")
     by_mask = dataset(tmp_path, masks=True)[0]
-    expected = preprocess(PIXELS, SPEC, lesion=(20, 30, 40, 60))
+    expected = preprocess(PIXELS, SPEC, lesion=Box(20, 30, 40, 60))
     assert np.array_equal(by_mask["image"][0].numpy(), expected)
     assert 0.1 < float(by_mask["mask"].mean()) < 0.5
     hospital(tmp_path, 'scan.png,benign,,"30,20,60,40"')
@@ -78,11 +78,11 @@ def test_box_may_be_separated_by_what_the_table_allows(text: str) -> None:
 
 
 def test_box_outside_the_region_that_an_image_was_cropped_to_is_refused() -> None:
-    image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=(50, 80, 150, 200))
-    assert within((60, 90, 70, 95), image, "scan.dcm") == (10, 10, 20, 15)
-    assert within((0, 0, 60, 95), image, "scan.dcm") == (0, 0, 10, 15)
+    image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=Box(50, 80, 150, 200))
+    assert within(Box(60, 90, 70, 95), image, "scan.dcm") == (10, 10, 20, 15)
+    assert within(Box(0, 0, 60, 95), image, "scan.dcm") == (0, 0, 10, 15)
     with pytest.raises(InputError, match=r"scan\.dcm: box '0,0,80,50' .* 120 x 100 pixels from the ultrasound region"):
-        within((0, 0, 50, 80), image, "scan.dcm")
+        within(Box(0, 0, 50, 80), image, "scan.dcm")
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)])
@@ -99,7 +99,7 @@ def test_mask_of_the_whole_screen_is_cut_as_its_image_was(tmp_path: Path) -> Non
     mask = np.zeros((200, 300), dtype=np.uint8)
     mask[60:90, 100:140] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=(50, 80, 150, 200))
+    image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=Box(50, 80, 150, 200))
     area = lesion_area([tmp_path / "mask.png"], image)
     assert area.shape == (100, 120)
     assert np.argwhere(area).min(axis=0).tolist() == [10, 20]
@@ -110,3 +110,15 @@ def test_limits_hold_for_training_too(tmp_path: Path) -> None:
     hospital(tmp_path, "scan.png,benign,mask.png,")
     with pytest.raises(InputError, match="the most is 90 a side"):
         dataset(tmp_path, limits=ImageLimits(max_side=90))
+
+
+@pytest.mark.parametrize("code", [1, 2, 60, 255])
+def test_training_sees_the_lesion_however_its_mask_is_coded(tmp_path: Path, code: int) -> None:
+    hospital(tmp_path, "scan.png,benign,mask.png,")
+    wanted = dataset(tmp_path, masks=True)[0]
+    mask = np.zeros((80, 100), dtype=np.uint8)
+    mask[20:40, 30:60] = code
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    found = dataset(tmp_path, masks=True)[0]
+    assert np.array_equal(found["mask"].numpy(), wanted["mask"].numpy())
+    assert np.array_equal(found["image"].numpy(), wanted["image"].numpy())

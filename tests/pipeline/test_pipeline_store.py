@@ -21,6 +21,7 @@ from medsharp.data.fingerprint import recipe_name
 from medsharp.data.pipeline import ImageDataset, make_dataset
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
+from medsharp.images import read_marks
 from medsharp.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(32)
@@ -57,8 +58,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(path).name)
         return original(path, **options)
 
+    def read_mask(path: Path, **options: Any) -> object:
+        names.append(Path(path).name)
+        return read_marks(path, **options)
+
     monkeypatch.setattr(module, "read_image", read)
-    monkeypatch.setattr("medsharp.data.lesion.read_image", read)  # of the masks
+    monkeypatch.setattr("medsharp.data.lesion.read_marks", read_mask)
     return names
 
 
