@@ -139,7 +139,9 @@ class _Trainer:
         # What is validated and kept.
         self.judged = self.network if self.average is None else self.average.module
 
-        self.optimizer = make_optimizer(config.optimizer, self.objective, config.run.clip_grad_norm)
+        self.optimizer = make_optimizer(
+            config.optimizer, self.objective, config.run.clip_grad_norm, seed=config.seed, data_size=images
+        )
 
     def start(self) -> int:
         """Load the last checkpoint where there is one; return the epoch to go on with."""

@@ -30,7 +30,11 @@ def resolve_config(config: TrainConfig) -> TrainConfig:
 
 
 def make_optimizer(
-    config: OptimizerConfig, model_or_params: nn.Module | list[Tensor], clip_grad_norm: float | None
+    config: OptimizerConfig,
+    model_or_params: nn.Module | list[Tensor],
+    clip_grad_norm: float | None,
+    seed: int = 0,
+    data_size: int = 1,
 ) -> Optimizer:
     """Make the optimizer of a resolved configuration.
 
@@ -38,6 +42,7 @@ def make_optimizer(
     between passes.
     """
     options = dict(config.model_extra or {})
+    options["data_size"] = options.get("data_size") or data_size
     if "betas" in options:
         options["betas"] = tuple(options["betas"])
     optimizer = create_optimizer(
@@ -47,6 +52,7 @@ def make_optimizer(
         lr=config.lr,
         weight_decay=config.weight_decay,
         decay_norm_and_bias=False,
+        seed=seed,
         **options,
     )
     if isinstance(optimizer, SharpnessAware):

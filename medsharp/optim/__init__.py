@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from medsharp.optim.asam import ASAM
     from medsharp.optim.bayesiansam import BayesianSAM
     from medsharp.optim.catalogue import Hyperparameter, OptimizerInfo, list_optimizers, optimizer_info
+    from medsharp.optim.closure_optimizer import ClosureOptimizer
     from medsharp.optim.crsam import CRSAM
     from medsharp.optim.eigensam import EigenSAM
     from medsharp.optim.esam import ESAM
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from medsharp.optim.gsam import GSAM
     from medsharp.optim.looksam import LookSAM
     from medsharp.optim.msam import MSAM
+    from medsharp.optim.one_pass import OnePass
     from medsharp.optim.registry import create_optimizer
     from medsharp.optim.rho_scheduler import RhoScheduler
     from medsharp.optim.sam import SAM
@@ -42,9 +44,11 @@ __all__ = [
     "USAM",
     "WSAM",
     "BayesianSAM",
+    "ClosureOptimizer",
     "EigenSAM",
     "Hyperparameter",
     "LookSAM",
+    "OnePass",
     "OptimizerInfo",
     "RhoScheduler",
     "SharpnessAware",
@@ -59,6 +63,7 @@ _PLACES = {
     "ASAM": "asam",
     "BayesianSAM": "bayesiansam",
     "CRSAM": "crsam",
+    "ClosureOptimizer": "closure_optimizer",
     "ESAM": "esam",
     "EigenSAM": "eigensam",
     "FSAM": "fsam",
@@ -68,6 +73,7 @@ _PLACES = {
     "Hyperparameter": "catalogue",
     "LookSAM": "looksam",
     "MSAM": "msam",
+    "OnePass": "one_pass",
     "OptimizerInfo": "catalogue",
     "RhoScheduler": "rho_scheduler",
     "SAM": "sam",

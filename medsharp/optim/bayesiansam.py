@@ -69,13 +69,13 @@ class BayesianSAM(SharpnessAware):
         betas: Decays of the momentum and of the precision, in [0, 1).
         weight_decay: Precision of the prior, per sample; at least 0.
         rho: Radius of the neighbourhood.
-        data_size: Number of training samples, at least 1.
+        data_size: Number of training samples, at least 1, which must be told: the noise is `1 / sqrt(data_size s)`.
         precision: Where `s` begins, more than 0.
         damping: Added to `s` in the long run, at least 0.
         options: As for `SharpnessAware`; `seed` is that of the samples.
 
     Raises:
-        ValueError: A value is out of range.
+        ValueError: A value is out of range, or `data_size` is missing.
     """
 
     can_adapt = False
@@ -88,21 +88,23 @@ class BayesianSAM(SharpnessAware):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         rho: float = 0.05,
-        data_size: int = 10_000,
+        data_size: int | None = None,
         precision: float = 1.0,
         damping: float = 0.1,
         **options: Any,
     ) -> None:
+        if "base" in options:
+            raise ValueError("BayesianSAM has a step of its own; leave base out")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be at least 0 and less than 1, not {betas}")
+        if data_size is None:
+            raise ValueError("BayesianSAM needs to know the number of training samples; give data_size=len(dataset)")
         if not data_size >= 1:
             raise ValueError(f"data_size must be 1 or more, not {data_size}")
         if not precision > 0:
             raise ValueError(f"precision must be more than 0, not {precision}")
         if not damping >= 0:
             raise ValueError(f"damping must be 0 or more, not {damping}")
-        if "base" in options:
-            raise ValueError("BayesianSAM has a step of its own; leave base out")
         super().__init__(
             params,
             PreconditionedMomentum,

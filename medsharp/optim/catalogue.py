@@ -318,7 +318,7 @@ CATALOGUE = (
         (
             _rho(),
             _ADAM[0],
-            Hyperparameter("data_size", 10_000, "number of training samples", 1),
+            Hyperparameter("data_size", None, "number of training samples, which must be told", 1),
             Hyperparameter("precision", 1.0, "where the precision of the weights begins", _ABOVE_ZERO),
             Hyperparameter("damping", 0.1, "added to the precision", 0),
             _REPLAY,

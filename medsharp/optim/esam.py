@@ -70,12 +70,17 @@ class ESAM(SharpnessAware):
         super().__init__(params, base, rho=rho, hyperparameters={"beta": beta}, **options)
         self.gamma = gamma
 
+    @property
+    def needs_sample_losses(self) -> bool:
+        """Whether samples are selected by how much the loss of each rose."""
+        return self.gamma < 1
+
     def _explore(self) -> list[Gradients]:
         with self._frozen():
             before = self._look()
         with self._weights.away():
             self._weights.climb(self._ascent(self._gradients(), overwrite=True))
-            self._look(last=True, rows=None if self.gamma == 1 else self._most_raised(before))
+            self._look(last=True, rows=self._most_raised(before) if self.needs_sample_losses else None)
         return []
 
     def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:

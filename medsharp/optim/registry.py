@@ -4,12 +4,46 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, overload
 
 from torch import nn
 from torch.optim import Optimizer
 
 from medsharp.optim.catalogue import optimizer_info
+from medsharp.optim.closure_optimizer import ClosureOptimizer
+from medsharp.optim.one_pass import OnePass
+
+
+@overload
+def create_optimizer(
+    name: str,
+    model_or_params: nn.Module | Iterable[Any],
+    *,
+    lr: float = ...,
+    base: str | type[Optimizer] = ...,
+    weight_decay: float = ...,
+    decay_norm_and_bias: bool = ...,
+    seed: int = ...,
+    data_size: int | None = ...,
+    protocol: Literal[True],
+    **hyperparameters: Any,
+) -> ClosureOptimizer: ...
+
+
+@overload
+def create_optimizer(
+    name: str,
+    model_or_params: nn.Module | Iterable[Any],
+    *,
+    lr: float = ...,
+    base: str | type[Optimizer] = ...,
+    weight_decay: float = ...,
+    decay_norm_and_bias: bool = ...,
+    seed: int = ...,
+    data_size: int | None = ...,
+    protocol: bool = ...,
+    **hyperparameters: Any,
+) -> Optimizer: ...
 
 
 def create_optimizer(
@@ -20,6 +54,9 @@ def create_optimizer(
     base: str | type[Optimizer] = "adamw",
     weight_decay: float = 0.0,
     decay_norm_and_bias: bool = True,
+    seed: int = 0,
+    data_size: int | None = None,
+    protocol: bool = False,
     **hyperparameters: Any,
 ) -> Optimizer:
     """Make an optimizer by name.
@@ -33,36 +70,45 @@ def create_optimizer(
         weight_decay: Of the base optimizer.
         decay_norm_and_bias: With a model: decay one-dimensional parameters (biases, norm layers) as well, as torch's
             optimizers do.
+        seed: Of what a method draws: ESAM's tensors, Bayesian SAM's noise, Eigen-SAM's first vector. Others draw
+            nothing.
+        data_size: Number of training samples, for a method that must know it (bayesiansam).
+        protocol: Make a plain optimizer (sgd, adam, adamw) as `OnePass`, which steps with a closure, clips, and skips
+            what is not finite, as the sharpness-aware methods do. Without it, it is torch's own class.
         hyperparameters: The method's own keywords, and those of its base.
 
     Raises:
-        ValueError: A name is unknown or a value out of range.
+        ValueError: A name is unknown, a value out of range, or `data_size` is missing.
     """
     info = optimizer_info(name)
     if not lr > 0:
         raise ValueError(f"lr must be more than 0, not {lr}")
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be 0 or more, not {weight_decay}")
-    params: Any = model_or_params
-    if isinstance(model_or_params, nn.Module):
-        params = _groups(model_or_params, weight_decay, decay_norm_and_bias)
+    model = model_or_params if isinstance(model_or_params, nn.Module) else None
+    params: Any = model_or_params if model is None else _groups(model, weight_decay, decay_norm_and_bias)
     options: dict[str, Any] = {entry.name: entry.default for entry in info.hyperparameters}
-    if not info.sharpness_aware:
-        hyperparameters.pop("model", None)  # has no use for it, as for a base
-    else:
-        options["model"] = model_or_params if isinstance(model_or_params, nn.Module) else None
-        options["base"], defaults = _base(base)
-        options.update(defaults)
+    method, stepping = info.cls, info.cls
+    if info.sharpness_aware:
+        stepping, defaults = _base(base)
+        options |= {"model": model, "seed": seed, "base": stepping, **defaults}
+        if "data_size" in options:
+            options["data_size"] = data_size
         if info.own_step:
             own = inspect.signature(info.cls).parameters
             # Not maximize: to leave that out would turn the direction round.
-            foreign = {"base", *defaults, *inspect.signature(options["base"]).parameters} - {*own, "maximize"}
+            foreign = {"base", *defaults, *inspect.signature(stepping).parameters} - {*own, "maximize"}
             options = {key: value for key, value in options.items() if key not in foreign}
             hyperparameters = {key: value for key, value in hyperparameters.items() if key not in foreign}
-    stepping = options.get("base", info.cls)
+            stepping = info.cls
+    elif protocol:
+        method = OnePass
+        options |= {"model": model, "seed": seed, "base": info.cls}
+    else:
+        hyperparameters.pop("model", None)  # has no use for it, as for a base
     if weight_decay or "weight_decay" in inspect.signature(stepping).parameters:
         options["weight_decay"] = weight_decay
-    return info.cls(params, lr=lr, **{**options, **hyperparameters})
+    return method(params, lr=lr, **{**options, **hyperparameters})
 
 
 def _base(base: str | type[Optimizer]) -> tuple[type[Optimizer], dict[str, Any]]:

@@ -1,83 +1,35 @@
-"""What all sharpness-aware optimizers share: look, climb, look again, restore exactly, step the base optimizer."""
+"""What all sharpness-aware optimizers share: how far they look, and along what they climb."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import (
-    clip_factor,
-    norm,
-    norm_of_norms,
-    owns_memory,
-    scale_each,
-    total_norm,
-)
-from medsharp.optim.backward import Backward
-from medsharp.optim.batch_norm import RunningStatistics
-from medsharp.optim.first_passes import FirstPasses
-from medsharp.optim.moved_weights import Move, MovedWeights
-from medsharp.optim.randomness import Generators, random_states, set_random_states
-from medsharp.optim.workers import Workers
+from medsharp.optim.arithmetic import norm, total_norm
+from medsharp.optim.closure_optimizer import Closure, ClosureOptimizer, Gradients, NotFiniteError
+from medsharp.optim.moved_weights import Move
 
-Closure = Callable[..., Tensor]
-
-Gradients = dict[Tensor, Tensor]
-"""A gradient for each parameter that has one."""
+__all__ = ["Closure", "Gradients", "NotFiniteError", "SharpnessAware", "radius"]
 
 
-class NotFiniteError(ArithmeticError):
-    """A loss or gradient of this step is not finite: the step is skipped, by all workers."""
-
-
-class SharpnessAware(Optimizer):
-    """Base class: two or more looks at the loss for each step of a base optimizer.
-
-    `loss = optimizer.step(closure)` follows the PyTorch closure convention: the closure clears the gradients, runs
-    forward and backward and returns the loss. It is evaluated as often as the method needs, and nothing has to be
-    called before. A subclass says in `_explore` where it looks, and in `_combine` what the base optimizer is given.
-
-    What holds for every subclass:
-
-    - After a step the weights are those of the base optimizer's step from the *unperturbed* weights. They are restored
-      by copying a backup, because `w + e - e` is not `w` in floating point; the storage of a parameter never changes.
-    - The loss returned is the one of the first pass, at the unperturbed weights (subclasses name exceptions).
-    - With `model=`, running statistics of batch-norm layers are those of the first pass alone. Without it they are
-      updated by every pass, as the optimizer cannot know where they are.
-    - A pass whose loss or gradient is not finite leaves weights, batch-norm statistics and state as they were; the step
-      is skipped and counted in `skipped`.
-    - `state_dict` holds the base optimizer's state, so that loading it continues to the very same weights.
+class SharpnessAware(ClosureOptimizer):
+    """Base class of the methods that look at a neighbourhood of the weights: a radius `rho`, and an ascent.
 
     Args:
-        params: Parameters, parameter groups or named parameters, as for any `torch.optim.Optimizer`.
+        params: As for `ClosureOptimizer`.
         base: Class of the base optimizer; any that steps without a closure.
         rho: Radius of the neighbourhood, at least 0. It lives in `param_groups`: a schedule may change it, and groups
             may differ; the gradient norm it is divided by is that of all groups together.
         adaptive: Scale the perturbation by the squared weight, element by element.
-        model: Where to look for batch-norm layers. A `DistributedDataParallel` model makes the ascent that of each
-            worker: its gradients are averaged only for what is applied.
-        sync_perturbation: With a `DistributedDataParallel` model: climb along the gradient of all workers instead.
-        micro_batch: Perturb for every so many samples by themselves (m-sharpness on one device). The closure then takes
-            the samples it shall evaluate, `closure(rows)` with a slice, and `step` the `batch_size`.
-        max_grad_norm: Clip the gradient that is applied, once, to this norm.
-        scaler: What the closure scales its loss with. All passes of a step are unscaled with the same scale; call
-            `scaler.update()` after the step, as always.
-        replay_rng: Let dropout and stochastic depth draw the same noise in every pass of a step.
-        max_skipped: Raise after this many skipped steps in a row.
-        seed: Of what the method itself draws, if it does.
         hyperparameters: Further values that live in `param_groups`.
-        base_options: Keyword arguments of the base optimizer, such as `lr`. A keyword that both have, as the `rho` of
-            Adadelta, is the method's; the base optimizer keeps its default.
+        options: As for `ClosureOptimizer`: `model`, `max_grad_norm`, `micro_batch`, ..., and the base optimizer's
+            keywords, such as `lr`.
 
     Raises:
-        ValueError: `params` is empty, or a hyper-parameter is out of range.
+        ValueError: `rho` is negative, or there is no adaptive perturbation.
     """
 
     epsilon = 1e-12
@@ -93,140 +45,15 @@ class SharpnessAware(Optimizer):
         *,
         rho: float = 0.05,
         adaptive: bool = False,
-        model: nn.Module | None = None,
-        sync_perturbation: bool = False,
-        micro_batch: int | None = None,
-        max_grad_norm: float | None = None,
-        scaler: torch.amp.GradScaler | None = None,
-        replay_rng: bool = False,
-        max_skipped: int | None = None,
-        seed: int = 0,
         hyperparameters: dict[str, Any] | None = None,
-        **base_options: Any,
+        **options: Any,
     ) -> None:
-        if not (isinstance(base, type) and issubclass(base, Optimizer)) or issubclass(base, SharpnessAware):
-            given = f"an instance of {type(base).__name__}" if isinstance(base, Optimizer) else repr(base)
-            raise ValueError(f"base must be a torch.optim.Optimizer class such as torch.optim.SGD, not {given}")
-        if issubclass(base, torch.optim.LBFGS):
-            raise ValueError("base must step without a closure, as torch.optim.SGD does; LBFGS does not")
         if not _is_at_least_0(rho):
             raise ValueError(f"rho must be 0 or more, not {rho!r}")
         if adaptive and not self.can_adapt:
             raise ValueError(f"{type(self).__name__} has no adaptive perturbation; leave adaptive out")
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm must be more than 0, not {max_grad_norm}")
-        if micro_batch is not None and not (isinstance(micro_batch, int) and micro_batch >= 1):
-            raise ValueError(f"micro_batch must be a number of samples, 1 or more, not {micro_batch}")
-        if isinstance(params, nn.Module):
-            raise ValueError(f"{type(self).__name__} takes parameters; give model.parameters(), and model=model")
-        if isinstance(params, Tensor):
-            raise ValueError(f"{type(self).__name__} takes a list of parameters, not one; give [parameter]")
-        params = list(params)
-        if not params:
-            raise ValueError(f"{type(self).__name__} got an empty parameter list; give model.parameters()")
         own = {"rho": rho, "adaptive": adaptive, **(hyperparameters or {})}
-        super().__init__(params, own)
-        if not self._parameters():
-            raise ValueError(f"{type(self).__name__} got no parameters in its groups; give model.parameters()")
-        self._check_rho()
-        self.base = base(self.param_groups, **base_options)
-        self._of_base = {name: self.base.defaults[name] for name in own if name in self.base.defaults}
-        self.defaults = {**self.base.defaults, **own}
-        # One list of groups and one state for both: schedules, checkpoints and added groups reach the base optimizer.
-        self.param_groups, self.state = self.base.param_groups, self.base.state
-        self.sync_perturbation = sync_perturbation
-        self.micro_batch = micro_batch
-        self.max_grad_norm = max_grad_norm
-        self.scaler = scaler
-        self.replay_rng = replay_rng
-        self.max_skipped = max_skipped
-        self.skipped = 0
-        self._skipped_in_a_row = 0
-        self._workers = Workers(model)
-        self._statistics = RunningStatistics(model)
-        self._weights = MovedWeights()
-        self._first_passes = FirstPasses(4)
-        self._memory: dict[str, Gradients] = {}
-        self._numbers: dict[str, int] = {}
-        self._generators = Generators(seed)
-        self._pass: _Pass | None = None
-        self._scaled_passes: list[SimpleNamespace] = []
-
-    @torch.no_grad()
-    def step(self, closure: Closure | None = None, *, batch_size: int | None = None) -> Tensor:  # type: ignore[override]
-        """Take one step.
-
-        Args:
-            closure: Clears gradients, computes the loss, calls backward, returns the loss. With `micro_batch` it takes
-                the slice of samples to do so for, and its loss is their mean.
-            batch_size: With `micro_batch`: the number of samples of this step.
-
-        Returns:
-            The loss at the unperturbed weights.
-
-        Raises:
-            ValueError: No closure was given, no `batch_size` with `micro_batch`, or a group has a negative rho.
-            FloatingPointError: `max_skipped` steps in a row had a loss or gradient that is not finite.
-        """
-        if closure is None:
-            raise ValueError(
-                f"{type(self).__name__}.step needs a closure that clears gradients, calls backward and returns the loss"
-            )
-        if self.param_groups is not self.base.param_groups or self.state is not self.base.state:
-            # Somebody has loaded a state into the base optimizer by itself.
-            self.param_groups, self.state = self.base.param_groups, self.base.state
-        self._check_rho()
-        self._scaled_passes = []
-        known, drawn = len(self.state), self._generators.state_dict()
-        self._begin()
-        self._statistics.keep("before the step")
-        losses: list[Tensor] = []
-        try:
-            kept = self._all_passes(closure, self._chunks(batch_size), losses)
-            self._combine(*kept)
-            self._check_and_clip()
-        except BaseException as error:
-            self._statistics.bring_back("before the step")
-            self._generators.load_state_dict(drawn)
-            for parameter in list(self.state)[known:]:
-                del self.state[parameter]
-            if not isinstance(error, NotFiniteError):
-                raise
-            self._skip()
-            return torch.stack(losses).sum()
-        finally:
-            self._pass = None
-        self._skipped_in_a_row = 0
-        with self._values_of_base():
-            self.base.step()
-        self._after_base_step()
-        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-
-    # What a method says.
-
-    def _begin(self) -> None:
-        """Forget what a step that was skipped has left; nothing by default."""
-
-    def _explore(self) -> list[Gradients]:
-        """Look wherever the method looks, beginning with `_look()` at the weights, and end with `_look(last=True)`.
-
-        Returns:
-            The gradients, besides the one that is left in `.grad`, that `_combine` needs.
-        """
-        raise NotImplementedError
-
-    def _combine(self, *kept: Gradients) -> None:
-        """Leave in `.grad` what the base optimizer shall apply; as it is, by default."""
-
-    def _check_and_clip(self) -> None:
-        """Check what is applied, and clip it to `max_grad_norm`."""
-        gradients = list(self._gradients().values())
-        size = self._finite_norm([total_norm(gradients)])
-        if self.max_grad_norm is not None:
-            scale_each(gradients, clip_factor(size, self.max_grad_norm))
-
-    def _after_base_step(self) -> None:
-        """Correct the weights, or remember something, after the base optimizer's step; nothing by default."""
+        super().__init__(params, base, hyperparameters=own, **options)
 
     def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
         """Return where to climb.
@@ -255,259 +82,15 @@ class SharpnessAware(Optimizer):
             moves.append((params, directions, radius(group, key)))
         return self._of_length_one(moves, norms, self.epsilon)
 
-    # What a method says it with.
-
-    def _look(self, last: bool = False, rows: Tensor | None = None, backward: bool = True) -> Tensor:
-        """Evaluate the closure where the weights now are; the gradient is then in `.grad`.
-
-        Args:
-            last: No further pass follows, so that workers may average this gradient while it is computed.
-            rows: Indices of the samples to evaluate, for a closure that takes them.
-            backward: Without it, only the loss is computed; the closure's call of backward does nothing.
-
-        Returns:
-            The loss, as the closure returned it.
-
-        Raises:
-            NotFiniteError: The loss is not finite, on any worker.
-        """
-        now = self._now()
-        if now.random and now.losses:
-            set_random_states(now.random)
-        elif self.replay_rng:
-            now.random = random_states({p.device for p in self._parameters()})
-        together = self.sync_perturbation or (last and not now.chunked)
-        try:
-            chosen = now.rows if rows is None else rows
-            apart = nullcontext() if together else self._workers.apart()
-            passing = torch.enable_grad() if backward else Backward(lambda loss, weight: None)
-            with apart, passing, self._first_passes.watched(self._parameters, only=last and not now.losses):
-                loss = now.closure() if chosen is None else now.closure(chosen)
-        finally:
-            if now.losses:
-                self._statistics.bring_back("after the first pass")
-            elif not last:
-                self._statistics.keep("after the first pass")
-        if loss is None:
-            raise ValueError("the closure must return the loss")
-        loss = torch.as_tensor(loss).detach()
-        finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
-        if backward:
-            self._unscale(finite)
-        now.losses.append(loss)
-        if not finite:
-            raise NotFiniteError
-        return loss
-
-    def _gradients(self) -> Gradients:
-        """Return the present gradients, which the next pass overwrites."""
-        return {p: p.grad for p in self._parameters() if p.grad is not None}
-
-    def _take(self) -> Gradients:
-        """Return the present gradients to be kept over the next pass.
-
-        A gradient is taken out of `.grad`, which costs nothing; one that is a view, of a flat buffer or of a bucket of
-        `DistributedDataParallel`, is copied and stays where it is.
-        """
-        taken = {}
-        for parameter, gradient in self._gradients().items():
-            if owns_memory(gradient):
-                taken[parameter] = gradient
-                parameter.grad = None
-            else:
-                taken[parameter] = gradient.clone()
-        return taken
-
-    def _put(self, gradients: Gradients) -> None:
-        """Make these the present gradients."""
-        for parameter, gradient in gradients.items():
-            if parameter.grad is None:
-                parameter.grad = gradient
-            elif parameter.grad is not gradient:
-                parameter.grad.copy_(gradient)
-
-    def _pair(self, *kept: Gradients) -> Gradients:
-        """Bring kept gradients and the present ones to the same parameters; return the present ones.
-
-        A block that stochastic depth dropped in one pass has the gradient zero there.
-        """
-        present = self._gradients()
-        seen = dict.fromkeys(parameter for gradients in (*kept, present) for parameter in gradients)
-        for parameter in seen:
-            if parameter not in present:
-                parameter.grad = torch.zeros_like(parameter)
-                present[parameter] = parameter.grad
-            for gradients in kept:
-                if parameter not in gradients:
-                    gradients[parameter] = torch.zeros_like(parameter)
-        return {parameter: present[parameter] for parameter in seen}
-
-    def _by_group(self, gradients: Gradients) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
-        """Give each group with those of its parameters that have a gradient, and these gradients."""
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p in gradients]
-            if params:
-                yield group, params, [gradients[p] for p in params]
-
-    def _finite_norm(self, norms: list[Tensor]) -> float:
-        """Return the norm of what has these norms.
-
-        Raises:
-            NotFiniteError: It is not finite, on any worker.
-        """
-        size = float(norm_of_norms(norms)) if norms else 0.0
-        if not self._workers.agree(math.isfinite(size), self._parameters()[0].device):
-            raise NotFiniteError
-        return size
-
     def _of_length_one(self, moves: list[Move], norms: list[Tensor], epsilon: float) -> list[Move]:
         """Divide moves by their length, whose parts are given; those of length 0 stay 0."""
         size = self._finite_norm(norms)
         return self._scaled(moves, 1 / (size + epsilon) if size > 0 else 0.0)
 
-    @staticmethod
-    def _scaled(moves: list[Move], factor: float) -> list[Move]:
-        return [(params, directions, step * factor) for params, directions, step in moves]
-
-    @contextmanager
-    def _values_of_base(self) -> Iterator[None]:
-        """Let the groups hold what the base optimizer calls as the method calls something else."""
-        kept = [{name: group[name] for name in self._of_base} for group in self.param_groups]
-        try:
-            for group in self.param_groups:
-                group.update(self._of_base)
-            yield
-        finally:
-            for group, own in zip(self.param_groups, kept, strict=True):
-                group.update(own)
-
-    def _check_rho(self) -> None:
+    def _check_groups(self) -> None:
         for group in self.param_groups:
             if not _is_at_least_0(group["rho"]):
                 raise ValueError(f"rho must be 0 or more in every group, not {group['rho']!r}")
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
-    def _now(self) -> _Pass:
-        if self._pass is None:
-            raise RuntimeError("passes belong inside step()")
-        return self._pass
-
-    # How a step is run.
-
-    def _chunks(self, batch_size: int | None) -> list[tuple[slice | None, float]]:
-        """Return the samples to be explored by themselves, each with its share of the batch."""
-        if self.micro_batch is None:
-            return [(None, 1.0)]
-        if batch_size is None or batch_size < 1:
-            raise ValueError("with micro_batch, call step(closure, batch_size=...) and let the closure take the rows")
-        starts = range(0, batch_size, self.micro_batch)
-        rows = [slice(start, min(start + self.micro_batch, batch_size)) for start in starts]
-        return [(part, (part.stop - part.start) / batch_size) for part in rows]
-
-    def _all_passes(
-        self, closure: Closure, chunks: list[tuple[slice | None, float]], losses: list[Tensor]
-    ) -> list[Gradients]:
-        """Explore; return the gradients kept, averaged over micro-batches and workers like the one in `.grad`."""
-        chunked = self.micro_batch is not None
-        sums: list[Gradients] = []
-        for rows, share in chunks:
-            self._pass = _Pass(closure, rows, chunked)
-            try:
-                kept = self._explore()
-            finally:
-                losses.extend(share * loss.mean() for loss in self._pass.losses[:1])
-            if not chunked:
-                break
-            parts = [*kept, self._take()]
-            sums = sums or [{} for _ in parts]
-            for total, part in zip(sums, parts, strict=True):
-                for parameter, gradient in part.items():
-                    if parameter in total:
-                        total[parameter].add_(gradient, alpha=share)
-                    else:
-                        total[parameter] = gradient.mul_(share)
-        params = self._parameters()
-        if chunked:
-            *kept, final = sums
-            self._put(final if self.sync_perturbation else self._workers.average(final, params))
-        return kept if self.sync_perturbation else [self._workers.average(part, params) for part in kept]
-
-    def _unscale(self, finite: bool) -> None:
-        if self.scaler is None or not self.scaler.is_enabled():
-            return
-        gradients = self._gradients()
-        if self._workers.count > 1 and gradients:
-            size = float(total_norm(gradients.values()))
-            device = next(iter(gradients)).device
-            if not self._workers.agree(finite and math.isfinite(size), device):
-                # Every worker's scaler must back off, or their scales would part.
-                next(iter(gradients.values())).fill_(math.inf)
-        # A scaler unscales the gradients of an optimizer once; each pass is an optimizer of its own to it.
-        # It knows them by identity, so they live until the next step.
-        self._scaled_passes.append(SimpleNamespace(param_groups=self.param_groups))
-        self.scaler.unscale_(self._scaled_passes[-1])  # type: ignore[arg-type]
-
-    def _lower_the_scale(self) -> None:
-        """Tell the scaler of an overflow that no gradient in `.grad` shows."""
-        parameter = self._parameters()[0]
-        parameter.grad = torch.full_like(parameter, math.inf)
-        self._unscale(False)
-
-    def _skip(self) -> None:
-        self.skipped += 1
-        self._skipped_in_a_row += 1
-        if self.max_skipped is not None and self._skipped_in_a_row >= self.max_skipped:
-            raise FloatingPointError(
-                f"loss or gradient was not finite in {self._skipped_in_a_row} steps in a row; "
-                "lower the learning rate or rho"
-            )
-
-    # How it is kept.
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's state, the groups, and what the method remembers of earlier steps."""
-        state = super().state_dict()
-        places = {parameter: number for number, parameter in enumerate(self._parameters())}
-        state["memory"] = {
-            slot: {places[parameter]: value for parameter, value in values.items()}
-            for slot, values in self._memory.items()
-        }
-        state["numbers"] = dict(self._numbers)
-        state["generators"] = self._generators.state_dict()
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave."""
-        super().load_state_dict(state_dict)
-        params = self._parameters()
-        self._memory = {slot: {} for slot in self._memory} | {
-            slot: {params[number]: value.to(params[number], copy=True) for number, value in values.items()}
-            for slot, values in state_dict.get("memory", {}).items()
-        }
-        self._numbers = {**self._numbers, **state_dict.get("numbers", {})}
-        self._generators.load_state_dict(state_dict.get("generators", {}))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # As torch's optimizers do: hooks stay behind, and so does the step that a schedule has put in the way.
-        return {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith("_optimizer_")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "base" in self.__dict__:
-            self.base.param_groups, self.base.state = self.param_groups, self.state
-
-
-class _Pass:
-    """The passes of a step over one batch, or over one micro-batch of it."""
-
-    def __init__(self, closure: Closure, rows: slice | None, chunked: bool) -> None:
-        self.closure = closure
-        self.rows = rows
-        self.chunked = chunked
-        self.losses: list[Tensor] = []
-        self.random: dict[torch.device, Tensor] = {}
 
 
 def _is_at_least_0(value: Any) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from medsharp.optim import list_optimizers, optimizer_info
+from medsharp.optim import create_optimizer, list_optimizers, optimizer_info
 
 METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
 FAST = {"looksam": {"k": 2}, "eigensam": {"freq": 2}}
@@ -20,3 +22,8 @@ def perceptron(dtype: torch.dtype = torch.float64) -> nn.Sequential:
 def batch(step: int = 0, size: int = 12, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(step)
     return torch.randn(size, 4, generator=generator).to(dtype), torch.randint(2, (size,), generator=generator)
+
+
+def create(name: str, model: Any, **options: Any) -> Any:
+    """Make an optimizer; the one method that must know the number of training samples is told."""
+    return create_optimizer(name, model, **{"data_size": 10_000, **options})

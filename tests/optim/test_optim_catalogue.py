@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small import create
 
-from medsharp.optim import SharpnessAware, create_optimizer, list_optimizers, optimizer_info
+from medsharp.optim import ClosureOptimizer, SharpnessAware, list_optimizers, optimizer_info
 from medsharp.optim.asam import NORMALIZATIONS
 from medsharp.optim.catalogue import markdown_table
 from medsharp.optim.looksam import PROJECTIONS
@@ -25,7 +26,9 @@ METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_are_those_of_the_class(name: str) -> None:
     info = optimizer_info(name)
-    accepted = {**inspect.signature(SharpnessAware.__init__).parameters, **inspect.signature(info.cls).parameters}
+    accepted: dict[str, inspect.Parameter] = {}
+    for cls in (ClosureOptimizer, SharpnessAware, info.cls):
+        accepted |= inspect.signature(cls).parameters
     for entry in info.hyperparameters:
         assert accepted[entry.name].default == entry.default, entry.name
 
@@ -40,7 +43,7 @@ def test_ends_of_a_range_are_accepted(name: str) -> None:
             if entry.name in {"max_norm"} and value == 0:
                 continue  # a limit of 0 is said by its class to be none
             number = int(value) if not isinstance(value, str) and (whole or entry.name == "micro_batch") else value
-            create_optimizer(name, [torch.nn.Parameter(torch.ones(1))], **{entry.name: number})
+            create(name, [torch.nn.Parameter(torch.ones(1))], **{entry.name: number})
 
 
 def test_every_class_is_in_the_catalogue() -> None:
@@ -71,12 +74,20 @@ def test_the_examples_of_the_documentation_run(process_group: None) -> None:
     x, y = torch.randn(32, 3), torch.randint(2, (32,))
     model = torch.nn.Linear(3, 2)
     accelerator = SimpleNamespace(prepare=lambda *things: things, backward=lambda loss: loss.backward())
-    names = {"torch": torch, "F": torch.nn.functional, "model": model, "x": x, "y": y, "loader": [(x, y)] * 2}
+    names = {
+        "name": "adamw",
+        "torch": torch,
+        "F": torch.nn.functional,
+        "model": model,
+        "x": x,
+        "y": y,
+        "loader": [(x, y)] * 2,
+    }
     names |= {"micro_batches": [(x[:16], y[:16]), (x[16:], y[16:])], "accelerator": accelerator, "network": model}
     names["DistributedDataParallel"] = torch.nn.parallel.DistributedDataParallel
     names["scheduler"] = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(model.parameters(), lr=0.1), 1)
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     stepped = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # of the stand-in
@@ -86,4 +97,4 @@ def test_the_examples_of_the_documentation_run(process_group: None) -> None:
             if ".step(" in block:
                 assert not torch.equal(model.weight, before), block
                 stepped.append(block)
-    assert len(stepped) == 5  # one shows how optimizers are made, one a closure
+    assert len(stepped) == 6  # one shows how optimizers are made, one a closure

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from small import FAST, METHODS, batch, perceptron
+from small import FAST, METHODS, batch, create, perceptron
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,6 +21,7 @@ from medsharp.optim import (
     WSAM,
     BayesianSAM,
     LookSAM,
+    OnePass,
     RhoScheduler,
     SharpnessAware,
     create_optimizer,
@@ -43,7 +44,7 @@ def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, pieces: i
 
 def train(name: str, steps: int = 5, pieces: int = 1, **options: Any) -> nn.Module:
     model = perceptron()
-    optimizer = create_optimizer(name, model, **{"lr": 0.1, "base": "sgd", **FAST.get(name, {}), **options})
+    optimizer = create(name, model, **{"lr": 0.1, "base": "sgd", **FAST.get(name, {}), **options})
     for step in range(steps):
         optimizer.step(closure_of(model, optimizer, *batch(step), pieces=pieces))
     return model
@@ -99,7 +100,7 @@ def test_a_scaled_loss_gives_the_step_of_the_loss(name: str) -> None:
         model = perceptron(torch.float32)
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, enabled=enabled)
         options = {"scaler": scaler, "max_grad_norm": 0.1, **FAST.get(name, {})}
-        optimizer = create_optimizer(name, model, lr=0.1, base="sgd", **options)
+        optimizer = create(name, model, lr=0.1, base="sgd", **options)
         for step in range(4):
             optimizer.step(scaled_closure(model, optimizer, scaler, *batch(step, dtype=torch.float32)))
             scaler.update()
@@ -113,7 +114,7 @@ def test_half_precision_with_a_scaler_follows_single_precision(name: str) -> Non
     for dtype in (torch.float16, torch.float32):
         model = perceptron(torch.float32)
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=dtype == torch.float16)
-        optimizer = create_optimizer(name, model, lr=0.1, base="sgd", scaler=scaler)
+        optimizer = create(name, model, lr=0.1, base="sgd", scaler=scaler)
         for step in range(10):
             half = dtype == torch.float16
             optimizer.step(scaled_closure(model, optimizer, scaler, *batch(step, dtype=torch.float32), half=half))
@@ -155,7 +156,7 @@ def test_an_overflow_in_any_pass_makes_the_scaler_back_off(bad_pass: int) -> Non
 @pytest.mark.parametrize("name", METHODS)
 def test_bfloat16_autocast_trains(name: str) -> None:
     model = perceptron(torch.float32)
-    optimizer = create_optimizer(name, model, lr=0.1, base="sgd")
+    optimizer = create(name, model, lr=0.1, base="sgd")
     x, y = batch(dtype=torch.float32)
 
     def closure() -> Tensor:
@@ -181,7 +182,7 @@ def test_a_compiled_model_is_not_compiled_again_after_the_first_step(name: str) 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))
     compiled = torch.compile(model, backend=counter)
-    optimizer = create_optimizer(name, model, lr=0.1, **FAST.get(name, {}))
+    optimizer = create(name, model, lr=0.1, **FAST.get(name, {}))
     counts = []
     for step in range(4):
         optimizer.step(closure_of(compiled, optimizer, *batch(step, dtype=torch.float32)))
@@ -206,7 +207,7 @@ def test_parameters_and_gradients_that_are_views_of_flat_buffers_stay_so(name: s
         parameter.grad = gradients[start:stop].view_as(parameter)
         start = stop
     options = {"lr": 0.1, "base": "sgd", **FAST.get(name, {})}
-    optimizer, reference = create_optimizer(name, model, **options), create_optimizer(name, plain, **options)
+    optimizer, reference = create(name, model, **options), create(name, plain, **options)
     for step in range(4):
         x, y = batch(step)
 
@@ -225,7 +226,7 @@ def test_parameters_and_gradients_that_are_views_of_flat_buffers_stay_so(name: s
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_that_are_cleared_to_zero_do_as_well_as_none(name: str) -> None:
     model = perceptron()
-    optimizer = create_optimizer(name, model, lr=0.1, base="sgd", **FAST.get(name, {}))
+    optimizer = create(name, model, lr=0.1, base="sgd", **FAST.get(name, {}))
     for step in range(5):
         x, y = batch(step)
 
@@ -245,7 +246,7 @@ def test_gradients_that_are_cleared_to_zero_do_as_well_as_none(name: str) -> Non
 @pytest.mark.parametrize("name", METHODS)
 def test_a_copy_goes_its_own_way(name: str) -> None:
     model = perceptron()
-    optimizer = create_optimizer(name, model, lr=0.1, base="adamw", **FAST.get(name, {}))
+    optimizer = create(name, model, lr=0.1, base="adamw", **FAST.get(name, {}))
     optimizer.step(closure_of(model, optimizer, *batch(0)))
     other_model, other = copy.deepcopy((model, optimizer))
     for step in range(1, 4):
@@ -260,7 +261,7 @@ def test_a_copy_goes_its_own_way(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "bayesiansam"])
 def test_maximizing_the_negative_loss_is_minimizing_the_loss(name: str) -> None:
     model = perceptron()
-    optimizer = create_optimizer(name, model, lr=0.1, base="sgd", maximize=True, weight_decay=0.1, **FAST.get(name, {}))
+    optimizer = create(name, model, lr=0.1, base="sgd", maximize=True, weight_decay=0.1, **FAST.get(name, {}))
     for step in range(5):
         x, y = batch(step)
 
@@ -279,7 +280,7 @@ def test_frozen_and_added_parameters(name: str) -> None:
     model = perceptron()
     model[0].bias.requires_grad_(False)
     frozen = model[0].bias.detach().clone()
-    optimizer = create_optimizer(name, model[0].parameters(), lr=0.1, base="sgd", **FAST.get(name, {}))
+    optimizer = create(name, model[0].parameters(), lr=0.1, base="sgd", **FAST.get(name, {}))
     later = copy.deepcopy(model[2].state_dict())
     optimizer.step(closure_of(model, optimizer, *batch(0)))
     assert all(torch.equal(value, later[key]) for key, value in model[2].state_dict().items())
@@ -342,7 +343,7 @@ def test_nothing_warns() -> None:
 )
 def test_a_micro_batch_of_the_whole_batch_is_the_plain_step(name: str) -> None:
     model = perceptron()
-    optimizer = create_optimizer(name, model, lr=0.1, base="sgd", micro_batch=12, **FAST.get(name, {}))
+    optimizer = create(name, model, lr=0.1, base="sgd", micro_batch=12, **FAST.get(name, {}))
     for step in range(5):
         x, y = batch(step)
 
@@ -354,10 +355,10 @@ def test_a_micro_batch_of_the_whole_batch_is_the_plain_step(name: str) -> None:
 
 
 def test_micro_batches_are_perturbed_by_themselves() -> None:
-    """SAM with m = 5 of 12 samples: the mean, by samples, of three gradients, each at its own worst point."""
+    """SAM with m = 5 of 11 samples: the mean, by samples, of three gradients, each at its own worst point."""
     model = perceptron()
     optimizer = SAM(model.parameters(), torch.optim.SGD, rho=0.3, lr=0.1, micro_batch=5)
-    x, y = batch()
+    x, y = batch(size=11)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     def gradient(weights: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
@@ -366,7 +367,7 @@ def test_micro_batches_are_perturbed_by_themselves() -> None:
         return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
     expected = {name: value.clone() for name, value in start.items()}
-    for rows, share in ((slice(0, 5), 5 / 12), (slice(5, 10), 5 / 12), (slice(10, 12), 2 / 12)):
+    for rows, share in ((slice(0, 3), 3 / 11), (slice(3, 7), 4 / 11), (slice(7, 11), 4 / 11)):
         g = gradient(start, rows)
         size = torch.sqrt(sum((value**2).sum() for value in g.values()))  # type: ignore[arg-type]
         g_plus = gradient({name: value + 0.3 * g[name] / size for name, value in start.items()}, rows)
@@ -376,10 +377,55 @@ def test_micro_batches_are_perturbed_by_themselves() -> None:
     def closure(rows: slice) -> Tensor:
         return closure_of(model, optimizer, x[rows], y[rows])()
 
-    loss = optimizer.step(closure, batch_size=12)
+    loss = optimizer.step(closure, batch_size=11)
     torch.testing.assert_close(loss, F.cross_entropy(perceptron()(x), y).detach(), rtol=0, atol=1e-12)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [*range(1, 40), 1000, 1001])
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 16, 500])
+def test_micro_batches_are_even_and_none_is_of_one_sample(size: int, micro_batch: int) -> None:
+    asked: list[slice] = []
+    optimizer = OnePass(perceptron().parameters(), lr=0.1, micro_batch=micro_batch)
+
+    def closure(rows: slice) -> Tensor:
+        asked.append(rows)
+        return torch.zeros(())
+
+    optimizer.step(closure, batch_size=size)
+    assert [row for rows in asked for row in range(rows.start, rows.stop)] == list(range(size))
+    counts = {rows.stop - rows.start for rows in asked}
+    assert max(counts) - min(counts) <= 1
+    if micro_batch > 1 and size > 1:
+        assert min(counts) > 1
+        assert max(counts) <= micro_batch or (micro_batch, size) == (2, 3) or micro_batch == 2
+    # As near to m as can be: with fewer micro-batches one would be larger than it.
+    assert micro_batch == 2 or len(asked) == -(-size // micro_batch)
+
+
+@pytest.mark.parametrize("name", ["sam", "gsam", "adamw"])
+def test_a_batch_of_33_goes_through_batch_norm_in_micro_batches_of_16(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)).double()
+    optimizer = create(name, model, lr=0.1, micro_batch=16, protocol=True)
+    x, y = batch(size=33)
+    optimizer.step(lambda rows: closure_of(model, optimizer, x[rows], y[rows])(), batch_size=33)
+    assert int(model[1].num_batches_tracked) == 3
+
+
+def test_batch_norm_and_micro_batches_of_one_are_told_in_a_sentence() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)).double()
+    optimizer = SAM(model.parameters(), lr=0.1, model=model, micro_batch=1)
+    x, y = batch()
+
+    def closure(rows: slice) -> Tensor:
+        return closure_of(model, optimizer, x[rows], y[rows])()
+
+    with pytest.raises(ValueError, match=r"batch norm \(layer '1'\) one sample at a time.*2 or more"):
+        optimizer.step(closure, batch_size=12)
+    model.eval()
+    optimizer.step(closure, batch_size=12)
 
 
 def test_micro_batches_need_the_size_of_the_batch() -> None:
@@ -502,7 +548,7 @@ def most_copies_held(name: str) -> int:
     model = nn.Linear(256, 256, bias=False)
     momentum = 0.9 if name == "msam" else 0.0
     options = {"momentum": 0.0} if name == "sgd" else {"base": "sgd", "momentum": momentum}
-    optimizer = create_optimizer(name, model, lr=0.1, **options)
+    optimizer = create(name, model, lr=0.1, **options)
     x = torch.randn(4, 256)
     held: list[int] = []
 
@@ -537,7 +583,7 @@ class Reservations(TorchDispatchMode):
 @pytest.mark.parametrize("name", ["sam", "asam", "gsam", "wsam", "crsam", "gcsam", "looksam", "msam"])
 def test_memory_for_the_backup_is_reserved_once(name: str) -> None:
     model = perceptron()
-    optimizer = create_optimizer(name, model, lr=0.1, base="sgd")
+    optimizer = create(name, model, lr=0.1, base="sgd")
     counts = []
     for step in range(7):  # LookSAM climbs in the first and the sixth, MSAM from the second on
         with Reservations() as reservations:

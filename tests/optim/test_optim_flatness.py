@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from small import create
 from torch import Tensor, nn
-
-from medsharp.optim import create_optimizer
 
 SIZE, SHARP_WIDTH, STEPS = 10, 0.1, 600
 FLAT = torch.eye(SIZE, dtype=torch.float64)[0] * 1.5
@@ -19,7 +18,7 @@ def destination(name: str, seed: int, **options: Any) -> Tensor:
     """Return where an optimizer ends that begins in the sharp minimum; the gradient is as noisy as of small batches."""
     generator = torch.Generator().manual_seed(seed)
     w = nn.Parameter(torch.zeros(SIZE, dtype=torch.float64))
-    optimizer = create_optimizer(name, [w], lr=0.02, momentum=0.0, **options)
+    optimizer = create(name, [w], lr=0.02, momentum=0.0, **options)
     for step in range(STEPS):
         noise = 1.5 * torch.randn(SIZE, generator=generator, dtype=torch.float64)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from small import create
 from torch import Tensor, nn
 
 from medsharp.optim import SAM, WSAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
@@ -43,7 +44,7 @@ def closure_of(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y:
 def test_restores_weights_exactly_after_ascent(name: str, dtype: torch.dtype) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
     # With rate (almost) zero the step itself moves nothing, so that only the ascent could.
-    optimizer = create_optimizer(name, model, lr=1e-45, base="sgd", rho=0.5)
+    optimizer = create(name, model, lr=1e-45, base="sgd", rho=0.5)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     x, y = batch()
@@ -58,7 +59,7 @@ def test_restores_weights_exactly_after_ascent(name: str, dtype: torch.dtype) ->
 @pytest.mark.parametrize("name", METHODS)
 def test_restores_a_parameter_that_has_a_gradient_in_one_pass_only(name: str) -> None:
     model = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
-    optimizer = create_optimizer(name, model, lr=0.1, base="sgd", rho=0.5)
+    optimizer = create(name, model, lr=0.1, base="sgd", rho=0.5)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     before = copy.deepcopy(model.state_dict())
@@ -83,7 +84,7 @@ def test_restores_a_parameter_that_has_a_gradient_in_one_pass_only(name: str) ->
 @pytest.mark.parametrize("name", AT_THE_WEIGHTS)
 def test_batch_norm_statistics_are_those_of_the_first_pass(name: str, momentum: float | None) -> None:
     model, alone = network(momentum=momentum), network(momentum=momentum)
-    optimizer = create_optimizer(name, model, lr=0.1, rho=0.5)
+    optimizer = create(name, model, lr=0.1, rho=0.5)
     x, y = batch()
     alone(x)
     optimizer.step(closure_of(model, optimizer, x, y))
@@ -95,7 +96,7 @@ def test_batch_norm_statistics_are_those_of_the_first_pass(name: str, momentum: 
 @pytest.mark.parametrize("name", AT_THE_WEIGHTS)
 def test_returns_the_loss_at_the_unperturbed_weights(name: str) -> None:
     model = network()
-    optimizer = create_optimizer(name, model, lr=0.1, rho=0.5)
+    optimizer = create(name, model, lr=0.1, rho=0.5)
     x, y = batch()
     expected = F.cross_entropy(copy.deepcopy(model)(x), y)
     assert torch.equal(optimizer.step(closure_of(model, optimizer, x, y)), expected)
@@ -104,7 +105,7 @@ def test_returns_the_loss_at_the_unperturbed_weights(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_takes_as_many_passes_as_the_catalogue_says(name: str) -> None:
     model = network()
-    optimizer = create_optimizer(name, model, lr=0.1)
+    optimizer = create(name, model, lr=0.1)
     passes: list[int] = []
 
     def closure() -> Tensor:
@@ -127,7 +128,7 @@ PASSES = {"msam": 1, "crsam": 3, "gam": 4}
 def test_a_pass_that_is_not_finite_changes_nothing_and_is_counted(name: str, bad_pass: int, where: str) -> None:
     model = network()
     options = {"k": 1} if name == "looksam" else {}
-    optimizer = create_optimizer(name, model, lr=0.1, **options)
+    optimizer = create(name, model, lr=0.1, **options)
     x, y = batch()
     optimizer.step(closure_of(model, optimizer, x, y))
     before, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
@@ -198,7 +199,7 @@ def test_resumed_from_a_checkpoint_reaches_the_same_weights(name: str, base: str
             optimizer.step(closure_of(model, optimizer, *batch(step)))
 
     whole = network()
-    optimizer = create_optimizer(name, whole, lr=0.05, base=base)
+    optimizer = create(name, whole, lr=0.05, base=base)
     run(whole, optimizer, range(3))
     stream = io.BytesIO()
     torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, stream)
@@ -208,7 +209,7 @@ def test_resumed_from_a_checkpoint_reaches_the_same_weights(name: str, base: str
     saved = torch.load(stream, weights_only=True)
     resumed = network(seed=1)
     resumed.load_state_dict(saved["model"])
-    optimizer = create_optimizer(name, resumed, lr=0.9, base=base)
+    optimizer = create(name, resumed, lr=0.9, base=base)
     optimizer.load_state_dict(saved["optimizer"])
     run(resumed, optimizer, range(3, 6))
     for key, value in resumed.state_dict().items():
@@ -218,7 +219,7 @@ def test_resumed_from_a_checkpoint_reaches_the_same_weights(name: str, base: str
 @pytest.mark.parametrize("name", METHODS)
 def test_learning_rate_schedule_reaches_the_base_without_a_warning(name: str) -> None:
     model = network()
-    optimizer = create_optimizer(name, model, lr=0.1)
+    optimizer = create(name, model, lr=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     optimizer.step(closure_of(model, optimizer, *batch()))
     schedule.step()
@@ -262,7 +263,7 @@ def test_reaches_the_minimum_of_a_convex_problem(name: str) -> None:
     target = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     scales = torch.tensor([1.0, 3.0, 0.3], dtype=torch.float64)
     w = nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    optimizer = create_optimizer(name, [w], base="sgd", momentum=0.5, lr=0.05, rho=1e-3)
+    optimizer = create(name, [w], base="sgd", momentum=0.5, lr=0.05, rho=1e-3)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -288,7 +289,7 @@ def test_reaches_the_minimum_of_a_convex_problem(name: str) -> None:
 )
 def test_wrong_settings_are_a_sentence(name: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        create_optimizer(name, nn.Linear(2, 2), **{"lr": 0.1, **options})
+        create(name, nn.Linear(2, 2), **{"lr": 0.1, **options})
 
 
 def test_wrong_values_in_a_group_are_a_sentence() -> None:
@@ -328,7 +329,7 @@ def test_biases_and_norms_are_decayed_as_torch_does_unless_asked_not_to() -> Non
 @pytest.mark.parametrize("name", list_optimizers())
 def test_every_optimizer_can_be_told_the_model(name: str) -> None:
     model = network()
-    optimizer = create_optimizer(name, model.parameters(), model=model, base="sgd", lr=0.1)
+    optimizer = create(name, model.parameters(), model=model, base="sgd", lr=0.1)
     optimizer.step(closure_of(model, optimizer, *batch()))
 
 
@@ -337,7 +338,7 @@ def test_every_optimizer_can_be_told_the_model(name: str) -> None:
 def test_parameters_may_differ_in_precision(name: str, dtypes: tuple[torch.dtype, torch.dtype]) -> None:
     torch.manual_seed(0)
     first, second = nn.Linear(4, 8).to(dtypes[0]), nn.Linear(8, 2).to(dtypes[1])
-    optimizer: Any = create_optimizer(name, nn.ModuleList([first, second]), lr=0.01)
+    optimizer: Any = create(name, nn.ModuleList([first, second]), lr=0.01)
     x, y = batch()
 
     def closure() -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from small import FAST, METHODS, batch, perceptron
+from small import FAST, METHODS, batch, create, perceptron
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -29,13 +29,13 @@ def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, **clear: 
 
 
 def made(name: str, model: Any, **options: Any) -> Any:
-    return create_optimizer(name, model, **{"lr": 0.1, "base": "sgd", "rho": 0.5, **FAST.get(name, {}), **options})
+    return create(name, model, **{"lr": 0.1, "base": "sgd", "rho": 0.5, **FAST.get(name, {}), **options})
 
 
 @pytest.mark.parametrize("name", ["sam", "looksam", "adamw"])
 def test_a_checkpoint_without_state_brings_its_groups(name: str) -> None:
-    saved = create_optimizer(name, perceptron(), lr=0.05, **({} if name == "adamw" else {"rho": 0.2}))
-    optimizer: Any = create_optimizer(name, perceptron(), lr=0.9)
+    saved = create(name, perceptron(), lr=0.05, **({} if name == "adamw" else {"rho": 0.2}))
+    optimizer: Any = create(name, perceptron(), lr=0.9)
     optimizer.load_state_dict(copy.deepcopy(saved.state_dict()))
     assert optimizer.param_groups[0]["lr"] == 0.05
     assert optimizer.param_groups[0].get("rho") == saved.param_groups[0].get("rho")
@@ -271,10 +271,10 @@ def test_rho_stays_between_its_ends_under_a_schedule_that_rises() -> None:
 def test_a_method_with_its_own_step_has_no_use_for_its_bases_keywords(keyword: str) -> None:
     base = "sgd" if keyword in {"momentum", "nesterov"} else "adamw"
     value = (0.5, 0.6) if keyword == "betas" else 0.9 if keyword == "momentum" else True
-    optimizer = create_optimizer("bayesiansam", perceptron(), base=base, **{keyword: value})
+    optimizer = create("bayesiansam", perceptron(), base=base, **{keyword: value})
     assert optimizer.param_groups[0]["betas"] == ((0.5, 0.6) if keyword == "betas" else (0.9, 0.999))
     with pytest.raises(TypeError, match="maximize"):
-        create_optimizer("bayesiansam", perceptron(), base=base, maximize=True)
+        create("bayesiansam", perceptron(), base=base, maximize=True)
 
 
 def test_a_base_may_know_nothing_of_weight_decay() -> None:

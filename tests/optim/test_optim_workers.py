@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F  # noqa: N812
+from small import create
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -42,7 +43,7 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def train(name: str, model: nn.Module, rows: slice, **options: Any) -> nn.Module:
-    optimizer = create_optimizer(name, model, **{**options_of(name), **options})
+    optimizer = create(name, model, **{**options_of(name), **options})
     for step in range(STEPS):
         x, y = batch(step)
 

@@ -23,8 +23,9 @@ OURS, THEIRS, BARE = "medsharp", "pytorch_optimizer", "bare calls"
 RATE = 1e-4
 """Learning rate: small, as the same batch is seen in every step."""
 
-SETTINGS: dict[str, dict[str, Any]] = {"esam": {"beta": 0.6, "gamma": 0.5}}
-"""What differs from the defaults: those of ESAM switch its savings off; these are its paper's."""
+SETTINGS: dict[str, dict[str, Any]] = {"esam": {"beta": 0.6, "gamma": 0.5}, "bayesiansam": {"data_size": 10_000}}
+"""What differs from the defaults: those of ESAM switch its savings off; these are its paper's. Bayesian SAM has
+none for the number of training samples."""
 
 WHOLE_CYCLE = 5
 """A method that repeats itself after more steps than this is measured at the first step of a cycle and one other."""
@@ -185,7 +186,7 @@ def _theirs(name: str, base: str, below: dict[str, Any]) -> Contestant | None:
     plain = optimizer_info(base)
     options = {"lr": RATE, **{entry.name: entry.default for entry in plain.hyperparameters}}
     options.update(below)
-    own = {entry.name: entry.default for entry in optimizer_info(name).hyperparameters}
+    own = {entry.name: entry.default for entry in optimizer_info(name).hyperparameters} | SETTINGS.get(name, {})
 
     def make(network: nn.Module, empty: bool) -> Step:
         params = list(network.parameters())
