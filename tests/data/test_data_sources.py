@@ -11,13 +11,11 @@ import numpy as np
 import openpyxl
 import pytest
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from scipy.io import savemat
 from typer.testing import CliRunner
 
 from medsharp.cli import app
-from medsharp.data import list_sources, open_dataset
+from medsharp.data import Manifest, list_sources, open_dataset
 from medsharp.errors import InputError
 
 
@@ -173,31 +171,25 @@ def breastmnist(root: Path) -> None:
     np.savez_compressed(root / "some_images.npz", **arrays)
 
 
-def dicom_file(path: Path, patient: str) -> None:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    file.PatientID, file.PatientName = patient, "Secret^Name"
-    file.StudyInstanceUID, file.SOPInstanceUID = generate_uid(), meta.MediaStorageSOPInstanceUID
-    file.SOPClassUID, file.Modality = SecondaryCaptureImageStorage, "US"
-    file.Manufacturer, file.ManufacturerModelName = "ACME", "Scan 1"
-    file.Rows, file.Columns, file.SamplesPerPixel = 30, 40, 1
-    file.PhotometricInterpretation, file.BitsAllocated, file.BitsStored, file.HighBit = "MONOCHROME2", 8, 8, 7
-    file.PixelRepresentation = 0
-    file.PixelData = np.random.default_rng(len(patient)).integers(0, 255, (30, 40), dtype=np.uint8).tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file.save_as(path, enforce_file_format=True)
+def busi(root: Path, count: int = 2) -> None:
+    for label in ("benign", "malignant"):
+        for number in range(1, count + 1):
+            picture(root / label / f"{label} ({number}).png")
+            picture(root / label / f"{label} ({number})_mask.png", 255)
 
 
-def dicom(root: Path) -> None:
-    for name, patient in (("series1/a", "ID-1"), ("series1/b", "ID-1"), ("series2/c", "ID-22")):
-        dicom_file(root / f"{name}.dcm", patient)
-    (root / "labels.csv").write_text("image,label,birads\nseries1,benign,3\nc.dcm,malignant,5\n", encoding="utf-8")
+def busbra(root: Path) -> None:
+    lines = ["ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"]
+    for name, label in (("bus_0001-l", "malignant"), ("bus_0002-r", "benign")):
+        lines.append(f'{name},{name[4:8]},cyst,{label},4,scanner,40,30,left,"[1,1,2,2]"')
+        picture(root / "Images" / f"{name}.png")
+        picture(root / "Masks" / f"{name.replace('bus', 'mask')}.png", 255)
+    (root / "bus_data.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 CASES: dict[str, tuple[Callable[[Path], None], int, dict[str, int]]] = {
+    "BUSI": (busi, 4, {"benign": 2, "malignant": 2}),
+    "BUS-BRA": (busbra, 2, {"benign": 1, "malignant": 1}),
     "BrEaST": (breast, 3, {"benign": 1, "malignant": 1, "normal": 1}),
     "BUS-UCLM": (busuclm, 4, {"benign": 1, "malignant": 2, "normal": 1}),
     "BUS-UC": (busuc, 4, {"benign": 2, "malignant": 2}),
@@ -207,8 +199,15 @@ CASES: dict[str, tuple[Callable[[Path], None], int, dict[str, int]]] = {
     "GDPH&SYSUCC": (gdph, 4, {"benign": 2, "malignant": 2}),
     "STU-Hospital": (stu, 3, {"": 3}),
     "BreastMNIST": (breastmnist, 780, {"benign": 390, "malignant": 390}),
-    "DICOM folder": (dicom, 3, {"benign": 2, "malignant": 1}),
 }
+
+TOO_FEW = {"BUSI", "BUS-UC", "UDIAT", "OASBUD", "STU-Hospital"}
+"""Whose small copies have nothing that tells them from a hospital's own folder: neither numbers nor a table."""
+
+
+def open_as(root: Path, name: str) -> Manifest:
+    """Open a small copy, of which some must be told what they are."""
+    return open_dataset(root, source=name if name in TOO_FEW else None)
 
 
 @pytest.fixture
@@ -223,7 +222,8 @@ def make(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def test_every_source_is_tested_or_verified() -> None:
-    assert {source.name for source in list_sources() if not source.verified} == set(CASES)
+    assert {source.name for source in list_sources()} == set(CASES)
+    assert {source.name for source in list_sources() if source.verified} == {"BUSI", "BUS-BRA"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -232,17 +232,19 @@ def test_is_recognised_by_its_layout_and_read(name: str, make: Callable[[str], P
     recognised = [source.name for source in list_sources() if source.matches(root)]
     inside = [source.name for source in list_sources() for child in root.iterdir() if source.matches(child)]
     assert recognised == [name] or (recognised == [] and inside == [name])
-    manifest = open_dataset(root)
+    manifest = open_as(root if recognised else next(root.iterdir()), name)
     _, count, labels = CASES[name]
     assert len(manifest.table) == count
     assert manifest.table["label"].value_counts().to_dict() == labels
     for row in manifest.table.to_dict("records"):
         assert manifest.path(row["image"]).is_file()
         assert all(mask.is_file() for mask in manifest.masks(row))
-    if name != "DICOM folder":
-        assert manifest.info.name == name
-        assert manifest.info.doi
-        assert manifest.info.citation
+    assert manifest.info.name == name
+    assert manifest.info.doi
+    assert manifest.info.citation
+    assert any(
+        f"recognised as {name} by its layout and" in note or f"taken for {name}" in note for note in manifest.notes
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -269,7 +271,7 @@ def test_patients_of_busuclm_are_prefixes_and_two_of_them_are_one(make: Callable
 
 
 def test_echoes_become_an_image_with_square_pixels(make: Callable[[str], Path]) -> None:
-    manifest = open_dataset(make("OASBUD"))
+    manifest = open_dataset(make("OASBUD"), source="oasbud")
     image = np.asarray(Image.open(manifest.path("001-1.png")))
     mask = np.asarray(Image.open(manifest.path("001-1_mask.png")))
     assert image.shape == mask.shape == (round(400 * 1540 / 80e6 / (38e-3 / 64)), 64)
@@ -291,20 +293,6 @@ def test_malignant_is_zero_in_breastmnist(make: Callable[[str], Path], cache: Pa
     assert {file: file.stat().st_mtime_ns for file in cache.rglob("*.png")} == before
 
 
-def test_dicom_patients_are_numbered_and_named_nowhere(make: Callable[[str], Path]) -> None:
-    table = open_dataset(make("DICOM folder")).table
-    assert list(table["patient"]) == ["1", "1", "2"]
-    assert list(table["birads"]) == ["3", "3", "5"]
-    assert set(table["device"]) == {"ACME Scan 1"}
-    assert "Secret" not in table.to_csv()
-    assert "ID-1" not in table.to_csv()
-
-
-def test_dicom_files_without_labels_are_for_prediction(tmp_path: Path) -> None:
-    dicom_file(tmp_path / "flat" / "IM0001", "x")
-    assert list(open_dataset(tmp_path / "flat").table["label"]) == [""]
-
-
 def test_other_files_with_the_same_arrays_are_no_breastmnist(make: Callable[[str], Path]) -> None:
     root = make("BreastMNIST")
     arrays = dict(np.load(root / "some_images.npz"))
@@ -319,13 +307,13 @@ def test_images_of_guangzhou_in_one_folder_are_checked_against_their_list(tmp_pa
         picture(tmp_path / "img" / f"{name}.png")
     lines = ["name,label", "benign(0).png,0", "benign(1).png,0", "malignant(0).png,1"]
     (tmp_path / "label.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    manifest = open_dataset(tmp_path)
+    manifest = open_dataset(tmp_path, source="gdphsysucc")
     assert manifest.info.name == "GDPH&SYSUCC"
     assert list(manifest.table["label"]) == ["benign", "benign", "malignant"]
     assert set(manifest.table["site"]) == {""}
     _replace(tmp_path / "label.csv", "malignant(0).png,1", "malignant(0).png,0")
     with pytest.raises(InputError, match=r"row 4: label '0' does not belong to malignant\(0\).png"):
-        open_dataset(tmp_path)
+        open_dataset(tmp_path, source="gdphsysucc")
 
 
 def test_hospitals_of_guangzhou_are_two_sites(make: Callable[[str], Path]) -> None:
@@ -354,12 +342,6 @@ def test_hospitals_of_guangzhou_are_two_sites(make: Callable[[str], Path]) -> No
         ("UDIAT", lambda r: (r / "original" / "000002.png").unlink(), "row 3: original/000002.png is missing"),
         ("BUS-UC", lambda r: [f.unlink() for f in (r / "Benign" / "images").iterdir()], "holds no images"),
         ("GDPH&SYSUCC", lambda r: picture(r / "GDPH" / "benign(7).png"), "no row with ID benign(7)"),
-        ("DICOM folder", lambda r: _replace(r / "labels.csv", "c.dcm", "d.dcm"), "row 3: 'd.dcm' names no DICOM file"),
-        (
-            "DICOM folder",
-            lambda r: _replace(r / "labels.csv", "c.dcm", "series1/a.dcm"),
-            "row 3: series1/a.dcm has label 'benign' already",
-        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
@@ -368,7 +350,7 @@ def test_what_is_wrong_is_one_sentence(
     root = make(name)
     damage(root)
     with pytest.raises(InputError, match=words.replace("(", r"\(").replace(")", r"\)")):
-        open_dataset(root)
+        open_as(root, name)
 
 
 def _replace(path: Path, old: str, new: str) -> None:
@@ -379,8 +361,10 @@ def test_a_workbook_that_is_cut_off_is_no_known_data_set(make: Callable[[str], P
     root = make("UDIAT")
     table = root / "DatasetB.xlsx"
     table.write_bytes(table.read_bytes()[:500])
-    with pytest.raises(InputError, match="no images of class 'benign'"):
-        open_dataset(root, classes=("benign", "malignant"))
+    manifest = open_dataset(root, classes=("benign", "malignant"))
+    assert manifest.info.source == ""
+    assert list(manifest.table["image"]) == ["original/000001.png", "original/000002.png"]
+    assert "no image has a label" in " ".join(manifest.notes)
 
 
 def test_an_array_file_that_is_cut_off_leaves_nothing_behind(make: Callable[[str], Path], cache: Path) -> None:
@@ -422,3 +406,123 @@ def test_the_list_says_what_people_ask() -> None:
     told = json.loads(CliRunner().invoke(app, ["data", "list", "--json"]).output)
     assert [entry["name"] for entry in told] == [source.name for source in list_sources()]
     assert {entry["name"] for entry in told if entry["verified"]} == {"BUSI", "BUS-BRA"}
+
+
+def full(name: str, root: Path) -> None:
+    """Make a data set of as many images as were published; all of them are copies of one."""
+    picture(root.parent / "one.png")
+    content = (root.parent / "one.png").read_bytes()
+
+    def put(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    counts = next(source.images for source in list_sources() if source.name == name)
+    if name == "BUSI":
+        for label, count in counts.items():
+            for number in range(1, count + 1):
+                put(root / label / f"{label} ({number}).png")
+    elif name == "BUS-UC":
+        for label, count in counts.items():
+            (root / label / "masks").mkdir(parents=True)
+            for number in range(count):
+                put(root / label / "images" / f"{number}.png")
+    elif name == "UDIAT":
+        labels = [label for label, count in counts.items() for _ in range(count)]
+        workbook(root / "DatasetB.xlsx", [["Image", "Type"], *([n, label] for n, label in enumerate(labels, start=1))])
+        (root / "GT").mkdir()
+        for number in range(1, len(labels) + 1):
+            put(root / "original" / f"{number:06d}.png")
+    elif name == "STU-Hospital":
+        for number in range(1, 43):
+            put(root / f"Test_Image_{number}.png")
+
+
+@pytest.mark.parametrize("name", sorted(TOO_FEW - {"OASBUD"}))
+def test_published_numbers_of_images_tell_a_data_set(name: str, tmp_path: Path) -> None:
+    full(name, tmp_path / "data")
+    manifest = open_dataset(tmp_path / "data")
+    assert manifest.info.name == name
+    assert f"recognised as {name} by its layout and its" in manifest.notes[0]
+    assert open_dataset(tmp_path / "data", source="folder").info.source == ""
+
+
+def test_as_many_lesions_as_were_published_tell_oasbud(tmp_path: Path) -> None:
+    fields = [(name, object) for name in ("id", "rf1", "rf2", "roi1", "roi2", "birads", "class")]
+    data = np.zeros((1, 100), dtype=fields)
+    echoes = np.random.default_rng(0).normal(size=(40, 16))
+    for number in range(100):
+        data[0, number] = (f"p{number}", echoes, echoes, echoes, echoes, 4, number % 2)
+    savemat(tmp_path / "any.mat", {"data": data})
+    manifest = open_dataset(tmp_path)
+    assert manifest.info.name == "OASBUD"
+    assert manifest.notes[0] == "recognised as OASBUD by its layout and its array of 100 lesions"
+
+
+@pytest.mark.parametrize("name", sorted(TOO_FEW - {"OASBUD"}))
+def test_a_folder_that_only_looks_like_a_data_set_gets_no_provenance(name: str, make: Callable[[str], Path]) -> None:
+    root = make(name)
+    root = root if name != "STU-Hospital" else root / "Hospital"
+    manifest = open_dataset(root)
+    assert manifest.info.name == root.name
+    assert (manifest.info.source, manifest.info.licence, manifest.info.citation) == ("", "", "")
+    assert set(manifest.table["site"]) == {""}
+    assert not manifest.table["image"].str.contains("mask|GT").any()
+    assert f"laid out as {name} is, but not taken for it" in manifest.notes[0]
+
+
+def test_a_clinics_tables_with_two_plain_columns_are_no_public_data_set(tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        picture(tmp_path / "images" / f"{name}.png")
+        picture(tmp_path / "masks" / f"{name}.png", 255)
+    (tmp_path / "INFO.csv").write_text("Image,Label\n1.png,Benign\n2.png,Malignant\n", encoding="utf-8")
+    manifest = open_dataset(tmp_path)
+    assert manifest.info.source == ""
+    assert "laid out as BUS-UCLM is, but not taken for it" in manifest.notes[0]
+    assert open_dataset(tmp_path, source="busuclm").info.name == "BUS-UCLM"
+
+
+def test_a_known_original_tells_a_part_of_a_data_set(real_data: Path, tmp_path: Path) -> None:
+    for label in ("benign", "malignant"):
+        (tmp_path / label).mkdir()
+        name = f"{label} (1).png"
+        (tmp_path / label / name).symlink_to(real_data / "originals" / name)
+    manifest = open_dataset(tmp_path)
+    assert manifest.info.name == "BUSI"
+    assert manifest.notes[0] == "recognised as BUSI by its layout and the known content of benign/benign (1).png"
+
+
+def test_what_a_recognised_data_set_does_not_have_is_said(tmp_path: Path) -> None:
+    full("BUSI", tmp_path / "data")
+    for name in ("benign (3) - Copy.png", "benign (437).PNG", "clinic-0001.png"):
+        picture(tmp_path / "data" / "benign" / name)
+    notes = " ".join(open_dataset(tmp_path / "data").notes)
+    assert "3 images of the folder are not of BUSI, and not used: benign/benign (3) - Copy.png" in notes
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("bussi", r"no data set is called 'bussi'; did you mean busi"),
+        ("udiat", "is not laid out as UDIAT is"),
+    ],
+)
+def test_a_wrong_source_is_a_sentence(source: str, words: str, make: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError, match=words):
+        open_dataset(make("BUSI"), source=source)
+
+
+def test_a_manifest_says_itself_what_it_is(tmp_path: Path) -> None:
+    picture(tmp_path / "1.png")
+    (tmp_path / "manifest.csv").write_text("image,label\n1.png,benign\n", encoding="utf-8")
+    for path in (tmp_path, tmp_path / "manifest.csv"):
+        with pytest.raises(InputError, match="--source busi"):
+            open_dataset(path, source="busi")
+
+
+def test_folders_beside_a_data_set_are_named(tmp_path: Path) -> None:
+    full("STU-Hospital", tmp_path / "stu")
+    picture(tmp_path / "ours" / "1.png")
+    manifest = open_dataset(tmp_path)
+    assert manifest.info.name == "STU-Hospital"
+    assert any("further folders, which are not read: ours" in note for note in manifest.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from medsharp.data.sources.busi import BUSI
 from medsharp.data.sources.busis import BUSIS
 from medsharp.data.sources.busuc import BUSUC
 from medsharp.data.sources.busuclm import BUSUCLM
-from medsharp.data.sources.dicom import DICOM
-from medsharp.data.sources.folder import read_folder
+from medsharp.data.sources.folder import FolderReading, read_folder, with_classes
 from medsharp.data.sources.gdph import GDPH
+from medsharp.data.sources.listing import list_images, shown
 from medsharp.data.sources.oasbud import OASBUD
+from medsharp.data.sources.patients import PatientKey
+from medsharp.data.sources.recognise import AUTOMATIC, FOLDER, insisted, recognise
+from medsharp.data.sources.rules import LabelRule
 from medsharp.data.sources.source import Source
 from medsharp.data.sources.stu import STU
 from medsharp.data.sources.udiat import UDIAT
@@ -38,66 +42,174 @@ _SOURCES: tuple[Source, ...] = (
     GDPH,
     STU,
     BREASTMNIST,
-    DICOM,
 )
 
 _ONE_FILE = frozenset({".npz", ".mat"})
 
-__all__ = ["Source", "list_sources", "open_dataset"]
+__all__ = [
+    "FolderReading",
+    "LabelRule",
+    "PatientKey",
+    "Source",
+    "check_source",
+    "list_images",
+    "list_sources",
+    "open_dataset",
+]
 
 
 def list_sources() -> tuple[Source, ...]:
-    """Return the data sets whose folders are recognised by their layout."""
+    """Return the public data sets whose folders are recognised."""
     return _SOURCES
 
 
-def open_dataset(path: str | Path, *, classes: Sequence[str] | None = None) -> Manifest:
+def check_source(name: str) -> str:
+    """Return a name that `open_dataset` takes as its `source`.
+
+    Raises:
+        InputError: There is no data set of that name.
+    """
+    plain = "".join(letter for letter in name.lower() if letter.isalnum())
+    known = [FOLDER, AUTOMATIC, *(source.key for source in _SOURCES)]
+    if plain not in known:
+        close = nearest(plain, known)
+        raise InputError(f"no data set is called '{name}'{close}")
+    return plain
+
+
+def open_dataset(
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    source: str | None = None,
+    rule: LabelRule | None = None,
+    reading: FolderReading | None = None,
+) -> Manifest:
     """Turn whatever `path` names into a manifest; images are listed, not read.
 
     Args:
         path: `phantom` or `phantom:B` for simulated hospitals, a manifest (CSV, or a folder with `manifest.csv`), the
-            folder of a known data set or its parent, or a folder with one sub-folder a class.
+            folder of a known data set or its parent, or a hospital's own folder: a sub-folder a class, or a list of
+            labels.
         classes: The classes that are used; images of others are excluded with that reason.
+        source: `folder` reads a folder as a hospital's own whatever it looks like; the name of a data set, such as
+            `busi`, takes it for that one. By default, and with `auto`, it is found out.
+        rule: Makes labels from a column of the manifest, of the list of labels or of the data set's own table.
+        reading: What else a person says of a hospital's own folder.
 
     Raises:
         InputError: Nothing is there, the layout is not known, or a class has no images.
     """
+    wanted = AUTOMATIC if source is None else check_source(source)
+    reading = with_classes(reading, classes, rule)
     if str(path).split(":")[0] == "phantom" and not Path(path).exists():
         from medsharp.data.phantom import phantom_dataset
 
-        manifest = phantom_dataset(str(path))
+        _refuse_source(wanted, str(path), "is simulated")
+        manifest = _relabelled(phantom_dataset(str(path)), rule)
     else:
-        manifest = _open_path(Path(path))
+        manifest = _open_path(Path(path), wanted, reading)
     return manifest if classes is None else _use_classes(manifest, classes, str(path))
 
 
-def _open_path(path: Path) -> Manifest:
+def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_file():
-        source = _source_of(path) if path.suffix.lower() in _ONE_FILE else None
-        if source is not None:
-            return source.read(path)
+        if path.suffix.lower() in _ONE_FILE:
+            return _open_one_file(path, wanted, reading.rule)
+        _refuse_source(wanted, str(path), "is a file")
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images")
-        return read_manifest(path)
+        return _relabelled(read_manifest(path), reading.rule)
     if manifest_file(path) is not None:
-        return read_manifest(path)
-    source = _source_of(path)
-    if source is not None:
-        return source.read(path)
-    # What an archive unpacks to is often one folder down.
-    inside = {child: _source_of(child) for child in sorted(path.iterdir()) if child.is_dir()}
-    known = {child: source for child, source in inside.items() if source is not None}
+        _refuse_source(wanted, str(path), "holds a manifest, which says what it is")
+        return _relabelled(read_manifest(path), reading.rule)
+    if wanted == FOLDER:
+        return read_folder(path, reading)
+    if wanted != AUTOMATIC:
+        known = insisted(wanted, path, _SOURCES)
+        return _public(known, path, f"taken for {known.name}, as it was said to be", reading.rule)
+    found = recognise(path, _SOURCES)
+    if found.source is not None:
+        return _public(found.source, path, found.sentence, reading.rule)
+    below = None if found.sentence else _below(path, reading.rule)
+    if below is not None:
+        return below
+    try:
+        manifest = read_folder(path, reading)
+    except InputError as error:
+        raise InputError(f"{error}. {path} is {found.sentence}" if found.sentence else str(error)) from error
+    notes = [found.sentence] if found.sentence else []
+    return manifest.replace(notes=(*notes, *manifest.notes))
+
+
+def _open_one_file(path: Path, wanted: str, rule: LabelRule | None) -> Manifest:
+    if wanted not in {AUTOMATIC, FOLDER}:
+        known = insisted(wanted, path, _SOURCES)
+        return _public(known, path, f"taken for {known.name}, as it was said to be", rule)
+    found = recognise(path, _SOURCES)
+    if found.source is None:
+        more = f"; it is {found.sentence}" if found.sentence else ""
+        raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images{more}")
+    return _public(found.source, path, found.sentence, rule)
+
+
+def _below(path: Path, rule: LabelRule | None) -> Manifest | None:
+    """Open the data set one folder down, where an archive often unpacks it; None where there is none."""
+    children = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    found = {child: recognise(child, _SOURCES) for child in children}
+    known = {child: about for child, about in found.items() if about.source is not None}
     if len(known) > 1:
         raise InputError(f"{path} holds {', '.join(child.name for child in known)}; give one of them")
-    for child, source in known.items():
-        return source.read(child)
-    return read_folder(path)
+    for child, about in known.items():
+        assert about.source is not None
+        manifest = _public(about.source, child, f"{child.name} is {about.sentence}", rule)
+        beside = [other.name for other in children if other != child]
+        if beside:
+            note = f"{path} holds further folders, which are not read: {shown(beside)}"
+            manifest = manifest.replace(notes=(*manifest.notes, note))
+        return manifest
+    return None
 
 
-def _source_of(path: Path) -> Source | None:
-    return next((source for source in _SOURCES if source.matches(path)), None)
+def _public(source: Source, path: Path, sentence: str, rule: LabelRule | None) -> Manifest:
+    """Read a public data set, and say by what it was recognised and which images of the folder are none of it."""
+    manifest = source.read(path)
+    notes = [sentence]
+    if path.is_dir() and manifest.root == path:
+        used = {name for column in ("image", "mask") for cell in manifest.table[column] for name in cell.split(";")}
+        listing = list_images(path)
+        further = [name for name in map(listing.inside, listing.images) if name not in used]
+        if further:
+            notes.append(
+                f"{len(further)} images of the folder are not of {source.name}, and not used: {shown(further)}"
+            )
+    return _relabelled(manifest.replace(notes=(*notes, *manifest.notes)), rule)
+
+
+def _refuse_source(wanted: str, path: str, why: str) -> None:
+    if wanted != AUTOMATIC:
+        raise InputError(f"--source {wanted}: {path} {why}; leave it out")
+
+
+def _relabelled(manifest: Manifest, rule: LabelRule | None) -> Manifest:
+    """Make the labels of a manifest anew from one of its columns."""
+    if rule is None:
+        return manifest
+    table = manifest.table.copy()
+    if rule.column not in table:
+        close = nearest(rule.column, table.columns)
+        raise InputError(f"{manifest.info.name} has no column '{rule.column}' to make labels from{close}")
+    made = [rule.label(value) for value in table[rule.column]]
+    table["label"] = [label for label, _ in made]
+    free = table["exclude"] == ""
+    table.loc[free, "exclude"] = pd.Series([why for _, why in made], index=table.index)[free]
+    notes = rule.notes(table[rule.column])
+    reasons: pd.Series[int] = table.loc[free, "exclude"].value_counts().sort_index()
+    notes += [f"{count} images left out: {reason}" for reason, count in reasons.items() if reason]
+    info = dataclasses.replace(manifest.info, classes=tuple(rule.values))
+    return dataclasses.replace(manifest, table=table, info=info, notes=(*manifest.notes, *notes))
 
 
 def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Manifest:

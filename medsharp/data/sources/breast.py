@@ -20,12 +20,19 @@ INFO = DatasetInfo(
     doi="10.7937/9WKK-Q141",
 )
 _SEVERAL = re.compile(r"[&;,]")
+_PARTICULAR = ("Mask_other_filename", "Pixel_size", "Tissue_composition", "BIRADS", "Verification")
 _NEEDED = ("CaseID", "Image_filename", "Mask_tumor_filename", "Classification")
 
 
 def matches(folder: Path) -> bool:
     """Whether the clinical table is there."""
     return table_with(folder, _NEEDED) is not None
+
+
+def evidence(folder: Path) -> str:
+    """Return its table, where that has the particular columns."""
+    table = table_with(folder, (*_NEEDED, *_PARTICULAR))
+    return f"the columns of {table.name}" if table is not None else ""
 
 
 def read(folder: Path) -> Manifest:
@@ -82,4 +89,5 @@ BREAST = Source(
     verified=False,
     matches=matches,
     read=read,
+    evidence=evidence,
 )

@@ -113,4 +113,5 @@ BREASTMNIST = Source(
     verified=False,
     matches=matches,
     read=read,
+    evidence=lambda path: f"its parts of {', '.join(map(str, _PARTS.values()))} images",
 )

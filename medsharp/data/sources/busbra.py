@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.source import Source
 from medsharp.errors import InputError
-from medsharp.tables import read_table
+from medsharp.tables import has_columns, read_table
 
 INFO = DatasetInfo(
     name="BUS-BRA",
@@ -24,10 +25,21 @@ SAME_PATIENT = {"44": "65", "56": "91", "341": "356"}
 
 _NEEDED = ("ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Side")
 
+_PARTICULAR = ("Width", "Height", "BBOX")
+_ID = re.compile(r"^bus_\d{4}-[a-z]$")
+
 
 def matches(folder: Path) -> bool:
     """Whether `folder` holds `bus_data.csv` and `Images`."""
     return (folder / _TABLE).is_file() and (folder / "Images").is_dir()
+
+
+def evidence(folder: Path) -> str:
+    """Return its table, where that has the particular columns and names images as BUS-BRA does."""
+    table = folder / _TABLE
+    if not has_columns(table, (*_NEEDED, *_PARTICULAR)):
+        return ""
+    return f"the columns of {_TABLE}" if all(_ID.match(row["ID"]) for _, row in read_table(table).records()) else ""
 
 
 def read(folder: Path) -> Manifest:
@@ -80,6 +92,8 @@ BUSBRA = Source(
     verified=True,
     matches=matches,
     read=read,
+    evidence=evidence,
+    hashes={"Images/bus_0001-l.png": "c24c260b5f4a41864846924d4749195fc5830a22564997798437d640d46ebac7"},
 )
 
 

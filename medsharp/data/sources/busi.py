@@ -70,4 +70,9 @@ BUSI = Source(
     verified=True,
     matches=matches,
     read=read,
+    hashes={
+        "benign/benign (1).png": "6941fb64feb59a1654e5d4406d38154f1c894aaa4b8060062ab16ee0e2d9d4cb",
+        "malignant/malignant (1).png": "278fe7481bf190da2ffcfb27d52120b376f63cd660e33fe2b088900b1852e346",
+        "normal/normal (1).png": "c8cc6e01c9eb68d928de15270b4de4d9523268cfc1feed9d241689d36e1cc5d9",
+    },
 )

@@ -18,6 +18,7 @@ INFO = DatasetInfo(
     source="hospitals of Harbin, Qingdao and Hebei",
     doi="10.3390/healthcare10040729",
 )
+_PARTICULAR = "Ground Truth Name"
 _NEEDED = ("img name", "tumor type")
 _LABELS = {"b": "benign", "m": "malignant"}
 _NAME = re.compile(r"^(.*?)0*(\d+)$")
@@ -28,6 +29,12 @@ def matches(folder: Path) -> bool:
     return (
         (folder / "GT").is_dir() and (folder / "Original").is_dir() and table_with(folder, _NEEDED, "*.csv") is not None
     )
+
+
+def evidence(folder: Path) -> str:
+    """Return its table, where that has the particular columns."""
+    table = table_with(folder, (*_NEEDED, _PARTICULAR), "*.csv")
+    return f"the columns of {table.name}" if table is not None else ""
 
 
 def read(folder: Path) -> Manifest:
@@ -78,4 +85,5 @@ BUSIS = Source(
     verified=False,
     matches=matches,
     read=read,
+    evidence=evidence,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.sources.folder import SUFFIXES
+from medsharp.data.sources.listing import SUFFIXES
 from medsharp.data.sources.source import Source
 from medsharp.errors import InputError
 

@@ -18,6 +18,7 @@ INFO = DatasetInfo(
     doi="10.17632/7fvgj4jsp7",
 )
 _TABLE = "INFO.csv"
+_PARTICULAR = ("Doppler", "Marks", "Combined")
 _NEEDED = ("Image", "Label")
 SAME_PATIENT = {"CHCO": "CHVI"}
 """Images of the first are repeated under the second."""
@@ -31,6 +32,11 @@ def matches(folder: Path) -> bool:
         and (folder / _TABLE).is_file()
         and has_columns(folder / _TABLE, _NEEDED)
     )
+
+
+def evidence(folder: Path) -> str:
+    """Return its table, where that has the particular columns."""
+    return f"the columns of {_TABLE}" if has_columns(folder / _TABLE, (*_NEEDED, *_PARTICULAR)) else ""
 
 
 def read(folder: Path) -> Manifest:
@@ -82,4 +88,5 @@ BUSUCLM = Source(
     verified=False,
     matches=matches,
     read=read,
+    evidence=evidence,
 )

@@ -1,51 +1,330 @@
-"""A folder with one sub-folder a class: the layout for any hospital's own images."""
+"""Any hospital's own folder: class folders or a list of labels; pictures, DICOM or both; patients by number."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
+from medsharp.data.sources.headers import OTHER_MODALITIES, Header
+from medsharp.data.sources.labels import FRAME, Entry, Labels, find_table, read_labels
+from medsharp.data.sources.listing import IMAGE_FOLDERS, SUFFIXES, Listing, list_images, mask_key, mask_keys, shown
+from medsharp.data.sources.patients import PatientKey
+from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm"})
-_MASK = re.compile(r"_mask(_\d+)?$", re.IGNORECASE)
+StudyDate = Literal["none", "year", "month", "day"]
+
+KNOWN_CLASSES = ("benign", "malignant", "normal")
+"""Labels that are written so, whatever the case of a folder's or a table's."""
+
+_SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+_LEAST_SUBFOLDERS = 3
+"""From as many sub-folders on, each is taken for a patient's: two are rather left and right, or two scanners."""
+
+_DATES = {"none": 0, "year": 4, "month": 6, "day": 8}
+_LEAST_NAME = 4
+"""Letters of an identifier from which on it is looked for in paths: shorter ones are there by chance."""
 
 
-def read_folder(folder: Path) -> Manifest:
-    """List the images of every sub-folder; its name is the label. Files named `*_mask` are masks.
+@dataclass(frozen=True)
+class FolderReading:
+    """What a person says of a folder.
+
+    Attributes:
+        classes: How labels are written; those that occur by default.
+        table: The list of labels; by default `labels.csv` or its like in the folder.
+        rule: How a column becomes labels.
+        key: Numbers patients.
+        study_date: How much of StudyDate is carried: a date of examination helps to find out who a patient is.
+        keep: Columns of the list that are carried besides those of a manifest.
+    """
+
+    classes: tuple[str, ...] = ()
+    table: Path | None = None
+    rule: LabelRule | None = None
+    key: PatientKey = field(default_factory=PatientKey)
+    study_date: StudyDate = "year"
+    keep: tuple[str, ...] = ()
+
+    def label(self, written: str) -> str:
+        """Return a label as the classes are written, whatever its case."""
+        known = {name.casefold(): name for name in (*KNOWN_CLASSES, *self.classes)}
+        return known.get(written.strip().casefold(), written.strip())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the folders above a file say: the class, the sub-folder below it, and a split of whoever made them."""
+
+    label: str = ""
+    subfolder: str = ""
+    split: str = ""
+
+
+def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
+    """List the images of a folder with what their places, headers and a list of labels say of them.
+
+    Folders of the first level are classes (but for folders named `images` and the like, and for DICOM whose folders
+    bear no class's name); images below them are tied by sub-folder where no patient is known. What lies in folders
+    named `masks` and the like, or is called `*_mask`, is the mask of the image of the same name.
+
+    Args:
+        folder: The folder.
+        reading: What a person says of it.
+
+    Returns:
+        The manifest; its notes say what was left out and why, and what was taken for what. Patients are numbered by
+        a keyed hash.
 
     Raises:
-        InputError: There are no images, or of one class only.
+        InputError: There are no images, images of one class only, or the list of labels does not fit.
     """
-    rows = []
-    classes = []
-    for inside in sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")):
-        files = sorted(file for file in inside.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        masks: dict[str, list[str]] = {}
-        for file in files:
-            if _MASK.search(file.stem):
-                masks.setdefault(_key(file), []).append(file.relative_to(folder).as_posix())
-        images = [file for file in files if not _MASK.search(file.stem)]
-        if images:
-            classes.append(inside.name)
-        rows += [
-            {
-                "image": file.relative_to(folder).as_posix(),
-                "label": inside.name,
-                "mask": ";".join(masks.get(_key(file), [])),
-            }
-            for file in images
-        ]
-    if not rows:
+    reading = reading or FolderReading()
+    listing = list_images(folder)
+    table = reading.table or find_table(folder)
+    if not listing.images:
+        left = "; ".join(listing.notes())
         raise InputError(
-            f"{folder} holds no images that are known: expected a manifest.csv, BUSI, BUS-BRA, or a sub-folder a class "
-            f"with {', '.join(sorted(SUFFIXES))} files"
+            f"{folder} holds no images that are known{f' ({left})' if left else ''}: expected a manifest.csv, a known "
+            f"data set, a sub-folder a class or a labels.csv, with {', '.join(sorted(SUFFIXES))} or DICOM files"
         )
-    if len(classes) < 2:
-        raise InputError(f"{folder} holds images of one class only ({classes[0]}); two are needed")
-    return Manifest(make_table(rows), DatasetInfo(name=folder.resolve().name, classes=tuple(classes)), folder)
+    labels = None
+    if table is not None:
+        labels = read_labels(table, listing, rule=reading.rule, label_of=reading.label, keep=reading.keep)
+    elif reading.rule is not None:
+        raise InputError(
+            f"{folder} has no table to make labels from {reading.rule.column} of; put a labels.csv there, or name one "
+            "with --labels"
+        )
+    nested = _only_folder(listing, reading, table)
+    if nested is not None:
+        return nested
+    places, by_class, notes = _places(listing, reading, labels)
+    rows = _rows(listing, places, by_class, labels, reading)
+    notes += [*_privacy(listing, reading), *_said(rows, labels, listing)]
+    classes = tuple(sorted({row["label"] for row in rows if row.get("label")}))
+    if by_class and labels is None and len(classes) < 2:
+        raise InputError(
+            f"{folder} holds images of one class only ({', '.join(classes)}); two are needed{_empty(folder)}"
+        )
+    if reading.classes and set(classes) <= set(reading.classes):
+        classes = reading.classes
+    expected = frozenset({table.name}) if table is not None and table.parent == folder else frozenset[str]()
+    info = DatasetInfo(name=folder.resolve().name, classes=classes)
+    return Manifest(make_table(rows), info, folder, (*listing.notes(expected), *notes))
 
 
-def _key(file: Path) -> str:
-    return str(file.with_name(_MASK.sub("", file.stem)))
+def _only_folder(listing: Listing, reading: FolderReading, table: Path | None) -> Manifest | None:
+    """Read the one folder that an archive unpacked to, where it is no class but holds classes or a list of labels."""
+    tops = {PurePosixPath(listing.inside(file)).parts[0] for file in listing.images}
+    child = listing.folder / min(tops)
+    classes = {name.casefold() for name in (*KNOWN_CLASSES, *reading.classes)} | IMAGE_FOLDERS | _SPLIT_FOLDERS
+    if table is not None or len(tops) > 1 or child.name.casefold() in classes or not child.is_dir():
+        return None
+    if find_table(child) is None and not any(entry.is_dir() for entry in child.iterdir()):
+        return None
+    manifest = read_folder(child, reading)
+    return manifest.replace(notes=(f"read {child.name}, the only folder of {listing.folder}", *manifest.notes))
+
+
+def _empty(folder: Path) -> str:
+    empty = [child.name for child in sorted(folder.iterdir()) if child.is_dir() and not any(child.iterdir())]
+    return f" ({', '.join(empty)} is empty)" if empty else ""
+
+
+def _places(
+    listing: Listing, reading: FolderReading, labels: Labels | None
+) -> tuple[dict[Path, _Place], bool, list[str]]:
+    """Say of each image what its folders mean, whether they are classes, and what of it a person should know."""
+    parts = {file: _meaningful(listing.inside(file)) for file in listing.images}
+    notes, splits = [], dict.fromkeys(parts, "")
+    tops = {inside[0] for inside in parts.values() if inside}
+    if (
+        tops
+        and {top.casefold() for top in tops} <= _SPLIT_FOLDERS
+        and all(len(inside) > 1 for inside in parts.values())
+    ):
+        splits = {file: inside[0] for file, inside in parts.items()}
+        parts = {file: inside[1:] for file, inside in parts.items()}
+        tops = {inside[0] for inside in parts.values()}
+        notes.append(
+            "the folders train, validation and test are kept in the column official_split and not used: they are "
+            "split anew, by patient"
+        )
+    known = {name.casefold() for name in (*KNOWN_CLASSES, *reading.classes)}
+    by_class = bool(tops) and (
+        any(top.casefold() in known for top in tops)
+        or not ((labels is not None and labels.labelled) or all(file in listing.headers for file in listing.images))
+    )
+    places = {}
+    for file, inside in parts.items():
+        label = reading.label(inside[0]) if by_class and inside and reading.rule is None else ""
+        below = inside[1:] if by_class else inside
+        places[file] = _Place(label, below[0] if below else "", splits[file])
+    by_class = by_class and reading.rule is None
+    if not by_class and (labels is None or not labels.labelled):
+        lacking = (
+            "neither class folders nor a list of labels"
+            if labels is None
+            else f"{labels.table.name} has no column label; --label-from makes labels from another"
+        )
+        notes.append(f"no image has a label: {lacking}. Good for prediction only")
+    return places, by_class, notes
+
+
+def _meaningful(name: str) -> tuple[str, ...]:
+    return tuple(part for part in PurePosixPath(name).parts[:-1] if part.casefold() not in IMAGE_FOLDERS)
+
+
+def _rows(
+    listing: Listing, places: Mapping[Path, _Place], by_class: bool, labels: Labels | None, reading: FolderReading
+) -> list[dict[str, str]]:
+    masks = _masks(listing)
+    patients: dict[str, str] = {}  # a keyed hash a file would be 100,000 of them
+
+    def number(*identifiers: str) -> str:
+        """Return the number by the first identifier that says who it is."""
+        for identifier in identifiers:
+            if identifier not in patients:
+                patients[identifier] = reading.key.number(identifier)
+        return next((patients[identifier] for identifier in identifiers if patients[identifier]), "")
+
+    rows = []
+    for file in listing.images:
+        name, place, header = listing.inside(file), places[file], listing.headers.get(file)
+        about = {"mask": ";".join(masks.get(file, ())), "label": place.label}
+        if place.split:
+            about["official_split"] = place.split
+        identities = []
+        if header is not None:
+            about |= _of_header(header, reading.study_date)
+            identities = [header.patient, header.study]
+        if by_class and not place.label:
+            about["exclude"] = "in no class folder"
+        said = labels.entries.get(file) if labels is not None else None
+        if labels is not None and labels.labelled and said is None and not place.label:
+            about["exclude"] = f"no row in {labels.table.name}"
+        for frame, entry in (said or {"": Entry("")}).items():
+            row = dict(about)
+            if said is not None and labels is not None:
+                row |= _of_entry(row, entry, labels, name)
+            row |= {"image": name, FRAME: frame, "patient": number(entry.patient, *identities)}
+            if header is not None and header.modality in OTHER_MODALITIES:
+                row["exclude"] = f"modality {header.modality}, not ultrasound"
+            rows.append(row)
+    _tie_subfolders(rows, [places[listing.folder / row["image"]].subfolder for row in rows])
+    return rows
+
+
+def _of_entry(row: Mapping[str, str], entry: Entry, labels: Labels, name: str) -> dict[str, str]:
+    said = {column: value for column, value in entry.values.items() if value}
+    if not labels.labelled:
+        return said
+    if row["label"] and entry.label and row["label"] != entry.label:
+        raise InputError(
+            f"{labels.table} gives {name} the label '{entry.label}', and its folder '{row['label']}'; one must be wrong"
+        )
+    exclude = said.get("exclude") or entry.exclude
+    return {**said, "label": entry.label, "exclude": exclude}
+
+
+def _of_header(header: Header, study_date: StudyDate) -> dict[str, str]:
+    date = header.date[: _DATES[study_date]]
+    known = {
+        "device": header.device,
+        "laterality": header.laterality,
+        "pixel_spacing": header.spacing,
+        "study_date": "-".join(filter(None, (date[:4], date[4:6], date[6:]))),
+    }
+    return {column: value for column, value in known.items() if value}
+
+
+def _masks(listing: Listing) -> dict[Path, list[str]]:
+    images: dict[object, Path] = {}
+    for file in listing.images:
+        images.setdefault(mask_key(listing.inside(file)), file)
+    found: dict[Path, list[str]] = {}
+    for mask in listing.masks:
+        name = listing.inside(mask)
+        image = next((images[key] for key in mask_keys(name) if key in images), None)
+        if image is not None:
+            found.setdefault(image, []).append(name)
+    return found
+
+
+def _tie_subfolders(rows: Sequence[dict[str, str]], subfolders: Sequence[str]) -> None:
+    """Tie the images of a sub-folder where no patient is known: it is most often a patient's or an examination's."""
+    loose = [(row, name) for row, name in zip(rows, subfolders, strict=True) if name and not row["patient"]]
+    if len({name for _, name in loose}) >= _LEAST_SUBFOLDERS:
+        for row, name in loose:
+            row["group"] = row.get("group") or f"folder {name}"
+
+
+def _said(rows: Sequence[Mapping[str, str]], labels: Labels | None, listing: Listing) -> list[str]:
+    notes = list(labels.notes) if labels is not None else []
+    for reason, count in Counter(row.get("exclude", "") for row in rows).items():
+        if reason:
+            notes.append(f"{count} images left out: {reason}")
+    tied = {row["group"] for row in rows if row.get("group", "").startswith("folder ")}
+    if tied:
+        count = sum(row.get("group", "") in tied for row in rows)
+        notes.append(
+            f"{count} images are tied by their {len(tied)} sub-folders, as no patient is known: a list of labels with "
+            "a column patient says otherwise"
+        )
+    matched = {mask for row in rows for mask in row.get("mask", "").split(";") if mask}
+    orphans = [listing.inside(mask) for mask in listing.masks if listing.inside(mask) not in matched]
+    if orphans:
+        notes.append(f"{len(orphans)} masks belong to no image: {shown(orphans)}")
+    return notes
+
+
+def _privacy(listing: Listing, reading: FolderReading) -> list[str]:
+    """Say, without an identifier, where identifiers are left: in paths, or in pixels."""
+    notes = []
+    burned = sum(listing.headers[file].burned_in for file in listing.images if file in listing.headers)
+    if burned:
+        notes.append(
+            f"{burned} DICOM files say BurnedInAnnotation YES: names may stand in their pixels: look before you "
+            "share them"
+        )
+    named = sum(
+        _is_named(listing.inside(file), listing.headers[file]) for file in listing.images if file in listing.headers
+    )
+    if named:
+        notes.append(
+            f"{named} paths hold the patient's name or number: they stand in every table that is made of them; "
+            "`medsharp data prepare --copy` writes copies under other names"
+        )
+    headers = listing.headers.values()
+    if len({header.patient for header in headers}) == 1 < len({header.study for header in headers}):
+        notes.append(
+            "every DICOM file has the same PatientID, though they are of several studies: they count as one patient; a "
+            "list of labels with a column patient says otherwise"
+        )
+    if any(header.patient or header.study for header in headers):
+        notes.append(
+            f"patients are numbered by the key {reading.key.where} ({reading.key.fingerprint}); keep it, so that later "
+            "exports are tied to the same patients"
+        )
+    return notes
+
+
+def _is_named(path: str, header: Header) -> bool:
+    plain = _letters(path)
+    parts = [header.patient, header.accession, *header.name.replace("^", " ").replace("=", " ").split()]
+    return any(len(_letters(part)) >= _LEAST_NAME and _letters(part) in plain for part in parts)
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+def with_classes(reading: FolderReading | None, classes: Sequence[str] | None, rule: LabelRule | None) -> FolderReading:
+    """Return a reading that writes labels as `classes` do and makes them by a rule."""
+    reading = reading or FolderReading()
+    return replace(reading, classes=tuple(classes or reading.classes), rule=rule or reading.rule)

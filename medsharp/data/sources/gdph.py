@@ -24,6 +24,7 @@ INFO = DatasetInfo(
     doi="10.1109/TMI.2023.3236011",
 )
 _IMAGE = re.compile(r"^(benign|malignant)\((\d+)\)\.png$", re.IGNORECASE)
+_PARTICULAR = ("BIRADS-reader1", "BIRADS-reader2", "fold")
 _NEEDED = ("ID",)
 _IMAGES, _TABLE = "img", "label.csv"
 _LISTED = ("name", "label")
@@ -34,6 +35,12 @@ def matches(folder: Path) -> bool:
     if (folder / _IMAGES).is_dir() and (folder / _TABLE).is_file():
         return bool(_images(folder / _IMAGES)) and has_columns(folder / _TABLE, _LISTED)
     return all(_images(folder / site) for site in SITES)
+
+
+def evidence(folder: Path) -> str:
+    """Return the readers' workbook, where that has the particular columns."""
+    table = table_with(folder, (*_NEEDED, *_PARTICULAR))
+    return f"the columns of {table.name}" if table is not None else ""
 
 
 def read(folder: Path) -> Manifest:
@@ -100,4 +107,5 @@ GDPH = Source(
     verified=False,
     matches=matches,
     read=read,
+    evidence=evidence,
 )

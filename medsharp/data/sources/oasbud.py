@@ -10,7 +10,7 @@ from PIL import Image
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.extraction import extracted
-from medsharp.data.sources.source import Source
+from medsharp.data.sources.source import TOLERANCE, Source
 from medsharp.errors import InputError
 from medsharp.tables import number
 
@@ -29,11 +29,22 @@ APERTURE_M = 38e-3
 DYNAMIC_RANGE_DB = 50.0
 _FIELDS = ("id", "rf1", "rf2", "roi1", "roi2", "birads", "class")
 _RECIPE = 1
+_LESIONS = 100
 
 
 def matches(path: Path) -> bool:
     """Whether a MATLAB file with the struct array `data` is there."""
     return _file_of(path) is not None
+
+
+def evidence(path: Path) -> str:
+    """Return how many lesions its array holds, where they are as many as were published, more or less."""
+    from scipy.io import whosmat
+
+    file = _file_of(path)
+    assert file is not None
+    lesions = next(int(np.prod(shape)) for name, shape, _ in whosmat(file) if name == "data")
+    return f"its array of {lesions} lesions" if abs(lesions - _LESIONS) <= TOLERANCE * _LESIONS else ""
 
 
 def read(path: Path) -> Manifest:
@@ -144,4 +155,5 @@ OASBUD = Source(
     verified=False,
     matches=matches,
     read=read,
+    evidence=evidence,
 )

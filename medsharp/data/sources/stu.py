@@ -48,4 +48,5 @@ STU = Source(
     verified=False,
     matches=matches,
     read=read,
+    unlabelled=42,
 )

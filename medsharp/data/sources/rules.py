@@ -1,0 +1,97 @@
+"""From a column of findings to labels: BI-RADS categories or words of pathology, by a rule that is stated."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from medsharp.errors import InputError, nearest
+
+OTHERS = "*"
+"""As a class's only value: whatever is stated and in no other class's list."""
+
+_SHOWN = 12
+_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
+_BIRADS = re.compile(
+    r"^(?:acr)?(?:bi-?rads?)?(?:us)?(?:category|cat\.?|kategorie|grade|score)?[:=]?([0-6]|iv|v?i{1,3}|v)([abc]?)$"
+)
+CATEGORIES = ("0", "1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Which values of a column are which class; what is in no list is excluded, with that reason.
+
+    Attributes:
+        column: Of the table of labels or of the manifest, such as `birads` or `histology`.
+        values: Class to its values. BI-RADS categories stand for themselves: `4` is not `4a`.
+
+    Raises:
+        InputError: No class has a value, a value stands under two classes, or is no BI-RADS category where it must be.
+    """
+
+    column: str
+    values: Mapping[str, Sequence[str]]
+
+    def __post_init__(self) -> None:
+        if not any(self.values.values()):
+            raise InputError(
+                f"label from {self.column}: say which of its values are a class, such as --malignant 4b,4c,5"
+            )
+        seen: dict[str, str] = {}
+        for label, values in self.values.items():
+            for value in values:
+                plain = value if value == OTHERS else self.plain(value)
+                if self.is_birads and value != OTHERS and plain not in CATEGORIES:
+                    raise InputError(
+                        f"label from {self.column}: '{value}' is no BI-RADS category{nearest(value, CATEGORIES)}"
+                    )
+                if seen.setdefault(plain, label) != label:
+                    raise InputError(f"label from {self.column}: '{value}' is given for {seen[plain]} and for {label}")
+
+    @property
+    def is_birads(self) -> bool:
+        """Whether the column holds BI-RADS categories, by its name."""
+        return re.sub(r"[^a-z]", "", self.column.casefold()).startswith(("birads", "acr"))
+
+    def plain(self, value: str) -> str:
+        """Return a value as it is compared: `BI-RADS IVb` and `4B` as `4b`; of words, case and blanks do not count."""
+        text = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+        if not self.is_birads:
+            return text
+        match = _BIRADS.match(re.sub(r"[\s_]|\.0$", "", text))
+        return text if match is None else _ROMAN.get(match[1], match[1]) + match[2]
+
+    def label(self, value: str) -> tuple[str, str]:
+        """Return the class of a value, or an empty text and the reason why it has none."""
+        plain = self.plain(value)
+        if not plain:
+            return "", f"{self.column} is not stated"
+        for label, values in self.values.items():
+            if any(plain == self.plain(one) for one in values if one != OTHERS):
+                return label, ""
+        for label, values in self.values.items():
+            if OTHERS in values:
+                return label, ""
+        return "", f"{self.column} {plain} is of no class"
+
+    def notes(self, values: Iterable[str]) -> list[str]:
+        """Say what the rule made of a column, and which of its values never occur there."""
+        counts = Counter(self.plain(value) for value in values)
+        parts: dict[str, list[str]] = {}
+        for plain, count in sorted(counts.items()):
+            parts.setdefault(self.label(plain)[0] or "excluded", []).append(f"{plain or 'not stated'} ({count})")
+        told = "; ".join(
+            f"{label}: {', '.join(found[:_SHOWN])}{', ...' * (len(found) > _SHOWN)}" for label, found in parts.items()
+        )
+        sentences = [f"labels are made from {self.column}: {told}"]
+        wanted = {self.plain(value): value for values in self.values.values() for value in values if value != OTHERS}
+        sentences += [
+            f"label from {self.column}: no row has '{value}'{nearest(value, set(counts) - {''})}"
+            for plain, value in wanted.items()
+            if plain not in counts
+        ]
+        return sentences

@@ -1,0 +1,320 @@
+"""A hospital's own folder: every file is used, or counted with its reason; patients are numbered and named nowhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from medsharp.data import Manifest, open_dataset
+from medsharp.data.sources import FolderReading, PatientKey
+from medsharp.errors import InputError
+
+Save = Callable[..., Any]
+CLASSES = ("benign", "malignant")
+
+
+def said(manifest: Manifest) -> str:
+    return "\n".join(manifest.notes)
+
+
+def by_image(manifest: Manifest, column: str) -> dict[str, str]:
+    return dict(zip(manifest.table["image"], manifest.table[column], strict=True))
+
+
+@pytest.mark.parametrize(
+    "ending", ["png", "PNG", "jpg", "JPG", "jpeg", "jfif", "bmp", "tif", "TIFF", "webp", "gif", ""]
+)
+def test_pictures_of_every_format_and_ending_are_listed(ending: str, tmp_path: Path, save_picture: Save) -> None:
+    source = Image.open(save_picture(tmp_path / "one.png"))
+    kinds = {"jpg": "JPEG", "jpeg": "JPEG", "jfif": "JPEG", "tif": "TIFF", "": "PNG"}
+    for label in CLASSES:
+        (tmp_path / "d" / label).mkdir(parents=True)
+        name = f"scan.{ending}" if ending else "scan"
+        kind = kinds.get(ending.lower(), ending.upper())
+        source.save(tmp_path / "d" / label / name, format=kind)
+    assert len(open_dataset(tmp_path / "d", classes=CLASSES).included) == 2
+
+
+def test_class_folders_of_dicom_and_of_pictures_are_read_alike(
+    tmp_path: Path, save_dicom: Save, save_picture: Save
+) -> None:
+    for number in range(3):
+        save_dicom(tmp_path / "benign" / f"IM{number}", f"patient-{number // 2}")
+        save_picture(tmp_path / "malignant" / f"{number}.png")
+    table = open_dataset(tmp_path, classes=CLASSES).table
+    assert table["label"].value_counts().to_dict() == {"benign": 3, "malignant": 3}
+    patients = list(table["patient"])
+    assert patients[0] == patients[1] != patients[2] != ""
+    assert patients[3:] == ["", "", ""]
+    assert list(table["device"]) == ["ACME Scan 1"] * 3 + [""] * 3
+
+
+def test_dicom_without_its_preamble_is_known_by_its_content(tmp_path: Path, save_dicom: Save) -> None:
+    for label in CLASSES:
+        save_dicom(tmp_path / label / "whole.dcm", label)
+        data = (tmp_path / label / "whole.dcm").read_bytes()
+        (tmp_path / label / "bare").write_bytes(data[132:])
+    manifest = open_dataset(tmp_path)
+    assert sorted(manifest.table["image"]) == [
+        "benign/bare",
+        "benign/whole.dcm",
+        "malignant/bare",
+        "malignant/whole.dcm",
+    ]
+    assert manifest.table["patient"].nunique() == 2
+
+
+def test_what_is_no_image_is_counted_with_its_reason(tmp_path: Path, save_dicom: Save, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / "1.png")
+    for name in ("notes.txt", "benign/report.pdf", "benign/BMI.txt"):
+        (tmp_path / name).write_text("BM I 23, and more than fourteen bytes of it", encoding="utf-8")
+    (tmp_path / "benign" / "nothing").write_bytes(b"")
+    (tmp_path / "benign" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (tmp_path / "malignant" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "__MACOSX" / "benign").mkdir(parents=True)
+    (tmp_path / "__MACOSX" / "benign" / "._1.png").write_bytes(b"x")
+    (tmp_path / "benign" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "benign" / "loop").symlink_to(tmp_path)
+    save_dicom(
+        tmp_path / "DICOMDIR", SOPClassUID="1.2.840.10008.1.3.10", DirectoryRecordSequence=Sequence(), pixels=False
+    )
+    save_dicom(tmp_path / "benign" / "SR1", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33", pixels=False)
+    save_dicom(tmp_path / "benign" / "SR2", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", pixels=False)
+    save_dicom(tmp_path / "benign" / "PDF", SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1", pixels=False)
+    save_dicom(tmp_path / "benign" / "SEG", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")
+    manifest = open_dataset(tmp_path, classes=CLASSES)
+    assert sorted(manifest.table["image"]) == ["benign/1.png", "malignant/1.png"]
+    assert set(manifest.notes) == {
+        "3 files not images: benign/BMI.txt, benign/report.pdf, notes.txt",
+        "1 file empty: benign/nothing",
+        "3 files hidden or of the operating system: __MACOSX, benign/Thumbs.db, malignant/.DS_Store",
+        "1 file linked to nothing, or no ordinary file: benign/gone.png",
+        "1 file not followed, as a link leads to a folder that was met already: benign/loop",
+        "1 file left out: DICOM, but no image: DICOMDIR",
+        "2 files left out: DICOM, but no image: structured report",
+        "1 file left out: DICOM, but no image: document (PDF and the like)",
+        "1 file left out: DICOM, but no image: segmentation or raw data",
+    }
+
+
+def test_a_picture_that_is_empty_or_cut_off_stays_listed_to_be_left_out_by_name(
+    tmp_path: Path, save_picture: Save
+) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / "1.png")
+    (tmp_path / "benign" / "empty.png").write_bytes(b"")
+    (tmp_path / "benign" / "cut.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x08\0")
+    assert {"benign/empty.png", "benign/cut.dcm"} < set(open_dataset(tmp_path).table["image"])
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="may read everything")
+def test_a_file_that_may_not_be_read_is_counted(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / "1.png")
+    (tmp_path / "benign" / "secret").write_bytes(b"x")
+    (tmp_path / "benign" / "secret").chmod(0)
+    assert "1 file cannot be opened: benign/secret" in open_dataset(tmp_path).notes
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{label}/1.png", "{label}/1_mask.png"),
+        ("{label}/1.png", "{label}/1_mask_1.png"),
+        ("{label}/1.png", "{label}/1_seg.png"),
+        ("{label}/1.png", "{label}/1-GT.png"),
+        ("{label}/1.png", "{label}/1_label.png"),
+        ("{label}/1.png", "{label}/mask_1.png"),
+        ("{label}/image/1.png", "{label}/mask/1.png"),
+        ("{label}/images/1.jpg", "{label}/masks/1.png"),
+        ("{label}/images/1.png", "{label}/Masks/1_mask.png"),
+        ("{label}/original/1.png", "{label}/GT/1.png"),
+        ("{label}/1.png", "{label}/ground truth/1.png"),
+        ("{label}/img/1.png", "{label}/label/1.png"),
+        ("images/{label}/1.png", "masks/{label}/1.png"),
+        ("{label}/1.png", "{label}_masks/1.png"),
+    ],
+)
+def test_masks_are_never_images(image: str, mask: str, tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / image.format(label=label))
+        save_picture(tmp_path / mask.format(label=label), white=True)
+    table = open_dataset(tmp_path, classes=CLASSES, source="folder").table
+    assert list(table["image"]) == [image.format(label=label) for label in CLASSES]
+    assert list(table["mask"]) == [mask.format(label=label) for label in CLASSES]
+
+
+def test_a_mask_without_its_image_is_said(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / "1.png")
+    save_picture(tmp_path / "benign" / "2_mask.png")
+    assert "1 masks belong to no image: benign/2_mask.png" in open_dataset(tmp_path).notes
+
+
+def test_class_names_in_capitals_are_the_classes(tmp_path: Path, save_picture: Save) -> None:
+    for name in ("Benign", "MALIGNANT", "malignant"):
+        save_picture(tmp_path / name / "1.png")
+    manifest = open_dataset(tmp_path, classes=CLASSES)
+    assert manifest.table["label"].value_counts().to_dict() == {"benign": 1, "malignant": 2}
+
+
+def test_an_empty_class_folder_is_named(tmp_path: Path, save_picture: Save) -> None:
+    save_picture(tmp_path / "benign" / "1.png")
+    (tmp_path / "malignant").mkdir()
+    with pytest.raises(InputError, match=r"one class only \(benign\).*\(malignant is empty\)"):
+        open_dataset(tmp_path, classes=CLASSES)
+
+
+def test_images_of_a_sub_folder_are_tied_where_no_patient_is_known(
+    tmp_path: Path, save_picture: Save, save_dicom: Save
+) -> None:
+    for label in CLASSES:
+        for patient in ("anna", "berta", "clara"):
+            for number in range(2):
+                save_picture(tmp_path / label / patient / "left" / f"{number}.png")
+    save_dicom(tmp_path / "benign" / "anna" / "IM1")
+    manifest = open_dataset(tmp_path)
+    groups = by_image(manifest, "group")
+    # The same name under both classes is one patient: two that are taken for one cost little, one taken for two leaks.
+    assert groups["benign/anna/left/0.png"] == groups["malignant/anna/left/1.png"] != groups["benign/berta/left/0.png"]
+    assert groups["benign/anna/IM1"] == ""
+    assert "12 images are tied by their 3 sub-folders" in said(manifest)
+
+
+def test_two_sub_folders_are_rather_two_sides_than_two_patients(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        for side in ("left", "right"):
+            save_picture(tmp_path / label / side / "1.png")
+    assert set(open_dataset(tmp_path).table["group"]) == {""}
+
+
+def test_folders_of_somebody_elses_split_are_kept_aside(tmp_path: Path, save_picture: Save) -> None:
+    for part in ("train", "val", "test"):
+        for label in CLASSES:
+            save_picture(tmp_path / part / label / "1.png")
+    manifest = open_dataset(tmp_path, classes=CLASSES)
+    assert manifest.table["label"].value_counts().to_dict() == {"benign": 3, "malignant": 3}
+    assert sorted(set(manifest.table["official_split"])) == ["test", "train", "val"]
+    assert set(manifest.table["split"]) == {""}
+    assert "official_split" in said(manifest)
+
+
+def test_the_only_folder_of_an_archive_is_entered(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / "export" / label / "1.png")
+    manifest = open_dataset(tmp_path, classes=CLASSES)
+    assert list(manifest.table["image"]) == ["benign/1.png", "malignant/1.png"]
+    assert manifest.notes[0].startswith("read export, the only folder of")
+
+
+def test_links_are_followed(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / "archive" / label / "1.png")
+        (tmp_path / "farm" / label).mkdir(parents=True)
+        (tmp_path / "farm" / label / "scan.png").symlink_to(tmp_path / "archive" / label / "1.png")
+    (tmp_path / "farm" / "malignant" / "more").symlink_to(tmp_path / "archive" / "malignant")
+    assert len(open_dataset(tmp_path / "farm").table) == 3
+
+
+def test_series_folders_of_dicom_are_no_classes(tmp_path: Path, save_dicom: Save) -> None:
+    for series in ("S001", "S002"):
+        save_dicom(tmp_path / series / "IM1", series)
+    manifest = open_dataset(tmp_path, classes=CLASSES)
+    assert set(manifest.table["label"]) == {""}
+    assert "no image has a label" in said(manifest)
+
+
+def test_a_mammogram_in_the_export_is_left_out(tmp_path: Path, save_dicom: Save) -> None:
+    for label in CLASSES:
+        save_dicom(tmp_path / label / "US1", label)
+    save_dicom(tmp_path / "benign" / "MG1", "ID-3", Modality="MG")
+    manifest = open_dataset(tmp_path)
+    assert by_image(manifest, "exclude")["benign/MG1"] == "modality MG, not ultrasound"
+    assert "1 images left out: modality MG, not ultrasound" in manifest.notes
+
+
+def test_what_a_header_says_of_the_examination_is_carried(tmp_path: Path, save_dicom: Save) -> None:
+    region = Dataset()
+    region.RegionSpatialFormat = region.RegionDataType = 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX, region.PhysicalDeltaY = 0.0071, -0.0071
+    save_dicom(tmp_path / "benign" / "1", "a", SequenceOfUltrasoundRegions=Sequence([region]), StudyDate="20210304")
+    save_dicom(tmp_path / "malignant" / "1", "b", PixelSpacing=["0.1", "0.2"], Laterality="L", StudyDate="20201231")
+    table = open_dataset(tmp_path).table
+    assert list(table["pixel_spacing"]) == ["0.071", "0.1 0.2"]
+    assert list(table["laterality"]) == ["", "L"]
+    assert list(table["study_date"]) == ["2021", "2020"]
+    for kept, dates in (("none", None), ("month", ["2021-03", "2020-12"]), ("day", ["2021-03-04", "2020-12-31"])):
+        table = open_dataset(tmp_path, reading=FolderReading(study_date=kept)).table  # type: ignore[arg-type]
+        assert (list(table["study_date"]) if "study_date" in table else None) == dates
+
+
+def test_patients_have_the_same_number_in_every_export_and_are_named_nowhere(
+    tmp_path: Path, save_dicom: Save, own_key: Path
+) -> None:
+    for export, patients in (("first", ("MRN-0017", "MRN-22")), ("second", ("MRN-22", "mrn-0017 "))):
+        for label, patient in zip(CLASSES, patients, strict=True):
+            save_dicom(tmp_path / export / label / "IM1", patient, AccessionNumber="ACC-4711")
+    assert not own_key.exists()
+    first, second = (open_dataset(tmp_path / export) for export in ("first", "second"))
+    assert list(first.table["patient"]) == list(second.table["patient"])[::-1]
+    assert first.table["patient"].str.fullmatch(r"P[0-9a-f]{16}").all()
+    assert stat.S_IMODE(own_key.stat().st_mode) == 0o600
+    for manifest in (first, second):
+        text = manifest.table.to_csv() + said(manifest)
+        assert not any(word in text.lower() for word in ("mrn", "secretname", "anna", "4711", "1.2.3."))
+
+
+def test_another_key_gives_other_numbers_and_a_wrong_one_is_a_sentence(
+    tmp_path: Path, save_dicom: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in CLASSES:
+        save_dicom(tmp_path / "d" / label / "IM1", label)
+    default = list(open_dataset(tmp_path / "d").table["patient"])
+    (tmp_path / "key").write_text("0123456789abcdef0123456789abcdef\n", encoding="utf-8")
+    given = list(open_dataset(tmp_path / "d", reading=FolderReading(key=PatientKey(tmp_path / "key"))).table["patient"])
+    monkeypatch.setenv("MEDSHARP_PATIENT_KEY", str(tmp_path / "key"))
+    assert list(open_dataset(tmp_path / "d").table["patient"]) == given != default
+    monkeypatch.setenv("MEDSHARP_PATIENT_KEY", str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="cannot read or make the key that numbers patients"):
+        open_dataset(tmp_path / "d")
+    (tmp_path / "missing").write_text("short")
+    with pytest.raises(InputError, match="shorter than 16 bytes"):
+        open_dataset(tmp_path / "d")
+
+
+def test_an_identifier_that_says_anonymous_gives_way_to_the_study(tmp_path: Path, save_dicom: Save) -> None:
+    for number, label in enumerate(CLASSES):
+        save_dicom(tmp_path / label / "IM1", "ANONYMOUS", StudyInstanceUID=f"1.2.3.{number}")
+        save_dicom(tmp_path / label / "IM2", "", StudyInstanceUID=f"1.2.3.{number}")
+    patients = by_image(open_dataset(tmp_path), "patient")
+    assert patients["benign/IM1"] == patients["benign/IM2"] != patients["malignant/IM1"] != ""
+
+
+def test_one_identifier_for_every_study_is_said(tmp_path: Path, save_dicom: Save) -> None:
+    for number, label in enumerate(CLASSES):
+        save_dicom(tmp_path / label / "IM1", "STUDY77", StudyInstanceUID=f"1.2.3.{number}")
+    manifest = open_dataset(tmp_path)
+    assert manifest.table["patient"].nunique() == 1
+    assert "every DICOM file has the same PatientID" in said(manifest)
+
+
+def test_names_in_paths_and_burned_into_pixels_are_warned_of_without_saying_them(
+    tmp_path: Path, save_dicom: Save
+) -> None:
+    save_dicom(tmp_path / "benign" / "SECRETNAME_ANNA" / "IM1", "ID-1")
+    save_dicom(tmp_path / "benign" / "scan_ID_12345", "ID-12345")
+    save_dicom(tmp_path / "malignant" / "IM1", "ID-9", BurnedInAnnotation="YES")
+    notes = said(open_dataset(tmp_path))
+    assert "2 paths hold the patient's name or number" in notes
+    assert "1 DICOM files say BurnedInAnnotation YES" in notes
+    assert "secretname" not in notes.lower()

@@ -1,0 +1,314 @@
+"""A hospital's list of labels: which image a row means, what is refused, and how findings become labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from medsharp.data import Manifest, open_dataset
+from medsharp.data.sources import FolderReading, LabelRule
+from medsharp.errors import InputError
+
+Save = Callable[..., Any]
+CLASSES = ("benign", "malignant")
+BIRADS = LabelRule("birads", {"benign": ("2", "3"), "malignant": ("4b", "4c", "5")})
+
+
+@pytest.fixture
+def export(tmp_path: Path, save_dicom: Save) -> Path:
+    """Two patients, a study and two images each; the names of files repeat."""
+    for patient, study in (("P-17", "S1"), ("P-18", "S2")):
+        for number in (1, 2):
+            save_dicom(
+                tmp_path / "d" / study / f"IM{number}.dcm",
+                patient,
+                AccessionNumber=f"00{study[1]}23",
+                StudyInstanceUID=f"1.2.{study[1]}",
+                SeriesInstanceUID=f"1.2.{study[1]}.7",
+                SOPInstanceUID=f"1.2.{study[1]}.7.{number}",
+            )
+    return tmp_path / "d"
+
+
+def write(folder: Path, *lines: str, name: str = "labels.csv") -> None:
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def labels(manifest: Manifest) -> list[str]:
+    """The labels of S1/IM1, S1/IM2, S2/IM1, S2/IM2."""
+    return list(manifest.table.sort_values("image")["label"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("image,label", "S1/IM1.dcm,benign", "S1/IM2.dcm,benign", "S2/IM1.dcm,malignant", "S2/IM2.dcm,malignant"),
+        ("image,label", "S1\\IM1.dcm,benign", ".\\S1\\IM2.dcm,benign", "s2/im1.DCM,malignant", "S2/IM2.dcm,malignant"),
+        ("image,label", "S1,benign", "S2,malignant"),
+        ("image,label", "1.2.1,benign", "1.2.2.7,malignant"),
+        ("image,label", "1.2.1.7.1,benign", "1.2.1.7.2,benign", "1.2.2.7,malignant"),
+        ("image,label", "00123,benign", "P-18,malignant"),
+        ("File,Class", "S1,Benign", "S2,MALIGNANT"),
+        ("SOPInstanceUID,label", "1.2.1.7.1,benign", "1.2.1.7.2,benign", "1.2.2.7.1,malignant", "1.2.2.7.2,malignant"),
+        ("Series Instance UID,label", "1.2.1.7,benign", "1.2.2.7,malignant"),
+        ("study_instance_uid,label", "1.2.1,benign", "1.2.2,malignant"),
+        ("Accession Number,label", "00123,benign", "00223,malignant"),
+        ("accession,label", "123,benign", "223,malignant"),  # as a spreadsheet leaves them
+        ("PatientID,label", "P-17,benign", "p-18 ,malignant"),
+        ("patient,label", "P-17,benign", "P-18,malignant"),
+        ("PatientID,AccessionNumber,label", "P-17,00123,benign", "P-18,00223,malignant"),
+        ("PatientID,AccessionNumber,label", "P-17,,benign", ",00223,malignant"),
+    ],
+)
+def test_rows_are_matched_as_hospitals_write_them(lines: tuple[str, ...], export: Path) -> None:
+    write(export, *lines)
+    assert labels(open_dataset(export, classes=CLASSES)) == ["benign", "benign", "malignant", "malignant"]
+
+
+def test_a_workbook_labels_too(export: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["AccessionNumber", "label"], [123, "benign"], [223, "malignant"]):
+        book.active.append(row)
+    book.save(export / "Labels.xlsx")
+    assert labels(open_dataset(export)) == ["benign", "benign", "malignant", "malignant"]
+
+
+def test_an_exact_path_comes_before_a_patient_of_that_name(tmp_path: Path, save_dicom: Save) -> None:
+    save_dicom(tmp_path / "b", "a")
+    save_dicom(tmp_path / "a", "z")
+    save_dicom(tmp_path / "c", "q")
+    write(tmp_path, "image,label", "a,malignant", "b,benign", "q,benign")
+    assert list(open_dataset(tmp_path).table["label"]) == ["malignant", "benign", "benign"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            ("image,label", "S1,benign", "IM1,malignant"),
+            r"row 3: 'IM1' names several files: S1/IM1.dcm, S2/IM1.dcm; give",
+        ),
+        (
+            ("image,label", "S1,benign", "S3/IM1.dcm,malignant"),
+            r"row 3: 'S3/IM1.dcm' names no image here.*did you mean",
+        ),
+        (("image,label", "S1,benign", ",malignant"), r"row 3: nothing stands under image"),
+        (
+            ("image,label", "S1,benign", "S1/IM1.dcm,malignant"),
+            "row 3: S1/IM1.dcm has label 'benign' already, in row 2",
+        ),
+        (("image,PatientID,label", "S1,P-18,benign"), "row 2: its folder and its PatientID are of different files"),
+        (("image,PatientID,label", "S1,P-99,benign"), "row 2: the file of this name does not have that PatientID"),
+        (("PatientID,label", "P-99,benign"), "no row belongs to an image here; rows are matched by PatientID"),
+        (("name,label", "S1,benign"), "names no images: it needs a column image"),
+    ],
+)
+def test_what_does_not_fit_is_a_sentence(lines: tuple[str, ...], words: str, export: Path) -> None:
+    write(export, *lines)
+    with pytest.raises(InputError, match=words):
+        open_dataset(export, classes=CLASSES)
+
+
+def test_a_list_without_labels_is_said(export: Path) -> None:
+    write(export, "image,birads", "S1,3")
+    manifest = open_dataset(export)
+    assert list(manifest.table["birads"]) == ["3", "3", "", ""]
+    assert any("labels.csv has no column label; --label-from makes" in note for note in manifest.notes)
+
+
+def test_two_lists_are_one_too_many(export: Path) -> None:
+    write(export, "image,label", "S1,benign")
+    write(export, "image,label", "S1,malignant", name="labels.tsv")
+    with pytest.raises(InputError, match=r"labels\.csv and labels\.tsv; keep one"):
+        open_dataset(export)
+
+
+def test_images_without_a_row_and_rows_without_an_image_are_counted(export: Path) -> None:
+    write(export, "PatientID,label", "P-17,benign", "P-99,malignant", "P-98,malignant")
+    manifest = open_dataset(export)
+    assert list(manifest.included["label"]) == ["benign", "benign"]
+    assert "2 images left out: no row in labels.csv" in manifest.notes
+    assert "2 rows of labels.csv belong to no image here (rows 3, 4)" in manifest.notes
+    assert not any("P-99" in note for note in manifest.notes)
+
+
+def test_an_image_of_several_lesions_is_malignant_if_one_is(export: Path) -> None:
+    write(
+        export,
+        "image,label,birads,lesion",
+        "S1/IM1.dcm,benign,2,1",
+        "S1/IM1.dcm,malignant,5,2",
+        "S1/IM2.dcm,benign,2,1",
+        "S1/IM2.dcm,benign,3,2",
+        "S2,benign,3,1",
+    )
+    manifest = open_dataset(export)
+    assert labels(manifest) == ["malignant", "benign", "benign", "benign"]
+    assert list(manifest.table["birads"]) == ["5", "2", "3", "3"]
+    assert list(manifest.table["lesions"]) == ["2", "2", "", ""]
+    assert any("2 images have several rows" in note for note in manifest.notes)
+
+
+def test_a_lesion_that_nobody_judged_leaves_a_benign_image_open(export: Path) -> None:
+    write(export, "image,birads", "S1/IM1.dcm,2", "S1/IM1.dcm,4a", "S1/IM2.dcm,5", "S1/IM2.dcm,4a", "S2,2")
+    manifest = open_dataset(export, rule=BIRADS)
+    assert labels(manifest) == ["", "malignant", "benign", "benign"]
+    assert manifest.table["exclude"][0] == "birads 4a is of no class"
+
+
+def test_a_patient_with_several_labels_is_left_out_as_nobody_can_tell_the_images(export: Path) -> None:
+    write(export, "PatientID,label", "P-17,benign", "P-17,malignant", "P-18,malignant")
+    manifest = open_dataset(export)
+    assert labels(manifest) == ["", "", "malignant", "malignant"]
+    assert set(manifest.table["exclude"]) == {"PatientID with several labels in labels.csv", ""}
+    assert any("2 images left out: labels.csv gives their patient" in note for note in manifest.notes)
+
+
+def test_frames_of_a_clip_are_rows(tmp_path: Path, save_dicom: Save) -> None:
+    save_dicom(tmp_path / "clip.dcm", "a", frames=5)
+    save_dicom(tmp_path / "still.dcm", "b")
+    write(tmp_path, "image,frame,label", "clip.dcm,2,malignant", "clip.dcm,4,benign", "still.dcm,,benign")
+    table = open_dataset(tmp_path).table
+    assert list(zip(table["image"], table["frame"], table["label"], strict=True)) == [
+        ("clip.dcm", "2", "malignant"),
+        ("clip.dcm", "4", "benign"),
+        ("still.dcm", "", "benign"),
+    ]
+    assert table["patient"][0] == table["patient"][1] != table["patient"][2]
+
+
+def test_rows_of_a_clip_have_a_frame_all_or_none(tmp_path: Path, save_dicom: Save) -> None:
+    save_dicom(tmp_path / "clip.dcm", frames=3)
+    write(tmp_path, "image,frame,label", "clip.dcm,2,malignant", "clip.dcm,,benign")
+    with pytest.raises(InputError, match=r"row 3: clip\.dcm has rows for single frames too"):
+        open_dataset(tmp_path)
+
+
+def test_pictures_are_labelled_by_a_list_too(tmp_path: Path, save_picture: Save) -> None:
+    for number in range(4):
+        save_picture(tmp_path / "images" / f"{number}.png")
+    write(
+        tmp_path,
+        "image,PatientID,label,age,phone",
+        "0,A,benign,50,1",
+        "1.png,A,benign,50,1",
+        "images/2.png,B,malignant,61,2",
+    )
+    manifest = open_dataset(tmp_path, classes=CLASSES)
+    table = manifest.table
+    assert list(table["label"]) == ["benign", "benign", "malignant", ""]
+    assert table["patient"][0] == table["patient"][1] != table["patient"][2] != ""
+    assert table["patient"][0] != "A"
+    assert list(table["age"]) == ["50", "50", "61", ""]
+    assert "phone" not in table
+    assert "columns of labels.csv that are not carried: phone" in manifest.notes
+    assert list(open_dataset(tmp_path, reading=FolderReading(keep=("phone",))).table["phone"]) == ["1", "1", "2", ""]
+
+
+def test_a_list_beside_class_folders_adds_what_it_knows_and_may_not_contradict(
+    tmp_path: Path, save_picture: Save
+) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / f"{label[0]}1.png")
+    write(tmp_path, "image,birads,patient", "b1.png,3,7")
+    table = open_dataset(tmp_path, classes=CLASSES).table
+    assert list(table["birads"]) == ["3", ""]
+    assert table["patient"][0].startswith("P")
+    assert list(table["label"]) == list(CLASSES)
+    write(tmp_path, "image,label", "b1.png,malignant")
+    with pytest.raises(InputError, match=r"gives benign/b1\.png the label 'malignant', and its folder 'benign'"):
+        open_dataset(tmp_path, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("written", "category"),
+    [
+        ("4B", "4b"),
+        ("IVb", "4b"),
+        ("BI-RADS 4b", "4b"),
+        ("birads: IV b", "4b"),
+        ("BI-RADS category 4 B", "4b"),
+        ("ACR 5", "5"),
+        ("V", "5"),
+        ("VI", "6"),
+        ("ii", "2"),
+        ("III ", "3"),
+        ("5.0", "5"),
+        ("Bi Rads 3", "3"),
+    ],
+)
+def test_birads_is_read_as_people_write_it(written: str, category: str) -> None:
+    assert BIRADS.plain(written) == category
+
+
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        ("4c", ("malignant", "")),
+        ("2", ("benign", "")),
+        ("4", ("", "birads 4 is of no class")),
+        ("4a", ("", "birads 4a is of no class")),
+        ("3/4a", ("", "birads 3/4a is of no class")),
+        ("", ("", "birads is not stated")),
+    ],
+)
+def test_a_category_stands_for_itself_alone(value: str, made: tuple[str, str]) -> None:
+    assert BIRADS.label(value) == made
+
+
+def test_words_of_pathology_are_compared_whatever_their_case() -> None:
+    rule = LabelRule("histology", {"malignant": ("invasive ductal carcinoma", "DCIS"), "benign": ("*",)})
+    assert rule.label("Invasive  Ductal Carcinoma") == ("malignant", "")
+    assert rule.label("dcis") == ("malignant", "")
+    assert rule.label("fibroadenoma") == ("benign", "")
+    assert rule.label(" ") == ("", "histology is not stated")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("birads", {"malignant": ("4d",)}, r"'4d' is no BI-RADS category; did you mean"),
+        ("birads", {"malignant": ("4b",), "benign": ("IVb",)}, "'IVb' is given for malignant and for benign"),
+        ("birads", {"malignant": ()}, "say which of its values are a class"),
+    ],
+)
+def test_a_wrong_rule_is_a_sentence(column: str, values: dict[str, tuple[str, ...]], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        LabelRule(column, values)
+
+
+def test_labels_from_findings_are_announced_with_what_never_occurs(export: Path) -> None:
+    write(export, "AccessionNumber,BI-RADS", "00123,BI-RADS 3", "00223,4C")
+    manifest = open_dataset(export, classes=CLASSES, rule=BIRADS)
+    assert labels(manifest) == ["benign", "benign", "malignant", "malignant"]
+    notes = "\n".join(manifest.notes)
+    assert "labels are made from birads: benign: 3 (1); malignant: 4c (1)" in notes
+    assert "label from birads: no row has '4b'" in notes
+
+
+def test_a_rule_makes_labels_of_a_manifest_and_of_a_public_table(
+    export: Path, tmp_path: Path, save_picture: Save
+) -> None:
+    for name in ("1", "2", "3"):
+        save_picture(tmp_path / "m" / f"{name}.png")
+    write(tmp_path / "m", "image,label,birads", "1.png,,3", "2.png,,4B", "3.png,,0", name="manifest.csv")
+    manifest = open_dataset(tmp_path / "m", rule=BIRADS)
+    assert list(manifest.table["label"]) == ["benign", "malignant", ""]
+    assert list(manifest.table["exclude"]) == ["", "", "birads 0 is of no class"]
+    with pytest.raises(InputError, match="no column 'histologie' to make labels from; did you mean histology"):
+        open_dataset(tmp_path / "m", rule=LabelRule("histologie", {"malignant": ("x",)}))
+
+
+def test_a_rule_takes_the_place_of_class_folders(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / f"{label}.png")
+    write(tmp_path, "image,birads", "benign,5")
+    manifest = open_dataset(tmp_path, rule=BIRADS)
+    assert list(manifest.table["label"]) == ["malignant", ""]
+    assert list(manifest.table["exclude"]) == ["", "no row in labels.csv"]
+    with pytest.raises(InputError, match="no column 'histology' to make labels from"):
+        open_dataset(tmp_path, rule=LabelRule("histology", {"malignant": ("x",)}))
