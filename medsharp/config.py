@@ -40,6 +40,13 @@ class DataConfig(_Section):
     """What is trained on, how it is split and how an image becomes a network input."""
 
     path: str = Field("phantom", description="manifest, dataset folder, folder of class folders, or 'phantom'")
+    source: str = Field(
+        "auto", description="what the folder is: auto, folder (a hospital's own), or a data set such as busi"
+    )
+    label_from: str | None = Field(None, description="column that labels are made from, by label_values")
+    label_values: dict[str, tuple[str | int, ...]] = Field(
+        {}, description="values of that column that are each class, such as {benign: [2, 3], malignant: [4b, 4c, 5]}"
+    )
     classes: tuple[str, ...] = Field(("benign", "malignant"), min_length=2)
     positive: str = Field("malignant", description="the class whose probability is reported and thresholded")
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="train, validation, test")
@@ -74,6 +81,11 @@ class DataConfig(_Section):
             raise ValueError(f"augmentation '{self.augmentation}' is no recipe{nearest(self.augmentation, RECIPES)}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes {list(self.classes)} repeats a name")
+        if (self.label_from is None) != (not self.label_values):
+            raise ValueError("label_from and label_values go together")
+        unknown = sorted(self.label_values.keys() - set(self.classes))
+        if unknown:
+            raise ValueError(f"label_values has '{unknown[0]}', which is not one of classes {list(self.classes)}")
         if self.positive not in self.classes:
             raise ValueError(f"positive '{self.positive}' is not one of classes {list(self.classes)}")
         if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:

@@ -9,10 +9,12 @@ import typer
 from rich.markup import escape
 
 from medsharp.cli._console import LIMIT_HELP, IntervalKind, console, figures_table, heading, note, progress_bar
+from medsharp.cli._data_options import CLASS_HELP, LABEL_FROM_HELP, SOURCE_HELP, rule_of, sources_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from medsharp.data.sources import LabelRule
     from medsharp.inference import Predictor
 
 
@@ -20,6 +22,12 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder, as `medsharp export` makes it.")],
     data: Annotated[list[str], typer.Option(help="Manifest or data set folder; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder for the report and the predictions.")] = Path("evaluation"),
+    source: Annotated[
+        list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each --data.")
+    ] = None,
+    label_from: Annotated[str | None, typer.Option(metavar="COLUMN", help=LABEL_FROM_HELP)] = None,
+    malignant: Annotated[str | None, typer.Option(metavar="VALUES", help=CLASS_HELP.format(name="malignant"))] = None,
+    benign: Annotated[str | None, typer.Option(metavar="VALUES", help=CLASS_HELP.format(name="benign"))] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="html, md, json, csv; repeated or joined by commas. Default: html,json."),
@@ -57,6 +65,7 @@ def evaluate(
     from medsharp.inference import Predictor
 
     chosen = parse_formats(formats)
+    sources, rule = sources_of(source, data), rule_of(label_from, malignant, benign)
     # Read before anything is predicted, so that a wrong file costs no time.
     degradation = read_robustness(robustness, out)
     predictor = Predictor.load(bundle, device=device, limits=read_limits(limit or ()), inpaint=inpaint)
@@ -65,6 +74,8 @@ def evaluate(
         bundle,
         data,
         out,
+        sources=sources,
+        rule=rule,
         resamples=resamples,
         seed=seed,
         interval=interval,
@@ -84,6 +95,8 @@ def evaluate_data(
     data: Sequence[str],
     out: Path,
     *,
+    sources: Sequence[str | None] | None = None,
+    rule: LabelRule | None = None,
     resamples: int = 2000,
     seed: int = 0,
     interval: IntervalKind = IntervalKind.percentile,
@@ -111,10 +124,10 @@ def evaluate_data(
     if internal is not None:
         evaluations.append(internal)
     manifests = []
-    for path in data:
+    for path, source in zip(data, sources or [None] * len(data), strict=True):
         heading(f"Reading {path}")
         with progress_bar() as report:
-            manifests.append(open_external(path, predictor, progress=report))
+            manifests.append(open_external(path, predictor, source=source, rule=rule, progress=report))
     # Before anything is predicted: hospitals that share images are not two hospitals.
     assert_no_leak(*manifests)
     for path, manifest in zip(data, manifests, strict=True):

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from medsharp.inference import FindLesion, Frames, Prediction, Predictor
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm"})
 SHOWN_ROWS = 40
-_MASK = re.compile(r"_mask(_\d+)?$")
 
 
 def predict(
@@ -37,6 +35,13 @@ def predict(
         str | None,
         typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="The lesion in pixels, for a bundle that crops to it."),
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Open one folder as a data set, with what is known of its images: auto, folder, or a public data set "
+            "such as busi. Without it a folder is a heap of images."
+        ),
+    ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -48,12 +53,12 @@ def predict(
     from medsharp.inference import Predictor
 
     wanted, limits = _frames(frames), read_limits(limit or ())
-    if images[0].suffix.lower() == ".csv":
+    if source is not None or _is_table(images[0]):
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
-                raise InputError(f"{option} takes images or folders, not a manifest")
+                raise InputError(f"{option} takes images or folders, not a data set")
         predictor = Predictor.load(bundle, device=device, limits=limits)
-        table = _of_manifest(predictor, images, wanted)
+        table = _of_dataset(predictor, images, wanted, source)
         rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     else:
         files, lesion = _expand(images), None if box is None else _lesion(box)
@@ -98,14 +103,22 @@ def _lesion(text: str) -> FindLesion:
     return lambda number, name, image: within(box, image, name)
 
 
-def _of_manifest(predictor: Predictor, paths: Sequence[Path], frames: Frames) -> pd.DataFrame:
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in {".csv", ".tsv", ".xlsx"}
+
+
+def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, source: str | None) -> pd.DataFrame:
     from medsharp.data.manifest import read_manifest
+    from medsharp.data.sources import open_dataset
     from medsharp.inference import predict_manifest
 
     if len(paths) > 1:
-        raise InputError(f"give either one manifest or images, not both ({paths[0]} and {paths[1]})")
+        raise InputError(f"give either one data set or images, not both ({paths[0]} and {paths[1]})")
+    manifest = read_manifest(paths[0]) if source is None else open_dataset(paths[0], source=source)
+    for sentence in manifest.notes:
+        note(sentence)
     with progress_bar() as report:
-        return predict_manifest(predictor, read_manifest(paths[0]), frames=frames, progress=report)
+        return predict_manifest(predictor, manifest, frames=frames, progress=report)
 
 
 def _of_images(
@@ -148,20 +161,22 @@ def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], fol
 
 
 def _expand(paths: Sequence[Path]) -> list[Path]:
-    """Replace each folder by the images in it, masks left out."""
+    """Replace each folder by the images in it, known by their content; say what is left out, masks among it."""
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in SUFFIXES and file.is_file() and not _MASK.search(file.stem)
-            )
-            if not inside:
-                raise InputError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
-            files += inside
-        else:
+        if not path.is_dir():
             files.append(path)
+            continue
+        from medsharp.data.sources import list_images
+
+        listing = list_images(path)
+        for sentence in listing.notes():
+            note(f"{path}: {sentence}")
+        if listing.masks:
+            note(f"{path}: {len(listing.masks)} files are masks by their names, and not predicted")
+        if not listing.images:
+            raise InputError(f"{path} holds no images: no pictures and no DICOM files with an image")
+        files += listing.images
     return files
 
 

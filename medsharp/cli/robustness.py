@@ -10,11 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsharp.cli._console import LIMIT_HELP, console, heading, interval, note, progress_bar
+from medsharp.cli._data_options import SOURCE_HELP, sources_of
 
 
 def robustness(
     bundles: Annotated[list[Path], typer.Argument(help="Bundle folders; several are compared on the same images.")],
     data: Annotated[list[str], typer.Option(help="Manifest or data set folder; may be repeated.")],
+    source: Annotated[
+        list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each --data.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page, the figures and what is kept to go on.")] = Path(
         "robustness"
     ),
@@ -69,6 +73,7 @@ def robustness(
             data,
             chosen,
             out,
+            sources=sources_of(source, data),
             images=images,
             resamples=resamples,
             seed=seed,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._data_options import SOURCE_HELP
 from medsharp.errors import InputError
 from medsharp.optim.catalogue import list_optimizers, optimizer_info
 
@@ -44,6 +45,7 @@ def train(
             "Without it: simulated images."
         ),
     ] = None,
+    source: Annotated[str | None, typer.Option(help=SOURCE_HELP)] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="One of those below."),
@@ -64,13 +66,15 @@ def train(
     from medsharp.config import dump_config, load_config
 
     if resume is not None:
-        if data or optimizer or config or set_ or out or print_config:
+        if data or source or optimizer or config or set_ or out or print_config:
             raise InputError("--resume takes data and settings from the run folder; give it alone")
         _resume(resume)
         return
     overrides = list(set_ or [])
     if data is not None:
         overrides.append(f"data.path={_quoted(data)}")
+    if source is not None:
+        overrides.append(f"data.source={_quoted(source)}")
     if optimizer is not None:
         overrides.append(f"optimizer.name={_quoted(optimizer)}")
     settings = load_config(config, overrides)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from medsharp.config import DataConfig
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import SPLITS, Manifest
-from medsharp.data.sources import open_dataset
+from medsharp.data.sources import LabelRule, open_dataset
 from medsharp.data.split import split_manifest
 from medsharp.progress import Progress
 
@@ -24,7 +24,11 @@ def prepare_manifest(config: DataConfig, *, progress: Progress | None = None) ->
     Raises:
         InputError: The data cannot be read, a class is missing, or there are too few groups to split.
     """
-    manifest = open_dataset(config.path, classes=config.classes)
+    rule = None
+    if config.label_from is not None:
+        values = {label: tuple(map(str, found)) for label, found in config.label_values.items()}
+        rule = LabelRule(config.label_from, values)
+    manifest = open_dataset(config.path, classes=config.classes, source=config.source, rule=rule)
     manifest = tie_duplicates(manifest, limits=config.limits.limits(), progress=progress)
     manifest = split_manifest(
         manifest,

@@ -12,7 +12,7 @@ from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import Manifest
-from medsharp.data.sources import open_dataset
+from medsharp.data.sources import LabelRule, open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, evaluate_predictions, read_predictions
 from medsharp.evaluation.predictions import patients_of
@@ -59,7 +59,14 @@ def evaluate_internal(
     )
 
 
-def open_external(data: str | Path, predictor: Predictor, *, progress: Progress | None = None) -> Manifest:
+def open_external(
+    data: str | Path,
+    predictor: Predictor,
+    *,
+    source: str | None = None,
+    rule: LabelRule | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
     """Open a data set to evaluate a bundle on, audited as for training.
 
     Duplicates are tied into groups, which the bootstrap resamples together, and contradictory ones are excluded and
@@ -68,12 +75,14 @@ def open_external(data: str | Path, predictor: Predictor, *, progress: Progress 
     Args:
         data: Manifest, known data set folder, or folder with a sub-folder a class.
         predictor: The loaded bundle, whose classes and limits count.
+        source: What the data set is, as `open_dataset` takes it; found out by default.
+        rule: Makes labels from a column.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
         InputError: The data cannot be read.
     """
-    manifest = open_dataset(data, classes=predictor.spec.classes)
+    manifest = open_dataset(data, classes=predictor.spec.classes, source=source, rule=rule)
     return tie_duplicates(manifest, limits=predictor.limits, progress=progress)
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsharp.cli._console import LIMIT_HELP, console, heading, note, progress_bar
+from medsharp.cli._data_options import SOURCE_HELP, sources_of
 from medsharp.errors import InputError
 
 
@@ -28,6 +29,9 @@ def audit(
         PolicyName,
         typer.Option(help="strict: findings become flags, groups and reasons to exclude; report: nothing changes."),
     ] = PolicyName.strict,
+    source: Annotated[
+        list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each data set.")
+    ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
 ) -> None:
     """Look for duplicates, contradictions, drawings and odd sizes; nothing is deleted.
@@ -45,7 +49,7 @@ def audit(
         raise InputError(f"{out} holds an audit or a manifest already; choose another folder or remove it first")
     heading(f"Audit: {', '.join(data)}")
     with progress_bar() as report:
-        manifests = [open_dataset(name) for name in data]
+        manifests = [open_dataset(name, source=what) for name, what in zip(data, sources_of(source, data), strict=True)]
         found = audit_datasets(manifests, policy=Policy(policy.value), limits=limits, progress=report)
         written = write_audit(found, out, report)
     table = Table()

@@ -1,4 +1,4 @@
-"""`medsharp data list`: the data sets whose folders are recognised by their layout."""
+"""`medsharp data list`: the data sets whose folders are recognised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medsharp.cli._console import console, note
 def list_(
     json_: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
-    """Show the data sets whose folders are recognised by their layout."""
+    """Show the data sets whose folders are recognised: by their layout, and by their table or numbers of images."""
     from medsharp.data.sources import list_sources
 
     if json_:
@@ -24,9 +24,10 @@ def list_(
         images = ", ".join(f"{label} {count:,}" for label, count in source.images.items()) or "no labels"
         patients = f"{source.patients:,} patients" if source.patients else "patients not identified"
         facts = {
+            "--source": source.key,
             "where": ", ".join(part for part in (source.info.source, source.country) if part),
             "device": source.device,
-            "images": f"{images}; {patients}; {'with' if source.masks else 'without'} masks" if source.country else "",
+            "images": f"{images}; {patients}; {'with' if source.masks else 'without'} masks",
             "licence": source.info.licence,
             "DOI": source.info.doi,
             "from": source.request,
@@ -41,4 +42,5 @@ def list_(
                 table.add_row(name, value)
         console.print(table)
         console.print()
-    note("Nothing is downloaded. A manifest, or any folder with one sub-folder a class, is read as well.")
+    note("Nothing is downloaded. A manifest is read as well, and a hospital's own folder of pictures or DICOM files,")
+    note("with a sub-folder a class or a list of labels: see medsharp data prepare --help.")

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._data_options import SOURCE_HELP
 from medsharp.errors import InputError
 
 
@@ -28,6 +29,7 @@ def split(
         str | None, typer.Option(metavar="NAME", help="Test on this site; the others train and validate.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    source: Annotated[str, typer.Option(help=SOURCE_HELP)] = "auto",
 ) -> None:
     """Audit a data set, tie near-duplicates, and split it by patient (or by tie) into train, val and test."""
     from medsharp.config import validate_config
@@ -38,6 +40,7 @@ def split(
     positive = "malignant" if "malignant" in names else names[-1] if names else ""
     settings = {
         "path": data,
+        "source": source,
         "classes": names,
         "positive": positive,
         "fractions": [_number(part) for part in fractions.split(",")],

@@ -17,6 +17,7 @@ from medsharp.data.sources.busi import BUSI
 from medsharp.data.sources.busis import BUSIS
 from medsharp.data.sources.busuc import BUSUC
 from medsharp.data.sources.busuclm import BUSUCLM
+from medsharp.data.sources.copies import copy_images
 from medsharp.data.sources.folder import FolderReading, read_folder, with_classes
 from medsharp.data.sources.gdph import GDPH
 from medsharp.data.sources.listing import list_images, shown
@@ -52,6 +53,7 @@ __all__ = [
     "PatientKey",
     "Source",
     "check_source",
+    "copy_images",
     "list_images",
     "list_sources",
     "open_dataset",

@@ -38,6 +38,7 @@ def measure_robustness(
     corruptions: Sequence[Corruption],
     out: Path,
     *,
+    sources: Sequence[str | None] | None = None,
     images: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -51,6 +52,7 @@ def measure_robustness(
         data: Manifests or data set folders.
         corruptions: To apply; those that move tissue are left out where a bundle crops to the lesion.
         out: New, or that of the same run.
+        sources: What each data set is, as `open_dataset` takes it; found out by default.
         images: How many of each data set; all by default.
         resamples: Of patients.
         seed: Of the choice of images, their noise and the resamples.
@@ -82,12 +84,13 @@ def measure_robustness(
             path,
             first.classes,
             first.positive,
+            source=source,
             images=images,
             seed=seed,
             limits=predictors[0].limits,
             progress=progress,
         )
-        for path in data
+        for path, source in zip(data, sources or [None] * len(data), strict=True)
     ]
     assert_no_leak(*(sample.manifest for sample in samples))
     keys = [digest_of(predictor.spec)[:12] for predictor in predictors]

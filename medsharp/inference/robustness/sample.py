@@ -97,6 +97,7 @@ def take_sample(
     classes: Sequence[str],
     positive: str,
     *,
+    source: str | None = None,
     images: int | None = None,
     seed: int = 0,
     limits: ImageLimits = ImageLimits(),
@@ -108,6 +109,7 @@ def take_sample(
         data: Manifest, known data set folder, or folder with a sub-folder a class.
         classes: Of the models.
         positive: Of the models.
+        source: What the data set is, as `open_dataset` takes it; found out by default.
         images: How many; each class keeps its share. All by default.
         seed: Of the choice.
         limits: Images beyond them count as unreadable.
@@ -116,7 +118,7 @@ def take_sample(
     Raises:
         InputError: The data cannot be read, has no labels, is of one class only, or has fewer images than two a class.
     """
-    manifest = tie_duplicates(open_dataset(data, classes=classes), limits=limits, progress=progress)
+    manifest = tie_duplicates(open_dataset(data, classes=classes, source=source), limits=limits, progress=progress)
     rows, notes = manifest.included, list(manifest.notes)
     unlabelled = int((rows["label"] == "").sum())
     if unlabelled:

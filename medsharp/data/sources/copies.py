@@ -1,0 +1,66 @@
+"""Copies of images under numbers, for manifests that leave the place where names may be read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from medsharp.data.manifest import Manifest
+from medsharp.data.sources.patients import PatientKey
+from medsharp.errors import InputError
+from medsharp.files import atomic_path
+from medsharp.progress import Progress
+
+IMAGES = "images"
+
+
+def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Progress | None = None) -> Manifest:
+    """Copy the images and masks that nothing excludes into a folder, under names that say nothing.
+
+    A file is called by the patient's number and a keyed hash of its path, so that the same export gives the same
+    names. Contents stay as they are: the headers of DICOM files still name patients, and so may their pixels.
+
+    Args:
+        manifest: Whose excluded rows are left behind.
+        out: The copies are written to `images` in it.
+        key: Numbers what paths and groups said.
+        progress: Called with files done, files in all and what is being done.
+
+    Returns:
+        The manifest of the copies, without the rows that are excluded.
+
+    Raises:
+        InputError: A file cannot be read or written.
+    """
+    table = manifest.included.copy()
+    names: dict[str, str] = {}
+    for image, patient in zip(table["image"], table["patient"], strict=True):
+        names.setdefault(image, f"{IMAGES}/{patient or 'unknown'}/{_called(image, key)}")
+    for cell, image in zip(table["mask"], table["image"], strict=True):
+        for number, mask in enumerate(filter(None, cell.split(";")), start=1):
+            copy = Path(names[image])
+            names.setdefault(mask, copy.with_name(f"{copy.stem}_mask_{number}{Path(mask).suffix.lower()}").as_posix())
+    for done, (name, copy) in enumerate(names.items(), start=1):
+        _copy(manifest.path(name), out / copy)
+        if progress is not None:
+            progress(done, len(names), "copying images")
+    table["image"] = table["image"].map(names)
+    table["mask"] = [";".join(names[mask] for mask in cell.split(";") if mask) for cell in table["mask"]]
+    table["group"] = [f"group {key.number(group)}" if group else "" for group in table["group"]]
+    left = len(manifest.table) - len(table)
+    notes = [f"{len(names)} files copied; DICOM headers and burned-in text are as they were"]
+    if left:
+        notes.append(f"{left} images that are left out are not copied, and not in the manifest")
+    return Manifest(table.reset_index(drop=True), manifest.info, out, (*manifest.notes, *notes))
+
+
+def _called(image: str, key: PatientKey) -> str:
+    return f"{key.number(image).lower()[1:]}{Path(image).suffix.lower()}"
+
+
+def _copy(source: Path, copy: Path) -> None:
+    try:
+        with atomic_path(copy) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise InputError(f"cannot copy {source}: {error.strerror}") from error
