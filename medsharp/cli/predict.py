@@ -104,7 +104,7 @@ def _lesion(text: str) -> FindLesion:
 
 
 def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in {".csv", ".tsv", ".xlsx"}
+    return path.suffix.lower() in {".csv", ".tsv", ".txt", ".xlsx", ".xlsm"}
 
 
 def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, source: str | None) -> pd.DataFrame:

@@ -167,7 +167,11 @@ def test_evaluation_of_two_data_sets_of_one_name_keeps_both(trained: Path, works
     result = run("evaluate", trained / "bundle", *data, "--out", tmp_path, "--resamples", "100")
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "evaluation.json").read_text())
-    assert [entry["name"] for entry in document["datasets"]] == ["BUSI, test split", "BUS-BRA", "BUS-BRA 2"]
+    assert [entry["name"] for entry in document["datasets"]] == [
+        "Dataset_BUSI_with_GT, test split",
+        "BUS-BRA",
+        "BUS-BRA 2",
+    ]
     external = document["datasets"][1]
     assert external["counts"]["clusters"] == 12
     names = sorted(file.name for file in tmp_path.glob("*.csv"))

@@ -69,8 +69,9 @@ def prepare(
         table = manifest.table.copy()
         table.loc[table["site"] == "", "site"] = site.strip()
         manifest = manifest.replace(table=table)
-    about = {key: value.strip() for key, value in (("name", name), ("source", site)) if value is not None}
-    manifest = dataclasses.replace(manifest, info=dataclasses.replace(manifest.info, **about))
+    info = manifest.info
+    info = dataclasses.replace(info, name=name or info.name, source=site or info.source)
+    manifest = dataclasses.replace(manifest, info=info)
     if copy:
         with progress_bar() as report:
             manifest = copy_images(manifest, out, patient_key, progress=report)

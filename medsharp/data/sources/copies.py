@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from medsharp.data.manifest import Manifest
 from medsharp.data.sources.patients import PatientKey
@@ -38,8 +38,8 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
         names.setdefault(image, f"{IMAGES}/{patient or 'unknown'}/{_called(image, key)}")
     for cell, image in zip(table["mask"], table["image"], strict=True):
         for number, mask in enumerate(filter(None, cell.split(";")), start=1):
-            copy = Path(names[image])
-            names.setdefault(mask, copy.with_name(f"{copy.stem}_mask_{number}{Path(mask).suffix.lower()}").as_posix())
+            own = PurePosixPath(names[image])
+            names.setdefault(mask, own.with_name(f"{own.stem}_mask_{number}{Path(mask).suffix.lower()}").as_posix())
     for done, (name, copy) in enumerate(names.items(), start=1):
         _copy(manifest.path(name), out / copy)
         if progress is not None:
