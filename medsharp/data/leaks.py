@@ -10,6 +10,7 @@ import pandas as pd
 from medsharp.data.duplicates import DISTANCE, duplicate_matches, look_at, near_pairs
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
+from medsharp.keys import groups_of, patients_of
 
 HASH_DIGITS = 128
 """Of the column `dhash`: 256 bits as the image is and 256 mirrored, in hexadecimal digits."""
@@ -18,7 +19,8 @@ HASH_DIGITS = 128
 def assert_no_leak(*manifests: Manifest) -> None:
     """Check that no group, patient or image is on two sides.
 
-    Within a manifest: a group, a patient of a site, or a file that is in two splits. Between manifests: the same file,
+    Within a manifest: a group, a patient of a site, or a file that is in two splits, compared as `medsharp.keys`
+    does. Between manifests: the same file,
     and near-duplicates by the perceptual hash where both have the column `dhash`; those are looked at again and count
     when their pixels agree too.
 
@@ -47,7 +49,7 @@ def hash_bits(manifest: Manifest) -> tuple[pd.DataFrame, np.ndarray]:
     wrong = rows.index[~rows["dhash"].str.fullmatch(f"[0-9a-f]{{{HASH_DIGITS}}}")]
     if len(wrong):
         raise InputError(
-            f"{manifest.info.name}, row {wrong[0] + 2}: dhash must be {HASH_DIGITS} hexadecimal digits; "
+            f"{manifest.info.name}, row {manifest.line(wrong[0])}: dhash must be {HASH_DIGITS} hexadecimal digits; "
             "empty the column, and it is computed again"
         )
     return rows, np.frombuffer(bytes.fromhex("".join(rows["dhash"])), dtype=np.uint8).reshape(-1, 2, 32)
@@ -69,19 +71,25 @@ def near_between(one: np.ndarray, other: np.ndarray, distance: int = DISTANCE) -
 def _assert_undivided(manifest: Manifest) -> None:
     rows = manifest.included
     rows = rows[rows["split"] != ""]
-    for column in ("group", "patient", "sha256"):
-        known = rows[rows[column] != ""]
-        key = known[column] + ("\x1f" + known["site"] if column == "patient" else "")
-        sides = known.groupby(key)["split"].nunique()
+    checked = {
+        "group": groups_of(rows),
+        "patient": patients_of(rows),
+        "sha256": rows["sha256"],
+        "image": rows["image"],  # of a clip, whose frames are rows
+    }
+    for what, key in checked.items():
+        known = rows[key != ""]
+        key = key[key != ""]
+        sides = known["split"].groupby(key).nunique()
         if (sides > 1).any():
             shown = known[key == sides.index[sides > 1][0]].drop_duplicates("split")
             places = [
-                f"row {row + 2} ({image}) in {split}"
+                f"row {manifest.line(row)} ({image}) in {split}"
                 for row, image, split in zip(shown.index, shown["image"], shown["split"], strict=True)
             ]
             raise InputError(
-                f"{manifest.info.name}: the same {column} is on two sides: {' and '.join(places[:2])}"
-                f"{_and_more(int((sides > 1).sum()), column)}; split the data set again, or exclude one side"
+                f"{manifest.info.name}: the same {what} is on two sides: {' and '.join(places[:2])}"
+                f"{_and_more(int((sides > 1).sum()), what)}; split the data set again, or exclude one side"
             )
 
 
@@ -107,7 +115,7 @@ def _assert_apart(one: Manifest, other: Manifest) -> None:
 def _refuse(what: str, places: list[tuple[Manifest, int]], count: int) -> None:
     # Two parts of one data set have one name; their folders tell them apart.
     alike = len({manifest.info.name for manifest, _ in places}) == 1
-    named = [f"{m.root if alike else m.info.name}, row {row + 2} ({m.table.at[row, 'image']})" for m, row in places]
+    named = [f"{m.root if alike else m.info.name}, row {m.line(row)} ({m.table.at[row, 'image']})" for m, row in places]
     raise InputError(f"{what}: {' and '.join(named)}{_and_more(count, 'pair')}; exclude them from one of the two")
 
 

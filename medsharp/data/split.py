@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
+from medsharp.data.dealing import deal, imbalances
 from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.errors import InputError, nearest
+from medsharp.keys import clusters_of, name_key
 
-_FINE = 20
-"""Fractions are met by dealing the groups into this many stratified folds and joining folds."""
+FEW = 10
+"""Patients or groups of a class in a part, below which a warning says that its figures mean little."""
 
 
 def split_manifest(
@@ -26,20 +27,24 @@ def split_manifest(
     leave_site: str | None = None,
     seed: int = 0,
 ) -> Manifest:
-    """Fill in `split` by group, stratified by label and site, and check that nothing leaks.
+    """Fill in `split`, balanced by image, group, label and site, and check that nothing leaks.
+
+    What `medsharp.keys.clusters_of` holds together is on one side: patients, groups and files. Each part has its share
+    of the images within a fifth of it, of the groups within a third, and each label within 5 points of its share of
+    all; the notes say where that cannot be met, and where a part has fewer than 10 patients or groups of a class.
 
     Of `folds`, `official_folds` and `leave_site` one at most is given. Without any, a manifest whose included rows all
     have a split keeps it.
 
     Args:
-        manifest: With `group` filled in; an empty group is the patient's, or else a group of its own.
+        manifest: With `group` filled in, as `tie_duplicates` does; patients count besides.
         fractions: Shares of train, validation and test; with `leave_site` those of train and validation count.
         folds: k folds, of which `fold` is the test set and the next one validates.
         fold: Counts from 0.
         official_folds: The k folds that the data set's authors dealt, from its column `fold<k>`. Where they divide a
             group, as those who did not look for near-duplicates do, the images on the side of training are left out.
         leave_site: The site that is the test set; the others are split into train and validation.
-        seed: Of the dealing.
+        seed: Of the dealing; another one gives another split. The order of the rows decides nothing.
 
     Raises:
         InputError: There are too few groups of a class for every split to have it; there are no such folds or no such
@@ -59,80 +64,50 @@ def split_manifest(
         raise InputError(
             f"{manifest.info.name}: {(rows['label'] == '').sum()} images have no label; label or exclude them"
         )
+    notes = []
+    if (rows["split"] != "").any():
+        given = int((rows["split"] != "").sum())
+        notes.append(f"the split that the manifest gives for {given} of {len(rows)} images is not used")
     # Sorted, so that the order of the rows in the file decides nothing.
-    rows = rows.sort_values("image")
+    rows = rows.sort_values(["image", "frame"])
+    shares: Sequence[float] | None = fractions
     if official_folds is not None:
-        names = _official(manifest, rows, official_folds, fold)
+        names, shares = _official(manifest, rows, official_folds, fold), None
     elif leave_site is not None:
-        names = _left_out(manifest, rows, leave_site, fractions, seed)
+        names, shares = _left_out(manifest, rows, leave_site, fractions, seed), None
     elif folds is not None:
-        dealt = _deal(manifest, rows, folds, seed, least=folds)
-        names = _of_folds(dealt, fold, folds)
+        dealt = _deal(manifest, rows, [1 / folds] * folds, seed, parts="folds")
+        names, shares = _of_folds(dealt, fold, folds), (1 - 2 / folds, 1 / folds, 1 / folds)
     else:
-        dealt = _deal(manifest, rows, _FINE, seed, least=3)
-        names = _join(dealt, {"test": fractions[2], "val": fractions[1]})
+        names = np.array(SPLITS, dtype=object)[_deal(manifest, rows, fractions, seed)]
     table = manifest.table.copy()
     table["split"] = ""
     table.loc[rows.index, "split"] = names
+    nowhere = rows.index[names == ""]
+    if len(nowhere):
+        table.loc[nowhere, "exclude"] = f"its site is not known, and {leave_site} is left out"
+        notes.append(f"{len(nowhere)} images left out: their site is not known, and may be {leave_site}")
     cause = "the official folds divide" if official_folds is not None else f"{leave_site} shares"
-    split = _undivided(manifest.replace(table=table), cause)
+    split = _undivided(manifest.replace(table=table, notes=(*manifest.notes, *notes)), cause)
     assert_no_leak(split)
-    return _checked(split)
+    split = _checked(split)
+    return split.replace(notes=(*split.notes, *_balance_notes(split, shares)))
 
 
-def _groups(rows: pd.DataFrame) -> pd.Series:
-    alone = pd.Series([f"image:{name}" for name in rows["image"]], index=rows.index)
-    patients = rows["site"] + "\x1f" + rows["patient"]
-    named = rows["group"].where(rows["group"] != "", patients.where(rows["patient"] != "", ""))
-    return named.where(named != "", alone)
-
-
-def _deal(manifest: Manifest, rows: pd.DataFrame, count: int, seed: int, *, least: int) -> np.ndarray:
-    """Deal rows into so many folds, or fewer where a class has fewer groups; return each row's fold."""
-    groups = _groups(rows)
-    sizes = groups.groupby(rows["label"]).nunique()
+def _deal(
+    manifest: Manifest, rows: pd.DataFrame, shares: Sequence[float], seed: int, *, parts: str = "splits"
+) -> np.ndarray:
+    """Deal rows by their clusters; return each row's part."""
+    clusters = clusters_of(rows)
+    sizes = pd.Series(clusters, index=rows.index).groupby(rows["label"]).nunique()
     if len(sizes) < 2:
         raise InputError(f"{manifest.info.name}: images of one class only ({', '.join(sizes.index)}) are left")
-    if sizes.min() < least:
+    if sizes.min() < len(shares):
         raise InputError(
             f"{manifest.info.name}: class {sizes.idxmin()} has only {sizes.min()} patients or image groups, "
-            f"too few for {least} {'folds' if least == count else 'splits'}"
+            f"too few for {len(shares)} {parts}"
         )
-    count = min(count, int(sizes.min()))
-    strata = _strata(rows, count)
-    folds = np.empty(len(rows), dtype=int)
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for number, (_, chosen) in enumerate(splitter.split(strata, strata, groups)):
-        folds[chosen] = number
-    return folds
-
-
-def _strata(rows: pd.DataFrame, least: int) -> pd.Series:
-    """Return label and site of each row; sites with too few images of a label for every fold are taken together."""
-    strata = rows["label"] + "\x1f" + rows["site"]
-    strata = strata.where(strata.map(strata.value_counts()) >= least, rows["label"])
-    for label in rows["label"].unique():
-        few = strata == label
-        others = strata[(rows["label"] == label) & ~few]
-        if 0 < few.sum() < least and len(others):
-            strata = strata.mask(few, others.value_counts().idxmax())
-    return strata
-
-
-def _join(dealt: np.ndarray, shares: Mapping[str, float]) -> np.ndarray:
-    sizes = np.bincount(dealt) / len(dealt)
-    names = np.full(len(dealt), "train", dtype=object)
-    number = 0
-    for name, share in shares.items():
-        taken = 0.0
-        # At least one fold each; a further one while it brings the share nearer to what was asked.
-        while taken == 0.0 or abs(taken + sizes[number] - share) < abs(taken - share):
-            names[dealt == number] = name
-            taken += sizes[number]
-            number += 1
-            if number >= len(sizes) - 1:
-                break
-    return names
+    return deal(clusters, list(rows["label"]), list(rows["site"].map(name_key)), shares, seed)
 
 
 def _of_folds(dealt: np.ndarray, fold: int, folds: int) -> np.ndarray:
@@ -149,7 +124,9 @@ def _official(manifest: Manifest, rows: pd.DataFrame, folds: int, fold: int) -> 
     wrong = rows.index[~numbers.isin(range(1, folds + 1))]
     if len(wrong):
         given = rows.at[wrong[0], column]
-        raise InputError(f"{manifest.info.name}, row {wrong[0] + 2}: {column} '{given}' is not one of 1 to {folds}")
+        raise InputError(
+            f"{manifest.info.name}, row {manifest.line(wrong[0])}: {column} '{given}' is not one of 1 to {folds}"
+        )
     return _of_folds(numbers.to_numpy(dtype=int) - 1, fold, folds)
 
 
@@ -159,22 +136,47 @@ def _left_out(
     sites = sorted(set(rows["site"]) - {""})
     if site not in sites:
         raise InputError(f"{manifest.info.name} has no site '{site}'{nearest(site, sites)}")
-    if len(sites) < 2:
+    keys = rows["site"].map(name_key)
+    if set(keys) <= {name_key(site), ""}:
         raise InputError(f"{manifest.info.name} has no other site than '{site}' to train on")
-    left = (rows["site"] == site).to_numpy()
-    names = np.full(len(rows), "test", dtype=object)
-    others = rows[~left]
+    left, others = (keys == name_key(site)).to_numpy(), (~keys.isin([name_key(site), ""])).to_numpy()
+    names = np.full(len(rows), "", dtype=object)  # where the site is not known, it may be the one that is left out
+    names[left] = "test"
     # Who is at the left-out site too is left out of training; see _undivided.
-    dealt = _deal(manifest, others, _FINE, seed, least=2)
-    names[~left] = _join(dealt, {"val": fractions[1] / (fractions[0] + fractions[1])})
+    within = fractions[0] + fractions[1]
+    dealt = _deal(manifest, rows[others], (fractions[0] / within, fractions[1] / within), seed)
+    names[others] = np.array(["train", "val"], dtype=object)[dealt]
     return names
+
+
+def _balance_notes(manifest: Manifest, shares: Sequence[float] | None) -> list[str]:
+    """Say where a split is out of the tolerances, and where a part has few patients of a class."""
+    rows = manifest.included
+    clusters = clusters_of(rows)
+    parts = rows["split"].map({name: number for number, name in enumerate(SPLITS)}).to_numpy()
+    notes = []
+    if shares is not None:
+        notes = [
+            f"{SPLITS[part]} has {', '.join(phrases)}: its patients or groups are too few or too large to be dealt "
+            "otherwise"
+            for part, phrases in imbalances(parts, clusters, list(rows["label"]), shares).items()
+        ]
+    counts = pd.Series(clusters, index=rows.index).groupby([rows["split"], rows["label"]]).nunique()
+    for split in SPLITS:
+        few = {label: int(count) for label, count in counts.get(split, pd.Series()).items() if count < FEW}
+        if few:
+            classes = " and ".join(f"{count} of class {label}" for label, count in sorted(few.items()))
+            notes.append(
+                f"WARNING: {split} has only {classes} (patients or groups); below {FEW} its figures mean little"
+            )
+    return notes
 
 
 def _undivided(manifest: Manifest, cause: str) -> Manifest:
     """Leave out of training, and then of validation, what belongs to a group that is tested, or validated, too."""
     table = manifest.table.copy()
     rows = manifest.included
-    groups = _groups(rows)
+    groups = pd.Series(clusters_of(rows), index=rows.index)
     left = 0
     for side, others in (("test", ("train", "val")), ("val", ("train",))):
         taken = set(groups[rows["split"] == side])

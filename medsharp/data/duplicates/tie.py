@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from medsharp.data.duplicates.look import Look, look
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
@@ -15,6 +18,7 @@ from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
+from medsharp.keys import clusters_of, named, patient_key, patients_of, spellings
 from medsharp.progress import Progress
 
 
@@ -57,7 +61,7 @@ def tie_duplicates(
         raise InputError(f"{manifest.info.name}: no image can be used; {first}")
     matches = duplicate_matches(looks, distance=distance)
     near = apply_matches(table, rows, matches)
-    return manifest.replace(table=table, notes=(*manifest.notes, *_notes(table.loc[rows, "exclude"], near)))
+    return manifest.replace(table=table, notes=(*manifest.notes, *_notes(table.loc[rows], near)))
 
 
 def look_at(files: Sequence[Path], progress: Progress | None = None, limits: ImageLimits = ImageLimits()) -> list[Look]:
@@ -93,14 +97,11 @@ def apply_matches(table: pd.DataFrame, rows: Sequence[int], matches: Sequence[Ma
         The clusters of near-duplicates that stay: sets of two rows or more.
     """
     labels, images = table["label"].to_dict(), table["image"].to_dict()
-    usable = [row for row in rows if not table.at[row, "exclude"]]
-    ties = Ties(usable)
     contradictory: dict[int, int] = {}
     copies: dict[int, int] = {}
     near = set()
-    for match in matches:
-        one, other = rows[match.first], rows[match.second]
-        ties.join(one, other)
+    pairs = [(rows[match.first], rows[match.second]) for match in matches]
+    for match, (one, other) in zip(matches, pairs, strict=True):
         if labels[one] and labels[other] and labels[one] != labels[other]:
             contradictory.setdefault(one, other)
             contradictory.setdefault(other, one)
@@ -108,65 +109,78 @@ def apply_matches(table: pd.DataFrame, rows: Sequence[int], matches: Sequence[Ma
             copies.setdefault(other, one)
         else:
             near |= {one, other}
+    usable = np.asarray(rows, dtype=np.int64)[(table.loc[list(rows), "exclude"] == "").to_numpy()]
+    reasons = {row: f"exact duplicate of {images[other]}" for row, other in copies.items()} | {
+        row: f"contradictory duplicate of {images[other]} ({labels[other]})" for row, other in contradictory.items()
+    }
+    table.loc[list(reasons), "exclude"] = list(reasons.values())
+    _name_groups(table, usable, pairs)
     clusters: dict[int, set[int]] = {}
-    for row in near - contradictory.keys() - copies.keys():
-        clusters.setdefault(ties.root(row), set()).add(row)
-    for row, other in contradictory.items():
-        table.at[row, "exclude"] = f"contradictory duplicate of {images[other]} ({labels[other]})"
-    for row, other in copies.items():
-        if row not in contradictory:
-            table.at[row, "exclude"] = f"exact duplicate of {images[other]}"
-    _name_groups(table, usable, ties)
-    return [members for _, members in sorted(clusters.items()) if len(members) > 1]
+    for row, cluster in zip(usable.tolist(), _joined(usable, pairs).tolist(), strict=True):
+        if row in near and row not in reasons:
+            clusters.setdefault(cluster, set()).add(row)
+    return [members for members in clusters.values() if len(members) > 1]
 
 
-class Ties:
-    """Rows that belong together, joined pair by pair (union-find); the earliest row of a cluster leads it."""
-
-    def __init__(self, rows: Iterable[int]) -> None:
-        self._parents = {row: row for row in rows}
-
-    def root(self, row: int) -> int:
-        """Return the earliest row that `row` is tied to, by whatever number of steps."""
-        parents = self._parents
-        while parents[row] != row:
-            parents[row] = parents[parents[row]]
-            row = parents[row]
-        return row
-
-    def join(self, one: int, other: int) -> None:
-        """Tie two rows, and what each is tied to."""
-        # The earliest row leads, so that group names do not depend on the order of pairs.
-        low, high = sorted((self.root(one), self.root(other)))
-        self._parents[high] = low
+def _joined(rows: np.ndarray, pairs: Sequence[tuple[int, int]], clusters: np.ndarray | None = None) -> np.ndarray:
+    """Return what hangs together by pairs of rows, and by clusters where they are given; numbered by first rows."""
+    place = {row: number for number, row in enumerate(rows.tolist())}
+    ties = np.array([(place[one], place[other]) for one, other in pairs], dtype=np.int64).reshape(-1, 2)
+    size = len(rows)
+    if clusters is not None:
+        own = np.stack([np.arange(len(rows)), len(rows) + clusters], axis=1)
+        ties, size = np.concatenate([ties, own]), len(rows) + int(clusters.max(initial=-1)) + 1
+    graph = coo_array((np.ones(len(ties), dtype=np.int8), (ties[:, 0], ties[:, 1])), shape=(size, size))
+    _, component = connected_components(graph, directed=False)
+    return pd.factorize(component[: len(rows)])[0]
 
 
-def _name_groups(table: pd.DataFrame, rows: Sequence[int], ties: Ties) -> None:
-    several_sites = table.loc[list(rows), "site"].nunique() > 1
-    leaders: dict[tuple[str, ...], int] = {}
-    known = table.loc[list(rows), ["image", "patient", "site", "group"]].to_dict("index")
-    for row, about in known.items():
-        if about["group"]:
-            ties.join(leaders.setdefault(("group", about["group"]), row), row)
-        if about["patient"]:
-            ties.join(leaders.setdefault(("patient", about["site"], about["patient"]), row), row)
-    names: dict[int, str] = {}
-    for row, about in known.items():
-        if about["group"]:
-            names.setdefault(ties.root(row), about["group"])
-    for row in rows:
-        root = ties.root(row)
-        if root not in names:
-            leader = known[root]
-            site = f", {leader['site']}" if several_sites and leader["site"] else ""
-            names[root] = f"patient {leader['patient']}{site}" if leader["patient"] else leader["image"]
-        table.at[row, "group"] = names[root]
+def _name_groups(table: pd.DataFrame, rows: np.ndarray, pairs: Sequence[tuple[int, int]]) -> None:
+    """Name what belongs together: as the manifest does where it does, else by the patient or image that comes first."""
+    known = table.loc[rows, ["image", "patient", "site", "group", "frame"]]
+    components = pd.Series(_joined(rows, pairs, clusters_of(known)), index=rows)
+    sites = ", " + known["site"] if known["site"].nunique() > 1 else pd.Series("", index=rows)
+    by_patient = "patient " + known["patient"] + sites.where(known["site"] != "", "")
+    names = by_patient.where(patients_of(known) != "", known["image"]).groupby(components).first()
+    given = known["group"].where(known["group"] != "").groupby(components).first()
+    table.loc[rows, "group"] = components.map(given.fillna(names)).to_numpy()
 
 
-def _notes(reasons: pd.Series, near: Sequence[set[int]]) -> list[str]:
-    kinds = count_exclusions(reasons)
-    notes = [f"{count} of {len(reasons)} images left out: {kind}" for kind, count in sorted(kinds.items())]
+def _notes(table: pd.DataFrame, near: Sequence[set[int]]) -> list[str]:
+    kinds = count_exclusions(table["exclude"])
+    notes = [f"{count} of {len(table)} images left out: {kind}" for kind, count in sorted(kinds.items())]
     if near:
         tied = sum(map(len, near))
         notes.append(f"{tied} near-duplicates tied into {len(near)} groups, which no split divides")
+    return [*notes, *_patient_notes(table[table["exclude"] == ""])]
+
+
+def _patient_notes(rows: pd.DataFrame) -> list[str]:
+    """Say which patients were taken for one, or for none, where the table leaves it open."""
+    written, keys = rows["patient"], patients_of(rows)
+    notes = []
+    several = spellings(written, keys)
+    if several:
+        shown = "; ".join(named(names) for names in several[:3])
+        notes.append(f"{len(several)} patients are written in several ways, each taken as one: {shown}")
+    bare = written.map({name: patient_key(name) for name in written.unique()})
+    nowhere = rows["site"] == ""
+    both = sorted(set(bare[nowhere]) & set(bare[~nowhere]) - {""})
+    if both:
+        notes.append(
+            f"{len(both)} patients ({named(both)}) have rows with a site and rows without: all rows of such a number "
+            "count as one patient"
+        )
+    unknown = (written != "") & (keys == "")
+    if unknown.any():
+        words = named(sorted(set(written[unknown])))
+        notes.append(f"patient {words} in {unknown.sum()} rows is taken as not known; each such image counts by itself")
+    empty = int((written == "").sum())
+    if 0 < empty < len(rows):
+        notes.append(f"the patient of {empty} of {len(rows)} images is not known; each of them counts by itself")
+    shortened = sorted(set(written[written.str.fullmatch(r"\d[.,]?\d*[eE]\+\d+")]))
+    if shortened:
+        notes.append(
+            f"patient {named(shortened)} is a number that a spreadsheet shortened: several patients may be one here"
+        )
     return notes
