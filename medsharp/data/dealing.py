@@ -218,8 +218,8 @@ def _improve(parts: np.ndarray, goal: _Goal, rng: np.random.Generator) -> tuple[
         lost = ((held > 0) & (sums[parts][:, goal.present] < 1.5)).sum(axis=1)  # labels of which it is the last
         rise += _LACKING * (lost[:, None] - held @ lacks.T)
         rise[everyone, parts] = np.inf
-        group, target = np.unravel_index(int(np.argmin(rise)), rise.shape)
-        steps, fall = [(int(group), int(target))], float(rise[group, target])
+        least = int(np.argmin(rise))
+        steps, fall = [divmod(least, rise.shape[1])], float(rise.flat[least])
         one, other = rng.integers(len(parts), size=(2, _EXCHANGES))
         apart = parts[one] != parts[other]
         one, other = one[apart], other[apart]
