@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from serve.assess import Assessment, Assessor, is_missing
-from serve.gate import NOTICE, Gate, megabytes, refuse
-from serve.uploads import Limits, close_cache, open_cache, safe_name
+from serve.capacity import RETRY_AFTER, BusyError, Memory, Result, WorkQueue
+from serve.forms import Form, read_form
+from serve.gate import NOTICE, Gate, refuse
+from serve.uploads import Limits, Uploads, close_cache, open_cache
 
-# Larger than any ultrasound frame, so that the heat map keeps the size of the image.
-_HEATMAP_SIDE = 4096
+_HEATMAP_SIDE = 1024
+"""Longest side of a heat map in pixels; drawing a 40-megapixel one would keep all others waiting."""
 
-_DESCRIPTION = f"""Probability of malignancy of a lesion in a breast-ultrasound image. **{NOTICE}** Research software.
+_GONE = 499
+"""Status of an answer that nobody receives, since the client has left."""
 
-Send PNG, JPEG, TIFF, BMP or DICOM images to `POST /predict`; of a DICOM clip the sharpest frame is used. Images are
-kept in memory while the request lasts, and neither they nor their names are logged or stored."""
+
+def _description(positive: str) -> str:
+    return f"""Probability of the class {positive} for a lesion in a breast-ultrasound image. **{NOTICE}** Research \
+software.
+
+Send PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM images to `POST /predict`; of a DICOM clip the sharpest frame is used.
+Images are kept in memory while the request lasts. Neither they nor their names are written to a disk or to a log."""
 
 
 class Health(BaseModel):
@@ -46,12 +57,22 @@ class ImageAnswer(BaseModel):
 
     name: str = Field(description="File name as sent, without folders and control characters")
     probabilities: dict[str, float] | None = Field(description="Calibrated probability of each class")
-    positive_probability: float | None = Field(description="Probability of malignancy")
-    decision: str | None = Field(description="`positive` side of the operating point, or not; see threshold")
+    positive_probability: float | None = Field(description="Calibrated probability of the positive class")
+    decision: str | None = Field(
+        description="The positive class where its probability is at or above the threshold; below it the other class, "
+        "or `not` and the positive class where there are several others"
+    )
     threshold: float = Field(description="Operating point, fixed on the model's internal validation data")
-    flags: list[str] = Field(description="What is unusual about the image")
+    flags: list[str] = Field(description="How the file was read, and what is unusual about the image")
     error: str | None = Field(description="Why the image could not be assessed")
-    heatmap: str | None = Field(default=None, description="PNG data URI, image under heat map; with `heatmap=1` only")
+    heatmap: str | None = Field(
+        default=None,
+        description=f"PNG data URI, the image under the heat map, at most {_HEATMAP_SIDE} pixels high and wide; "
+        "with `heatmap=1` only",
+    )
+    heatmap_empty: bool | None = Field(
+        default=None, description="Whether the heat map shows nothing, also of a positive image; with `heatmap=1` only"
+    )
     notice: str = NOTICE
 
 
@@ -91,7 +112,7 @@ def create_app(
     Args:
         bundle: Folder of the bundle, or a predictor that has loaded one.
         auth: User and password; asked for with HTTP basic authentication on every path but `/healthz`.
-        limits: How much one request may bring.
+        limits: How much one request may bring, and all together.
 
     Raises:
         InputError: The bundle is missing or damaged or looks at the lesion only, or the user name or password cannot be
@@ -108,38 +129,46 @@ def create_app(
             "use medsharp predict with a manifest, or with --box"
         )
     assessor = Assessor(predictor, limits.max_file_bytes)
+    queue, memory = WorkQueue(limits.max_waiting), Memory(limits.max_held_bytes)
+    uploads = Uploads(memory)
     app = FastAPI(
         title="medsharp",
         version=version("medsharp"),
-        description=_DESCRIPTION,
+        description=_description(predictor.spec.positive),
         docs_url=None,  # Its usual page loads scripts from another host.
         redoc_url=None,
-        lifespan=_lifespan,
+        lifespan=partial(_lifespan, uploads),
     )
-    _add_routes(app, assessor, limits)
-    mount_page(app, assessor, limits)
-    app.add_middleware(Gate, auth=auth, max_request_bytes=limits.max_request_bytes)
+    app.state.queue, app.state.memory, app.state.uploads = queue, memory, uploads
+    _add_routes(app, assessor, limits, queue, memory)
+    _add_refusals(app)
+    mount_page(app, assessor, limits, queue, memory, uploads)
+    app.add_middleware(Gate, auth=auth, max_request_bytes=limits.max_request_bytes, body_seconds=limits.body_seconds)
     return app
 
 
-def _add_routes(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
+def _add_routes(app: FastAPI, assessor: Assessor, limits: Limits, queue: WorkQueue, memory: Memory) -> None:
+    """Add the API's routes: all of them coroutines, since a thread of the pool may be a long time in coming."""
     spec = assessor.predictor.spec
     threshold = spec.operating_point.threshold
+    health = Health(status="ok", version=version("medsharp"), model=spec.name, digest=spec.files.get("model.onnx", ""))
 
     @app.get("/healthz", response_model=Health, summary="Is the server up, and with which model?")
-    def healthz() -> Any:
-        return Health(
-            status="ok", version=version("medsharp"), model=spec.name, digest=spec.files.get("model.onnx", "")
-        )
+    @app.head("/healthz", include_in_schema=False)
+    async def healthz() -> Any:
+        return health
 
     @app.post(
         "/predict",
         response_model=list[ImageAnswer],
         openapi_extra={"requestBody": _REQUEST_BODY},
         responses={
+            400: {"model": Refusal, "description": "The body is not a form"},
             401: {"model": Refusal, "description": "User and password are needed"},
+            408: {"model": Refusal, "description": "The body stopped arriving"},
             413: {"model": Refusal, "description": "Too many bytes or too many images"},
             422: {"model": list[ImageAnswer] | Refusal, "description": "No image at all, or none that can be read"},
+            503: {"model": Refusal, "description": "Too many requests wait; `Retry-After` says when to come again"},
         },
         summary="Assess one or several images",
     )
@@ -149,51 +178,82 @@ def _add_routes(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
         An image that cannot be read has its reason under `error` and does not stop the others: the status is 200
         when at least one image could be assessed, and 422, with the same list, when none could.
         """
-        async with request.form(max_files=limits.max_files + 1, max_fields=16) as form:
-            contents, names = await _images(form, limits)
-            with_heatmap = _switch(form, "heatmap")
-        side = _HEATMAP_SIDE if with_heatmap else None
-        assessments = await run_in_threadpool(assessor.assess, contents, names, heatmap_side=side)
+        # The whole body arrives before the request waits for its turn: a slow client keeps nobody waiting.
+        async with read_form(request, limits, memory) as form:
+            side = _HEATMAP_SIDE if _switch(form, "heatmap") else None
+            work = partial(assessor.assess, form.contents, form.names, heatmap_side=side)
+            assessments = await _unless_gone(request, queue.run(work))
         answers = [answer(assessment, threshold) for assessment in assessments]
         status = 422 if all(entry.error is not None for entry in answers) else 200
         return JSONResponse([entry.model_dump() for entry in answers], status)
 
+    docs = _docs_page(spec.name)
+
     @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
-    def docs() -> str:
-        return _docs_page(spec.name)
+    async def docs_page() -> str:
+        return docs
+
+
+def _add_refusals(app: FastAPI) -> None:
+    """Say what is wrong with a request in one sentence, and refuse methods that a path does not have.
+
+    The page is mounted at `/`, and would answer them 404.
+    """
+    allowed: dict[str, set[str]] = {}
+    for route in app.routes:
+        if isinstance(route, Route):
+            allowed.setdefault(route.path, set()).update(route.methods or ())
+    app.router.routes += [Route(path, _OtherMethod(path, methods)) for path, methods in allowed.items()]
 
     @app.exception_handler(HTTPException)
     async def explain(request: Request, error: HTTPException) -> JSONResponse:
-        if error.detail.startswith("Too many files"):
-            return refuse(413, _too_many(limits))
         return refuse(error.status_code, str(error.detail), dict(error.headers or {}))
 
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> JSONResponse:
+        return refuse(503, str(error), {"Retry-After": str(RETRY_AFTER)})
 
-async def _images(form: FormData, limits: Limits) -> tuple[list[bytes], list[str]]:
-    uploads = [
-        value
-        for field in ("files", "file")
-        for value in form.getlist(field)
-        if isinstance(value, UploadFile) and (value.filename or value.size)
-    ]
-    if not uploads:
-        raise HTTPException(422, "no image was sent; send one or several in the multipart field 'files'")
-    if len(uploads) > limits.max_files:
-        raise HTTPException(413, _too_many(limits))
-    for position, upload in enumerate(uploads, start=1):
-        if (upload.size or 0) > limits.max_file_bytes:
-            name = safe_name(upload.filename, position)
-            raise HTTPException(413, f"{name} is larger than {megabytes(limits.max_file_bytes)}")
-    names = [safe_name(upload.filename, position) for position, upload in enumerate(uploads, start=1)]
-    return [await upload.read() for upload in uploads], names
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
 
 
-def _too_many(limits: Limits) -> str:
-    return f"more than {limits.max_files} images were sent; send fewer in one request"
+class _OtherMethod:
+    """ASGI application that answers a request with a method that its path does not have."""
+
+    def __init__(self, path: str, methods: set[str]) -> None:
+        self._allowed = ", ".join(sorted(methods))
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sentence = f"{self._path} takes {self._allowed}, not {scope['method']}; /docs says how"
+        await refuse(405, sentence, {"Allow": self._allowed})(scope, receive, send)
 
 
-def _switch(form: FormData, name: str) -> bool:
-    value = str(form.get(name, "0")).lower()
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Wait for work, and give it up when the client leaves, so that it takes no turn.
+
+    Raises:
+        ClientDisconnect: The client has left.
+    """
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        for task in (doing, leaving):
+            task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _switch(form: Form, name: str) -> bool:
+    value = form.fields.get(name, "0").lower()
     if value not in ("0", "1", "false", "true"):
         raise HTTPException(422, f"{name} must be 0 or 1")
     return value in ("1", "true")
@@ -212,15 +272,17 @@ def answer(assessment: Assessment, threshold: float) -> ImageAnswer:
         flags=list(prediction.flags),
         error=prediction.error,
         heatmap=assessment.heatmap,
+        heatmap_empty=None if assessment.evidence is None else not assessment.evidence,
     )
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(uploads: Uploads, app: FastAPI) -> AsyncIterator[None]:
     open_cache()
     try:
         yield
     finally:
+        uploads.clear()
         close_cache()
 
 
@@ -245,6 +307,7 @@ td{{padding:.3rem .8rem .3rem 0;vertical-align:top}}
 <h2>POST /predict</h2><pre>curl -F files=@image.png -F files=@scan.dcm -F heatmap=1 http://127.0.0.1:7860/predict</pre>
 <p>One entry an image, in the order sent. An image that cannot be read has its reason under <code>error</code>; the
 others are assessed. 200 when at least one was assessed, 422 when none was, 413 for too many bytes or images,
+503 with <code>Retry-After</code> when too many requests wait already,
 401 without the password where one is set (<code>curl --user user:password</code>).</p><table>{rows}</table>
 <h2>GET /healthz</h2><p>Status, version, model name and the SHA-256 of the model; needs no password.</p>
 <p>Machine-readable: <a href="openapi.json">openapi.json</a>. <a href="./">The page</a>.</p></body></html>"""

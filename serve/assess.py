@@ -1,22 +1,22 @@
-"""Uploaded bytes to what is shown of them, one request at a time, for the page and the API alike."""
+"""Uploaded bytes to what is shown of them, for the page and the API alike."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
-from medsharp.images import read_image
 from medsharp.inference import Prediction, Predictor, overlay
+from medsharp.inference.heatmap import drawn_shape
+from medsharp.inference.reading import Reading, read_source
 
 FAINT = 0.1
-"""A heat map that nowhere reaches this looks like the image alone, and is said to show nothing."""
+"""A heat map that nowhere reaches this looks like the image alone, and is said to be empty."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,21 @@ class Assessment:
         image: PNG data URI of the decoded image, or None.
         heatmap: PNG data URI of the image under the heat map, or None.
         size: Height and width in pixels of the image as uploaded, or None.
-        evidence: Whether the heat map shows anything.
+        evidence: Whether the heat map shows anything; None where none was drawn.
     """
 
     prediction: Prediction
     image: str | None = None
     heatmap: str | None = None
     size: tuple[int, int] | None = None
-    evidence: bool = True
+    evidence: bool | None = None
 
 
 class Assessor:
-    """Runs a predictor for many visitors.
+    """Reads, predicts and draws images with one predictor.
 
-    One request is worked on at a time: ONNX Runtime uses all cores for one, and memory stays bounded.
+    Images are worked on one after another, each decoded once and drawn no larger than it is shown, so that a request
+    needs little more memory than its largest image.
 
     Args:
         predictor: The loaded bundle.
@@ -51,7 +52,6 @@ class Assessor:
     def __init__(self, predictor: Predictor, max_file_bytes: int) -> None:
         self.predictor = predictor
         self._limits = replace(predictor.limits, max_bytes=max_file_bytes)
-        self._lock = threading.Lock()
 
     def assess(
         self,
@@ -60,6 +60,7 @@ class Assessor:
         *,
         image_side: int | None = None,
         heatmap_side: int | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> list[Assessment]:
         """Predict every image; one that cannot be read gets an error and does not stop the others.
 
@@ -68,45 +69,58 @@ class Assessor:
             names: How each is called in its answer.
             image_side: Draw the image, at most this many pixels high and wide; None draws nothing.
             heatmap_side: The same for the heat map.
+            wanted: Asked before each image; the rest is left out when nobody waits for the answer any longer.
         """
-        with self._lock:
-            predictions = self.predictor.predict(contents, names=names, limits=self._limits)
-            return [
-                self._draw(content, prediction, image_side, heatmap_side)
-                for content, prediction in zip(contents, predictions, strict=True)
-            ]
-
-    def _draw(
-        self, content: bytes, prediction: Prediction, image_side: int | None, heatmap_side: int | None
-    ) -> Assessment:
-        if prediction.error is not None or (image_side is None and heatmap_side is None):
-            return Assessment(prediction)
-        pixels = read_image(
-            content, name=prediction.name, limits=self._limits, frame=prediction.frame or "sharpest"
-        ).pixels
-        image = heatmap = None
-        evidence = True
-        if image_side is not None:
-            image = png_uri(pixels, image_side)
-        if heatmap_side is not None:
-            relevance = prediction.heatmap()
-            if relevance is not None:
-                heatmap = png_uri(overlay(pixels, relevance), heatmap_side)
-                evidence = bool(relevance.max() >= FAINT)
-        return Assessment(prediction, image, heatmap, (pixels.shape[0], pixels.shape[1]), evidence)
+        assessments = []
+        for number, (content, name) in enumerate(zip(contents, names, strict=True)):
+            if not wanted():
+                break
+            source = (number, content, name)
+            (reading,) = read_source(source, limits=self._limits, frames="sharpest", lesion=None)
+            (prediction,) = self.predictor.predict_readings([reading])
+            assessments.append(_draw(reading, prediction, image_side, heatmap_side))
+        return assessments
 
 
-def png_uri(pixels: np.ndarray, largest_side: int) -> str:
+def _draw(reading: Reading, prediction: Prediction, image_side: int | None, heatmap_side: int | None) -> Assessment:
+    if reading.image is None:
+        return Assessment(prediction)
+    pixels = reading.image.pixels
+    height, width = pixels.shape
+    image = None if image_side is None else png_uri(shrink(pixels, image_side))
+    relevance = None if heatmap_side is None else prediction.heatmap(heatmap_side)
+    if heatmap_side is None or relevance is None:
+        return Assessment(prediction, image, None, (height, width))
+    heatmap = png_uri(overlay(shrink(pixels, heatmap_side), relevance))
+    return Assessment(prediction, image, heatmap, (height, width), bool(relevance.max() >= FAINT))
+
+
+def shrink(pixels: np.ndarray, longest_side: int) -> np.ndarray:
+    """Make an image smaller if it is larger than it is shown.
+
+    Args:
+        pixels: uint8 [H, W].
+        longest_side: Of the result at most.
+
+    Returns:
+        uint8 of the shape that `drawn_shape` gives.
+    """
+    height, width = drawn_shape((pixels.shape[0], pixels.shape[1]), longest_side)
+    if (height, width) == pixels.shape:
+        return pixels
+    # The gap halves large images first, where each pixel of the result still averages many.
+    size = (width, height)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def png_uri(pixels: np.ndarray) -> str:
     """Encode an image as a data URI, so that it travels inside the answer and no file is written.
 
     Args:
         pixels: uint8 [H, W] or [H, W, 3].
-        largest_side: It is made smaller to this height and width if it is larger.
     """
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((largest_side, largest_side), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    Image.fromarray(pixels).save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import secrets
@@ -24,24 +25,25 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
-# Everything that the page shows travels inside its answers, so nothing in the upload folder need ever be served,
-# and one visitor can never fetch the image of another.
+# Everything that the page shows travels inside its answers, so no file of Gradio's folder need ever be served.
 _NEVER_SERVED = ("/file=", "/file/", "/stream/", "/proxy=", "/deep_link", "/custom_component/", "/component_server")
 
 
 class Gate:
-    """ASGI middleware: HTTP basic authentication (but not on `/healthz`), size limit, refused routes, headers.
+    """ASGI middleware: HTTP basic authentication (but not on `/healthz`), limits of requests, refused routes, headers.
 
     Args:
         app: The application behind the door.
         auth: User and password that every request must give, or None for none.
         max_request_bytes: A request with a longer body is answered 413, whether or not it announces its length.
+        body_seconds: A request whose body pauses for longer is answered 408.
     """
 
-    def __init__(self, app: ASGIApp, auth: tuple[str, str] | None, max_request_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, auth: tuple[str, str] | None, max_request_bytes: int, body_seconds: float) -> None:
         self.app = app
         self._expected = None if auth is None else f"{auth[0]}:{auth[1]}".encode()
         self._max_request_bytes = max_request_bytes
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer refused requests here, and pass on the others."""
@@ -87,11 +89,19 @@ class Gate:
 
     def _counted(self, receive: Receive) -> Receive:
         received = 0
+        complete = False
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:
+                return await receive()  # Tells when the visitor leaves, which takes as long as it takes.
+            try:
+                async with asyncio.timeout(self._body_seconds):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(408, f"nothing came for {self._body_seconds:g} seconds; send it again") from error
             received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if received > self._max_request_bytes:
                 raise HTTPException(413, self._too_large())
             return message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container
 from typing import Any
 
 
@@ -42,28 +42,86 @@ def keep_no_sessions(app: Any, page: Any) -> None:
     app.state_holder = holder
 
 
-def accept_only_uploads(page: Any, component: Any) -> None:
-    """Let a file component take nothing but files that arrived by upload.
+def accept_only_uploads(component: Any, uploads: Container[str]) -> None:
+    """Let a file component take nothing but uploads that wait.
 
     In a mounted page Gradio copies any path that a client names into its folder, since it checks paths only in a
     page that was launched, and it fetches addresses. Anybody could have the server's own images assessed and shown.
 
     Args:
-        page: The `gradio.Blocks`.
-        component: Its `gradio.File`.
+        component: The page's `gradio.File`.
+        uploads: Holds the path of each upload.
     """
     import gradio as gr
 
     async def only_uploads(path: Any) -> str:
-        if str(path) not in page.upload_file_set:
-            raise gr.Error("Only uploaded files can be assessed.", print_exception=False)
+        if str(path) not in uploads:
+            raise gr.Error("This upload has expired; please choose the file again.", print_exception=False)
         return str(path)
 
     component.async_move_resource_to_block_cache = only_uploads
 
 
-def forget_paths(page: Any, paths: Iterable[str]) -> None:
-    """Drop deleted uploads, whose paths end in the visitors' file names, from Gradio's lists of files to delete."""
-    gone = set(paths)
-    for remembered in page.temp_file_sets:
-        remembered.difference_update(gone)
+class Visitor:
+    """Whoever waits for the answer to the event that Gradio is working on; made inside the event's function.
+
+    Args:
+        page: The `gradio.Blocks`.
+    """
+
+    def __init__(self, page: Any) -> None:
+        from gradio.context import LocalContext
+
+        self._queue = page._queue
+        self._event = self._queue.event_ids_to_events.get(LocalContext.event_id.get(None))
+
+    def is_waiting(self) -> bool:
+        """Whether the visitor's page is open still, as far as Gradio knows."""
+        return self._event is None or bool(self._event.alive)
+
+    def forget_answer(self, seconds: float = 60.0) -> None:
+        """Drop the answer after a while if nobody has fetched it.
+
+        Gradio would keep it, with the images in it, until 2,000 other visitors have come.
+        """
+        if self._event is not None:
+            asyncio.get_running_loop().call_later(seconds, self._drop_unread)
+
+    def _drop_unread(self) -> None:
+        session = self._event.session_hash
+        messages = self._queue.pending_messages_per_session.get(session)
+        # An open page takes its messages as they come.
+        if messages is not None and not messages.empty():
+            self._queue.pending_messages_per_session.pop(session, None)
+            self._queue.pending_event_ids_session.pop(session, None)
+
+
+class UploadProgress:
+    """Tells the page how much of an upload has arrived, by the number that the page gave to it.
+
+    Args:
+        upload_id: The number, or None for a client that does not ask.
+    """
+
+    def __init__(self, upload_id: str | None) -> None:
+        from gradio.routes import file_upload_statuses
+
+        self._statuses = file_upload_statuses
+        self._id = upload_id
+        if upload_id is not None:
+            self._statuses.track(upload_id)
+
+    def arrived(self, name: str, part: bytes) -> None:
+        """Count in a part of a file."""
+        if self._id is not None:
+            self._statuses.append(self._id, name, part)
+
+    def end(self, seconds: float = 10.0) -> None:
+        """Say that all has arrived or nothing more will, and forget the names of the files after a while."""
+        if self._id is not None:
+            self._statuses.set_done(self._id)
+            asyncio.get_running_loop().call_later(seconds, self._forget, self._id)
+
+    def _forget(self, upload_id: str) -> None:
+        self._statuses.stop_tracking(upload_id)
+        self._statuses._signals.pop(upload_id, None)

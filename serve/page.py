@@ -6,21 +6,26 @@ import functools
 import html
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from fastapi import Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from PIL import Image
+from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
 from medsharp.errors import InputError
 from serve import cards
 from serve.about import about_model, model_card
-from serve.assess import Assessor, png_uri
+from serve.assess import Assessor, png_uri, shrink
+from serve.capacity import BusyError, Memory, WorkQueue
+from serve.forms import read_form
 from serve.gate import NOTICE, megabytes
-from serve.gradio_guard import accept_only_uploads, forget_paths, in_event_loop, keep_no_sessions
-from serve.uploads import Limits, open_cache, take
+from serve.gradio_guard import UploadProgress, Visitor, accept_only_uploads, in_event_loop, keep_no_sessions
+from serve.uploads import Limits, Uploads, open_cache
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -40,18 +45,49 @@ _SHOW_ANSWER = "() => document.getElementById('answer').scrollIntoView({behavior
 _EXAMPLES = (("benign", 3), ("malignant", 11), ("malignant", 4))
 
 
-def mount_page(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
-    """Build the page and mount it at `/`; routes that the application has already come first."""
+def mount_page(
+    app: FastAPI, assessor: Assessor, limits: Limits, queue: WorkQueue, memory: Memory, uploads: Uploads
+) -> None:
+    """Build the page and mount it at `/`; routes that the application has already come first.
+
+    Args:
+        app: The application.
+        assessor: Answers.
+        limits: How much one upload may bring.
+        queue: Where an upload waits for its turn, together with the API's requests.
+        memory: Counts the bytes of uploads that are arriving.
+        uploads: Where they are kept once they have arrived.
+    """
     # Both are read when Gradio is imported or a component is made. Analytics would tell a third party of each start.
     open_cache()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    in_event_loop(lambda: _mount(app, assessor, limits))
+    _receive_uploads(app, limits, memory, uploads)
+    in_event_loop(lambda: _mount(app, assessor, limits, queue, uploads))
 
 
-def _mount(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
+def _receive_uploads(app: FastAPI, limits: Limits, memory: Memory, uploads: Uploads) -> None:
+    """Take uploads in Gradio's place, which would write each to a path made of its content: one for two visitors."""
+
+    @app.post("/gradio_api/upload", include_in_schema=False)
+    async def upload(request: Request, upload_id: str | None = None) -> Response:
+        progress = UploadProgress(upload_id)
+        try:
+            async with read_form(request, limits, memory, progress.arrived) as form:
+                names, contents = form.names, form.contents
+            return JSONResponse([uploads.keep(name, content) for name, content in zip(names, contents, strict=True)])
+        except HTTPException as error:
+            # The page shows the words of an answer as they are.
+            return PlainTextResponse(cards.sentence(error.detail), error.status_code)
+        except BusyError as error:
+            return PlainTextResponse(cards.sentence(str(error)), 503)
+        finally:
+            progress.end()
+
+
+def _mount(app: FastAPI, assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Uploads) -> None:
     import gradio as gr
 
-    page = build_page(assessor, limits)
+    page = build_page(assessor, limits, queue, uploads)
     gr.mount_gradio_app(
         app,
         page,
@@ -72,7 +108,7 @@ def _mount(app: FastAPI, assessor: Assessor, limits: Limits) -> None:
     keep_no_sessions(mounted.app, page)
 
 
-def build_page(assessor: Assessor, limits: Limits) -> Any:
+def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Uploads) -> Any:
     """Lay out the page.
 
     Returns:
@@ -82,8 +118,8 @@ def build_page(assessor: Assessor, limits: Limits) -> Any:
 
     spec = assessor.predictor.spec
     examples = _simulated_examples()
-    with gr.Blocks(title="medsharp", analytics_enabled=False, delete_cache=(60, 300)) as page:
-        assess_uploads, assess_example = _events(page, assessor, limits, examples)
+    with gr.Blocks(title="medsharp", analytics_enabled=False) as page:
+        assess_uploads, assess_example = _events(page, assessor, queue, uploads, examples)
         gr.HTML(_BANNER)
         gr.HTML(
             value='<div class="ms-head"><h1>Breast-ultrasound lesion classifier</h1>'
@@ -97,8 +133,9 @@ def build_page(assessor: Assessor, limits: Limits) -> Any:
                     height=150,
                 )
                 gr.HTML(
-                    f'<p class="ms-small">PNG, JPEG, TIFF, BMP or DICOM, {megabytes(limits.max_file_bytes)} at most. '
-                    "Images are assessed in memory and deleted at once.</p>",
+                    '<p class="ms-small">PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM, '
+                    f"{megabytes(limits.max_file_bytes)} and {limits.max_files} images at most. The server keeps them "
+                    "in its memory until they are answered, and writes neither them nor their names to a disk.</p>",
                 )
                 gr.HTML(
                     '<p class="ms-small"><b>No image at hand?</b> Try a simulated one, of no patient:</p>',
@@ -114,65 +151,78 @@ def build_page(assessor: Assessor, limits: Limits) -> Any:
                 with gr.Accordion("Model card", open=False):
                     gr.Markdown(card)
         gr.HTML(
-            '<p class="ms-foot">The heat map shows where the network found evidence for its answer; it is not the '
-            'outline of a lesion. Programs use <a href="docs">the HTTP API</a>.</p>',
+            '<p class="ms-foot">The heat map shows where the network found evidence for '
+            f"{html.escape(cards.noun(spec.positive))}, whatever its answer; it is not the outline of a lesion, and it "
+            'may be empty. Programs use <a href="docs">the HTTP API</a>.</p>',
         )
-        accept_only_uploads(page, upload)
-        # Cleared after each answer: the file is deleted by then, and the place is free for the next.
-        # Without Gradio's preprocessing, which would leave a temporary file behind for every upload.
+        accept_only_uploads(upload, uploads)
+        # A second upload during an answer is answered after it; by default Gradio would drop it without a word.
+        # Cleared after each answer, so that the place is free for the next.
+        # Without Gradio's preprocessing, which would look for a file.
         upload.upload(
             assess_uploads,
             upload,
             [answer, upload],
             preprocess=False,
+            trigger_mode="multiple",
             api_name="assess",
             api_visibility="undocumented",
         ).then(None, js=_SHOW_ANSWER)
         for position, button in enumerate(buttons):
             event = functools.partial(assess_example, position)
             button.click(event, None, answer, api_visibility="private").then(None, js=_SHOW_ANSWER)
-    page.queue(default_concurrency_limit=1, max_size=32)
+    # All begin at once, take their uploads, and wait for their turn in the one queue that the API's requests share.
+    page.queue(default_concurrency_limit=None, max_size=limits.max_waiting + 1)
     return page
 
 
 def _events(
-    page: Any, assessor: Assessor, limits: Limits, examples: list[tuple[str, np.ndarray]]
-) -> tuple[Callable[[list[dict[str, Any]] | None], tuple[str, None]], Callable[[int], str]]:
+    page: Any, assessor: Assessor, queue: WorkQueue, uploads: Uploads, examples: list[tuple[str, np.ndarray]]
+) -> tuple[
+    Callable[[list[dict[str, Any]] | None], Coroutine[Any, Any, tuple[str, None]]],
+    Callable[[int], Coroutine[Any, Any, str]],
+]:
     spec = assessor.predictor.spec
     threshold = spec.operating_point.threshold
     negative = " or ".join(name for name in spec.classes if name != spec.positive)
 
-    def show(contents: list[bytes], names: list[str]) -> str:
+    async def show(contents: list[bytes], names: list[str]) -> str:
         side = _SINGLE_SIDE if len(contents) == 1 else _SEVERAL_SIDE
-        assessments = assessor.assess(contents, names, image_side=side, heatmap_side=side)
-        return cards.result(assessments, spec.positive, negative, threshold)
+        visitor = Visitor(page)
 
-    def assess_uploads(uploads: list[dict[str, Any]] | None) -> tuple[str, None]:
-        paths = [str(upload["path"]) for upload in uploads or []]
+        def work() -> str:
+            assessments = assessor.assess(
+                contents, names, image_side=side, heatmap_side=side, wanted=visitor.is_waiting
+            )
+            return cards.result(assessments, spec.positive, negative, threshold) if assessments else _EMPTY
+
         try:
-            contents, names = take(paths, page.upload_file_set)
-            if not contents:
-                return _EMPTY, None
-            if len(contents) > limits.max_files:
-                raise InputError(f"{len(contents)} images at once are too many; choose at most {limits.max_files}")
-            return show(contents, names), None
-        except InputError as error:
-            return cards.problem(cards.sentence(str(error))), None
+            return await queue.run(work)
         finally:
-            forget_paths(page, paths)
+            visitor.forget_answer()
 
-    def assess_example(position: int) -> str:
+    async def assess_uploads(given: list[dict[str, Any]] | None) -> tuple[str, None]:
+        try:
+            with uploads.take([str(upload["path"]) for upload in given or []]) as (names, contents):
+                return (await show(contents, names) if contents else _EMPTY), None
+        except (InputError, BusyError) as error:
+            return cards.problem(cards.sentence(str(error))), None
+
+    async def assess_example(position: int) -> str:
         label, pixels = examples[position]
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG")
-        return show([buffer.getvalue()], [f"simulated image {position + 1} ({label} lesion)"])
+        try:
+            return await show([buffer.getvalue()], [f"simulated image {position + 1} ({label} lesion)"])
+        except BusyError as error:
+            return cards.problem(cards.sentence(str(error)))
 
     return assess_uploads, assess_example
 
 
 def _example_button(gr: Any, pixels: np.ndarray, label: str) -> Any:
     with gr.Column(min_width=80, elem_classes="ms-example"):
-        gr.HTML(f'<img class="ms-thumb" src="{png_uri(pixels, 160)}" alt="simulated image, {label} lesion">')
+        gr.HTML(f'<img class="ms-thumb" src="{png_uri(shrink(pixels, 160))}" alt="simulated image, {label} lesion">')
         return gr.Button(f"Simulated, {label}", size="sm")
 
 

@@ -1,39 +1,53 @@
-"""What becomes of an upload: how much of it is taken, how it is named, and that nothing of it stays on the disk."""
+"""What becomes of an upload: how much of it is taken, how it is named, and that it is kept in memory only."""
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import functools
 import os
+import re
+import secrets
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from medsharp.errors import InputError
+from serve.capacity import Memory
 
 _LONGEST_NAME = 80
+_PREFIX = "medsharp-serve-"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one request may bring.
+    """How much one request may bring, and all together.
 
     Attributes:
         max_files: Images in one request.
         max_file_bytes: Bytes of one image.
         max_request_bytes: Bytes of a whole request, with all its images.
+        max_held_bytes: Bytes of all requests and uploads that are in memory at once.
+        max_waiting: Requests that wait while one is worked on.
+        body_seconds: How long the next part of a request's body may keep the server waiting.
     """
 
     max_files: int = 32
     max_file_bytes: int = 64 * 1024 * 1024
     max_request_bytes: int = 256 * 1024 * 1024
+    max_held_bytes: int = 1024 * 1024 * 1024
+    max_waiting: int = 64
+    body_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if min(self.max_files, self.max_file_bytes, self.max_request_bytes) < 1:
-            raise InputError("max_files, max_file_bytes and max_request_bytes must be at least 1")
+        if min(self.max_files, self.max_file_bytes, self.max_request_bytes, self.max_held_bytes) < 1:
+            raise InputError("max_files, max_file_bytes, max_request_bytes and max_held_bytes must be at least 1")
+        if self.max_waiting < 0 or not self.body_seconds > 0:
+            raise InputError("max_waiting must be at least 0, and body_seconds more")
 
 
 def safe_name(name: str | None, position: int) -> str:
@@ -56,14 +70,83 @@ def safe_name(name: str | None, position: int) -> str:
     return printable or f"image {position}"
 
 
+class Uploads:
+    """The page's uploads between their arrival and their assessment, in memory and nowhere else.
+
+    A page sends a file first, and then asks for what is said of it. Each upload has a key of its own, which cannot be
+    guessed: two visitors with the same file have two uploads, and nobody gets at another's. One that nobody asks about,
+    since the page was closed, is forgotten after `seconds`.
+
+    Args:
+        memory: Counts the bytes.
+        seconds: How long an upload waits to be asked about.
+    """
+
+    def __init__(self, memory: Memory, seconds: float = 120.0) -> None:
+        self._memory = memory
+        self._seconds = seconds
+        self._waiting: dict[str, tuple[str, bytes, asyncio.TimerHandle]] = {}
+
+    def keep(self, name: str, content: bytes) -> str:
+        """Keep an upload, and return its key: to Gradio, the path of a file in its folder, where there is none.
+
+        Must be called in an event loop.
+
+        Raises:
+            BusyError: Too many bytes are kept already.
+        """
+        self._memory.reserve(len(content))
+        key = str(private_cache() / secrets.token_urlsafe(24))
+        timer = asyncio.get_running_loop().call_later(self._seconds, self._forget, key)
+        self._waiting[key] = (name, content, timer)
+        return key
+
+    def __contains__(self, key: object) -> bool:
+        """Whether an upload of this key waits."""
+        return key in self._waiting
+
+    @contextlib.contextmanager
+    def take(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[bytes]]]:
+        """Give names and contents of uploads, which are kept until the end of the context and no longer.
+
+        Raises:
+            InputError: One is gone already, or never was.
+        """
+        # All of them leave, whether or not one is missing.
+        found = [self._waiting.pop(key, None) for key in keys]
+        taken = [upload for upload in found if upload is not None]
+        for _, _, timer in taken:
+            timer.cancel()
+        try:
+            if len(taken) < len(found):
+                raise InputError("the upload has expired; please choose the file again")
+            yield [name for name, _, _ in taken], [content for _, content, _ in taken]
+        finally:
+            self._memory.release(sum(len(content) for _, content, _ in taken))
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        for key in list(self._waiting):
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        upload = self._waiting.pop(key, None)
+        if upload is not None:
+            _, content, timer = upload
+            timer.cancel()
+            self._memory.release(len(content))
+
+
 @functools.cache
 def private_cache() -> Path:
-    """Make the one folder of this process through which the page's uploads pass, readable by this user only.
+    """Make the one folder of this process that Gradio is pointed to, readable by this user only.
 
-    Gradio is pointed to it, and by default would use a folder that every user of the machine shares. It is emptied
-    after each request (`take`), and removed when the server stops or the process ends.
+    Nothing is written there: uploads stay in memory. But Gradio wants a folder, and by default would use one that every
+    user of the machine shares. It is removed when the server stops or the process ends; folders of processes that were
+    killed are removed here.
     """
-    folder = Path(tempfile.mkdtemp(prefix="medsharp-serve-"))
+    _remove_stale_folders()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -82,31 +165,22 @@ def close_cache() -> None:
     shutil.rmtree(private_cache(), ignore_errors=True)
 
 
-def take(paths: Sequence[str], uploaded: Collection[str]) -> tuple[list[bytes], list[str]]:
-    """Read uploaded files into memory and delete them from the disk at once.
+def _remove_stale_folders() -> None:
+    if os.name != "posix":
+        return  # Elsewhere asking whether a process lives ends it.
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        process = re.match(rf"{_PREFIX}(\d+)-", folder.name)
+        if process is not None and folder.lstat().st_uid == os.getuid() and not _is_alive(int(process[1])):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    Args:
-        paths: Files inside the private folder, as Gradio hands them to an event.
-        uploaded: Paths at which uploads arrived; any other is refused, whoever asks for it.
 
-    Returns:
-        The bytes and the harmless name of each file.
-
-    Raises:
-        InputError: A file is gone already, since it was uploaded too long ago, or was never an upload.
-    """
-    cache = private_cache().resolve()
-    files = [Path(path).resolve() for path in paths]
-    if not all(path in uploaded and file.is_relative_to(cache) for path, file in zip(paths, files, strict=True)):
-        raise InputError("only uploaded files can be assessed")
+def _is_alive(process: int) -> bool:
     try:
-        contents = [file.read_bytes() for file in files]
-    except FileNotFoundError as error:
-        raise InputError("the upload has expired; please choose the file again") from error
-    finally:
-        for file in files:
-            file.unlink(missing_ok=True)
-            # Gradio puts every upload in a folder of its own, named after the content.
-            if file.parent != cache:
-                shutil.rmtree(file.parent, ignore_errors=True)
-    return contents, [safe_name(file.name, position) for position, file in enumerate(files, start=1)]
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OverflowError:
+        return False  # No system numbers a process so.
+    except PermissionError:
+        return True
+    return True

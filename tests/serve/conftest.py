@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from starlette.testclient import TestClient
 
 from medsharp.bundle import TrainingRecord
 from medsharp.export import export_network
-from medsharp.inference import Predictor
+from medsharp.inference import Prediction, Predictor
+from medsharp.inference.reading import Reading
 from medsharp.networks import create_network
 from medsharp.preprocess import PreprocessSpec
 from serve import create_app
+from serve.capacity import Result, WorkQueue
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +50,54 @@ def predictor(bundle: Path) -> Predictor:
     return Predictor.load(bundle)
 
 
+class HeldPredictor(Predictor):
+    """Answers nothing until it is let go, and says when it was asked.
+
+    Attributes:
+        begun: Released once for each image that it begins to work on.
+        go: Until it is set, the predictor works.
+        seen: Names of the images, in order.
+    """
+
+    def __init__(self, other: Predictor) -> None:
+        super().__init__(other.folder, other.spec, other.session)
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.seen: list[str] = []
+
+    def predict_readings(self, read: Sequence[Reading]) -> list[Prediction]:
+        self.seen += [one.name for one in read]
+        self.begun.release()
+        self.go.wait()
+        return super().predict_readings(read)
+
+
+@pytest.fixture
+def held(predictor: Predictor) -> Iterator[HeldPredictor]:
+    held = HeldPredictor(predictor)
+    yield held
+    held.go.set()
+
+
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released once for each request that comes to the queue, of applications that are made after this."""
+    arrivals = threading.Semaphore(0)
+
+    class Counting(WorkQueue):
+        async def run(self, work: Callable[[], Result]) -> Result:
+            # Nothing else happens in the event loop before it is in the queue.
+            arrivals.release()
+            return await super().run(work)
+
+    monkeypatch.setattr("serve.api.WorkQueue", Counting)
+    return arrivals
+
+
 @pytest.fixture(scope="session")
 def make_client(predictor: Predictor) -> Callable[..., TestClient]:
-    def make(**options: object) -> TestClient:
-        return TestClient(create_app(predictor, **options))  # type: ignore[arg-type]
+    def make(served: Predictor | None = None, **options: object) -> TestClient:
+        return TestClient(create_app(served or predictor, **options))  # type: ignore[arg-type]
 
     return make
 

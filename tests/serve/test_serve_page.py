@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import re
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
-from serve import cards
+from serve import Limits, cards
 from serve.assess import Assessor
+from serve.gradio_guard import Visitor
 from serve.uploads import private_cache
 
 # Gradio's summary of its queue sets a pandas option that pandas 3 has deprecated.
@@ -27,17 +30,30 @@ def upload(client: TestClient, name: str, content: bytes) -> str:
 
 def assess(client: TestClient, paths: list[str]) -> str:
     """Do what the page's script does after an upload, and return the HTML that it shows."""
+    return answer_to(client, ask(client, paths))
+
+
+def ask(client: TestClient, paths: list[str]) -> str:
     data = [[{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]]
-    event = client.post("/gradio_api/call/assess", json={"data": data}).json()["event_id"]
+    return str(client.post("/gradio_api/call/assess", json={"data": data}).json()["event_id"])
+
+
+def answer_to(client: TestClient, event: str) -> str:
     stream = client.get(f"/gradio_api/call/assess/{event}").text
     assert "event: complete" in stream, stream
-    html, cleared = json.loads(stream.split("data: ", 1)[1].splitlines()[0])
+    # Before the answer there may be heartbeats.
+    html, cleared = json.loads(stream.split("event: complete\ndata: ", 1)[1].splitlines()[0])
     assert cleared is None
     return str(html)
 
 
 def files_left() -> list[Path]:
     return [path for path in private_cache().rglob("*") if path.is_file()]
+
+
+def state(client: TestClient) -> Any:
+    app: Any = client.app
+    return app.state
 
 
 def config(client: TestClient) -> dict[str, Any]:
@@ -82,21 +98,134 @@ def test_upload_shows_probability_operating_point_decision_and_two_pictures(
     assert html.count('src="data:image/png;base64,') == 2
 
 
-def test_upload_is_gone_after_the_request(client: TestClient, png: bytes) -> None:
-    path = Path(upload(client, "Doe^Jane.png", png))
-    assert path.exists()
-    assess(client, [str(path)])
-    assert not path.exists()
-    assert not path.parent.exists()
+@pytest.mark.parametrize("content", [None, b"text"])
+def test_nothing_is_left_of_an_upload_after_the_answer(client: TestClient, png: bytes, content: bytes | None) -> None:
+    path = upload(client, "Doe^Jane.png", content or png)
     assert files_left() == []
-
-
-def test_bad_upload_is_gone_too_and_explained(client: TestClient) -> None:
-    html = assess(client, [upload(client, "Doe.png", b"text")])
-    assert "Not assessed" in html
-    assert "Doe.png" in html
+    assert "Doe" not in path
+    assert state(client).memory.held > 0
+    html = assess(client, [path])
+    assert ("Not assessed" in html) == (content is not None)
+    assert "Doe^Jane.png" in html
     assert "Traceback" not in html
     assert files_left() == []
+    assert state(client).memory.held == 0
+
+
+def test_two_visitors_with_the_same_file_are_both_answered(client: TestClient, png: bytes) -> None:
+    one, two = (upload(client, "teaching.png", png) for _ in range(2))
+    other = upload(client, "renamed.png", png)
+    for path, name in ((one, "teaching.png"), (two, "teaching.png"), (other, "renamed.png")):
+        html = assess(client, [path])
+        assert "ms-number" in html
+        assert name in html
+    assert state(client).memory.held == 0
+
+
+def test_file_that_is_uploaded_while_the_same_is_worked_on_is_answered_too(
+    make_client: Any, held: Any, png: bytes
+) -> None:
+    with make_client(held) as client:
+        first = ask(client, [upload(client, "case.png", png)])
+        held.begun.acquire()
+        second = ask(client, [upload(client, "case.png", png)])
+        held.go.set()
+        assert all("ms-number" in answer_to(client, event) for event in (first, second))
+        assert state(client).memory.held == 0
+    assert files_left() == []
+
+
+def test_page_does_not_drop_a_second_upload_during_an_answer(client: TestClient) -> None:
+    (event,) = [event for event in config(client)["dependencies"] if event["api_name"] == "assess"]
+    assert event["trigger_mode"] == "multiple"
+
+
+def test_same_upload_is_assessed_once_only(client: TestClient, png: bytes) -> None:
+    path = upload(client, "a.png", png)
+    assert "ms-number" in assess(client, [path])
+    event = ask(client, [path])
+    stream = client.get(f"/gradio_api/call/assess/{event}").text
+    assert "ms-number" not in stream
+
+
+def test_upload_of_a_page_that_was_closed_while_it_waits_is_not_assessed(
+    make_client: Any, held: Any, arrived: threading.Semaphore, png: bytes
+) -> None:
+    with make_client(held) as client:
+        first = ask(client, [upload(client, "stays.png", png)])
+        held.begun.acquire()
+        arrived.acquire()
+        second = ask(client, [upload(client, "leaves.png", png)])
+        arrived.acquire()
+        queue = mounted(client).get_blocks()._queue
+        client.portal.call(functools.partial(queue.clean_events, event_id=second))
+        held.go.set()
+        assert "ms-number" in answer_to(client, first)
+        third = upload(client, "later.png", png)
+        assert "ms-number" in assess(client, [third])
+        assert held.seen == ["stays.png", "later.png"]
+        assert state(client).memory.held == 0
+
+
+def test_answer_that_nobody_fetches_is_dropped(make_client: Any, monkeypatch: pytest.MonkeyPatch, png: bytes) -> None:
+    visitors: list[Visitor] = []
+    monkeypatch.setattr(Visitor, "forget_answer", lambda visitor: visitors.append(visitor))
+    with make_client() as client:
+        queue = mounted(client).get_blocks()._queue
+        answered = threading.Event()
+        send = queue.send_message
+
+        def sending(event: Any, message: Any) -> None:
+            send(event, message)
+            if type(message).__name__ == "ProcessCompletedMessage":
+                answered.set()
+
+        monkeypatch.setattr(queue, "send_message", sending)
+        ask(client, [upload(client, "unread.png", png)])
+        answered.wait()
+        assert queue.pending_messages_per_session
+        client.portal.call(visitors[0]._drop_unread)
+        assert not queue.pending_messages_per_session
+        assert not queue.pending_event_ids_session
+
+
+def test_busy_server_says_so_in_the_page(make_client: Any, held: Any, arrived: threading.Semaphore, png: bytes) -> None:
+    with make_client(held, limits=Limits(max_waiting=0)) as client:
+        first = ask(client, [upload(client, "a.png", png)])
+        arrived.acquire()
+        html = assess(client, [upload(client, "b.png", png)])
+        assert "The server is busy" in html
+        held.go.set()
+        assert "ms-number" in answer_to(client, first)
+
+
+@pytest.mark.parametrize(
+    ("limits", "uploads", "sentence"),
+    [
+        (Limits(max_files=1), 2, "More than 1 images were sent; send fewer in one request."),
+        (Limits(max_file_bytes=100), 1, "The image a.png is larger than 0.0977 KiB."),
+        (Limits(max_held_bytes=100), 1, "The server is busy"),
+        (Limits(), 0, "No image was sent"),
+    ],
+)
+def test_refused_upload_is_explained_in_words(
+    make_client: Any, png: bytes, limits: Limits, uploads: int, sentence: str
+) -> None:
+    client = make_client(limits=limits)
+    answer = client.post("/gradio_api/upload", files=[("files", ("a.png", png))] * uploads)
+    assert answer.status_code in (413, 422, 503)
+    assert sentence in answer.text
+
+
+def test_progress_of_an_upload_is_told_and_its_name_forgotten(client: TestClient, png: bytes) -> None:
+    from gradio.routes import file_upload_statuses
+
+    answer = client.post("/gradio_api/upload?upload_id=number7", files=[("files", ("Doe.png", png))])
+    assert answer.status_code == 200
+    told = client.get("/gradio_api/upload_progress?upload_id=number7").text
+    assert '"msg": "done"' in told
+    assert "Doe" not in repr(file_upload_statuses._statuses)
+    assess(client, answer.json())
 
 
 def test_gradio_remembers_neither_answer_nor_name(client: TestClient, png: bytes) -> None:
@@ -123,25 +252,18 @@ def test_files_that_were_never_uploaded_are_not_read(
         answer = client.post("/gradio_api/call/assess", json={"data": data})
         stream = client.get(f"/gradio_api/call/assess/{answer.json()['event_id']}").text
         assert "ms-number" not in stream
-        assert "event: error" in stream or "only uploaded files" in stream.lower()
+        assert "event: error" in stream or "upload has expired" in stream
     assert elsewhere.exists()
     assert files_left() == []
 
 
-def test_uploads_pass_through_a_folder_of_this_user_only(client: TestClient, png: bytes) -> None:
-    path = Path(upload(client, "a.png", png))
-    cache = private_cache()
-    assert path.is_relative_to(cache)
-    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    assess(client, [str(path)])
-
-
-def test_folder_is_removed_when_the_server_stops(make_client: Any, png: bytes) -> None:
+def test_folder_of_gradio_is_of_this_user_only_and_removed_when_the_server_stops(make_client: Any, png: bytes) -> None:
     client = make_client()
     with client:
         upload(client, "left.png", png)
-        assert files_left()
+        assert stat.S_IMODE(private_cache().stat().st_mode) == 0o700
     assert not private_cache().exists()
+    assert state(client).memory.held == 0
 
 
 def test_several_uploads_give_a_table_with_the_bad_one_explained(client: TestClient, png: bytes) -> None:
@@ -167,7 +289,7 @@ def test_every_simulated_example_is_assessed_and_labelled(client: TestClient) ->
     buttons = [block for block in page.blocks.values() if type(block).__name__ == "Button"]
     assert len(buttons) == 3
     assert all(button.value.startswith("Simulated") for button in buttons)
-    shown = [event.fn() for event in page.fns.values() if isinstance(event.fn, functools.partial)]
+    shown = [asyncio.run(event.fn()) for event in page.fns.values() if isinstance(event.fn, functools.partial)]
     assert len(shown) == 3
     assert all("simulated image" in html and "ms-number" in html for html in shown)
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from medsharp.errors import InputError
 from serve import Limits
-from serve.uploads import open_cache, private_cache, safe_name, take
+from serve.capacity import BusyError, Memory
+from serve.uploads import Uploads, safe_name
 
 
 @pytest.mark.parametrize(
@@ -32,39 +37,94 @@ def test_long_name_is_cut_but_keeps_its_suffix() -> None:
     assert name.endswith(".png")
 
 
-def test_expired_upload_is_explained() -> None:
-    gone = str(private_cache() / "abc" / "gone.png")
-    with pytest.raises(InputError, match="choose the file again"):
-        take([gone], {gone})
+def test_each_upload_has_a_key_of_its_own_and_is_given_once() -> None:
+    async def two_visitors() -> None:
+        memory = Memory(100)
+        uploads = Uploads(memory)
+        one, two = (uploads.keep("same.png", b"same") for _ in range(2))
+        assert one != two
+        assert not Path(one).exists()
+        assert memory.held == 8
+        with uploads.take([one]) as (names, contents):
+            assert (names, contents) == (["same.png"], [b"same"])
+            assert memory.held == 8
+            with pytest.raises(InputError, match="choose the file again"), uploads.take([one]):
+                pass
+        assert memory.held == 4
+        assert two in uploads
+        uploads.clear()
+        assert two not in uploads
+        assert memory.held == 0
+
+    asyncio.run(two_visitors())
 
 
-def test_one_missing_upload_still_deletes_the_others() -> None:
-    folder = private_cache() / "some"
-    folder.mkdir(parents=True)
-    (folder / "there.png").write_bytes(b"x")
-    paths = [str(private_cache() / "abc" / "gone.png"), str(folder / "there.png")]
-    with pytest.raises(InputError):
-        take(paths, paths)
-    assert not folder.exists()
+def test_one_missing_upload_still_forgets_the_others() -> None:
+    async def half() -> None:
+        memory = Memory(100)
+        uploads = Uploads(memory)
+        key = uploads.keep("there.png", b"there")
+        with pytest.raises(InputError, match="expired"), uploads.take([key, key + "x"]):
+            pass
+        assert key not in uploads
+        assert memory.held == 0
+
+    asyncio.run(half())
 
 
-def test_file_in_the_folder_that_was_not_uploaded_is_refused() -> None:
-    file = open_cache() / "leftover.png"
-    file.write_bytes(b"x")
-    with pytest.raises(InputError, match="only uploaded files"):
-        take([str(file)], [])
-    file.unlink()
+def test_failed_assessment_forgets_the_upload() -> None:
+    async def failing() -> None:
+        memory = Memory(100)
+        uploads = Uploads(memory)
+        with pytest.raises(ZeroDivisionError), uploads.take([uploads.keep("a.png", b"a")]):
+            raise ZeroDivisionError
+        assert memory.held == 0
+
+    asyncio.run(failing())
 
 
-def test_file_outside_the_folder_is_neither_read_nor_deleted(tmp_path: Path) -> None:
-    file = tmp_path / "other.png"
-    file.write_bytes(b"x")
-    for uploaded in ([], [str(file)]):
-        with pytest.raises(InputError, match="only uploaded files"):
-            take([str(file)], uploaded)
-    assert file.exists()
+def test_upload_that_nobody_asks_about_is_forgotten_when_its_time_is_up() -> None:
+    async def closed_page() -> None:
+        memory = Memory(100)
+        uploads = Uploads(memory, seconds=0)
+        later = asyncio.Event()
+        key = uploads.keep("a.png", b"abc")
+        asyncio.get_running_loop().call_later(0, later.set)
+        await later.wait()
+        assert key not in uploads
+        assert memory.held == 0
+
+    asyncio.run(closed_page())
+
+
+def test_uploads_are_refused_when_all_together_are_too_large() -> None:
+    async def three() -> None:
+        uploads = Uploads(Memory(10))
+        uploads.keep("a.png", b"12345")
+        uploads.keep("b.png", b"12345")
+        with pytest.raises(BusyError, match="the server is busy"):
+            uploads.keep("c.png", b"1")
+
+    asyncio.run(three())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process with a signal")
+def test_folder_of_a_killed_server_is_removed_by_the_next_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    start = "import os, sys; from serve.uploads import private_cache; folder = private_cache(); "
+
+    def run(then: str) -> None:
+        subprocess.run([sys.executable, "-c", start + then], env=environment, check=False)
+
+    mine = tmp_path / f"medsharp-serve-{os.getpid()}-living"
+    mine.mkdir()
+    run("(folder / 'left.png').write_text('x'); os.kill(os.getpid(), 9)")
+    assert len(list(tmp_path.iterdir())) == 2
+    run("pass")
+    assert list(tmp_path.iterdir()) == [mine]
 
 
 def test_limits_are_positive() -> None:
-    with pytest.raises(InputError, match="at least 1"):
-        Limits(max_files=0)
+    for wrong in ({"max_files": 0}, {"max_held_bytes": 0}, {"max_waiting": -1}, {"body_seconds": 0}):
+        with pytest.raises(InputError, match="at least"):
+            Limits(**wrong)  # type: ignore[arg-type]

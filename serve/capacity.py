@@ -1,0 +1,120 @@
+"""How much the server takes on at once: one assessment, so many that wait for it, so many bytes of uploads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from serve.gate import megabytes
+
+RETRY_AFTER = 10
+"""Seconds after which a request that was too many may come again."""
+
+Result = TypeVar("Result")
+
+
+class BusyError(Exception):
+    """The server has as much to do as it takes on; says so in one sentence."""
+
+
+class WorkQueue:
+    """Assesses one request at a time, in the order in which they came whole; the others wait, but not endlessly many.
+
+    ONNX Runtime uses all cores for one, and memory stays bounded. The work runs in a thread of its own, so that the
+    event loop, and with it all that is quickly answered, goes on.
+
+    Args:
+        most_waiting: Requests that wait behind the one that is worked on; one more is refused.
+    """
+
+    def __init__(self, most_waiting: int) -> None:
+        self._most_waiting = most_waiting
+        self._inside = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="medsharp-assess")
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Do `work` when its turn comes. Cancelled while it waits, it is never done.
+
+        Raises:
+            BusyError: As many wait as may.
+        """
+        with self._lock:
+            if self._inside > self._most_waiting:
+                raise BusyError(
+                    f"the server is busy: {self._most_waiting} requests wait already; "
+                    f"send this one again in {RETRY_AFTER} seconds"
+                )
+            self._inside += 1
+        try:
+            future = self._pool.submit(work)
+        except BaseException:
+            self._leave()
+            raise
+        future.add_done_callback(lambda _: self._leave())
+        return await asyncio.wrap_future(future)
+
+    @property
+    def inside(self) -> int:
+        """Requests that are worked on or wait."""
+        return self._inside
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+
+
+class Memory:
+    """Counts the bytes of all uploads that are held in memory, and bounds them.
+
+    Args:
+        most: Bytes of all visitors' uploads together.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._lock = threading.Lock()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held now."""
+        return self._held
+
+    def reserve(self, count: int) -> None:
+        """Count bytes in, before they are kept.
+
+        Raises:
+            BusyError: They would be too many.
+        """
+        with self._lock:
+            if self._held + count > self._most:
+                raise BusyError(
+                    f"the server is busy: it holds {megabytes(self._held)} of uploads, and {megabytes(self._most)} at "
+                    f"most; send this one again in {RETRY_AFTER} seconds"
+                )
+            self._held += count
+
+    def release(self, count: int) -> None:
+        """Count bytes out, which are kept no longer."""
+        with self._lock:
+            self._held -= count
+
+    @contextlib.contextmanager
+    def reservation(self) -> Iterator[Callable[[int], None]]:
+        """Give what reserves bytes, all of which are released at the end."""
+        total = 0
+
+        def reserve(count: int) -> None:
+            nonlocal total
+            self.reserve(count)
+            total += count
+
+        try:
+            yield reserve
+        finally:
+            self.release(total)
