@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from medsharp.errors import InputError, nearest
-from medsharp.images import ImageLimits
+from medsharp.images import ImageLimits, ValueRange
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.recipes import RECIPES, Augmentation
 
@@ -66,6 +66,9 @@ class DataConfig(_Section):
     fit: Literal["letterbox", "stretch"] = "letterbox"
     inpaint: bool = Field(False, description="replace burned-in calipers and text by what surrounds them")
     limits: LimitsConfig = LimitsConfig()
+    range: tuple[float, float] | None = Field(
+        None, description="values that are black and white in images of more than 8 bits; by default the manifest's"
+    )
     augmentation: Annotated[
         Annotated[str, Tag("<name>")] | Annotated[Augmentation, Tag("<transforms>")],
         Discriminator(lambda given: "<name>" if isinstance(given, str) else "<transforms>"),
@@ -86,6 +89,8 @@ class DataConfig(_Section):
         unknown = sorted(self.label_values.keys() - set(self.classes))
         if unknown:
             raise ValueError(f"label_values has '{unknown[0]}', which is not one of classes {list(self.classes)}")
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"range {list(self.range)} must name the value of black, then the larger one of white")
         if self.positive not in self.classes:
             raise ValueError(f"positive '{self.positive}' is not one of classes {list(self.classes)}")
         if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
@@ -97,6 +102,10 @@ class DataConfig(_Section):
         if folds is not None and self.fold >= folds:
             raise ValueError(f"fold {self.fold} does not exist among {folds} folds (they count from 0)")
         return self
+
+    def value_range(self) -> ValueRange | None:
+        """Return the declared range of values as `medsharp.images` takes it."""
+        return None if self.range is None else ValueRange(*self.range)
 
     def preprocessing(self) -> PreprocessSpec:
         """Return how an image becomes a network input."""

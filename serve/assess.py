@@ -76,7 +76,13 @@ class Assessor:
             if not wanted():
                 break
             source = (number, content, name)
-            (reading,) = read_source(source, limits=self._limits, frames="sharpest", lesion=None)
+            (reading,) = read_source(
+                source,
+                limits=self._limits,
+                frames="sharpest",
+                lesion=None,
+                value_range=self.predictor.value_range,
+            )
             (prediction,) = self.predictor.predict_readings([reading])
             assessments.append(_draw(reading, prediction, image_side, heatmap_side))
         return assessments

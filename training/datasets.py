@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from medsharp.config import TrainConfig
 from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import SPLITS, Manifest
@@ -60,3 +62,15 @@ def make_datasets(config: TrainConfig, manifest: Manifest, events: Events) -> di
             progress=progress,
         )
     return datasets
+
+
+def notes_on_masks(dataset: ImageDataset) -> list[str]:
+    """Say how many images with a lesion have masks in which nothing is marked: training learns that there is none."""
+    if dataset.masks is None:
+        return []
+    lesions = (dataset.table["mask"] != "") & (dataset.table["label"] != "normal")
+    empty = [row for row in np.flatnonzero(lesions) if not dataset.masks[int(row)].any()]
+    if not empty:
+        return []
+    first = dataset.table["image"].iloc[empty[0]]
+    return [f"{len(empty)} of {int(lesions.sum())} lesions have a mask in which nothing is marked, such as {first}"]

@@ -27,7 +27,7 @@ from medsharp.optim import ESAM, SharpnessAware
 from medsharp.runs import Run
 from training.average import moving_average
 from training.checkpoint import add_metrics, keep_metrics, load_state, save_state, save_weights
-from training.datasets import check_splits, make_datasets
+from training.datasets import check_splits, make_datasets, notes_on_masks
 from training.environment import describe_environment
 from training.events import Events
 from training.losses import Objective
@@ -165,7 +165,7 @@ class _Trainer:
                 "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
                 "device": self.device.type,
                 "precision": self.config.run.precision,
-                "notes": list(self.network.notes),
+                "notes": [*self.network.notes, *notes_on_masks(self.training)],
             }
         )
         return epoch

@@ -22,6 +22,12 @@ LIMIT_HELP = "What is refused before decoding, such as max_frames=5000 or max_pi
 """Of the option `--limit`, which is the same for every command that reads images."""
 
 
+RANGE_HELP = (
+    "Values that are black and white in images of more than 8 bits, such as 0,4095; by default a manifest's `range`."
+)
+"""Of the option `--range`, for the same commands."""
+
+
 def fail(sentence: str) -> None:
     """Print an error sentence to standard error, on one line so that it can be searched for."""
     errors.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)

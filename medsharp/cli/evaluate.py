@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import LIMIT_HELP, IntervalKind, console, figures_table, heading, note, progress_bar
+from medsharp.cli._console import (
+    LIMIT_HELP,
+    RANGE_HELP,
+    IntervalKind,
+    console,
+    figures_table,
+    heading,
+    note,
+    progress_bar,
+)
 from medsharp.cli._data_options import CLASS_HELP, LABEL_FROM_HELP, SOURCE_HELP, rule_of, sources_of
 
 if TYPE_CHECKING:
@@ -55,6 +64,7 @@ def evaluate(
         typer.Option("--inpaint/--no-inpaint", help="Remove calipers and text first, or not; default: as the bundle."),
     ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
+    value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     card: Annotated[
         bool, typer.Option("--card", help="Write the figures into the bundle's MODEL_CARD.md too.")
     ] = False,
@@ -62,13 +72,17 @@ def evaluate(
     """Measure a bundle on external data: the threshold stays as frozen, intervals come from resampling patients."""
     from medsharp.config import read_limits
     from medsharp.evaluation.report import parse_formats, read_robustness
+    from medsharp.images import read_range
     from medsharp.inference import Predictor
 
     chosen = parse_formats(formats)
     sources, rule = sources_of(source, data), rule_of(label_from, malignant, benign)
     # Read before anything is predicted, so that a wrong file costs no time.
     degradation = read_robustness(robustness, out)
-    predictor = Predictor.load(bundle, device=device, limits=read_limits(limit or ()), inpaint=inpaint)
+    declared = None if value_range is None else read_range(value_range, "--range")
+    predictor = Predictor.load(
+        bundle, device=device, limits=read_limits(limit or ()), inpaint=inpaint, value_range=declared
+    )
     written = evaluate_data(
         predictor,
         bundle,

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import LIMIT_HELP, console, errors, note, progress_bar
+from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, errors, note, progress_bar
 from medsharp.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def predict(
         ),
     ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
+    value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Give each image's class probabilities and the decision at the frozen operating point.
@@ -50,19 +51,21 @@ def predict(
     Exit code 0: all read; 1: some images failed and are listed with the reason; 2: none could be read.
     """
     from medsharp.config import read_limits
+    from medsharp.images import read_range
     from medsharp.inference import Predictor
 
     wanted, limits = _frames(frames), read_limits(limit or ())
+    declared = None if value_range is None else read_range(value_range, "--range")
     if source is not None or _is_table(images[0]):
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
                 raise InputError(f"{option} takes images or folders, not a data set")
-        predictor = Predictor.load(bundle, device=device, limits=limits)
+        predictor = Predictor.load(bundle, device=device, limits=limits, value_range=declared)
         table = _of_dataset(predictor, images, wanted, source)
         rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     else:
         files, lesion = _expand(images), None if box is None else _lesion(box)
-        predictor = Predictor.load(bundle, device=device, limits=limits)
+        predictor = Predictor.load(bundle, device=device, limits=limits, value_range=declared)
         if box is not None and predictor.preprocessing.crop != "lesion":
             raise InputError(f"{bundle} does not crop to the lesion; leave --box out")
         predictions = _of_images(predictor, files, heatmaps, wanted, lesion)
@@ -115,6 +118,7 @@ def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, sou
     if len(paths) > 1:
         raise InputError(f"give either one data set or images, not both ({paths[0]} and {paths[1]})")
     manifest = read_manifest(paths[0]) if source is None else open_dataset(paths[0], source=source)
+    manifest = manifest.with_range(predictor.value_range)
     for sentence in manifest.notes:
         note(sentence)
     with progress_bar() as report:
@@ -153,7 +157,9 @@ def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], fol
     for number, prediction in enumerate(predictions, start=1):
         if prediction.error is None:
             file, frame = Path(prediction.source), prediction.frame
-            image = read_image(file, limits=predictor.limits, frame=frame or "sharpest")
+            image = read_image(
+                file, limits=predictor.limits, frame=frame or "sharpest", value_range=predictor.value_range
+            )
             picture = overlay(image.pixels, prediction.heatmap())
             stem = file.stem if frame is None else f"{file.stem}-frame-{frame}"
             with atomic_path(folder / f"{number:05d}-{stem}.png") as temporary:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import LIMIT_HELP, console, heading, interval, note, progress_bar
+from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, heading, interval, note, progress_bar
 from medsharp.cli._data_options import SOURCE_HELP, sources_of
 
 
@@ -47,6 +47,7 @@ def robustness(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
+    value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
 ) -> None:
     """Corrupt images as scanners, operators and archives do, and see what becomes of the decisions.
 
@@ -55,12 +56,14 @@ def robustness(
     from medsharp.config import read_limits
     from medsharp.evaluation.corruptions import find_corruptions
     from medsharp.evaluation.robustness import write_robustness
+    from medsharp.images import read_range
     from medsharp.inference import Predictor
     from medsharp.inference.robustness import example_image, measure_robustness
 
     chosen = find_corruptions(corruptions or ["*"])
     limits = read_limits(limit or ())
-    predictors = [Predictor.load(bundle, device=device, limits=limits) for bundle in bundles]
+    declared = None if value_range is None else read_range(value_range, "--range")
+    predictors = [Predictor.load(bundle, device=device, limits=limits, value_range=declared) for bundle in bundles]
     adversary = None
     if adversarial is not None:
         from training.attacked import Adversary

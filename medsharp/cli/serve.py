@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medsharp.cli._console import LIMIT_HELP, console
+from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console
 from medsharp.errors import InputError
 
 
@@ -21,11 +21,13 @@ def serve(
         str | None, typer.Option(metavar="USER:PASSWORD", envvar="MEDSHARP_AUTH", help="Ask visitors for this.")
     ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
+    value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """Open a page that takes an image and shows probability, decision and heat map, and the API (/predict, /docs)."""
     from medsharp.bundle import default_bundle
     from medsharp.config import read_limits
+    from medsharp.images import read_range
     from medsharp.inference import Predictor
     from serve import run
 
@@ -35,9 +37,10 @@ def serve(
         if not (user and colon and password):
             raise InputError("--auth must be USER:PASSWORD")
         credentials = (user, password)
+    declared = None if value_range is None else read_range(value_range, "--range")
     chosen = bundle if bundle is not None else default_bundle()
     run(
-        Predictor.load(chosen, limits=read_limits(limit)) if limit else chosen,
+        Predictor.load(chosen, limits=read_limits(limit or ()), value_range=declared) if limit or declared else chosen,
         host=host,
         port=port,
         auth=credentials,

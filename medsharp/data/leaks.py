@@ -106,7 +106,7 @@ def _assert_apart(one: Manifest, other: Manifest) -> None:
     for first, second in near_between(bits_ours, bits_theirs):
         places = [(one, int(known_ours.index[first])), (other, int(known_theirs.index[second]))]
         # Hashes of different pictures may collide; both files are at hand, so that their pixels decide.
-        if duplicate_matches(look_at([m.path(m.table.at[row, "image"]) for m, row in places])):
+        if duplicate_matches(look_at([(m, m.table.loc[row]) for m, row in places])):
             found.append(places)
     if found:
         _refuse("near-duplicates are in two data sets", found[0], len(found))

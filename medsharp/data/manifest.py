@@ -16,6 +16,7 @@ import yaml
 from medsharp.data.paths import DataFolder
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, write_text
+from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
 from medsharp.keys import name_key, named, patient_key, spellings
 from medsharp.tables import SUFFIXES, number, read_table, reason
 
@@ -42,6 +43,8 @@ CARRIED = ("study_date", "laterality", "pixel_spacing", "box", "dhash", "flags")
 
 SPLITS = ("train", "val", "test")
 
+ABOUT = "manifest.yaml"
+
 AUDITED = "audit: "
 """How the notes begin that `medsharp data audit` leaves in `manifest.yaml`; reading keeps them."""
 
@@ -60,6 +63,8 @@ class DatasetInfo:
     citation: str = ""
     source: str = ""
     doi: str = ""
+    range: ValueRange | None = None
+    """The stored values that are black and white in all its images, for those of more than 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,20 @@ class Manifest:
     def masks(self, row: Any) -> list[Path]:
         """The mask files of a row; `mask` joins several with semicolons."""
         return [self.path(name) for name in str(row["mask"]).split(";") if name]
+
+    def read(self, row: Any, limits: ImageLimits = ImageLimits()) -> DecodedImage:
+        """Decode the image of a row: the frame that it names, scaled by the range of the data set.
+
+        Raises:
+            ImageError: It cannot be used; see `medsharp.images.read_image`.
+        """
+        return read_image(self.path(row["image"]), limits=limits, frame=frame_of(row), value_range=self.info.range)
+
+    def with_range(self, value_range: ValueRange | None) -> Manifest:
+        """Return a copy whose images have this range of values; None leaves what `manifest.yaml` declares."""
+        if value_range is None:
+            return self
+        return dataclasses.replace(self, info=dataclasses.replace(self.info, range=value_range))
 
     def line(self, row: Any) -> int:
         """The row in the file that a row of the table, by its index, comes from; the header is row 1 as a rule."""
@@ -168,7 +187,7 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         raise InputError(f"{path} lists no images")
     lines = tuple(int(line) for line in read.frame.index)
     table = complete(_known_names(read.frame))
-    about = _read_about(path.with_name("manifest.yaml"))
+    about = _read_about(path.with_name(ABOUT))
     root = path.parent / str(about.get("root") or "")  # an absolute root stands by itself
     known = tuple(about.get("classes") or ())
     if known:
@@ -178,6 +197,7 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     info = DatasetInfo(
         name=str(about.get("name") or (path.stem if path.stem != "manifest" else path.resolve().parent.name)),
         classes=known or (tuple(classes) if classes is not None else tuple(sorted(set(table["label"]) - {""}))),
+        range=None if about.get("range") is None else read_range(about["range"], f"{path.with_name(ABOUT)}: range"),
         **{key: str(about.get(key) or "") for key in ("licence", "citation", "source", "doi")},
     )
     notes = [*read.notes, *_read_exclude(path, table)]
@@ -203,6 +223,10 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> None:
     folder = Path(folder)
     about: dict[str, Any] = dataclasses.asdict(manifest.info)
     about["classes"] = list(manifest.info.classes)
+    if manifest.info.range is None:
+        del about["range"]
+    else:
+        about["range"] = list(manifest.info.range)
     if manifest.root.resolve() != folder.resolve():
         about["root"] = str(manifest.root.resolve())
     if manifest.notes:

@@ -25,11 +25,11 @@ from medsharp.config import Cache
 from medsharp.data.augmentation import make_augmentation
 from medsharp.data.fingerprint import file_digests, recipe_name
 from medsharp.data.lesion import BOX, lesion_area, lesion_box
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import Manifest, frame_of
 from medsharp.data.sampling import EpochSampler, Sampling
 from medsharp.data.store import Pixels, load_pixels
 from medsharp.errors import InputError
-from medsharp.images import ImageLimits, read_image
+from medsharp.images import Frame, ImageLimits, ValueRange, read_image
 from medsharp.preprocess import PreprocessSpec, preprocess, preprocess_mask
 from medsharp.progress import Progress
 from medsharp.recipes import Augmentation
@@ -42,14 +42,22 @@ class LoadAndPlace(MapTransform):
     in its place. A spec that crops to the lesion needs `lesion`: the text of a box, perhaps empty, and mask files.
     """
 
-    def __init__(self, spec: PreprocessSpec, limits: ImageLimits = ImageLimits()) -> None:
+    def __init__(
+        self, spec: PreprocessSpec, limits: ImageLimits = ImageLimits(), value_range: ValueRange | None = None
+    ) -> None:
         super().__init__(["image", "mask"], allow_missing_keys=True)
         self.spec = spec
         self.limits = limits
+        self.value_range = value_range
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the paths of a sample by pixels."""
-        image = read_image(data["image"], limits=self.limits)
+        image = read_image(
+            data["image"],
+            limits=self.limits,
+            frame=data.get("frame", "sharpest"),
+            value_range=self.value_range,
+        )
         lesion = None
         if self.spec.crop == "lesion":
             box, masks = data["lesion"]
@@ -194,9 +202,13 @@ def make_dataset(
     images = [manifest.path(name) for name in table["image"]]
     keys = file_digests(images)
     _check_unchanged(manifest, rows, keys)
-    load = LoadAndPlace(spec, limits)
+    load = LoadAndPlace(spec, limits, manifest.info.range)
     recipe = recipe_name(spec) if cache == "disk" else None
-    samples: list[dict[Hashable, Any]] = [{"image": image} for image in images]
+    frames = [frame_of(row) for row in table.to_dict("records")]
+    samples: list[dict[Hashable, Any]] = [
+        {"image": image, "frame": frame} for image, frame in zip(images, frames, strict=True)
+    ]
+    keys = [_of_frame(key, frame, manifest.info.range) for key, frame in zip(keys, frames, strict=True)]
     if spec.crop == "lesion":
         lesions = [(row.get(BOX, ""), manifest.masks(row)) for row in table.to_dict("records")]
         samples = [{**sample, "lesion": lesion} for sample, lesion in zip(samples, lesions, strict=True)]
@@ -256,6 +268,13 @@ def make_loader(
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _of_frame(key: bytes, frame: Frame, value_range: ValueRange | None) -> bytes:
+    """Return the key of a file, or that of one frame of it or of its values scaled by a declared range."""
+    if frame == "sharpest" and value_range is None:
+        return key
+    return hashlib.sha256(b"".join([b"frame", key, repr((frame, value_range)).encode()])).digest()
 
 
 def _as_it_is(batch: Any) -> Any:

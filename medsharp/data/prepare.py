@@ -28,7 +28,9 @@ def prepare_manifest(config: DataConfig, *, progress: Progress | None = None) ->
     if config.label_from is not None:
         values = {label: tuple(map(str, found)) for label, found in config.label_values.items()}
         rule = LabelRule(config.label_from, values)
-    manifest = open_dataset(config.path, classes=config.classes, source=config.source, rule=rule)
+    manifest = open_dataset(
+        config.path, classes=config.classes, source=config.source, rule=rule, value_range=config.value_range()
+    )
     manifest = tie_duplicates(manifest, limits=config.limits.limits(), progress=progress)
     manifest = split_manifest(
         manifest,

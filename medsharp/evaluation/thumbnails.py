@@ -5,33 +5,32 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from medsharp.images import read_image
+from medsharp.images import DecodedImage
 
 SIDE = 128
 """Longest side in pixels."""
 
 
-def thumbnails_of(failures: dict[str, Any], path_of: Callable[[str], Path]) -> dict[str, str]:
+def thumbnails_of(failures: dict[str, Any], image_of: Callable[[str], DecodedImage]) -> dict[str, str]:
     """Return a JPEG of each listed image as a data URI, by image name.
 
     Args:
         failures: As `failures_of` gives them.
-        path_of: The file of an image name.
+        image_of: Decodes the image of a name.
 
     Raises:
         InputError: A file cannot be read.
     """
     names = [image["image"] for kind in failures.values() for image in kind["images"]]
-    return {name: _thumbnail(path_of(name), name) for name in names}
+    return {name: _thumbnail(image_of(name)) for name in names}
 
 
-def _thumbnail(path: Path, name: str) -> str:
-    picture = Image.fromarray(read_image(path, name=name).pixels)
+def _thumbnail(image: DecodedImage) -> str:
+    picture = Image.fromarray(image.pixels)
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=80)

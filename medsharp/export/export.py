@@ -38,7 +38,6 @@ from medsharp.export.calibration import check_choice, choose_operating_point, fi
 from medsharp.export.graph import check_parity, write_onnx
 from medsharp.export.metadata import monai_metadata
 from medsharp.files import atomic_folder, sha256_file
-from medsharp.images import read_image
 from medsharp.inference.card import write_card
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion
@@ -210,7 +209,7 @@ def _load(rows: pd.DataFrame, manifest: Manifest, data: DataConfig, progress: Pr
 
     def load(row: dict[Hashable, Any]) -> np.ndarray:
         name = row["image"]
-        image = read_image(manifest.path(name), limits=limits)
+        image = manifest.read(row, limits)
         lesion = None
         if place.crop == "lesion":
             lesion = lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, limits)

@@ -41,8 +41,8 @@ def read_marks(source: Path | str | bytes, *, name: str | None = None, limits: I
     Marked is, by the first that applies:
 
     1. Transparency over a single colour: what is opaque.
-    2. Two values: of a grey and a colour the colour, else the brighter. One value: everything, unless it is 0.
-    3. Whole numbers of at most 31, which are classes: all but 0.
+    2. Two values: of a grey and a colour the colour, else the brighter.
+    3. Whole numbers of at most 31, of which there are several, as classes: all but 0.
     4. What is brighter than the middle of 0 to 1, of 0 to 255, of 12 or 16 bits, or of 0 to the brightest where nothing
        reaches that; and all that is coloured.
 
@@ -108,14 +108,19 @@ def _of_values(values: np.ndarray, lossy: bool) -> np.ndarray:
     """Apply the rules to one channel, [H, W] of any type without NaN."""
     most, least = float(values.max()), float(values.min())
     if not lossy:
-        if most == least:
-            return np.full(values.shape, most > 0)
+        if most == least:  # all of the image is a lesion, or the background has a number
+            return np.full(values.shape, most > next(top for top in _tops(values) if most <= top) / 2)
         if ((values == most) | (values == least)).all():
             return values == most
     if most <= MOST_CLASSES and (most > 1 or not _has_fractions(values)):
         return np.zeros(values.shape, dtype=bool) if lossy else values > 0
-    top = next((top for top in _TOPS if most <= top), most)
+    top = next(top for top in _tops(values) if most <= top)
     return values > (top if most > top / 2 else most) / 2
+
+
+def _tops(values: np.ndarray) -> tuple[float, ...]:
+    """Return the ends of the ranges that masks of a type have."""
+    return (*(_TOPS if values.dtype.kind == "f" else _TOPS[1:]), np.inf)
 
 
 def _has_fractions(values: np.ndarray) -> bool:
@@ -134,7 +139,9 @@ def _is_constant(colours: np.ndarray) -> bool:
 def _with_doubts(marked: np.ndarray, values: np.ndarray) -> Marks:
     doubts = []
     border = np.concatenate([marked[0], marked[-1], marked[1:-1, 0], marked[1:-1, -1]])
-    if marked.all():
+    if values.min() == values.max() != 0:
+        doubts.append(f"it is {float(values.max()):g} everywhere")
+    elif marked.all():
         doubts.append("everything is marked")
     elif border.mean() > _BORDER:
         doubts.append("its border is marked: perhaps it is inverted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +19,16 @@ DECLARE = "declare it for the whole data set: `range: [LOW, HIGH]` in manifest.y
 
 UNDECLARED = "upper bits unused"
 """The flag of values that leave at least three quarters of their type's range above them: a range is missing."""
+
+WORTH_SAYING = (
+    UNDECLARED,
+    "signed values without a window",
+    "values beyond the declared range",
+    "undefined pixels",
+    "colour label doubtful",
+    "colour label corrected",
+)
+"""Flags that put an image's greys in doubt, so that they are counted over a data set."""
 
 _ROWS = 256
 """Rows that are computed on in floating point at once, so that a large image takes little memory."""
@@ -155,6 +166,29 @@ def scale_samples(samples: Samples, declared: ValueRange | None, name: str) -> S
         grey[np.isnan(values)] = 0
         flags.append("undefined pixels")
     return Scaled(grey, limits, tuple(flags))
+
+
+def notes_on_values(flags: Sequence[Sequence[str]]) -> list[str]:
+    """Say what the flags of a data set's images tell of its greys: doubts, and more than one scale.
+
+    Args:
+        flags: Those of each image.
+
+    Returns:
+        Sentences for a person, each with its count.
+    """
+    notes = []
+    for flag in WORTH_SAYING:
+        count = sum(flag in given for given in flags)
+        if count:
+            notes.append(f"{count} of {len(flags)} images: {flag}" + (f"; {DECLARE}" if flag == UNDECLARED else ""))
+    ranges = Counter(flag for given in flags for flag in given if flag.startswith("range "))
+    if len(ranges) > 1:
+        counted = ", ".join(f"{flag} for {count}" for flag, count in sorted(ranges.items()))
+        notes.append(f"images of one data set are scaled in different ways ({counted}); {DECLARE}")
+    else:
+        notes += [f"{count} of {len(flags)} images: {flag}" for flag, count in ranges.items() if "assumed" in flag]
+    return notes
 
 
 def is_undeclared(most: float, limits: ValueRange) -> bool:

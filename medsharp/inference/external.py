@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from medsharp.bundle import INTERNAL, VALIDATION, BundleSpec
@@ -18,6 +19,7 @@ from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, eval
 from medsharp.evaluation.predictions import patients_of
 from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
+from medsharp.images import DecodedImage, ImageLimits
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.table import predict_manifest
@@ -82,7 +84,9 @@ def open_external(
     Raises:
         InputError: The data cannot be read.
     """
-    manifest = open_dataset(data, classes=predictor.spec.classes, source=source, rule=rule)
+    manifest = open_dataset(
+        data, classes=predictor.spec.classes, source=source, rule=rule, value_range=predictor.value_range
+    )
     return tie_duplicates(manifest, limits=predictor.limits, progress=progress)
 
 
@@ -151,9 +155,14 @@ def evaluate_manifest(
         warnings=leaks(predictor.folder, manifest),
     )
     if thumbnails:
-        pictures = thumbnails_of(evaluation.as_dict()["failures"], manifest.path)
+        pictures = thumbnails_of(evaluation.as_dict()["failures"], partial(_image_of, manifest, predictor.limits))
         evaluation = replace(evaluation, thumbnails=pictures)
     return evaluation, manifest.notes
+
+
+def _image_of(manifest: Manifest, limits: ImageLimits, name: str) -> DecodedImage:
+    table = manifest.table
+    return manifest.read(table[table["image"] == name].iloc[0], limits)
 
 
 def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:

@@ -13,7 +13,6 @@ from medsharp.data.leaks import HASH_DIGITS, hash_bits, near_between
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import write_text
-from medsharp.images import read_image
 
 _SPLITS = ("train", "val")
 _END = "these figures do not tell how it does on images it never saw"
@@ -86,7 +85,7 @@ def _rows(manifest: Manifest, split: str) -> list[dict[str, str]]:
 
 def _hash(manifest: Manifest, row: dict[str, str]) -> str:
     # Manifests of runs from before there was the column.
-    return row.get("dhash") or perceptual_hash(read_image(manifest.path(row["image"])).pixels).tobytes().hex()
+    return row.get("dhash") or perceptual_hash(manifest.read(row).pixels).tobytes().hex()
 
 
 def _read_looks(path: Path, split: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medsharp.bundle import MODEL, BundleSpec, read_bundle
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, ImageLimits
+from medsharp.images import DecodedImage, ImageLimits, ValueRange
 from medsharp.images.box import Box
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
 from medsharp.inference.prediction import Prediction
@@ -32,6 +32,7 @@ class Predictor:
         session: The network on its device.
         preprocessing: How an image becomes the network's input: the bundle's, but for what `load` was told.
         limits: What is refused before it is decoded.
+        value_range: What is black and white in images of more than 8 bits, unless a data set declares it.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Predictor:
         *,
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
         self.folder = folder
         self.spec = spec
         self.session = session
         self.limits = limits
+        self.value_range = value_range
         place = spec.preprocess.spec()
         self.preprocessing = place if inpaint is None else replace(place, inpaint=inpaint)
         self._positive = spec.classes.index(spec.positive)
@@ -61,6 +64,7 @@ class Predictor:
         threads: int | None = None,
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
+        value_range: ValueRange | None = None,
     ) -> Predictor:
         """Load a bundle, after checking the SHA-256 of its files.
 
@@ -72,6 +76,7 @@ class Predictor:
             limits: What is refused before it is decoded.
             inpaint: Replace calipers and text by what surrounds them, or do not, whatever the bundle says: this
                 measures their influence.
+            value_range: Declares what is black and white in images of more than 8 bits.
 
         Raises:
             InputError: A file is missing or was changed, or CUDA was asked for and cannot be used.
@@ -79,7 +84,7 @@ class Predictor:
         folder = Path(bundle)
         spec = read_bundle(folder, verify=verify)
         session = Session(folder / MODEL, device=device, threads=threads)
-        return cls(folder, spec, session, limits=limits, inpaint=inpaint)
+        return cls(folder, spec, session, limits=limits, inpaint=inpaint, value_range=value_range)
 
     def predict(
         self,
@@ -90,6 +95,7 @@ class Predictor:
         limits: ImageLimits | None = None,
         frames: Frames = "sharpest",
         lesion: FindLesion | None = None,
+        value_range: ValueRange | None = None,
         progress: Progress | None = None,
     ) -> list[Prediction]:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
@@ -101,6 +107,7 @@ class Predictor:
             limits: What is refused; the predictor's own by default.
             frames: Of DICOM clips: the sharpest, the one of a number, or `all`, which gives a prediction for each.
             lesion: Gives the lesion's box of source number n, for a bundle that crops to it.
+            value_range: What is black and white in images of more than 8 bits; the predictor's own by default.
             progress: Called with images done, images in all and what is being done.
 
         Returns:
@@ -118,7 +125,13 @@ class Predictor:
             lesion = None
         elif lesion is None:
             lesion = _no_lesion
-        read = partial(read_source, limits=limits or self.limits, frames=frames, lesion=lesion)
+        read = partial(
+            read_source,
+            limits=limits or self.limits,
+            frames=frames,
+            lesion=lesion,
+            value_range=value_range or self.value_range,
+        )
         predictions: list[Prediction] = []
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(sources), batch_size):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, Frame, ImageLimits, read_frames, read_image
+from medsharp.images import DecodedImage, Frame, ImageLimits, ValueRange, read_frames, read_image
 from medsharp.images.box import Box
 
 Source = Path | str | bytes
@@ -39,7 +39,12 @@ class Reading:
 
 
 def read_source(
-    source: tuple[int, Source, str], *, limits: ImageLimits, frames: Frames, lesion: FindLesion | None
+    source: tuple[int, Source, str],
+    *,
+    limits: ImageLimits,
+    frames: Frames,
+    lesion: FindLesion | None,
+    value_range: ValueRange | None = None,
 ) -> Iterator[Reading]:
     """Read a source; what is wrong with it, or with a frame of it, becomes a reading too.
 
@@ -48,13 +53,15 @@ def read_source(
         limits: What is refused.
         frames: Which of a clip.
         lesion: Finds the lesion, where it is needed.
+        value_range: What is black and white in values of more than 8 bits.
     """
     number, given, name = source
     try:
         if frames == "all":
-            images = read_frames(given, name=name, limits=limits)
+            images = read_frames(given, name=name, limits=limits, value_range=value_range)
         else:
-            images = iter([read_image(given, name=name, limits=limits, frame=frames)])
+            image = read_image(given, name=name, limits=limits, frame=frames, value_range=value_range)
+            images = iter([image])
         for image in images:
             called = name if frames == "sharpest" or image.frame is None else f"{name}#{image.frame}"
             yield Reading(called, name, image, None if lesion is None else lesion(number, name, image))

@@ -72,7 +72,14 @@ def predict_manifest(
         row = records[number]
         return lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, predictor.limits)
 
-    predictions = predictor.predict(files, names=list(rows["image"]), frames=frames, lesion=lesion, progress=progress)
+    predictions = predictor.predict(
+        files,
+        names=list(rows["image"]),
+        frames=frames,
+        lesion=lesion,
+        value_range=manifest.info.range,
+        progress=progress,
+    )
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")
     if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
         masks = [manifest.masks(row) for row in records]

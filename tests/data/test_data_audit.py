@@ -21,7 +21,6 @@ from medsharp.data.audit import report as page
 from medsharp.data.audit.overlays import count_overlays
 from medsharp.data.audit.views import is_dual_view
 from medsharp.errors import InputError
-from medsharp.images import ImageLimits
 
 
 def scan(seed: int, size: tuple[int, int] = (150, 190)) -> Image.Image:
@@ -100,6 +99,7 @@ def test_every_kind_of_trouble_with_one_image_is_found(hospital: Path) -> None:
         ("constant", "benign/flat.png"),
         ("unreadable", "malignant/broken.png"),
         ("mask-size", "benign/00.png"),
+        ("mask-doubtful", "benign/00.png"),
         ("mask-empty", "benign/02.png"),
         ("mask-missing", "benign/04.png"),
     }
@@ -306,7 +306,7 @@ def test_page_stands_alone_and_says_what_it_is(hospital: Path, tmp_path: Path) -
 def test_an_interrupt_leaves_nothing(hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(hospital, {"malignant/again.png": Image.open(hospital / "benign" / "00.png")})
 
-    def interrupt(path: Path, limits: ImageLimits) -> str:
+    def interrupt(*given: object) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(page, "_thumbnail", interrupt)

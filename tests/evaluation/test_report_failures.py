@@ -16,6 +16,7 @@ from medsharp.errors import InputError
 from medsharp.evaluation import Evaluation, evaluate_predictions, write_evaluation
 from medsharp.evaluation.failures import MOST, failures_of
 from medsharp.evaluation.thumbnails import thumbnails_of
+from medsharp.images import read_image
 
 CLASSES = ("benign", "malignant")
 
@@ -71,7 +72,7 @@ def evaluation() -> Evaluation:
 def test_thumbnails_are_in_the_page_only_and_the_page_says_so(tmp_path: Path, evaluation: Evaluation) -> None:
     for n in range(36):
         Image.fromarray(np.full((400, 300), n, dtype=np.uint8)).save(tmp_path / f"{n}.png")
-    pictures = thumbnails_of(evaluation.as_dict()["failures"], lambda name: tmp_path / name)
+    pictures = thumbnails_of(evaluation.as_dict()["failures"], lambda name: read_image(tmp_path / name, name=name))
     first = evaluation.as_dict()["failures"]["missed"]["images"][0]["image"]
     picture = Image.open(io.BytesIO(base64.b64decode(pictures[first].removeprefix("data:image/jpeg;base64,"))))
     assert picture.size == (96, 128)
@@ -89,4 +90,4 @@ def test_thumbnails_are_in_the_page_only_and_the_page_says_so(tmp_path: Path, ev
 
 def test_thumbnail_of_a_file_that_is_gone_is_a_sentence(tmp_path: Path, evaluation: Evaluation) -> None:
     with pytest.raises(InputError, match=r"0\.png"):
-        thumbnails_of(evaluation.as_dict()["failures"], lambda name: tmp_path / name)
+        thumbnails_of(evaluation.as_dict()["failures"], lambda name: read_image(tmp_path / name, name=name))

@@ -114,7 +114,11 @@ def test_empty_and_full_masks_stay_so(picture: Make) -> None:
     assert not empty.pixels.any()
     assert empty.doubts == ()
     assert full.pixels.all()
-    assert full.doubts == ("everything is marked",)
+    assert full.doubts == ("it is 255 everywhere",)
+    assert read_marks(picture(coded(65535, 65535, np.uint16))).pixels.all()
+    numbered = read_marks(picture(coded(1, 1)))  # a background may have the number 1
+    assert not numbered.pixels.any()
+    assert numbered.doubts == ("it is 1 everywhere",)
 
 
 def test_inverted_masks_and_grey_areas_are_doubted(picture: Make) -> None:

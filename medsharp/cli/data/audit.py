@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import LIMIT_HELP, console, heading, note, progress_bar
+from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, heading, note, progress_bar
 from medsharp.cli._data_options import SOURCE_HELP, sources_of
 from medsharp.errors import InputError
 
@@ -33,6 +33,7 @@ def audit(
         list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each data set.")
     ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
+    value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
 ) -> None:
     """Look for duplicates, contradictions, drawings and odd sizes; nothing is deleted.
 
@@ -41,15 +42,20 @@ def audit(
     from medsharp.config import read_limits
     from medsharp.data.audit import KINDS, Policy, audit_datasets, write_audit
     from medsharp.data.sources import open_dataset
+    from medsharp.images import read_range
 
     limits = read_limits(limit or ())
+    declared = None if value_range is None else read_range(value_range, "--range")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     if (out / "manifest.csv").exists() or (out / "audit.html").exists():
         raise InputError(f"{out} holds an audit or a manifest already; choose another folder or remove it first")
     heading(f"Audit: {', '.join(data)}")
     with progress_bar() as report:
-        manifests = [open_dataset(name, source=what) for name, what in zip(data, sources_of(source, data), strict=True)]
+        manifests = [
+            open_dataset(name, source=what, value_range=declared)
+            for name, what in zip(data, sources_of(source, data), strict=True)
+        ]
         found = audit_datasets(manifests, policy=Policy(policy.value), limits=limits, progress=report)
         written = write_audit(found, out, report)
     table = Table()

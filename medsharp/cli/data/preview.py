@@ -43,7 +43,7 @@ def preview(
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out} must end in .png")
     heading(f"Data: {data}")
-    manifest = open_dataset(data)
+    manifest = open_dataset(data, value_range=settings.value_range())
     rows = manifest.included
     if rows.empty:
         raise InputError(f"{manifest.info.name} has no image that is not excluded")

@@ -175,6 +175,21 @@ KINDS: dict[str, Kind] = {
             "The mask does not lie on the image; it is stretched onto it where lesions are cropped.",
         ),
         Kind("mask-missing", "Masks that are missing or unreadable", _W, Action.flag, "The manifest names a mask."),
+        Kind(
+            "mask-doubtful",
+            "Masks that may mean something else",
+            _W,
+            Action.flag,
+            "All of an image or its border is marked, as in an inverted mask, or grey areas are not.",
+        ),
+        Kind(
+            "values",
+            "Doubtful greys",
+            _W,
+            Action.flag,
+            "The range of stored values or the kind of colours is not what the file says, or nothing says it; declare "
+            "`range: [LOW, HIGH]` in manifest.yaml.",
+        ),
         Kind("mask-empty", "Empty masks", _N, Action.flag, "A lesion is labelled, but no pixel of the mask is set."),
         Kind(
             "table-size",

@@ -14,11 +14,12 @@ from medsharp.data.audit.overlays import count_overlays
 from medsharp.data.audit.views import colour_shares, is_dual_view
 from medsharp.data.duplicates.crops import Features, describe
 from medsharp.data.duplicates.look import Look, look_at_pixels
-from medsharp.data.lesion import part_on, read_mask
+from medsharp.data.lesion import part_on
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
-from medsharp.images import DecodedImage, ImageLimits, read_image
+from medsharp.images import DecodedImage, ImageLimits, read_marks
+from medsharp.images.values import WORTH_SAYING
 from medsharp.progress import Progress
 
 LEAST_SIDE = 64
@@ -69,13 +70,14 @@ def inspect_images(
 def _inspect(manifest: Manifest, entry: dict[str, str], *, limits: ImageLimits) -> Inspection:
     path = manifest.path(entry["image"])
     try:
-        decoded = read_image(path, limits=limits)
+        decoded = manifest.read(entry, limits)
         seen = look_at_pixels(decoded.pixels, sha256_file(path), decoded.flags)
     except InputError as error:
         return Inspection(Look("", f"unreadable: {error}"), None, (("unreadable", str(error)),))
     if seen.reason:
         return Inspection(seen, None, (("constant", f"grey {int(decoded.pixels[0, 0])} everywhere"),))
     found = [*_shape(*seen.size), *_colour(path, decoded.format, decoded.flags), *_drawn(decoded.pixels)]
+    found += [("values", flag) for flag in decoded.flags if flag in WORTH_SAYING]
     if not _agrees_with_table(entry, seen.size):
         stated = f"{entry['stated_width']} x {entry['stated_height']}"
         found.append(("table-size", f"{seen.size[0]} x {seen.size[1]} pixels; the table says {stated}"))
@@ -118,10 +120,11 @@ def _drawn(pixels: np.ndarray) -> list[tuple[str, str]]:
 
 def _mask(path: Path, image: DecodedImage, label: str, limits: ImageLimits) -> list[tuple[str, str]]:
     try:
-        mask = read_mask(path, limits)
+        marks = read_marks(path, limits=limits)
     except InputError as error:
         return [("mask-missing", str(error).replace(str(path), path.name))]
-    found = []
+    mask = marks.pixels
+    found = [("mask-doubtful", f"{path.name}: {doubt}") for doubt in marks.doubts]
     if part_on(image, mask) is None:
         (height, width), (high, wide) = mask.shape, image.pixels.shape
         found.append(("mask-size", f"{path.name}: {width} x {height} on {wide} x {high} pixels"))

@@ -163,7 +163,7 @@ def _thumbnails(
     pictures: dict[tuple[str, str], Markup] = {}
     pool = ThreadPoolExecutor()
     try:
-        made = pool.map(lambda one: _thumbnail(by_name[one[0]].path(one[1]), audit.limits), wanted)
+        made = pool.map(lambda one: _thumbnail(by_name[one[0]], one[1], audit.limits), wanted)
         for done, (key, picture) in enumerate(zip(wanted, made, strict=True), start=1):
             if picture:
                 pictures[key] = Markup(picture)
@@ -174,10 +174,11 @@ def _thumbnails(
     return pictures
 
 
-def _thumbnail(path: Path, limits: ImageLimits) -> str:
+def _thumbnail(manifest: Manifest, name: str, limits: ImageLimits) -> str:
     """Return an image as a data URI; empty where it cannot be read."""
     try:
-        decoded = read_image(path, limits=limits)
+        path = manifest.path(name)
+        decoded = read_image(path, limits=limits, value_range=manifest.info.range)
         picture = Image.fromarray(decoded.pixels)
         if "colour" in decoded.flags and decoded.format != "DICOM":
             with Image.open(path) as coloured:

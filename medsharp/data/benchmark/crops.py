@@ -13,7 +13,6 @@ from PIL import Image
 from medsharp.data.benchmark.section import Section
 from medsharp.data.duplicates.crops import crop_matches, describe
 from medsharp.data.manifest import Manifest
-from medsharp.images import read_image
 from medsharp.progress import Progress
 
 SHARES = ((0.70, 0.75), (0.75, 0.85), (0.85, 0.95))
@@ -42,9 +41,7 @@ def measure_crops(manifests: Sequence[Manifest], *, seed: int = 0, progress: Pro
         apart, as near-duplicates in the data set are found with good reason.
     """
     rng = np.random.default_rng(seed)
-    originals = [
-        read_image(manifest.path(image)).pixels for manifest in manifests for image in manifest.included["image"]
-    ]
+    originals = [manifest.read(row).pixels for manifest in manifests for row in manifest.included.to_dict("records")]
     parts: list[np.ndarray] = []
     origin: list[int] = []
     share_of: list[int] = []

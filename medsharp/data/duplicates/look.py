@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import imagehash
 import numpy as np
 from PIL import Image
 
+from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
-from medsharp.images import ImageLimits, read_image
+from medsharp.images import ImageLimits
 
 HASH_SIDE = 16
 """A difference hash of 16 x 16 comparisons: 256 bits."""
@@ -43,12 +44,12 @@ class Look:
     thumbnail: np.ndarray | None = None
 
 
-def look(path: str | Path, limits: ImageLimits = ImageLimits()) -> Look:
-    """Read an image once; what is wrong with it is told, not raised."""
-    digest = ""
+def look(manifest: Manifest, row: Any, limits: ImageLimits = ImageLimits()) -> Look:
+    """Read the image of a manifest's row once; what is wrong with it is told, not raised."""
+    digest, path = "", manifest.path(row["image"])
     try:
         digest = sha256_file(path)
-        decoded = read_image(path, limits=limits)
+        decoded = manifest.read(row, limits)
     except InputError as error:
         return Look(digest, f"unreadable: {error}")
     except OSError as error:

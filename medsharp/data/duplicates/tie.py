@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
+from medsharp.images.values import notes_on_values
 from medsharp.keys import clusters_of, named, patient_key, patients_of, spellings
 from medsharp.progress import Progress
 
@@ -54,24 +54,27 @@ def tie_duplicates(
     """
     table = manifest.table.copy()
     rows = [int(row) for row in table.index[table["exclude"] == ""]]
-    looks = look_at([manifest.path(table.at[row, "image"]) for row in rows], progress, limits)
+    looks = look_at([(manifest, table.loc[row]) for row in rows], progress, limits)
     write_looks(table, rows, looks)
     if all(seen.reason for seen in looks):
         first = looks[0].reason if looks else "it lists no image that is not excluded"
         raise InputError(f"{manifest.info.name}: no image can be used; {first}")
     matches = duplicate_matches(looks, distance=distance)
     near = apply_matches(table, rows, matches)
-    return manifest.replace(table=table, notes=(*manifest.notes, *_notes(table.loc[rows], near)))
+    notes = (*_notes(table.loc[rows], near), *notes_on_values([seen.flags for seen in looks]))
+    return manifest.replace(table=table, notes=(*manifest.notes, *notes))
 
 
-def look_at(files: Sequence[Path], progress: Progress | None = None, limits: ImageLimits = ImageLimits()) -> list[Look]:
-    """Look at files, several at once, in their order."""
+def look_at(
+    places: Sequence[tuple[Manifest, Any]], progress: Progress | None = None, limits: ImageLimits = ImageLimits()
+) -> list[Look]:
+    """Look at rows of manifests, several at once, in their order."""
     looks: list[Look] = []
     with ThreadPoolExecutor() as pool:
-        for seen in pool.map(partial(look, limits=limits), files):
+        for seen in pool.map(lambda place: look(place[0], place[1], limits), places):
             looks.append(seen)
             if progress is not None:
-                progress(len(looks), len(files), "reading and hashing images")
+                progress(len(looks), len(places), "reading and hashing images")
     return looks
 
 

@@ -29,6 +29,7 @@ from medsharp.data.sources.source import Source
 from medsharp.data.sources.stu import STU
 from medsharp.data.sources.udiat import UDIAT
 from medsharp.errors import InputError, nearest
+from medsharp.images import ValueRange
 from medsharp.tables import SUFFIXES
 
 _SOURCES: tuple[Source, ...] = (
@@ -86,6 +87,7 @@ def open_dataset(
     source: str | None = None,
     rule: LabelRule | None = None,
     reading: FolderReading | None = None,
+    value_range: ValueRange | None = None,
 ) -> Manifest:
     """Turn whatever `path` names into a manifest; images are listed, not read.
 
@@ -98,6 +100,7 @@ def open_dataset(
             `busi`, takes it for that one. By default, and with `auto`, it is found out.
         rule: Makes labels from a column of the manifest, of the list of labels or of the data set's own table.
         reading: What else a person says of a hospital's own folder.
+        value_range: Declares what is black and white in images of more than 8 bits; by default `range` of a manifest.
 
     Raises:
         InputError: Nothing is there, the layout is not known, or a class has no images.
@@ -111,6 +114,7 @@ def open_dataset(
         manifest = _relabelled(phantom_dataset(str(path)), rule)
     else:
         manifest = _open_path(Path(path), wanted, reading)
+    manifest = manifest.with_range(value_range)
     return manifest if classes is None else _use_classes(manifest, classes, str(path))
 
 

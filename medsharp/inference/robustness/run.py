@@ -88,6 +88,7 @@ def measure_robustness(
             images=images,
             seed=seed,
             limits=predictors[0].limits,
+            value_range=predictors[0].value_range,
             progress=progress,
         )
         for path, source in zip(data, sources or [None] * len(data), strict=True)

@@ -17,7 +17,7 @@ from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation.corruptions.registry import LEAST_SIDE
 from medsharp.evaluation.predictions import clusters_of
-from medsharp.images import DecodedImage, ImageLimits, read_image
+from medsharp.images import DecodedImage, ImageLimits, ValueRange
 from medsharp.images.box import Box
 from medsharp.progress import Progress
 
@@ -50,7 +50,11 @@ class Sample:
     def key(self) -> str:
         """A short name for just these images, labels and patients."""
         columns = ["image", "sha256", "label", "patient", "site", "group"]
+        if (self.rows["frame"] != "").any():
+            columns.append("frame")
         text = self.rows[columns].to_csv(index=False, lineterminator="\n")
+        if self.manifest.info.range is not None:  # the same files in other greys
+            text += str(self.manifest.info.range)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
     def labels(self, positive: str) -> np.ndarray:
@@ -65,7 +69,7 @@ class Sample:
         """Return an image; kept in memory once read, until 2 GiB are full."""
         found = self._decoded.get(place)
         if found is None:
-            found = read_image(self.manifest.path(self.rows["image"].iloc[place]), limits=self.limits)
+            found = self.manifest.read(self.rows.iloc[place], self.limits)
             if self._held[0] + found.pixels.nbytes <= _MEMORY:
                 self._decoded[place] = found
                 self._held[0] += found.pixels.nbytes
@@ -101,6 +105,7 @@ def take_sample(
     images: int | None = None,
     seed: int = 0,
     limits: ImageLimits = ImageLimits(),
+    value_range: ValueRange | None = None,
     progress: Progress | None = None,
 ) -> Sample:
     """Open a data set and choose images.
@@ -113,12 +118,14 @@ def take_sample(
         images: How many; each class keeps its share. All by default.
         seed: Of the choice.
         limits: Images beyond them count as unreadable.
+        value_range: Of values of more than 8 bits, where the data set declares none.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
         InputError: The data cannot be read, has no labels, is of one class only, or has fewer images than two a class.
     """
-    manifest = tie_duplicates(open_dataset(data, classes=classes, source=source), limits=limits, progress=progress)
+    manifest = open_dataset(data, classes=classes, source=source, value_range=value_range)
+    manifest = tie_duplicates(manifest, limits=limits, progress=progress)
     rows, notes = manifest.included, list(manifest.notes)
     unlabelled = int((rows["label"] == "").sum())
     if unlabelled:
