@@ -27,7 +27,7 @@ class DecodedImage:
         flags: Such as `colour`, `16-bit`, `upper bits unused`, `alpha`, `cmyk`, `rotated`, `dicom`,
             `frame 12 of 40, the sharpest`, `cropped to the ultrasound region`; docs/images.md lists them.
         frame: Which frame of a clip this is, counted from 1; None where the file holds one image.
-        coloured: bool [H, W], the pixels that were really coloured; None where none was.
+        colours: uint8 [H, W, 3], RGB, where some pixels were really coloured; None where none was.
         region: The part of the stored image that this is; None where it is all of it.
         range: The stored values that became black and white; None where the file has 8 bits, or is windowed.
     """
@@ -36,15 +36,24 @@ class DecodedImage:
     format: str
     flags: tuple[str, ...] = ()
     frame: int | None = None
-    coloured: np.ndarray | None = None
+    colours: np.ndarray | None = None
     region: Box | None = None
     range: ValueRange | None = None
 
+    @property
+    def coloured(self) -> np.ndarray | None:
+        """bool [H, W], the pixels that were really coloured; None where none was."""
+        return None if self.colours is None else coloured_pixels(self.colours)
+
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return grey uint8 [H, W] (ITU-R 601) of uint8 [H, W, 3], and the coloured pixels, None where too few are."""
+    """Return grey uint8 [H, W] (ITU-R 601) of uint8 [H, W, 3], and these colours; None where too few are any."""
+    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    return grey, rgb if coloured_pixels(rgb).mean() > COLOURED_SHARE else None
+
+
+def coloured_pixels(rgb: np.ndarray) -> np.ndarray:
+    """Return which pixels of uint8 [H, W, 3] have a colour: bool [H, W]."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     high = np.maximum(np.maximum(red, green), blue)
-    coloured = high - np.minimum(np.minimum(red, green), blue) > COLOUR_DIFFERENCE
-    grey = np.asarray(Image.fromarray(rgb).convert("L"))
-    return grey, coloured if coloured.mean() > COLOURED_SHARE else None
+    return np.asarray(high - np.minimum(np.minimum(red, green), blue) > COLOUR_DIFFERENCE)

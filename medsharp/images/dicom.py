@@ -207,15 +207,15 @@ class Clip:
                 samples = samples[top:bottom, left:right]
             if int(dataset.BitsAllocated) > 8:
                 flags.append("16-bit")
-            coloured = used = None
+            colours = used = None
             if interpretation in ("MONOCHROME1", "MONOCHROME2") and samples.ndim == 2:
                 grey, used, said = grey_of_monochrome(samples, dataset, self.declared)
                 flags += said
             elif interpretation in ("RGB", "PALETTE COLOR"):
-                grey, coloured = grey_of_colour(samples, interpretation, dataset, self.declared)
+                grey, colours = grey_of_colour(samples, interpretation, dataset, self.declared)
             else:
                 raise ImageError(f"{self.name} has a photometric interpretation that is not read")
-        if coloured is not None:
+        if colours is not None:
             flags.append("colour")
         if colour:
             flags.append(colour)
@@ -228,7 +228,7 @@ class Clip:
             "DICOM",
             tuple(flags),
             number if self.frames > 1 else None,
-            coloured=coloured,
+            colours=colours,
             region=self.box,
             range=used,
         )

@@ -72,7 +72,7 @@ def _stored(value: int, bits: int, low: int) -> int:
 def grey_of_colour(
     samples: np.ndarray, interpretation: str, dataset: Any, declared: ValueRange | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the luminance uint8 [H, W] of RGB samples [H, W, 3] or of palette indices [H, W], and what is coloured."""
+    """Return the luminance uint8 [H, W] of RGB samples [H, W, 3] or of palette indices [H, W], and their colours."""
     from pydicom.pixels.processing import apply_color_lut
 
     bits = int(dataset.BitsStored)

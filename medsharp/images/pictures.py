@@ -203,18 +203,18 @@ def _grey(picture: Picture, declared: ValueRange | None, name: str, flags: list[
             image = ImageChops.invert(image)  # Pillow takes every one for Adobe's, which are stored inverted
     elif image.mode == "LAB":
         raise ImageError(f"{name} is in the colour space L*a*b*, which is not read; save it as grey or RGB")
-    coloured = None
+    colours = None
     if image.mode in {"1", "L"}:
         pixels = np.asarray(image.convert("L"))
     else:
-        pixels, coloured = luminance(np.asarray(image.convert("RGB")))
-        if coloured is not None:
+        pixels, colours = luminance(np.asarray(image.convert("RGB")))
+        if colours is not None:
             flags.append("colour")
     used = None
     if picture.bits == 16:
         used = _SIXTEEN
         flags += _of_sixteen_bit_channels(pixels, declared, name)
-    return DecodedImage(pixels, picture.kind, tuple(flags), coloured=coloured, range=used)
+    return DecodedImage(pixels, picture.kind, tuple(flags), colours=colours, range=used)
 
 
 def _of_sixteen_bit_channels(pixels: np.ndarray, declared: ValueRange | None, name: str) -> list[str]:

@@ -32,6 +32,13 @@ def audit(
     source: Annotated[
         list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each data set.")
     ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kind of finding that may leave out more than a fifth of a data set, such as doppler; may be repeated "
+            "or joined by commas. Others are then flagged only."
+        ),
+    ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
 ) -> None:
@@ -40,12 +47,16 @@ def audit(
     The page holds thumbnails of patients' images. Train on the manifest that is written: its groups are kept.
     """
     from medsharp.config import read_limits
-    from medsharp.data.audit import KINDS, Policy, audit_datasets, write_audit
+    from medsharp.data.audit import KINDS, Policy, actions_of, audit_datasets, check_accepted, write_audit
     from medsharp.data.sources import open_dataset
     from medsharp.images import read_range
 
     limits = read_limits(limit or ())
     declared = None if value_range is None else read_range(value_range, "--range")
+    accepted = [name.strip() for given in accept or () for name in given.split(",") if name.strip()]
+    check_accepted(accepted)
+    if accepted and policy is PolicyName.report:
+        raise InputError("--accept changes nothing with --policy report, which leaves out no image; give one of them")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     if (out / "manifest.csv").exists() or (out / "audit.html").exists():
@@ -56,7 +67,7 @@ def audit(
             open_dataset(name, source=what, value_range=declared)
             for name, what in zip(data, sources_of(source, data), strict=True)
         ]
-        found = audit_datasets(manifests, policy=Policy(policy.value), limits=limits, progress=report)
+        found = audit_datasets(manifests, policy=Policy(policy.value), limits=limits, accept=accepted, progress=report)
         written = write_audit(found, out, report)
     table = Table()
     table.add_column("finding")
@@ -64,12 +75,20 @@ def audit(
     table.add_column("number", justify="right")
     table.add_column("in the manifest")
     for kind in KINDS.values():
-        count = sum(finding.kind == kind.name for finding in found.findings)
-        if count:
-            done = kind.action.value if found.policy is Policy.strict else "-"
-            table.add_row(escape(kind.title), kind.severity.value, f"{count:,}", done)
+        chosen = [finding for finding in found.findings if finding.kind == kind.name]
+        if chosen:
+            done = actions_of(chosen) if found.policy is Policy.strict else "-"
+            table.add_row(escape(kind.title), kind.severity.value, f"{len(chosen):,}", done)
     console.print(table)
+    for suspension in found.suspensions:
+        _warn(f"{'accepted' if suspension.accepted else 'NOT APPLIED'}: {suspension}")
+    for sentence in found.lost:
+        _warn(sentence)
     for before, after in zip(found.before, found.after, strict=True):
         note(f"{after.info.name}: {len(after.included):,} of {len(before.included):,} images stay")
     for path in (out / "audit.html", out / "findings.csv", *written):
         note(str(path))
+
+
+def _warn(sentence: str) -> None:
+    console.print(f"[bold red]warning:[/] {escape(sentence)}", soft_wrap=True)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from medsharp.data.audit.balance import balance_findings, patient_findings, size_findings
-from medsharp.data.audit.finding import KINDS, Action, Finding, Policy
+from medsharp.data.audit.finding import (
+    KINDS,
+    LEAST_EXCLUDED,
+    MOST_EXCLUDED,
+    Action,
+    Finding,
+    Policy,
+    Suspension,
+)
 from medsharp.data.audit.inspect import Inspection, inspect_images
+from medsharp.data.audit.stated import read_statements
 from medsharp.data.duplicates import Match, apply_matches, duplicate_matches, write_looks
 from medsharp.data.duplicates.crops import crop_matches
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import AUDITED, Manifest
-from medsharp.errors import InputError
+from medsharp.errors import InputError, nearest
 from medsharp.images import ImageLimits
 from medsharp.progress import Progress
 
@@ -30,6 +39,8 @@ class Audit:
         findings: Ordered by kind, data set and image.
         policy: What was applied.
         limits: Beyond which an image counts as unreadable.
+        suspensions: Kinds that concern more of a data set than one kind may exclude by itself.
+        lost: Sentences on classes of which no image stays.
     """
 
     before: tuple[Manifest, ...]
@@ -37,6 +48,8 @@ class Audit:
     findings: tuple[Finding, ...]
     policy: Policy
     limits: ImageLimits
+    suspensions: tuple[Suspension, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ def audit_datasets(
     *,
     policy: Policy = Policy.strict,
     limits: ImageLimits = ImageLimits(),
+    accept: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Audit:
     """Inspect every image that is not excluded, compare all with each other, and apply a policy.
@@ -63,19 +77,25 @@ def audit_datasets(
         manifests: Where a picture is in two data sets, the one in the later manifest is left out.
         policy: `strict` writes what was found into `exclude`, `group` and a column `flags`; `report` changes nothing.
         limits: Images beyond them count as unreadable.
+        accept: Kinds that may exclude more than a fifth of a data set; of others, so many findings are flagged only.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
-        InputError: Two data sets have one name, or one has no image that can be used.
+        InputError: Two data sets have one name, one has no image that can be used, or `accept` names no kind that
+            excludes.
     """
+    check_accepted(accept)
     names = [manifest.info.name for manifest in manifests]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise InputError(f"two data sets are called {repeated}; give each once, or another name in its manifest.yaml")
     seen: list[_Seen] = []
+    unread: list[Finding] = []
     for number, manifest in enumerate(manifests):
         rows = [int(row) for row in manifest.included.index]
-        for row, inspection in zip(rows, inspect_images(manifest, rows, limits, progress), strict=True):
+        stated, cells = read_statements(manifest)
+        unread += cells
+        for row, inspection in zip(rows, inspect_images(manifest, rows, limits, progress, stated), strict=True):
             image, label = manifest.table.at[row, "image"], manifest.table.at[row, "label"]
             seen.append(_Seen(number, row, image, label, inspection))
         reasons = [one.inspection.look.reason for one in seen if one.manifest == number]
@@ -98,6 +118,7 @@ def audit_datasets(
         for one in seen
         for kind, detail in one.inspection.found
     ]
+    findings += unread
     findings += [finding for match in matches for finding in _pair(match, seen, manifests)]
     for manifest in manifests:
         findings += [*patient_findings(manifest), *balance_findings(manifest)]
@@ -109,11 +130,63 @@ def audit_datasets(
     if policy is Policy.report:
         plain = [_without_action(finding) for finding in findings]
         return Audit(tuple(manifests), tuple(manifests), tuple(plain), policy, limits)
+    totals = {name: sum(one.manifest == number for one in seen) for number, name in enumerate(names)}
+    suspensions = _suspensions(findings, totals, accept)
+    held = {(one.dataset, one.kind) for one in suspensions if not one.accepted}
+    findings = [_suspended(finding) if (finding.dataset, finding.kind) in held else finding for finding in findings]
     after = [
         _apply(manifest, number, seen, matches, [f for f in findings if f.dataset == manifest.info.name])
         for number, manifest in enumerate(manifests)
     ]
-    return Audit(tuple(manifests), tuple(after), tuple(findings), policy, limits)
+    lost = tuple(sentence for pair in zip(manifests, after, strict=True) for sentence in _lost_classes(*pair))
+    return Audit(tuple(manifests), tuple(after), tuple(findings), policy, limits, suspensions, lost)
+
+
+def check_accepted(kinds: Collection[str]) -> None:
+    """Refuse kinds that are unknown or exclude nothing.
+
+    Raises:
+        InputError: With the nearest names, or those that exclude.
+    """
+    excluding = [kind.name for kind in KINDS.values() if kind.action is Action.exclude]
+    for name in kinds:
+        if name not in KINDS:
+            raise InputError(f"--accept {name}: no kind of finding has that name{nearest(name, excluding)}")
+        if name not in excluding:
+            raise InputError(f"--accept {name}: it excludes no image; those that do are {', '.join(excluding)}")
+
+
+def _suspensions(
+    findings: Sequence[Finding], totals: Mapping[str, int], accept: Collection[str]
+) -> tuple[Suspension, ...]:
+    """Find kinds that would exclude more than a fifth of a data set."""
+    concerned: dict[tuple[str, str], set[str]] = {}
+    for finding in findings:
+        if finding.action is Action.exclude:
+            images = concerned.setdefault((finding.dataset, finding.kind), set())
+            images.add(finding.image)
+            if finding.kind == "contradictory" and finding.other_dataset == finding.dataset:
+                images.add(finding.other_image)  # of two labels nobody knows which is right
+    return tuple(
+        Suspension(dataset, kind, len(images), totals[dataset], kind in accept)
+        for (dataset, kind), images in concerned.items()
+        if len(images) >= LEAST_EXCLUDED and len(images) > MOST_EXCLUDED * totals[dataset]
+    )
+
+
+def _suspended(finding: Finding) -> Finding:
+    """Return a finding that excludes nothing; copies within a data set still share a group."""
+    inside = KINDS[finding.kind].paired and finding.other_dataset == finding.dataset
+    return dataclasses.replace(finding, action=Action.group if inside else Action.flag)
+
+
+def _lost_classes(before: Manifest, after: Manifest) -> list[str]:
+    had, has = set(before.included["label"]) - {""}, set(after.included["label"])
+    counts = before.included["label"].value_counts()
+    return [
+        f"{after.info.name}: no image of class {label} stays, of {counts[label]:,}; nothing can be trained on it"
+        for label in sorted(had - has)
+    ]
 
 
 def _pair(match: Match, seen: Sequence[_Seen], manifests: Sequence[Manifest]) -> list[Finding]:
@@ -172,6 +245,7 @@ def _apply(
         if match.first in place_of and match.second in place_of
     ]
     apply_matches(table, rows, inside)
+    _keep_suspended(table, manifest, findings)
     places = {image: row for row, image in table["image"].items()}
     flags: dict[int, list[str]] = {}
     for finding in findings:
@@ -190,13 +264,31 @@ def _apply(
     return manifest.replace(table=table, notes=(*manifest.notes, *_notes(manifest, table)))
 
 
+def _keep_suspended(table: pd.DataFrame, manifest: Manifest, findings: Sequence[Finding]) -> None:
+    """Take back, in place, what was excluded for findings that exclude nothing; another reason stays."""
+    reasons: dict[str, set[bool]] = {}
+    for finding in findings:
+        if KINDS[finding.kind].action is Action.exclude:
+            images = [finding.image]
+            if finding.other_dataset == finding.dataset and finding.kind == "contradictory":
+                images.append(finding.other_image)
+            for image in images:
+                reasons.setdefault(image, set()).add(finding.action is Action.exclude)
+    for row, image in table["image"].items():
+        if not manifest.table.at[row, "exclude"] and image in reasons and True not in reasons[image]:
+            table.at[row, "exclude"] = ""
+
+
 def _reason(finding: Finding) -> str:
     if finding.kind == "between":
         return f"duplicate of {finding.other_image} in {finding.other_dataset}"
     if finding.kind == "contradictory":
         return f"contradictory duplicate of {finding.other_image} in {finding.other_dataset}"
     title = KINDS[finding.kind].title
-    return title[0].lower() + title[1:]
+    # Where the data set's own table decided, the reason names the column.
+    return (
+        f"{title[0].lower()}{title[1:]}{f', as {finding.detail}' if finding.detail.startswith('the column ') else ''}"
+    )
 
 
 def _notes(before: Manifest, table: pd.DataFrame) -> list[str]:

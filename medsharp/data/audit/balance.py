@@ -68,7 +68,7 @@ def size_findings(manifest: Manifest, sizes: Mapping[int, tuple[int, int]]) -> I
         longest = max(max(sizes[row]) for row in told)
         detail = (
             f"{len(smaller):,} of {len(told):,} images are smaller than the table says; the longest side here has "
-            f"{longest} pixels. Aspect ratios were compared instead of sizes"
+            f"{longest} pixels. Aspect ratios were compared instead of sizes (columns stated_width, stated_height)"
         )
         yield Finding(manifest.info.name, "", "reduced", detail, KINDS["reduced"].action)
 

@@ -30,6 +30,13 @@ class Policy(StrEnum):
     report = "report"
 
 
+MOST_EXCLUDED = 0.2
+"""Share of a data set that one kind may exclude by itself; more is more likely a wrong measure than a wrong image."""
+
+LEAST_EXCLUDED = 3
+"""Images from which on a share says something; one of four images is no pattern."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of finding.
@@ -76,6 +83,33 @@ class Finding:
     other_dataset: str = ""
     distance: int | None = None
     similarity: float | None = None
+
+
+@dataclass(frozen=True)
+class Suspension:
+    """A kind of finding that would exclude so much of a data set that nobody should let it do so unseen.
+
+    Attributes:
+        dataset: Name of the data set.
+        kind: A key of `KINDS`.
+        count: Images that it would exclude.
+        images: Images that were looked at.
+        accepted: Whether it was accepted, so that they are excluded.
+    """
+
+    dataset: str
+    kind: str
+    count: int
+    images: int
+    accepted: bool
+
+    def __str__(self) -> str:
+        title = KINDS[self.kind].title
+        found = f"{self.dataset}: {title[0].lower()}{title[1:]} on {self.count:,} of {self.images:,} images"
+        share = f"{found} ({self.count / self.images:.0%})"
+        if self.accepted:
+            return f"{share}; they are excluded, as accepted"
+        return f"{share}; they are flagged, not excluded: look at some, then give --accept {self.kind} if it is right"
 
 
 _E, _W, _N = Severity.error, Severity.warning, Severity.note
@@ -150,14 +184,15 @@ KINDS: dict[str, Kind] = {
             _W,
             Action.exclude,
             "Flow is drawn in red and blue over the tissue; in grey it looks like bright tissue. A model for B-mode "
-            "images should not meet it.",
+            "images should not meet it. Where the data set's table has a column doppler, the column decides.",
         ),
         Kind(
             "dual-view",
             "Two scans in one image",
             _W,
             Action.flag,
-            "The label may belong to one half only. Found by a gap or a seam near the middle.",
+            "The label may belong to one half only. Found by a gap or a seam near the middle; where the data set's "
+            "table has a column combined, the column decides.",
         ),
         Kind("tiny", "Tiny", _W, Action.flag, "The shorter side has less than 64 pixels: speckle is gone."),
         Kind(
@@ -204,7 +239,8 @@ KINDS: dict[str, Kind] = {
             "Coloured drawings",
             _N,
             Action.flag,
-            "Coloured pixels that are no flow: calipers, text, the frame of a Doppler window.",
+            "Coloured pixels that are no flow: calipers, text, a body marker, the frame of a Doppler window, or a tint "
+            "of the whole image.",
         ),
         Kind(
             "calipers",
@@ -220,6 +256,14 @@ KINDS: dict[str, Kind] = {
             _N,
             Action.flag,
             "Looks like a line of letters. It may tell the site, the side or even the patient. Short words are missed.",
+        ),
+        Kind(
+            "column",
+            "Columns that could not be read",
+            _W,
+            Action.none,
+            "The column decides what the audit would otherwise look for in the pixels; cells that are neither yes nor "
+            "no decide nothing, and the pixels are looked at.",
         ),
         Kind(
             "patient",

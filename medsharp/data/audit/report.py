@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from PIL import Image
 from medsharp import __version__
 from medsharp.data.audit.audit import Audit
 from medsharp.data.audit.balance import counts_by
-from medsharp.data.audit.finding import KINDS, Finding, Kind, Severity
+from medsharp.data.audit.finding import KINDS, Action, Finding, Kind, Severity
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
-from medsharp.files import atomic_path, write_text
+from medsharp.files import atomic_folder, atomic_path, write_text
 from medsharp.images import ImageLimits, read_image
 from medsharp.progress import Progress
 
@@ -44,6 +45,12 @@ COLUMNS = (
 """Of `findings.csv`."""
 
 PAGE, TABLE = "audit.html", "findings.csv"
+_DONE = {
+    Action.exclude: "left out",
+    Action.group: "tied into groups",
+    Action.flag: "flagged",
+    Action.none: "nothing",
+}
 _SHOWN_PAIRS = 120
 _SHOWN_IMAGES = 24
 _THUMBNAIL = 168
@@ -59,17 +66,18 @@ class _Section:
     count: int
     shown: tuple[Finding, ...]
     by_dataset: tuple[tuple[str, int], ...]
+    done: str
 
 
 def write_audit(audit: Audit, folder: str | Path, progress: Progress | None = None) -> list[Path]:
     """Write `audit.html`, `findings.csv` and a manifest for each data set.
 
-    One data set's manifest lies in the folder, those of several in a folder each. Everything is made before the first
-    file is written.
+    One data set's manifest lies in the folder, those of several in a folder each. A new folder appears whole or not at
+    all, and its owner alone may enter it; in a folder that holds other files already, page and table are his alone.
 
     Args:
         audit: What was found.
-        folder: Made if missing.
+        folder: Made if missing; its access rights stay where it holds files.
         progress: Called with thumbnails done, thumbnails in all and what is being done.
 
     Returns:
@@ -84,14 +92,25 @@ def write_audit(audit: Audit, folder: str | Path, progress: Progress | None = No
     places = [folder / _folder_name(manifest.info.name) if several else folder for manifest in audit.after]
     if len(set(places)) < len(places):
         raise InputError("two data sets have names that make one folder; give one another name in its manifest.yaml")
+    if folder.is_dir() and any(folder.iterdir()):
+        _write(audit, page, folder, places)
+    else:
+        with atomic_folder(folder, private=True) as temporary:
+            _write(audit, page, temporary, [temporary / place.relative_to(folder) for place in places])
+    return [place / "manifest.csv" for place in places]
+
+
+def _write(audit: Audit, page: str, folder: Path, places: Sequence[Path]) -> None:
     for manifest, place in zip(audit.after, places, strict=True):
         write_manifest(manifest, place)
-    with atomic_path(folder / TABLE) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    with (
+        atomic_path(folder / TABLE, private=True) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(_row(finding) for finding in audit.findings)
-    write_text(folder / PAGE, page)
-    return [place / "manifest.csv" for place in places]
+    write_text(folder / PAGE, page, private=True)
 
 
 def render(audit: Audit, progress: Progress | None = None) -> str:
@@ -145,8 +164,16 @@ def _sections(findings: Sequence[Finding]) -> list[_Section]:
         share = max(1, most // len(names))
         shown = [finding for name in names for finding in _spread([f for f in chosen if f.dataset == name], share)]
         counts = tuple((name, sum(finding.dataset == name for finding in chosen)) for name in names)
-        sections.append(_Section(kind, len(chosen), tuple(shown), counts))
+        sections.append(_Section(kind, len(chosen), tuple(shown), counts, actions_of(chosen)))
     return sections
+
+
+def actions_of(findings: Sequence[Finding]) -> str:
+    """Say what was done about findings, such as `left out`, or `left out 3, flagged 12`."""
+    counts = Counter(finding.action for finding in findings)
+    if len(counts) == 1:
+        return _DONE[next(iter(counts))]
+    return ", ".join(f"{_DONE[action]} {counts[action]:,}" for action in Action if action in counts)
 
 
 def _spread(findings: Sequence[Finding], most: int) -> list[Finding]:
@@ -180,9 +207,8 @@ def _thumbnail(manifest: Manifest, name: str, limits: ImageLimits) -> str:
         path = manifest.path(name)
         decoded = read_image(path, limits=limits, value_range=manifest.info.range)
         picture = Image.fromarray(decoded.pixels)
-        if "colour" in decoded.flags and decoded.format != "DICOM":
-            with Image.open(path) as coloured:
-                picture = coloured.convert("RGB")
+        if decoded.colours is not None:
+            picture = Image.fromarray(decoded.colours)
     except InputError:
         return ""
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))

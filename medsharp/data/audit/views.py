@@ -1,11 +1,8 @@
-"""Two scans side by side in one image, and what colour says: Doppler or drawings."""
+"""Two scans side by side in one image."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from PIL import Image
 
 _DARK = 12
 _LIT = 20.0
@@ -13,9 +10,6 @@ _MIDDLE = (0.38, 0.62)
 _ROWS = (0.1, 0.8)
 _SEAM = 4.5
 """How many times as large the step across a seam is as between other columns, in the median over rows."""
-
-_COLOURED = 30
-"""Grey levels by which red or blue must exceed the other two channels."""
 
 
 def is_dual_view(pixels: np.ndarray) -> bool:
@@ -53,16 +47,3 @@ def _has_seam(rows: np.ndarray, low: int, high: int) -> bool:
     left, right = rows[:, best - 2], rows[:, best + 2]
     lit = min(float(left.mean()), float(right.mean())) > _LIT
     return bool(lit and middle.max() > _SEAM * (np.median(step) + 1))
-
-
-def colour_shares(path: Path) -> tuple[float, float]:
-    """Return the shares of pixels that are red or blue, as flow is shown, and that have any colour.
-
-    Args:
-        path: A picture that Pillow reads; DICOM is not one.
-    """
-    with Image.open(path) as picture:
-        rgb = np.asarray(picture.convert("RGB")).astype(np.int16)
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    flow = (np.minimum(red - green, red - blue) > _COLOURED) | (np.minimum(blue - red, blue - green) > _COLOURED)
-    return float(flow.mean()), float(((rgb.max(axis=-1) - rgb.min(axis=-1)) > 16).mean())

@@ -64,8 +64,8 @@ def read(folder: Path) -> Manifest:
                 "mask": mask,
                 **{
                     column.lower(): entry[column].lower()
-                    for column in ("Doppler", "Marks", "Combined")
-                    if column in entry
+                    for column in entry
+                    if column.lower() in ("doppler", "marks", "combined")
                 },
             }
         )

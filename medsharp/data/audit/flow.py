@@ -1,0 +1,208 @@
+"""Colour in an image: blood flow in the tissue, or what is no flow (markers, calipers, text, a tint of all of it)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from medsharp.images.box import Box
+from medsharp.images.decoded import COLOUR_DIFFERENCE
+from medsharp.preprocess.region import scan_region
+
+_DOMINANT = 30
+"""Grey levels by which red or blue must exceed the other two channels of a flow map."""
+
+_SATURATION = 0.5
+"""Flow maps use full colours; skin on a body marker and tinted screens are paler."""
+
+_TINTED = 0.5
+"""Share of coloured pixels among the lit ones from which on the whole image may be a chroma map."""
+
+_MAP_SPREAD = 14.0
+"""Grey levels by which the colour of one grey may vary in a chroma map: it is a table, blurred by JPEG at most."""
+
+_DARK = 12
+_STROKE = 2.5
+"""Pixels of an image whose longer side is 256: what is thinner is a line or a letter, not flow."""
+
+_CORNER = 0.10
+"""A marker stands this near to two edges, as a share of the side ..."""
+
+_MARKER = 0.42
+"""... and is no larger than this; 80 x 78 pixels on a copy of 256 are 31 %."""
+
+_EDGE = 0.06
+"""Even surfaces this near to one edge are graphics too: no flow is even."""
+
+_EVEN = 0.5
+"""Share of even pixels from which on a surface was drawn and not measured."""
+
+_BAR = 0.07
+"""Width of a colour bar, at most, as a share of the side; it is three times as long at least."""
+
+_RING = 0.25
+"""Share of lit pixels around flow, at least: elsewhere there is no tissue for blood to flow in."""
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What is coloured in an image, as shares of its pixels.
+
+    Attributes:
+        flow: Red or blue surfaces inside the tissue.
+        coloured: All coloured pixels; with a tint, those that differ from it.
+        tinted: Whether all of the image is shown in a chroma map, such as sepia.
+    """
+
+    flow: float
+    coloured: float
+    tinted: bool
+
+
+def measure_colour(rgb: np.ndarray) -> Colour:
+    """Tell blood flow from other colour.
+
+    A chroma map is taken away first: there, colour is a function of grey. Flow is what remains that is red or blue, as
+    saturated as flow maps are, and no stroke; coloured surfaces that belong together are then judged by their place.
+    Body markers stand in a corner of the image or of the scan, colour bars at its side, tinted panels at its edge, and
+    none of them counts, nor does what has no lit tissue around it.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+    """
+    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
+    lit = high > _DARK
+    coloured = (high - low) > COLOUR_DIFFERENCE  # bool [H, W]
+    tinted = bool(coloured[lit].mean() > _TINTED) if lit.any() else False
+    values = rgb.astype(np.int16)
+    if tinted:
+        plain = _without_chroma_map(values)
+        if plain is None:
+            tinted = False
+        else:
+            values = plain
+            high, low = values.max(axis=-1), values.min(axis=-1)
+            coloured = (high - low) > 2 * COLOUR_DIFFERENCE  # of the map's table, whose steps are not exact
+    flow = _is_flow(values)
+    if not flow.any():
+        return Colour(0.0, float(coloured.mean()), tinted)
+    return Colour(_flow_area(rgb, flow, coloured) / flow.size, float(coloured.mean()), tinted)
+
+
+def _without_chroma_map(values: np.ndarray) -> np.ndarray | None:
+    """Return int16 [H, W, 3] without a tint, or None where colour is not a function of grey."""
+    grey = (values @ np.array([299, 587, 114], dtype=np.int32)) // 1000  # int [H, W]
+    levels = (grey // 4).astype(np.intp)  # 64 levels
+    chroma = values - grey[..., None].astype(np.int16)
+    table = np.zeros((64, 3), dtype=np.int16)
+    spread, weight = 0.0, 0
+    # Learned where no marker stands, whose own greys would otherwise be taken for the map's.
+    middle = np.ones(grey.shape, dtype=bool)
+    high, wide = (round(_MARKER * side) for side in grey.shape)
+    for rows in (slice(None, high), slice(-high, None)):
+        for columns in (slice(None, wide), slice(-wide, None)):
+            middle[rows, columns] = False
+    for level in np.unique(levels):
+        own = chroma[(levels == level) & middle]
+        if not len(own):
+            continue
+        table[level] = np.median(own, axis=0)
+        if level * 4 > _DARK:
+            # The median, as flow and drawings over the map are few.
+            spread += float(np.median(np.abs(own - table[level]).max(axis=-1))) * len(own)
+            weight += len(own)
+    if not weight or spread / weight > _MAP_SPREAD / 2:
+        return None
+    return np.asarray(np.clip(values - table[levels], 0, 255))
+
+
+def _is_flow(values: np.ndarray) -> np.ndarray:
+    red, green, blue = values[..., 0], values[..., 1], values[..., 2]
+    reddish = np.minimum(red - green, red - blue) > _DOMINANT
+    bluish = np.minimum(blue - red, blue - green) > _DOMINANT
+    high, low = values.max(axis=-1), values.min(axis=-1)
+    return np.asarray((reddish | bluish) & (high - low >= _SATURATION * high))
+
+
+def _flow_area(rgb: np.ndarray, flow: np.ndarray, coloured: np.ndarray) -> int:
+    """Count pixels of flow in surfaces that stand where tissue is."""
+    height, width = flow.shape
+    scale = max(height, width) / 256
+    thick = np.ones((max(2, math.ceil(_STROKE * scale)),) * 2, dtype=bool)
+    surfaces = ndimage.binary_opening(coloured, thick)
+    flow = ndimage.binary_opening(flow, thick)
+    if not flow.any():
+        return 0
+    # A marker has several parts and a black outline, and flow has gaps.
+    reach = max(1, round(3 * scale))
+    joined = ndimage.binary_dilation(surfaces, iterations=reach)
+    parts, count = ndimage.label(joined)
+    grey = np.asarray(rgb.max(axis=-1))
+    frames = [Box(0, 0, height, width), scan_region(np.where(coloured, 0, grey))]
+    area = 0
+    for number, window in enumerate(ndimage.find_objects(parts, count), start=1):
+        own = parts[window] == number
+        blood = flow[window] & own
+        size = int(blood.sum())
+        if not size:
+            continue
+        rows, columns = np.flatnonzero((surfaces[window] & own).any(1)), np.flatnonzero((surfaces[window] & own).any(0))
+        box = Box(
+            window[0].start + int(rows[0]),
+            window[1].start + int(columns[0]),
+            window[0].start + int(rows[-1]) + 1,
+            window[1].start + int(columns[-1]) + 1,
+        )
+        if not _is_graphic(rgb, box, blood, window, frames) and _amid_tissue(grey, coloured, box, reach):
+            area += size
+    return area
+
+
+def _is_graphic(rgb: np.ndarray, box: Box, blood: np.ndarray, window: tuple[slice, slice], frames: list[Box]) -> bool:
+    values = rgb[window].astype(np.int16)
+    even = _evenness(values, blood)
+    red = float((values[..., 0] > values[..., 2])[blood].mean())
+    mixed = 0.15 < red < 0.85
+    for frame in frames:
+        gap_y = min(box.top - frame.top, frame.bottom - box.bottom) / max(1, frame.height)
+        gap_x = min(box.left - frame.left, frame.right - box.right) / max(1, frame.width)
+        high, wide = box.height / max(1, frame.height), box.width / max(1, frame.width)
+        if min(gap_y, gap_x) < -_CORNER:
+            continue  # mostly outside of this frame, which the whole image never is
+        compact = max(high, wide) <= _MARKER
+        if compact and max(gap_y, gap_x) <= _CORNER and (even >= _EVEN or not mixed):
+            return True
+        if compact and min(gap_y, gap_x) <= _EDGE and even >= _EVEN:
+            return True
+        if (wide <= _BAR and box.height >= 3 * box.width and gap_x <= 1.5 * _CORNER) or (
+            high <= _BAR and box.width >= 3 * box.height and gap_y <= 1.5 * _CORNER
+        ):
+            return True
+        # A tinted panel or background of the screen: even, and as long as a side.
+        if max(high, wide) > 0.8 and min(gap_y, gap_x) <= 0.02 and even >= _EVEN:
+            return True
+    return False
+
+
+def _evenness(values: np.ndarray, own: np.ndarray) -> float:
+    """Return the share of own pixels inside a surface that hardly differ from their neighbours."""
+    inside = ndimage.binary_erosion(own)
+    if not inside.any():
+        return 0.0
+    spread = np.zeros(own.shape, dtype=np.int16)
+    for channel in range(3):
+        plane = values[..., channel]
+        spread = np.maximum(spread, ndimage.maximum_filter(plane, 3) - ndimage.minimum_filter(plane, 3))
+    return float((spread[inside] <= 4).mean())
+
+
+def _amid_tissue(grey: np.ndarray, coloured: np.ndarray, box: Box, reach: int) -> bool:
+    more = 2 * reach + 1
+    rows = slice(max(0, box.top - more), box.bottom + more)
+    columns = slice(max(0, box.left - more), box.right + more)
+    around = ~coloured[rows, columns]
+    around[box.top - rows.start : box.bottom - rows.start, box.left - columns.start : box.right - columns.start] = False
+    return bool(around.any()) and float((grey[rows, columns][around] > _DARK).mean()) >= _RING
