@@ -93,6 +93,7 @@ def toy(tmp_path: Path) -> Callable[..., Any]:
             session=session,
             preprocessing=spec.preprocess.spec(),
             limits=ImageLimits(),
+            value_range=None,
         )
 
     return make
