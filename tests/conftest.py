@@ -1,14 +1,19 @@
-"""Settings every test runs under: two threads at most, no plotting window, no network."""
+"""Settings every test runs under, such as no network and two threads at most; and files as hospitals have them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -36,3 +41,61 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("MEDSHARP_DATA does not name a folder of real data")
     return Path(folder).resolve()
+
+
+@pytest.fixture(autouse=True)
+def own_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Patients are numbered with a key of the test's own, which is not there before it is needed."""
+    folder = tmp_path_factory.mktemp("config")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    monkeypatch.delenv("MEDSHARP_PATIENT_KEY", raising=False)
+    return folder / "medsharp" / "patients.key"
+
+
+@pytest.fixture
+def save_picture() -> Callable[..., Path]:
+    """Write a picture of blocks, each other than the last; folders are made."""
+    rng = np.random.default_rng(0)
+
+    def save(path: Path, white: bool = False) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.kron(rng.integers(0, 255, (12, 12)), np.ones((8, 8))).astype(np.uint8)
+        Image.fromarray(np.full_like(pixels, 255) if white else pixels).save(path)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def save_dicom() -> Callable[..., Dataset]:
+    """Write a DICOM file with an image of blocks; `frames` of them, and whatever attributes are given."""
+    rng = np.random.default_rng(1)
+
+    def save(path: Path, patient: str = "ID-1", *, frames: int = 1, pixels: bool = True, **attributes: Any) -> Dataset:
+        dataset = Dataset()
+        dataset.SOPClassUID = UltrasoundImageStorage
+        dataset.SOPInstanceUID = generate_uid()
+        dataset.StudyInstanceUID = f"1.2.3.{sum(patient.encode())}"
+        dataset.SeriesInstanceUID = f"{dataset.StudyInstanceUID}.1"
+        dataset.PatientID, dataset.PatientName, dataset.Modality = patient, "Secretname^Anna", "US"
+        dataset.Manufacturer, dataset.ManufacturerModelName = "ACME", "Scan 1"
+        if pixels:
+            values = np.kron(rng.integers(0, 255, (frames, 12, 12)), np.ones((1, 8, 8))).astype(np.uint8)
+            dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+            dataset.Rows, dataset.Columns = values.shape[1:]
+            dataset.BitsAllocated = dataset.BitsStored = 8
+            dataset.HighBit, dataset.PixelRepresentation = 7, 0
+            if frames > 1:
+                dataset.NumberOfFrames = frames
+            dataset.PixelData = values.tobytes()
+        for name, value in attributes.items():
+            setattr(dataset, name, value)
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(path, enforce_file_format=True)
+        return dataset
+
+    return save

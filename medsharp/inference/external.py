@@ -22,7 +22,7 @@ from medsharp.files import atomic_path
 from medsharp.images import DecodedImage, ImageLimits
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
-from medsharp.inference.table import predict_manifest
+from medsharp.inference.table import name_of, predict_manifest
 from medsharp.progress import Progress
 
 
@@ -161,8 +161,8 @@ def evaluate_manifest(
 
 
 def _image_of(manifest: Manifest, limits: ImageLimits, name: str) -> DecodedImage:
-    table = manifest.table
-    return manifest.read(table[table["image"] == name].iloc[0], limits)
+    row = next(row for row in manifest.included.to_dict("records") if name_of(row) == name)
+    return manifest.read(row, limits)
 
 
 def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -93,7 +93,7 @@ class Predictor:
         names: Sequence[str] | None = None,
         batch_size: int = 32,
         limits: ImageLimits | None = None,
-        frames: Frames = "sharpest",
+        frames: Frames | Sequence[Frames] = "sharpest",
         lesion: FindLesion | None = None,
         value_range: ValueRange | None = None,
         progress: Progress | None = None,
@@ -105,7 +105,8 @@ class Predictor:
             names: How each is called; the path, or `image 1`, by default.
             batch_size: Images at once.
             limits: What is refused; the predictor's own by default.
-            frames: Of DICOM clips: the sharpest, the one of a number, or `all`, which gives a prediction for each.
+            frames: Of DICOM clips: the sharpest, the one of a number, or `all`, which gives a prediction for each; for
+                all sources, or one for each of them.
             lesion: Gives the lesion's box of source number n, for a bundle that crops to it.
             value_range: What is black and white in images of more than 8 bits; the predictor's own by default.
             progress: Called with images done, images in all and what is being done.
@@ -115,7 +116,7 @@ class Predictor:
             `name#frame`.
 
         Raises:
-            InputError: `names` has another length than `sources`.
+            InputError: `names` or `frames` has another length than `sources`.
         """
         if names is None:
             names = [f"image {n}" if isinstance(s, bytes) else str(s) for n, s in enumerate(sources, start=1)]
@@ -125,20 +126,23 @@ class Predictor:
             lesion = None
         elif lesion is None:
             lesion = _no_lesion
-        read = partial(
-            read_source,
-            limits=limits or self.limits,
-            frames=frames,
-            lesion=lesion,
-            value_range=value_range or self.value_range,
+        wanted = [frames] * len(sources) if isinstance(frames, (str, int)) else list(frames)
+        if len(wanted) != len(sources):
+            raise InputError(f"{len(wanted)} frames for {len(sources)} images")
+        read_with = partial(
+            read_source, limits=limits or self.limits, lesion=lesion, value_range=value_range or self.value_range
         )
+
+        def read(source: tuple[int, Source, str]) -> Iterator[Reading]:
+            return read_with(source, frames=wanted[source[0]])
+
         predictions: list[Prediction] = []
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(sources), batch_size):
                 part = range(start, min(start + batch_size, len(sources)))
                 given = [(number, sources[number], names[number]) for number in part]
                 # A clip is read while its frames are predicted, so that not all of them are in memory.
-                streams = map(read, given) if frames == "all" else pool.map(lambda one: list(read(one)), given)
+                streams = map(read, given) if "all" in wanted else pool.map(lambda one: list(read(one)), given)
                 readings = itertools.chain.from_iterable(streams)
                 while batch := list(itertools.islice(readings, batch_size)):
                     predictions += self.predict_readings(batch)

@@ -51,7 +51,7 @@ def read_source(
     Args:
         source: Its number, the file or its bytes, and its name.
         limits: What is refused.
-        frames: Which of a clip.
+        frames: Which of a clip; a name that ends in `#` and the frame's number stays as it is.
         lesion: Finds the lesion, where it is needed.
         value_range: What is black and white in values of more than 8 bits.
     """
@@ -63,7 +63,8 @@ def read_source(
             image = read_image(given, name=name, limits=limits, frame=frames, value_range=value_range)
             images = iter([image])
         for image in images:
-            called = name if frames == "sharpest" or image.frame is None else f"{name}#{image.frame}"
+            plain = frames == "sharpest" or image.frame is None or name.endswith(f"#{image.frame}")
+            called = name if plain else f"{name}#{image.frame}"
             yield Reading(called, name, image, None if lesion is None else lesion(number, name, image))
     except InputError as error:
         yield Reading(name, name, error=str(error))

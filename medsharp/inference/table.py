@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from medsharp.data.lesion import BOX, lesion_box
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import Manifest, frame_of
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage
 from medsharp.images.box import Box
@@ -40,6 +41,11 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
     )
 
 
+def name_of(row: Mapping[Any, Any]) -> str:
+    """Return what a row of a manifest is called in predictions: the image, with `#12` where the row is of one frame."""
+    return f"{row['image']}#{row['frame']}" if row.get("frame") else str(row["image"])
+
+
 def predict_manifest(
     predictor: Predictor,
     manifest: Manifest,
@@ -52,12 +58,14 @@ def predict_manifest(
     Args:
         predictor: The loaded bundle.
         manifest: The images, with masks or boxes where the bundle crops to the lesion.
-        frames: Of DICOM clips: the sharpest, the one of a number, or `all`, which gives a row for each.
+        frames: Of DICOM clips of which the manifest names no frame: the sharpest, the one of a number, or `all`, which
+            gives a row for each.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
         A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, flags, error, and
-        the manifest's other columns; with masks also `lesion_area`, the share of the image that they cover.
+        the manifest's other columns, under `manifest_<name>` where a prediction has one of that name; with masks also
+        `lesion_area`, the share of the image that they cover.
 
     Raises:
         InputError: The manifest excludes every image.
@@ -72,10 +80,12 @@ def predict_manifest(
         row = records[number]
         return lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, predictor.limits)
 
+    names = [name_of(row) for row in records]
+    wanted: list[Frames] = [frame_of(row) if row.get("frame") else frames for row in records]
     predictions = predictor.predict(
         files,
-        names=list(rows["image"]),
-        frames=frames,
+        names=names,
+        frames=wanted,
         lesion=lesion,
         value_range=manifest.info.range,
         progress=progress,
@@ -84,8 +94,10 @@ def predict_manifest(
     if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
         masks = [manifest.masks(row) for row in records]
         rows[lesion_share.COLUMN] = lesion_share.lesion_shares(masks, predictor.limits)
-    numbers = {name: number for number, name in enumerate(rows["image"])}
+    numbers = {name: number for number, name in enumerate(names)}
     rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
     rows["image"] = [prediction.name for prediction in predictions]
     others = [name for name in rows.columns if name not in _LEADING and name not in ("mask", "exclude")]
-    return pd.concat([rows[list(_LEADING)], table, rows[others]], axis=1)
+    # An audit leaves flags of its own, which are not those of the reading.
+    further = rows[others].rename(columns={name: f"manifest_{name}" for name in others if name in table})
+    return pd.concat([rows[list(_LEADING)], table, further], axis=1)

@@ -19,6 +19,7 @@ from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
 from medsharp.images import Box, ImageLimits
 from medsharp.inference import Predictor, predict_manifest
+from medsharp.inference.external import evaluate_manifest, open_external
 from medsharp.inference.session import Session
 from medsharp.preprocess import PreprocessSpec, preprocess
 
@@ -117,6 +118,58 @@ def test_manifest_of_clips_gives_a_row_a_frame(predictor: Predictor, clip: bytes
     table = predict_manifest(predictor, read_manifest(tmp_path), frames="all")
     assert list(table["image"]) == ["scan.dcm#1", "scan.dcm#2", "scan.dcm#3"]
     assert set(table["patient"]) == {"P1"}
+
+
+def test_a_row_of_a_manifest_is_the_frame_that_it_names(
+    predictor: Predictor, clip: bytes, tmp_path: Path, images: np.ndarray
+) -> None:
+    (tmp_path / "scan.dcm").write_bytes(clip)
+    Image.fromarray(images[1]).save(tmp_path / "still.png")
+    rows = ["scan.dcm,benign,3", "still.png,benign,", "scan.dcm,malignant,1"]
+    (tmp_path / "manifest.csv").write_text("\n".join(["image,label,frame", *rows]) + "\n")
+    (tmp_path / "clip.dcm").write_bytes(clip)
+    every = predictor.predict([tmp_path / "clip.dcm"], frames="all")
+    table = predict_manifest(predictor, read_manifest(tmp_path))
+    assert list(table["image"]) == ["scan.dcm#3", "still.png", "scan.dcm#1"]
+    assert list(table["label"]) == ["benign", "benign", "malignant"]
+    expected = [every[2].positive_probability, every[0].positive_probability]
+    assert list(table["p_malignant"][[0, 2]]) == pytest.approx(expected)
+    assert list(table["error"]) == ["", "", ""]
+
+
+def test_columns_of_a_manifest_never_hide_those_of_a_prediction(
+    predictor: Predictor, images: np.ndarray, tmp_path: Path
+) -> None:
+    Image.fromarray(images[1]).save(tmp_path / "1.png")
+    (tmp_path / "manifest.csv").write_text("image,label,flags,decision\n1.png,benign,text; tiny,biopsy\n")
+    table = predict_manifest(predictor, read_manifest(tmp_path))
+    assert table.columns.is_unique
+    assert (table["manifest_flags"][0], table["manifest_decision"][0]) == ("text; tiny", "biopsy")
+    assert table["decision"][0] in ("benign", "malignant")
+
+
+def test_a_frame_for_each_source_must_be_as_many(predictor: Predictor, clip: bytes) -> None:
+    assert [one.frame for one in predictor.predict([clip, clip], frames=[1, 3])] == [1, 3]
+    with pytest.raises(InputError, match="1 frames for 2 images"):
+        predictor.predict([clip, clip], frames=[1])
+
+
+def test_pictures_of_failures_are_of_the_frame_that_failed(
+    predictor: Predictor, clip: bytes, images: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "scan.dcm").write_bytes(clip)
+    for number in range(2, 6):
+        Image.fromarray(images[number]).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{('benign', 'malignant')[number % 2]}," for number in range(2, 6)]
+    (answer,) = predictor.predict([clip], frames=3)
+    wrong = next(label for label in ("benign", "malignant") if label != answer.decision)
+    rows.append(f"scan.dcm,{wrong},3")
+    (tmp_path / "manifest.csv").write_text("\n".join(["image,label,frame", *rows]) + "\n")
+    manifest = open_external(tmp_path, predictor)
+    evaluation, _ = evaluate_manifest(predictor, manifest, out=tmp_path / "out", resamples=100, thumbnails=True)
+    listed = [image["image"] for kind in evaluation.as_dict()["failures"].values() for image in kind["images"]]
+    assert "scan.dcm#3" in listed
+    assert set(evaluation.thumbnails) == set(listed)
 
 
 def test_limits_are_the_predictors(bundle: Path, clip: bytes) -> None:
