@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from medsharp.errors import InputError, nearest
 from medsharp.images import ImageLimits, ValueRange
+from medsharp.optimizer_config import (
+    DEFAULT_BASE,
+    DEFAULT_METHOD,
+    METHODS,
+    OptimizerConfig,
+    full_key,
+    place_settings,
+    short_keys,
+)
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.recipes import RECIPES, Augmentation
+from medsharp.settings import Section, about
 
 Cache = Literal["disk", "memory"]
+Precision = Literal["bf16", "fp32"]
+RhoSchedule = Literal["constant", "linear", "cosine", "lr"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """What is refused before an image is decoded; see `medsharp.images.ImageLimits`."""
 
     max_bytes: int = Field(ImageLimits.max_bytes, ge=1, description="bytes of a file")
@@ -36,7 +45,7 @@ class LimitsConfig(_Section):
         return ImageLimits(**self.model_dump())
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is trained on, how it is split and how an image becomes a network input."""
 
     path: str = Field("phantom", description="manifest, dataset folder, folder of class folders, or 'phantom'")
@@ -47,14 +56,16 @@ class DataConfig(_Section):
     label_values: dict[str, tuple[str | int, ...]] = Field(
         {}, description="values of that column that are each class, such as {benign: [2, 3], malignant: [4b, 4c, 5]}"
     )
-    classes: tuple[str, ...] = Field(("benign", "malignant"), min_length=2)
+    classes: tuple[str, ...] = Field(
+        ("benign", "malignant"), min_length=2, description="labels that are learned, in the order of the logits"
+    )
     positive: str = Field("malignant", description="the class whose probability is reported and thresholded")
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="train, validation, test")
     folds: int | None = Field(None, ge=3, le=20, description="k folds instead of fractions")
     official_folds: int | None = Field(None, ge=3, le=20, description="the k folds that the data set's authors dealt")
     fold: int = Field(0, ge=0, description="with folds of either kind: the test fold; the next one validates")
     leave_site: str | None = Field(None, description="the site that is tested; the others train and validate")
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(0, ge=0, description="of how patients are dealt to the splits")
     image_size: int = Field(128, ge=32, le=1024, description="side of the square network input in pixels")
     crop: Crop = Field(
         "scan",
@@ -63,9 +74,11 @@ class DataConfig(_Section):
     margin: float = Field(
         0.2, ge=0, le=10, description="with crop lesion: kept around it, in shares of its longer side"
     )
-    fit: Literal["letterbox", "stretch"] = "letterbox"
+    fit: Literal["letterbox", "stretch"] = Field(
+        "letterbox", description="how an oblong image becomes square: black bars, or stretched"
+    )
     inpaint: bool = Field(False, description="replace burned-in calipers and text by what surrounds them")
-    limits: LimitsConfig = LimitsConfig()
+    limits: LimitsConfig = Field(LimitsConfig(), description="what is refused before an image is decoded")
     range: tuple[float, float] | None = Field(
         None, description="values that are black and white in images of more than 8 bits; by default the manifest's"
     )
@@ -112,72 +125,79 @@ class DataConfig(_Section):
         return PreprocessSpec(self.image_size, self.crop, self.fit, self.margin, self.inpaint)
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """A timm network, by its timm name, or one of the narrow variants of `medsharp.networks`."""
 
-    name: str = "resnet18"
+    name: str = Field(
+        "resnet18", description="a timm network, or resnet10_w16, resnet10_w32, resnet18_w16, resnet18_w32"
+    )
     pretrained: bool = Field(False, description="timm's published weights (needs network access on first use)")
     checkpoint: str | None = Field(None, description="local .safetensors or .pt weights to start from")
-    drop_rate: float = Field(0.0, ge=0, lt=1)
-    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the classifier")
+    drop_path_rate: float = Field(0.0, ge=0, lt=1, description="stochastic depth, for networks that have it")
     normalization: Literal["dataset", "image"] = Field(
         "dataset", description="mean and deviation of grey values: of all training images, or of each image by itself"
     )
 
 
-class OptimizerConfig(BaseModel):
-    """A method of `medsharp.optim` and its hyper-parameters.
+class ScheduleConfig(Section):
+    """Learning rate, with linear warm-up and a cosine after it, and rho, both set anew for every batch."""
 
-    Keys beyond those named here (`rho`, `gamma`, ...) are hyper-parameters of the method; `training.resolve_config`
-    checks them against the registry, because only it may import torch.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-    name: str = "wsam"
-    base: str = Field("adamw", description="sgd, adam or adamw: what a sharpness-aware method stands on")
-    lr: float = Field(1e-3, gt=0, le=10)
-    weight_decay: float = Field(0.05, ge=0, le=10)
-
-
-class ScheduleConfig(_Section):
-    """Cosine learning rate with linear warm-up, stepped every batch."""
-
-    epochs: int = Field(30, ge=1, le=100_000)
-    warmup_epochs: float = Field(2.0, ge=0)
-    batch_size: int = Field(32, ge=1, le=65_536)
+    epochs: int = Field(30, ge=1, le=100_000, description="how often the training images are gone through")
+    warmup_epochs: float = Field(2.0, ge=0, description="over which the learning rate rises to lr")
+    batch_size: int = Field(32, ge=1, le=65_536, description="images of a step")
     final_lr_ratio: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of lr")
+    rho: RhoSchedule = Field(
+        "constant",
+        description="how the method's rho falls, from its value to final_rho_ratio of it: not at all, along a line, "
+        "along a cosine, or as the learning rate does, warm-up included; methods without rho have no use for it",
+    )
+    final_rho_ratio: float = Field(0.0, ge=0, le=1, description="last rho as a share of the first, unless constant")
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """Cross entropy, and optionally the Dice and cross-entropy loss of an auxiliary lesion-mask head."""
 
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    class_weights: Literal["balanced", "none"] = "balanced"
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of a label that is spread over all classes")
+    class_weights: Literal["balanced", "none"] = Field(
+        "balanced", description="balanced: all classes weigh the same, however many images they have"
+    )
     mask_weight: float = Field(0.0, ge=0, description="weight of the auxiliary lesion-mask loss; 0: off")
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Where and how the loop runs."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["bf16", "fp32"] = "bf16"
-    workers: int = Field(0, ge=0, le=256)
-    clip_grad_norm: float | None = Field(5.0, gt=0)
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+    precision: Literal["auto", Precision] = Field(
+        "auto", description="of forward and backward passes; auto: bf16 where the device is faster with it, else fp32"
+    )
+    workers: int = Field(0, ge=0, le=256, description="processes that prepare batches; 0: this one, beside the steps")
+    clip_grad_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient that is applied")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="exponential moving average of the weights")
-    channels_last: bool = True
+    channels_last: bool = Field(
+        True, description="memory format of images and weights; convolutions are faster with it"
+    )
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Everything `medsharp train` needs; every default is visible with `medsharp train --print-config`."""
 
-    seed: int = Field(0, ge=0, lt=2**31)
-    data: DataConfig = DataConfig()
-    network: NetworkConfig = NetworkConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    loss: LossConfig = LossConfig()
-    run: RunConfig = RunConfig()
+    seed: int = Field(0, ge=0, lt=2**31, description="of initial weights, order, augmentation, dropout and the method")
+    data: DataConfig = Field(DataConfig(), description=about(DataConfig))
+    network: NetworkConfig = Field(NetworkConfig(), description=about(NetworkConfig))
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description=about(OptimizerConfig))
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description=about(ScheduleConfig))
+    loss: LossConfig = Field(LossConfig(), description=about(LossConfig))
+    run: RunConfig = Field(RunConfig(), description=about(RunConfig))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, values: Any) -> Any:
+        # `data:` with nothing behind it means the section with its defaults.
+        if isinstance(values, dict):
+            return {key: {} if value is None and key != "seed" else value for key, value in values.items()}
+        return values
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -190,20 +210,19 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         InputError: The file cannot be read, is not YAML, or a key or value is wrong; the sentence names the key.
     """
-    values: dict[str, Any] = {}
     origin = str(path) if path is not None else "configuration"
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-        if loaded is not None and not isinstance(loaded, dict):
-            raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
-        values = loaded or {}
-    for override in overrides:
-        _override(values, override)
+    values = {} if path is None else _read(path)
+    if isinstance(section := values.get("optimizer"), dict) and "name" in section:
+        # Before another method may be chosen: what is short for this one's settings stays with this one.
+        values["optimizer"] = _place(section, origin)
+    assignments = [_assignment(override) for override in overrides]
+    name, base = _chosen(values, assignments)
+    for override, keys, value in assignments:
+        if keys[0] == "optimizer" and len(keys) > 1:
+            keys = ("optimizer", *full_key(keys[1:], name, base))
+        elif keys == ("optimizer",) and isinstance(value, dict) and "name" in value:
+            value = _place(value, f"--set {override}")
+        _assign(values, keys, value, override)
     return validate_config(values, origin)
 
 
@@ -216,7 +235,7 @@ def validate_config(values: dict[str, Any], origin: str = "configuration") -> Tr
     try:
         return TrainConfig.model_validate(_numbers(values))
     except ValidationError as error:
-        raise InputError(f"{origin}: {_sentence(error.errors()[0])}") from error
+        raise InputError(f"{origin}: {_sentence(error.errors()[0], values)}") from error
 
 
 def read_limits(pairs: Sequence[str]) -> ImageLimits:
@@ -249,18 +268,58 @@ def dump_config(config: TrainConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
+    return loaded or {}
+
+
+def _place(section: dict[str, Any], origin: str) -> dict[str, Any]:
+    try:
+        return place_settings(section)
+    except ValueError as error:
+        raise InputError(f"{origin}: optimizer: {error}") from error
+
+
+_Assignment = tuple[str, tuple[str, ...], Any]
+
+
+def _assignment(override: str) -> _Assignment:
+    """Part `a.b=value` into itself, its keys and its value."""
     key, equals, text = override.partition("=")
-    keys = key.strip().split(".")
+    keys = tuple(part.strip() for part in key.split("."))
     if not equals or not all(keys):
         raise InputError(f"--set {override}: write it as section.key=value, such as optimizer.lr=3e-4")
     try:
-        value = yaml.safe_load(text)
+        return override, keys, yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"--set {override}: the value is not YAML") from error
+
+
+def _chosen(values: dict[str, Any], assignments: Sequence[_Assignment]) -> tuple[str, str]:
+    """Return the method and the base that all assignments together choose."""
+    section = values.get("optimizer")
+    chosen = {"name": DEFAULT_METHOD, "base": DEFAULT_BASE, **(section if isinstance(section, dict) else {})}
+    for _, keys, value in assignments:
+        if keys in {("optimizer", "name"), ("optimizer", "base")}:
+            chosen[keys[1]] = value
+        elif keys == ("optimizer",) and isinstance(value, dict):
+            chosen = {"name": DEFAULT_METHOD, "base": DEFAULT_BASE, **value}
+    return str(chosen["name"]), str(chosen["base"])
+
+
+def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, override: str) -> None:
     section = values
     for part in keys[:-1]:
-        section = section.setdefault(part, {})
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
         if not isinstance(section, dict):
             raise InputError(f"--set {override}: {part} is not a section")
     section[keys[-1]] = value
@@ -280,28 +339,50 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, values: dict[str, Any]) -> str:
     # The parts in brackets say which kind of value pydantic took something for; no file has such a key.
     location = [str(part) for part in error["loc"] if not str(part).startswith("<")]
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
+        where = ""
         known = _keys_of(location[:-1])
-        return f"unknown key '{key}'{nearest(location[-1], known)}"
+        if location[:-1] == ["optimizer"]:
+            name, base = _chosen(values, [])
+            known = [*[key for key in known if key not in METHODS], *short_keys(name, base)]
+            if not difflib.get_close_matches(location[-1], known) and location[-1] not in known:
+                # Perhaps the section of another method was meant, though a list of all would not help.
+                known = [*known, *difflib.get_close_matches(location[-1], METHODS)]
+            where = f" for {name}"
+        return f"unknown key '{key}'{where}{nearest(location[-1], known)}"
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
-    if isinstance(given, (str, int, float, bool)) or given is None:
-        return f"{key} = {given!r}: {message}"
+    if isinstance(given, (str, int, float, bool, list, tuple)) or given is None:
+        about = _description(location)
+        named = f"'{given}'" in message
+        return f"{key}{'' if named else f' = {given!r}'}: {message}{f' ({about})' if about and not named else ''}"
     return f"{key}: {message}" if key else message
 
 
 def _keys_of(location: Sequence[str]) -> list[str]:
+    model = _model_at(location)
+    return [] if model is None else list(model.model_fields)
+
+
+def _description(location: Sequence[str]) -> str:
+    """Return what a key means, or nothing where it is none, such as a place in a list."""
+    model = _model_at(location[:-1])
+    field = None if model is None or not location else model.model_fields.get(location[-1])
+    return "" if field is None or field.description is None or _section_of(field.annotation) else field.description
+
+
+def _model_at(location: Sequence[str]) -> Any:
     model: Any = TrainConfig
     for part in location:
         field = model.model_fields.get(part)
         model = _section_of(field.annotation) if field is not None else None
         if model is None:
-            return []
-    return list(model.model_fields)
+            return None
+    return model
 
 
 def _section_of(annotation: Any) -> Any:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from medsharp.settings import Section, about
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Transform(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+def _prob(share: float) -> Any:
+    return Field(share, description="how often it is done, as a share of the images")
 
 
-class Placement(_Transform):
+class Placement(Section):
     """Flip left and right, rotate, shear, zoom, stretch and shift; never upside down."""
 
     degrees: float = Field(10.0, ge=0, le=45, description="rotation at most")
@@ -30,87 +32,87 @@ class Placement(_Transform):
         return self
 
 
-class DepthAttenuation(_Transform):
+class DepthAttenuation(Section):
     """Darker with depth, as tissue that attenuates more than the scanner compensates for."""
 
     rate: float = Field(1.5, ge=0, le=6, description="largest r of exp(-r d), d from 0 at the probe to 1 at the bottom")
-    prob: Share = 0.5
+    prob: Share = _prob(0.5)
 
 
-class Shadow(_Transform):
+class Shadow(Section):
     """A dark band below a reflector, along the beam."""
 
     strength: Share = Field(0.8, description="how much of the echo the darkest shadow takes")
     width: float = Field(0.15, gt=0, le=1, description="standard deviation at most, as a share of the side")
-    prob: Share = 0.5
+    prob: Share = _prob(0.5)
 
 
-class Haze(_Transform):
+class Haze(Section):
     """A bright veil at some distance from the probe, as reverberation makes it."""
 
     strength: Share = Field(0.4, description="of white, at most")
-    prob: Share = 0.5
+    prob: Share = _prob(0.5)
 
 
-class Speckle(_Transform):
+class Speckle(Section):
     """Multiplicative grain, wider than it is deep."""
 
     amount: Share = Field(0.25, description="standard deviation at most")
-    prob: Share = 0.5
+    prob: Share = _prob(0.5)
 
 
-class DepthGain(_Transform):
+class DepthGain(Section):
     """A smooth gain along depth, as a wrong time-gain compensation makes it."""
 
     amount: Share = Field(0.35, description="at most, up or down")
-    prob: Share = 0.5
+    prob: Share = _prob(0.5)
 
 
-class Gain(_Transform):
+class Gain(Section):
     """Another gain and another grey map: `255 gain (image / 255)^gamma`."""
 
     gamma: float = Field(1.35, ge=1, le=4, description="largest exponent; the smallest is 1 / gamma")
     gain: float = Field(1.3, ge=1, le=4, description="largest factor; the smallest is 1 / gain")
-    prob: Share = 1.0
+    prob: Share = _prob(1.0)
 
 
-class Resolution(_Transform):
+class Resolution(Section):
     """Blurred, sharpened, or resampled from fewer pixels: other probes, other screens."""
 
     lowest: float = Field(0.6, gt=0.05, le=0.95, description="least share of the side that is resampled from")
-    prob: Share = 0.3
+    prob: Share = _prob(0.3)
 
 
-class Noise(_Transform):
+class Noise(Section):
     """Additive Gaussian noise."""
 
     amount: float = Field(10.0, ge=0, le=128, description="standard deviation at most, in grey levels")
-    prob: Share = 0.5
+    prob: Share = _prob(0.5)
 
 
-class Erasing(_Transform):
+class Erasing(Section):
     """A box filled with the mean of the image."""
 
     largest: float = Field(0.2, ge=0.05, le=0.8, description="side at most, as a share of the image's")
-    prob: Share = 0.25
+    prob: Share = _prob(0.25)
 
 
-class Augmentation(_Transform):
+class Augmentation(Section):
     """What is done to a training image, in this order whatever the order in the file; what is not named is not done.
 
     First the geometry, then what happens in the body, then what scanner and screen do.
     """
 
-    placement: Placement | None = None
-    depth_attenuation: DepthAttenuation | None = None
-    shadow: Shadow | None = None
-    haze: Haze | None = None
-    speckle: Speckle | None = None
-    depth_gain: DepthGain | None = None
-    gain: Gain | None = None
-    resolution: Resolution | None = None
-    noise: Noise | None = None
-    erasing: Erasing | None = None
+    placement: Placement | None = Field(None, description=about(Placement))
+    depth_attenuation: DepthAttenuation | None = Field(None, description=about(DepthAttenuation))
+    shadow: Shadow | None = Field(None, description=about(Shadow))
+    haze: Haze | None = Field(None, description=about(Haze))
+    speckle: Speckle | None = Field(None, description=about(Speckle))
+    depth_gain: DepthGain | None = Field(None, description=about(DepthGain))
+    gain: Gain | None = Field(None, description=about(Gain))
+    resolution: Resolution | None = Field(None, description=about(Resolution))
+    noise: Noise | None = Field(None, description=about(Noise))
+    erasing: Erasing | None = Field(None, description=about(Erasing))
 
     @model_validator(mode="before")
     @classmethod

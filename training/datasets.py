@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from medsharp.config import TrainConfig
 from medsharp.data.leaks import assert_no_leak
@@ -74,3 +76,21 @@ def notes_on_masks(dataset: ImageDataset) -> list[str]:
         return []
     first = dataset.table["image"].iloc[empty[0]]
     return [f"{len(empty)} of {int(lesions.sum())} lesions have a mask in which nothing is marked, such as {first}"]
+
+
+def class_counts(training: ImageDataset, config: TrainConfig) -> Tensor:
+    """Return how often an image of each class is seen, float32 [C], up to a factor.
+
+    Balanced drawing shows all classes as often: the weights that would balance them are then 1.
+    """
+    if config.data.sampling == "balanced":
+        return torch.ones(len(config.data.classes))
+    return training.labels.bincount(minlength=len(config.data.classes)).float()
+
+
+def mask_share(training: ImageDataset, config: TrainConfig) -> float:
+    """Return the share of images with a mask among those that are seen."""
+    if config.data.sampling == "shuffled":
+        return float(training.has_mask.mean())
+    shares = [training.has_mask[training.labels == number].mean() for number in training.labels.unique()]
+    return float(torch.stack(shares).mean())

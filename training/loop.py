@@ -17,25 +17,25 @@ import torch
 from torch import Tensor
 
 from medsharp import runs
-from medsharp.config import TrainConfig
+from medsharp.config import TrainConfig, dump_config
 from medsharp.data.manifest import Manifest
 from medsharp.data.pipeline import make_loader
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
 from medsharp.networks import create_network
-from medsharp.optim import ESAM, SharpnessAware
 from medsharp.runs import Run
 from training.average import moving_average
 from training.checkpoint import add_metrics, keep_metrics, load_state, save_state, save_weights
-from training.datasets import check_splits, make_datasets, notes_on_masks
+from training.datasets import check_splits, class_counts, make_datasets, mask_share, notes_on_masks
 from training.environment import describe_environment
 from training.events import Events
 from training.losses import Objective
+from training.precision import choose_precision
 from training.predictions import Best, judge, predict_logits, prediction_table
 from training.reproducibility import deterministic_on_cpu, seed_everything, select_device
 from training.run_folder import taken
-from training.schedule import rate_factor
-from training.settings import make_optimizer, resolve_config
+from training.schedule import Schedule
+from training.settings import check_batch_norm, check_config, make_optimizer
 
 
 def train(
@@ -59,7 +59,7 @@ def train(
             nothing of an epoch could be learned; the disk is full.
         Interrupted: The user stopped it; the last whole epoch is saved.
     """
-    config = resolve_config(config)
+    check_config(config)
     device = select_device(config.run.device)
     check_splits(manifest, config)
     events = events or (lambda event: None)
@@ -67,7 +67,8 @@ def train(
     with taken(folder, config, manifest, resume) as run, deterministic_on_cpu(device):
         trained = 0
         if not run.finished:
-            trainer = _Trainer(config, manifest, folder, device, events)
+            # The configuration as the folder has it: what was chosen on another machine stays chosen.
+            trainer = _Trainer(run.config, manifest, folder, device, events)
             for epoch in range(trainer.start(), config.schedule.epochs):
                 trainer.run_epoch(epoch)
                 trained += 1
@@ -82,7 +83,7 @@ class _Trainer:
     """All that lives as long as a training does.
 
     Args:
-        config: Resolved.
+        config: As the run folder has it.
         manifest: With splits.
         folder: The run folder, locked.
         device: To train on.
@@ -92,12 +93,10 @@ class _Trainer:
     def __init__(
         self, config: TrainConfig, manifest: Manifest, folder: Path, device: torch.device, events: Events
     ) -> None:
-        self.config = config
         self.folder = folder
         self.device = device
         self.events = events
         self.best = Best()
-        self.skipped = 0
         seed_everything(config.seed)
 
         self.datasets = make_datasets(config, manifest, events)
@@ -126,12 +125,16 @@ class _Trainer:
             drop_path_rate=config.network.drop_path_rate,
             normalization=config.network.normalization,
         )
+        check_batch_norm(config, self.network)
         self.network.set_normalization(*self.training.statistics())
-        # Balanced drawing shows all classes as often: the weights that would balance them are then 1.
-        counts = torch.ones(len(config.data.classes))
-        if config.data.sampling == "shuffled":
-            counts = self.training.labels.bincount(minlength=len(config.data.classes)).float()
-        self.objective = Objective(self.network, config.loss, counts, config.data.image_size).to(device)
+        self.config, self.precision_reason = self._with_precision(config)
+        self.objective = Objective(
+            self.network,
+            config.loss,
+            class_counts(self.training, config),
+            config.data.image_size,
+            mask_share(self.training, config),
+        ).to(device)
         if config.run.channels_last:
             self.objective.to(memory_format=torch.channels_last)
         decay = config.run.ema_decay
@@ -139,9 +142,18 @@ class _Trainer:
         # What is validated and kept.
         self.judged = self.network if self.average is None else self.average.module
 
-        self.optimizer = make_optimizer(
-            config.optimizer, self.objective, config.run.clip_grad_norm, seed=config.seed, data_size=images
-        )
+        self.optimizer = make_optimizer(config, self.objective, data_size=images)
+        rho = config.optimizer.hyperparameters().get("rho")
+        self.schedule = Schedule(self.optimizer, config.optimizer.lr, rho, config.schedule, len(self.loader))
+
+    def _with_precision(self, config: TrainConfig) -> tuple[TrainConfig, str]:
+        """Settle `auto` for good, in the run folder too: wherever the run is resumed, it goes on as it began."""
+        if config.run.precision != "auto":
+            return config, ""
+        chosen = choose_precision(self.device, self.network, config.data.image_size)
+        settled = config.model_copy(update={"run": config.run.model_copy(update={"precision": chosen.name})})
+        write_text(self.folder / runs.CONFIG, dump_config(settled))
+        return settled, chosen.reason
 
     def start(self) -> int:
         """Load the last checkpoint where there is one; return the epoch to go on with."""
@@ -165,6 +177,7 @@ class _Trainer:
                 "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
                 "device": self.device.type,
                 "precision": self.config.run.precision,
+                "precision_reason": self.precision_reason,
                 "notes": [*self.network.notes, *notes_on_masks(self.training)],
             }
         )
@@ -173,14 +186,14 @@ class _Trainer:
     def run_epoch(self, epoch: int) -> None:
         """Train an epoch, validate, and save."""
         begun = time.monotonic()
-        skipped_before = self._skipped_steps()
+        skipped_before = self.optimizer.skipped
         steps = len(self.loader)
         losses: list[float] = []
         seen, waited = 0, 0.0
         self.training.set_epoch(epoch)
         self.objective.train()
         for number, (batch, wait) in enumerate(self._batches(epoch)):
-            self._set_learning_rate(epoch * steps + number)
+            self.schedule.set(epoch * steps + number)
             losses.append(float(self._step(batch)))
             if self.average is not None:
                 self.average.update_parameters(self.network)
@@ -198,7 +211,7 @@ class _Trainer:
                 }
             )
         trained = time.monotonic() - begun
-        skipped = self._skipped_steps() - skipped_before
+        skipped = self.optimizer.skipped - skipped_before
         if skipped == steps:
             raise InputError(
                 f"loss or gradient was not finite in any step of epoch {epoch + 1}; "
@@ -213,8 +226,8 @@ class _Trainer:
             "train_loss": float(np.mean([loss for loss in losses if math.isfinite(loss)])),
             "val_loss": loss,
             "val_auroc": value,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": round(seen / trained, 2),
+            **self.schedule.now(),
+            "images_per_second": float(f"{seen / trained:.4g}"),
             "wait_seconds": round(waited, 4),
             "wait_share": round(waited / trained, 4),
             "seconds": round(time.monotonic() - begun, 3),
@@ -232,7 +245,7 @@ class _Trainer:
             for split in ("val", "test")
         ]
         seconds = sum(record["seconds"] for record in run.metrics())
-        about = describe_environment(self.config.seed, self.device)
+        about = describe_environment(self.config.seed, self.device, self.config.run.precision)
         about |= {"best": asdict(self.best), "seconds": round(seconds, 1)}
         write_text(self.folder / runs.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         with atomic_path(self.folder / runs.PREDICTIONS) as temporary:
@@ -259,35 +272,17 @@ class _Trainer:
 
         A step whose loss or gradient is not finite leaves weights, statistics and optimizer state as they were.
         """
-        sharpness_aware = isinstance(self.optimizer, SharpnessAware)
-        statistics = [] if sharpness_aware else [(buffer, buffer.clone()) for buffer in self.network.buffers()]
 
         def closure(rows: slice | Tensor | None = None) -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
             part = batch if rows is None else {key: value[rows] for key, value in batch.items()}
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16"):
-                losses = self.objective(part)
+                losses = self.objective(part)  # [B]
                 loss = losses.mean()
             loss.backward()
-            if not sharpness_aware:
-                limit = self.config.run.clip_grad_norm or math.inf
-                norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
-                if not torch.isfinite(loss + norm):
-                    self.optimizer.zero_grad(set_to_none=True)  # without gradients, the step does nothing
-                    self.skipped += 1
-                    with torch.no_grad():
-                        for buffer, before in statistics:
-                            buffer.copy_(before)
-            return (losses if isinstance(self.optimizer, ESAM) else loss).detach()
+            return (losses if self.optimizer.needs_sample_losses else loss).detach()
 
-        if isinstance(self.optimizer, SharpnessAware):
-            return self.optimizer.step(closure, batch_size=len(batch["label"]))
-        return self.optimizer.step(closure)  # type: ignore[arg-type, return-value]
-
-    def _set_learning_rate(self, step: int) -> None:
-        factor = rate_factor(step, len(self.loader), self.config.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.optimizer.lr * factor
+        return self.optimizer.step(closure, batch_size=len(batch["label"]))
 
     def _logits(self, network: torch.nn.Module, split: str) -> Tensor:
         return predict_logits(network, self.datasets[split], self.device, self.config.schedule.batch_size)
@@ -306,9 +301,6 @@ class _Trainer:
             "best": asdict(self.best),
         }
         save_state(self.state_path, state)
-
-    def _skipped_steps(self) -> int:
-        return self.optimizer.skipped if isinstance(self.optimizer, SharpnessAware) else self.skipped
 
     def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}

@@ -14,6 +14,11 @@ from medsharp.networks import Classifier
 class Objective(nn.Module):
     """A network and its loss.
 
+    The loss of an image depends on that image alone. What it is divided by, the mean class weight and the share of
+    images with a mask, is that of all training images and not that of whichever images are evaluated together: the
+    mean over a batch is then the mean over its parts, however a method divides the batch (micro-batches) or chooses
+    from it, and its expectation is the loss over all training images.
+
     With `mask_weight` above 0 a 1 x 1 convolution on the last feature map predicts the lesion's mask at its resolution.
     The classifier then learns features of the place that it shall judge, which small data alone teaches slowly; the
     head is not part of the exported network.
@@ -21,8 +26,9 @@ class Objective(nn.Module):
     Args:
         network: Classifier of images [B, 1, S, S].
         config: Label smoothing, class weights and mask weight.
-        class_counts: Training images of each class [C], for balanced weights N / (C n_c).
+        class_counts: Training images of each class [C], for the weights of `balanced_weights`.
         image_size: Side S of the input in pixels.
+        mask_share: Share of training images that have a mask, more than 0.
 
     Raises:
         InputError: A mask loss is asked of a network without a feature map.
@@ -30,13 +36,21 @@ class Objective(nn.Module):
 
     class_weights: Tensor | None
 
-    def __init__(self, network: Classifier, config: LossConfig, class_counts: Tensor, image_size: int) -> None:
+    def __init__(
+        self,
+        network: Classifier,
+        config: LossConfig,
+        class_counts: Tensor,
+        image_size: int,
+        mask_share: float = 1.0,
+    ) -> None:
         super().__init__()
         self.network = network
         self.label_smoothing = config.label_smoothing
         self.mask_weight = config.mask_weight
-        balanced = class_counts.sum() / (len(class_counts) * class_counts.clamp_min(1))
-        self.register_buffer("class_weights", balanced if config.class_weights == "balanced" else None)
+        self.mask_share = mask_share
+        weighted = config.class_weights == "balanced"
+        self.register_buffer("class_weights", balanced_weights(class_counts) if weighted else None)
         self.lesion: nn.Conv2d | None = None
         if config.mask_weight > 0:
             with torch.no_grad():
@@ -51,22 +65,33 @@ class Objective(nn.Module):
             self.lesion = nn.Conv2d(shape[1], 1, kernel_size=1)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the loss of each image of a batch as `medsharp.data.pipeline` gives it, float32 [B].
+        """Return the loss of each image of a batch as `medsharp.data.pipeline` gives it, [B], float32 or wider.
 
-        Their mean is the loss of the batch: class weights and missing masks are already allowed for.
+        Their mean is the loss of the batch.
         """
         features = self.network.forward_features(batch["image"])
-        logits = self.network.forward_head(features).float()
-        labels = batch["label"]
+        logits = _at_least_float32(self.network.forward_head(features))  # [B, C]
         losses = F.cross_entropy(
-            logits, labels, self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
+            logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
         )
-        if self.class_weights is not None:
-            losses = losses / self.class_weights[labels].mean()
         if self.lesion is not None:
-            found = self.lesion(features).float()
-            losses = losses + self.mask_weight * lesion_losses(found, batch["mask"], batch["has_mask"])
+            cells = _at_least_float32(self.lesion(features))  # [B, 1, h, w]
+            found = lesion_losses(cells, batch["mask"], batch["has_mask"]) / self.mask_share
+            losses = losses + self.mask_weight * found
         return losses
+
+
+def balanced_weights(class_counts: Tensor) -> Tensor:
+    """Return the weight of each class with which all classes that occur weigh the same, and an image 1 on average.
+
+    `w_c = N / (C n_c)`, N images of C classes that occur, n_c of class c. A class that does not occur gets the weight
+    of a single image; nothing is multiplied by it.
+
+    Args:
+        class_counts: n_c, [C].
+    """
+    present = (class_counts > 0).sum().clamp_min(1)
+    return class_counts.sum() / (present * class_counts.clamp_min(1))
 
 
 def lesion_losses(logits: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
@@ -78,11 +103,17 @@ def lesion_losses(logits: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
         has_mask: float32 [B]; images of 0 have no mask and are left out.
 
     Returns:
-        float32 [B], 0 without a mask; their mean is the mean over images with a mask, or 0 when there is none.
+        float32 [B], 0 without a mask.
     """
-    target = F.adaptive_avg_pool2d(mask, (logits.shape[-2], logits.shape[-1]))
+    target = F.adaptive_avg_pool2d(mask.to(logits.dtype), (logits.shape[-2], logits.shape[-1]))  # [B, 1, h, w]
     share = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2, 3))
     overlap = (share * target).sum(dim=(1, 2, 3))
+    # 1 in both: an empty mask that is predicted empty loses nothing, and nothing is divided by 0.
     dice = 1 - (2 * overlap + 1) / (share.sum(dim=(1, 2, 3)) + target.sum(dim=(1, 2, 3)) + 1)
-    return (entropy + dice) * has_mask * (len(has_mask) / has_mask.sum().clamp_min(1))
+    return (entropy + dice) * has_mask
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Return what autocast computed in half the precision as float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -70,7 +70,7 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
 def _check(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -> None:
     if resume:
         run = Run.load(folder)
-        if dump_config(run.config) != dump_config(config):
+        if dump_config(run.config) != dump_config(_settled(config, run.config)):
             raise InputError(f"{folder} was started with other settings; resume it with its own config.yaml")
         columns = ["image", "label", "mask", "split", "exclude"]
         ours, given = (table[columns].to_numpy().tolist() for table in (run.manifest.table, manifest.table))
@@ -85,6 +85,13 @@ def _check(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) 
             else "choose another folder"
         )
         raise InputError(f"{folder} exists already; {remedy}")
+
+
+def _settled(config: TrainConfig, begun: TrainConfig) -> TrainConfig:
+    """Return a configuration with what the run has settled since: `auto` meant the precision that it began with."""
+    if config.run.precision != "auto":
+        return config
+    return config.model_copy(update={"run": config.run.model_copy(update={"precision": begun.run.precision})})
 
 
 def _how_to_continue(folder: Path) -> str:

@@ -23,6 +23,10 @@ TRAINING_PACKAGES = frozenset({"torch", "monai", "timm", "onnx", "onnxscript", "
 class _Commands(TyperGroup):
     """Turns wrong input into one sentence and exit code 2, for every command."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _hide_types_of_flags(self, ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -44,6 +48,15 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             fail(str(interrupt) or "interrupted")
             raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _hide_types_of_flags(command: Any, ctx: Any) -> None:
+    """Leave `<bool>` out of the help of flags, which take no value."""
+    for option in command.get_params(ctx):
+        if getattr(option, "is_flag", False) and option.metavar is None:
+            option.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        _hide_types_of_flags(below, ctx)
 
 
 app = typer.Typer(

@@ -44,13 +44,15 @@ class TrainingProgress:
         if event["kind"] == "start":
             for sentence in event["notes"]:
                 note(sentence)
+            reason = f" ({event['precision_reason']})" if event["precision_reason"] else ""
+            note(f"device {event['device']}, precision {event['precision']}{reason}")
         elif event["kind"] == "end" and event["trained"] == 0:
             note("this run is finished already; nothing was trained")
         elif event["kind"] == "cache":
             self._bar("decoding", event["done"], event["total"], "")
         elif event["kind"] == "batch":
             done = event["epoch"] + event["done"] / event["total"]
-            detail = f"loss {event['loss']:.3f}{self.auroc}  {event['images_per_second']:.0f} images/s"
+            detail = f"loss {event['loss']:.3f}{self.auroc}  {_rate(event['images_per_second'])}"
             self._bar(f"epoch {event['epoch'] + 1}/{self.epochs}", done, self.epochs, detail, name="training")
         elif event["kind"] == "epoch":
             self.auroc = f"  AUROC {event['val_auroc']:.3f}"
@@ -58,7 +60,7 @@ class TrainingProgress:
             self.bars.console.print(
                 f"  epoch {event['epoch'] + 1:>3}/{self.epochs}  loss {event['train_loss']:.3f}  "
                 f"validation loss {event['val_loss']:.3f}  AUROC {event['val_auroc']:.3f}  "
-                f"{event['images_per_second']:.0f} images/s{best}",
+                f"{_rate(event['images_per_second'])}{best}",
                 soft_wrap=True,
             )
 
@@ -69,3 +71,8 @@ class TrainingProgress:
         self.bars.update(self.tasks[name], completed=done, total=total, description=description, detail=detail)
         if done >= total and name == "decoding":
             self.bars.update(self.tasks[name], visible=False)
+
+
+def _rate(images_per_second: float) -> str:
+    """Write a rate with two digits at least: `123 images/s`, `0.42 images/s`."""
+    return f"{images_per_second:.0f} images/s" if images_per_second >= 10 else f"{images_per_second:.2g} images/s"

@@ -34,12 +34,13 @@ def demo(
     from medsharp.files import write_text
     from medsharp.inference import Predictor
     from medsharp.runs import Run
-    from training import resolve_config
+    from training import check_config
 
     begun = time.monotonic()
     choices = {"optimizer": optimizer, "patients": patients, "epochs": epochs, "seed": seed}
     _same_choices(out, choices)
-    config = resolve_config(validate_config(_settings(out, choices), "demo"))
+    config = validate_config(_settings(out, choices), "demo")
+    check_config(config)
     console.print("[yellow]Everything here is simulated: the figures say nothing about any real hospital.[/]")
 
     heading("1/4  Simulating hospitals A (for training), B and C (never seen in training)")

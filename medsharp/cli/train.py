@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def describe_optimizers() -> str:
     """Return every optimizer with its paper, its passes and its settings, for the help page."""
-    lines = ["[bold]Optimizers[/] (--optimizer NAME; settings by --set optimizer.KEY=VALUE, here with their defaults)"]
+    lines = [
+        "[bold]Optimizers[/] (--optimizer NAME; settings by --set optimizer.KEY=VALUE, or optimizer.NAME.KEY=VALUE for "
+        "another one, here with their defaults)"
+    ]
     for name in list_optimizers():
         info = optimizer_info(name)
         authors = info.paper.split(",")[0]
@@ -79,9 +82,9 @@ def train(
         overrides.append(f"optimizer.name={_quoted(optimizer)}")
     settings = load_config(config, overrides)
 
-    from training import resolve_config
+    from training import check_config
 
-    settings = resolve_config(settings)
+    check_config(settings)
     if print_config:
         typer.echo(dump_config(settings), nl=False)
         return
@@ -102,10 +105,6 @@ def prepare(settings: TrainConfig) -> Manifest:
         manifest = prepare_manifest(settings.data, progress=report)
     for sentence in manifest.notes:
         note(sentence)
-    for split in ("train", "val", "test"):
-        rows = manifest.of_split(split)
-        labels = ", ".join(f"{count} {label}" for label, count in rows["label"].value_counts().sort_index().items())
-        note(f"{split}: {len(rows)} images in {rows['group'].nunique()} groups ({labels})")
     return manifest
 
 

@@ -16,7 +16,7 @@ def test_dumped_configuration_reads_back_equal(tmp_path: Path) -> None:
     path.write_text(dump_config(config))
     assert load_config(path) == config
     assert config.optimizer.lr == 3e-4
-    assert config.optimizer.model_extra == {"rho": 0.1}
+    assert config.optimizer.wsam.rho == 0.1
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""The loss: what it is, and that it is the same however a batch is divided."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,7 +8,8 @@ import torch
 from medsharp.config import LossConfig
 from medsharp.errors import InputError
 from medsharp.networks import create_network
-from training.losses import Objective, lesion_losses
+from medsharp.optim import SAM
+from training.losses import Objective, balanced_weights, lesion_losses
 
 
 def _batch(count: int) -> dict[str, torch.Tensor]:
@@ -27,12 +30,24 @@ def test_classes_weigh_the_same_however_many_images_they_have() -> None:
     assert Objective(network, LossConfig(class_weights="none"), torch.tensor([90.0, 10.0]), 32).class_weights is None
 
 
+def test_an_image_weighs_one_on_average_over_the_training_images() -> None:
+    for counts in ([875.0, 125.0], [7.0, 90.0, 3.0], [5.0, 0.0, 15.0]):
+        numbers = torch.tensor(counts)
+        weights = balanced_weights(numbers)
+        assert float((weights * numbers).sum() / numbers.sum()) == pytest.approx(1)
+        shares = (weights * numbers)[numbers > 0]
+        torch.testing.assert_close(shares, shares[:1].expand_as(shares))
+
+
 def test_loss_is_cross_entropy_plus_the_weighted_lesion_loss() -> None:
     network = create_network("resnet10_w16", num_classes=2, image_size=32)
     config = LossConfig(label_smoothing=0.1, mask_weight=0.7)
-    objective = Objective(network, config, torch.tensor([3.0, 1.0]), 32).eval()
+    objective = Objective(network, config, torch.tensor([3.0, 1.0]), 32, mask_share=0.75).eval()
     batch = _batch(4)
+    batch["label"] = torch.tensor([0, 1, 0, 0])
+    batch["has_mask"] = torch.tensor([1.0, 1.0, 0.0, 1.0])
     features = network.forward_features(batch["image"])
+    # Classes and masks as often as among the training images: their mean weights are those of the batch.
     plain = torch.nn.functional.cross_entropy(
         network(batch["image"]), batch["label"], objective.class_weights, label_smoothing=0.1
     )
@@ -40,7 +55,56 @@ def test_loss_is_cross_entropy_plus_the_weighted_lesion_loss() -> None:
     lesion = lesion_losses(objective.lesion(features), batch["mask"], batch["has_mask"])
     losses = objective(batch)
     assert losses.shape == (4,)
-    torch.testing.assert_close(losses.mean(), plain + 0.7 * lesion.mean())
+    torch.testing.assert_close(losses.mean(), plain + 0.7 * lesion[batch["has_mask"] == 1].mean())
+
+
+def _uneven() -> tuple[Objective, dict[str, torch.Tensor]]:
+    """13 images of three classes, 9, 3 and 1; a mask for 4 of them, all in the first half; in float64."""
+    torch.manual_seed(0)
+    network = create_network("convnext_atto", num_classes=3, image_size=32)  # without batch norm
+    config = LossConfig(label_smoothing=0.1, mask_weight=0.7)
+    objective = Objective(network, config, torch.tensor([700.0, 250.0, 50.0]), 32, mask_share=0.4).double().eval()
+    batch = _batch(13)
+    batch["label"] = torch.tensor([0, 0, 1, 0, 0, 2, 0, 0, 0, 1, 1, 0, 0])
+    batch["has_mask"] = torch.tensor([1.0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0])
+    return objective, batch
+
+
+def test_loss_of_an_image_does_not_depend_on_what_it_is_evaluated_with() -> None:
+    objective, batch = _uneven()
+    whole = objective(batch)
+    assert whole.dtype == torch.float64
+    for rows in ([5], [0, 2, 3, 5], [6, 7, 8, 11], [12, 9, 5, 1]):
+        part = objective({key: value[rows] for key, value in batch.items()})
+        torch.testing.assert_close(part, whole[rows], rtol=1e-9, atol=1e-12)
+
+
+def _gradient(micro_batch: int | None) -> tuple[torch.Tensor, torch.Tensor, list[slice | None]]:
+    """Gradient and loss of a step of SAM without a neighbourhood, and the rows that it asked for."""
+    objective, batch = _uneven()
+    optimizer = SAM(objective.parameters(), torch.optim.SGD, lr=0.0, rho=0.0, micro_batch=micro_batch)
+    asked: list[slice | None] = []
+
+    def closure(rows: slice | None = None) -> torch.Tensor:
+        asked.append(rows)
+        optimizer.zero_grad()
+        part = batch if rows is None else {key: value[rows] for key, value in batch.items()}
+        loss = objective(part).mean()
+        loss.backward()
+        return loss.detach()
+
+    loss = optimizer.step(closure, batch_size=13)
+    gradient = torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None])
+    return gradient, loss, asked
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 5, 8, 12, 13, 50])
+def test_micro_batches_without_a_neighbourhood_give_the_gradient_of_the_batch(micro_batch: int) -> None:
+    whole, loss_of_whole, _ = _gradient(None)
+    parts, loss_of_parts, asked = _gradient(micro_batch)
+    assert None not in asked
+    assert float((parts - whole).norm() / whole.norm()) < 1e-9
+    torch.testing.assert_close(loss_of_parts, loss_of_whole, rtol=1e-9, atol=0)
 
 
 def test_lesion_loss_is_least_for_the_mask_itself() -> None:
@@ -58,10 +122,11 @@ def test_images_without_a_mask_are_left_out_of_the_lesion_losses() -> None:
     logits = torch.randn(3, 1, 4, 4, generator=generator, requires_grad=True)
     mask = (torch.rand(3, 1, 32, 32, generator=generator) > 0.5).float()
     known = torch.tensor([1.0, 0.0, 1.0])
-    loss = lesion_losses(logits, mask, known).mean()
+    losses = lesion_losses(logits, mask, known)
     chosen = [0, 2]
-    torch.testing.assert_close(loss, lesion_losses(logits[chosen], mask[chosen], torch.ones(2)).mean())
-    loss.backward()
+    torch.testing.assert_close(losses[chosen], lesion_losses(logits[chosen], mask[chosen], torch.ones(2)))
+    assert losses[1].item() == 0
+    losses.mean().backward()
     assert logits.grad is not None
     assert not logits.grad[1].any()
     assert lesion_losses(logits, mask, torch.zeros(3)).sum().item() == 0
