@@ -176,7 +176,7 @@ class RunConfig(Section):
     clip_grad_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient that is applied")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="exponential moving average of the weights")
     channels_last: bool = Field(
-        True, description="memory format of images and weights; convolutions are faster with it"
+        True, description="memory format of weights and feature maps; convolutions are faster with it"
     )
 
 

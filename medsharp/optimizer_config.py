@@ -44,7 +44,7 @@ def _bounds(entry: Hyperparameter) -> Any:
     low, high = entry.low, entry.high
     above = {"gt": 0} if low is not None and 0 < low < 1e-6 else {"ge": low}
     below = {"lt": 1} if high is not None and 1 - 1e-6 < high < 1 else {"le": high}
-    return Field(**above, **below)  # type: ignore[arg-type]
+    return Field(**above, **below)
 
 
 def _method_section(info: OptimizerInfo) -> type[Section]:

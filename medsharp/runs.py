@@ -66,7 +66,7 @@ class Run:
         return (self.folder / PREDICTIONS).is_file()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One record an epoch: losses, validation AUROC, learning rate, images a second, waiting for data.
+        """One record an epoch: losses, validation AUROC, learning rate, rho, images a second, waiting for data.
 
         Null where not finite.
 

@@ -263,7 +263,8 @@ class _Trainer:
             coming = ahead.submit(next, batches, None)
             while (batch := coming.result()) is not None:
                 coming = ahead.submit(next, batches, None)
-                moved = self._to_device(batch)
+                # One channel is in either memory format as it is; the weights decide that of the feature maps.
+                moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
                 yield moved, time.monotonic() - ready
                 ready = time.monotonic()
 
@@ -301,9 +302,3 @@ class _Trainer:
             "best": asdict(self.best),
         }
         save_state(self.state_path, state)
-
-    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-        if self.config.run.channels_last:
-            moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
-        return moved

@@ -53,7 +53,7 @@ def train(
         str | None,
         typer.Option(metavar="NAME", help="One of those below."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file; see configs/default.yaml.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file; docs/configuration.md has every key.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as optimizer.lr=3e-4; may be repeated.")
     ] = None,

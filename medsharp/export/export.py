@@ -89,7 +89,7 @@ def export_run(
         images={split: len(manifest.of_split(split)) for split in ("train", "val", "test")},
         excluded=count_exclusions(manifest.table["exclude"]),
         network=config.network.name,
-        optimizer=config.optimizer.model_dump(mode="json"),
+        optimizer=config.optimizer.summary(),
         command=_AFTER_AUDIT if any(note.startswith(AUDITED) for note in manifest.notes) else "",
         config=config.model_dump(mode="json") | {"data": config.data.model_dump(mode="json") | {"path": "DATA"}},
         environment=json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},

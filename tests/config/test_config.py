@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medsharp.config import TrainConfig, dump_config, load_config
 from medsharp.errors import InputError
+from medsharp.optimizer_config import METHODS
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_dumped_configuration_reads_back_equal(tmp_path: Path) -> None:
@@ -87,3 +91,38 @@ def test_limits_and_preprocessing_are_what_the_file_says(tmp_path: Path) -> None
     for wrong, word in (("data.limits.max_frame=9", "max_frames"), ("data.limits.min_side=0", "data.limits.min_side")):
         with pytest.raises(InputError, match=word):
             load_config(None, [wrong])
+
+
+def test_file_of_defaults_holds_every_key_and_says_the_defaults() -> None:
+    path = CONFIGS / "default.yaml"
+    assert load_config(path) == TrainConfig()
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert written.keys() == TrainConfig.model_fields.keys()
+    for name, section in written.items():
+        if isinstance(section, dict):
+            keys = TrainConfig.model_fields[name].annotation.model_fields.keys()  # type: ignore[union-attr]
+            assert section.keys() - METHODS.keys() == keys - METHODS.keys(), name
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_recipes_are_right(path: Path) -> None:
+    load_config(path)
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=true", "schedule.epochs=true", "data.fractions=[0.7, 0.3, false]", "run.clip_grad_norm=true"]
+)
+def test_truth_values_are_no_numbers(override: str) -> None:
+    with pytest.raises(InputError, match="true and false are no value here"):
+        load_config(None, [override])
+    assert load_config(None, ["network.pretrained=true", "data.augmentation={shadow: true}"]).network.pretrained
+
+
+def test_empty_section_means_its_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data:\noptimizer:\nrun: {workers: 2}\nschedule:\n")
+    config = load_config(path, ["optimizer.rho=0.2", "schedule.epochs=3"])
+    assert (config.optimizer.wsam.rho, config.schedule.epochs, config.run.workers) == (0.2, 3, 2)
+    assert config.data == TrainConfig().data
+    with pytest.raises(InputError, match="seed = None"):
+        load_config(None, ["seed=null"])

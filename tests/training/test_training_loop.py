@@ -197,6 +197,44 @@ def test_batch_of_one_is_left_out(squares: Manifest, configure: Callable[..., Tr
     assert next(event["steps"] for event in told if event["kind"] == "start") == 3  # of 16 images
 
 
+def test_batch_larger_than_the_data_is_all_of_it(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    told: list[dict[str, Any]] = []
+    train(configure(schedule={"epochs": 1, "batch_size": 1000}), squares, out=tmp_path / "run", events=told.append)
+    assert next(event["steps"] for event in told if event["kind"] == "start") == 1
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"schedule": {"batch_size": 1}}, r"schedule\.batch_size = 1"),
+        ({"optimizer": {"name": "gsam", "micro_batch": 1}}, r"optimizer\.gsam\.micro_batch = 1"),
+    ],
+)
+def test_batch_norm_that_would_learn_from_one_image_is_refused(
+    sections: dict[str, Any], key: str, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=rf"{key}: network resnet10_w16 has batch norm.*2 or more"):
+        train(configure(**sections), squares, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    without = configure(schedule={"epochs": 1}, network={"name": "convnext_atto"})
+    values = {**without.model_dump(mode="json"), "data": {**without.data.model_dump(mode="json")}}
+    for section, changes in sections.items():
+        values[section] = {**values[section], **changes}
+    assert train(validate_config(values), squares, out=tmp_path / "run").finished
+
+
+@pytest.mark.parametrize(("batch_size", "micro_batch"), [(16, 15), (7, 2), (6, 5), (3, 2)])
+def test_no_micro_batch_is_of_one_image(
+    batch_size: int, micro_batch: int, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = configure(
+        optimizer={"name": "sam", "micro_batch": micro_batch}, schedule={"epochs": 1, "batch_size": batch_size}
+    )
+    assert train(config, squares, out=tmp_path / "run").finished
+
+
 @pytest.mark.parametrize("name", ["adamw", "wsam"])
 def test_step_with_a_loss_that_is_not_finite_is_skipped_and_counted(
     name: str,

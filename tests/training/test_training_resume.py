@@ -92,11 +92,14 @@ def test_run_killed_in_mid_epoch_resumes_to_the_same_weights(
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize(("method", "workers"), [("adamw", 0), ("sam", 0), ("wsam", 1)])
+@pytest.mark.parametrize(
+    ("method", "workers"), [("adamw", 0), ("sam", 0), ("wsam", 1), ("esam", 0), ("bayesiansam", 0)]
+)
 def test_interrupted_run_resumes_to_the_same_weights(
     method: str, workers: int, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    config = configure(**{**EVERYTHING, "run": {"workers": workers}, "optimizer": {"name": method}})
+    own = {"beta": 0.5, "gamma": 0.5} if method == "esam" else {}
+    config = configure(**{**EVERYTHING, "run": {"workers": workers}, "optimizer": {"name": method, **own}})
     train(config, squares, out=tmp_path / "whole")
     with pytest.raises(Interrupted, match=f"medsharp train --resume {tmp_path / 'stopped'}"):
         train(config, squares, out=tmp_path / "stopped", events=stop_at(2, 1))

@@ -114,6 +114,6 @@ def test_run_keeps_configuration_and_manifest(
     with pytest.raises(Interrupted):
         train(configure(), squares, out=tmp_path / "run", events=_interrupt)
     run = Run.load(tmp_path / "run")
-    assert run.config.optimizer.model_extra["gamma"] == 0.9  # type: ignore[index]
+    assert run.config.optimizer.wsam.gamma == 0.9
     assert run.manifest.table.equals(squares.table)
     assert run.manifest.root == squares.root

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import training.loop
 from medsharp.config import TrainConfig
 from medsharp.data import Manifest
 from medsharp.data.pipeline import ImageDataset
@@ -73,21 +74,63 @@ def test_second_training_decodes_nothing_and_ends_with_the_same_weights(
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+class Clock:
+    """Stands still but for what is said to take time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class OneAfterTheOther:
+    """In place of a pool of threads: work is done when its result is asked for, so that none of it overlaps."""
+
+    def __init__(self, max_workers: int) -> None:
+        assert max_workers == 1
+
+    def __enter__(self) -> OneAfterTheOther:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        pass
+
+    def submit(self, work: Callable[..., Any], *given: Any) -> OneAfterTheOther:
+        self.work = functools.partial(work, *given)
+        return self
+
+    def result(self) -> Any:
+        return self.work()
+
+
 def test_waiting_for_data_is_recorded(
     squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = ImageDataset.__getitems__
+    clock = Clock()
+    fetch, step = ImageDataset.__getitems__, _Trainer._step
 
-    def slowly(self: ImageDataset, items: list[int]) -> dict[str, torch.Tensor]:
-        time.sleep(0.2)
+    def slow_fetch(self: ImageDataset, items: list[int]) -> dict[str, torch.Tensor]:
+        clock.now += 0.5
         return fetch(self, items)
 
-    monkeypatch.setattr(ImageDataset, "__getitems__", slowly)
-    (record,) = train(configure(schedule={"epochs": 1}), squares, out=tmp_path / "run").metrics()
-    assert 0.2 <= record["wait_seconds"] < record["seconds"]  # the first batch at the least: no step hides it
-    assert 0 < record["wait_share"] < 1
-    steps = 16 / record["images_per_second"]
-    assert record["wait_share"] == pytest.approx(record["wait_seconds"] / steps, rel=0.05)
+    def slow_step(self: _Trainer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        clock.now += 1.5
+        return step(self, batch)
+
+    monkeypatch.setattr(training.loop, "time", clock)
+    monkeypatch.setattr(training.loop, "ThreadPoolExecutor", OneAfterTheOther)
+    monkeypatch.setattr(ImageDataset, "__getitems__", slow_fetch)
+    monkeypatch.setattr(_Trainer, "_step", slow_step)
+    told: list[dict[str, Any]] = []
+    run = train(configure(schedule={"epochs": 1}), squares, out=tmp_path / "run", events=told.append)
+    waits = [event["wait_seconds"] for event in told if event["kind"] == "batch"]
+    assert waits == pytest.approx([0.5, 1.0, 1.5])
+    (record,) = run.metrics()
+    assert record["wait_seconds"] == pytest.approx(1.5)
+    assert record["wait_share"] == pytest.approx(1.5 / 6)
+    assert record["images_per_second"] == pytest.approx(16 / 6, rel=1e-3)
+    assert record["seconds"] == pytest.approx(6 + 2 * 0.5)  # validation fetches two batches
 
 
 def test_next_batch_is_made_while_a_step_runs(
