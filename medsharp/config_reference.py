@@ -145,11 +145,12 @@ def _type_in_words(annotation: Any, bounds: str = "") -> str:
     if hasattr(annotation, "__metadata__"):
         inner = [part for entry in annotation.__metadata__ for part in getattr(entry, "metadata", [entry])]
         return _type_in_words(parts[0], _bounds(inner) or bounds)
+    if origin is dict:
+        return f"mapping of {_type_in_words(parts[0])} to {_type_in_words(parts[1])}"
     if origin is tuple:
         each = _type_in_words(parts[0])
-        if each not in _PLURAL:
-            return f"list of {len(parts)}, each a {each}"
-        return f"list of {each}s" if parts[-1] is Ellipsis else f"list of {len(parts)} {each}s"
+        count = "" if parts[-1] is Ellipsis else f" of {len(parts)}"
+        return f"list{count or ' of'} {each}s" if each in _PLURAL else f"list{count}, each {each}"
     if parts:
         return " or ".join(dict.fromkeys(_type_in_words(part, bounds) for part in parts))
     words = _WORDS.get(annotation, "transforms, see below")

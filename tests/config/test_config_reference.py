@@ -57,7 +57,7 @@ def test_page_tells_default_range_and_meaning() -> None:
         '| `normalization` | `"names"` | `names`, `elementwise` | what is scaled |',
         "| `theta` | `0.9` | number above 0 to 1 | share of the new gradient; 1 is SAM |",
         "| `k` | `5` | integer 1 or more | steps from one step of SAM to the next |",
-        "| `betas` | `[0.9, 0.999]` | list of 2, each a number 0 to below 1 | decay of the first and second moment |",
+        "| `betas` | `[0.9, 0.999]` | list of 2, each number 0 to below 1 | decay of the first and second moment |",
         "| `zoom` | `[0.85, 1.2]` | list of 2 numbers | smallest and largest factor |",
         "| `max_bytes` | `67108864` | integer 1 or more | bytes of a file |",
     ):
