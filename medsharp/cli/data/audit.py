@@ -69,6 +69,9 @@ def audit(
         ]
         found = audit_datasets(manifests, policy=Policy(policy.value), limits=limits, accept=accepted, progress=report)
         written = write_audit(found, out, report)
+    for manifest in manifests:
+        for sentence in manifest.notes:
+            note(f"{manifest.info.name}: {sentence}")
     table = Table()
     table.add_column("finding")
     table.add_column("")

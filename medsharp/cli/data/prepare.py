@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import RANGE_HELP, console, heading, note, progress_bar
 from medsharp.cli._data_options import CLASS_HELP, LABEL_FROM_HELP, SOURCE_HELP, rule_of
 from medsharp.errors import InputError
 
@@ -46,6 +46,7 @@ def prepare(
         Path | None,
         typer.Option(help="File with the key that numbers patients; without it ~/.config/medsharp/patients.key."),
     ] = None,
+    value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy the images into --out under numbers, as paths may be names.")
     ] = False,
@@ -58,13 +59,16 @@ def prepare(
 
     from medsharp.data.manifest import write_manifest
     from medsharp.data.sources import FolderReading, PatientKey, copy_images, open_dataset
+    from medsharp.images import read_range
 
     if (out / "manifest.csv").exists():
         raise InputError(f"{out / 'manifest.csv'} exists already; choose another folder or remove it first")
     patient_key = PatientKey(key)
     reading = FolderReading(table=labels, key=patient_key, study_date=study_date.value, keep=tuple(keep or ()))
+    declared = None if value_range is None else read_range(value_range, "--range")
+    rule = rule_of(label_from, malignant, benign)
     heading(f"Data: {data}")
-    manifest = open_dataset(data, source=source, rule=rule_of(label_from, malignant, benign), reading=reading)
+    manifest = open_dataset(data, source=source, rule=rule, reading=reading, value_range=declared)
     if site is not None:
         table = manifest.table.copy()
         table.loc[table["site"] == "", "site"] = site.strip()
