@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medsharp.data import Manifest, open_dataset
+from medsharp.data import Manifest, open_dataset, read_manifest, write_manifest
 from medsharp.data.sources import FolderReading, PatientKey
 from medsharp.errors import InputError
 
@@ -134,6 +134,9 @@ def test_a_file_that_may_not_be_read_is_counted(tmp_path: Path, save_picture: Sa
         ("{label}/1.png", "{label}/1-GT.png"),
         ("{label}/1.png", "{label}/1_label.png"),
         ("{label}/1.png", "{label}/mask_1.png"),
+        ("{label}/1.png", "{label}/mask1.png"),
+        ("{label}/1.png", "{label}/1mask.png"),
+        ("{label}/scan (1).png", "{label}/scan (1)_mask (2).png"),
         ("{label}/image/1.png", "{label}/mask/1.png"),
         ("{label}/images/1.jpg", "{label}/masks/1.png"),
         ("{label}/images/1.png", "{label}/Masks/1_mask.png"),
@@ -151,6 +154,18 @@ def test_masks_are_never_images(image: str, mask: str, tmp_path: Path, save_pict
     table = open_dataset(tmp_path, classes=CLASSES, source="folder").table
     assert list(table["image"]) == [image.format(label=label) for label in CLASSES]
     assert list(table["mask"]) == [mask.format(label=label) for label in CLASSES]
+
+
+def test_blanks_and_accents_in_names_are_no_reason_to_lose_an_image(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / "Screenshot 9.41\u202fAM.png")  # as macOS writes it
+        save_picture(tmp_path / label / "Mu\u0308ller\xa0 (1).png")
+    save_picture(tmp_path / "benign" / "two\nlines.png")
+    manifest = open_dataset(tmp_path)
+    assert len(manifest.table) == 4
+    assert "left out, as its name is not text" in said(manifest)
+    write_manifest(manifest, tmp_path / "out")
+    assert len(read_manifest(tmp_path / "out").table) == 4
 
 
 def test_a_mask_without_its_image_is_said(tmp_path: Path, save_picture: Save) -> None:

@@ -49,6 +49,7 @@ def labels(manifest: Manifest) -> list[str]:
         ("image,label", "S1/IM1.dcm,benign", "S1/IM2.dcm,benign", "S2/IM1.dcm,malignant", "S2/IM2.dcm,malignant"),
         ("image,label", "S1\\IM1.dcm,benign", ".\\S1\\IM2.dcm,benign", "s2/im1.DCM,malignant", "S2/IM2.dcm,malignant"),
         ("image,label", "S1,benign", "S2,malignant"),
+        ("image,label", "S1,benign", "C:\\archive\\d\\S2\\IM1.dcm,malignant", "/mnt/d/S2/IM2.dcm,malignant"),
         ("image,label", "1.2.1,benign", "1.2.2.7,malignant"),
         ("image,label", "1.2.1.7.1,benign", "1.2.1.7.2,benign", "1.2.2.7,malignant"),
         ("image,label", "00123,benign", "P-18,malignant"),
@@ -103,6 +104,12 @@ def test_an_exact_path_comes_before_a_patient_of_that_name(tmp_path: Path, save_
         ),
         (("image,PatientID,label", "S1,P-18,benign"), "row 2: its folder and its PatientID are of different files"),
         (("image,PatientID,label", "S1,P-99,benign"), "row 2: the file of this name does not have that PatientID"),
+        (
+            ("image,label", "S1,benign", "elsewhere/S1/IM1.dcm,malignant"),
+            "row 3: 'elsewhere/S1/IM1.dcm' names no image",
+        ),
+        (("image,frame,label", "S1,x,benign"), "row 2: frame 'x' is no number of a frame"),
+        (("image,frame,label", "S1,0,benign"), "row 2: frame '0' is no number of a frame"),
         (("PatientID,label", "P-99,benign"), "no row belongs to an image here; rows are matched by PatientID"),
         (("name,label", "S1,benign"), "names no images: it needs a column image"),
     ],
@@ -134,6 +141,27 @@ def test_images_without_a_row_and_rows_without_an_image_are_counted(export: Path
     assert "2 images left out: no row in labels.csv" in manifest.notes
     assert "2 rows of labels.csv belong to no image here (rows 3, 4)" in manifest.notes
     assert not any("P-99" in note for note in manifest.notes)
+
+
+def test_rows_of_files_that_are_no_images_are_counted(export: Path, save_dicom: Save, save_picture: Save) -> None:
+    save_dicom(export / "S1" / "SR1", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33", pixels=False)
+    save_dicom(export / "S9" / "SR1", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33", pixels=False)
+    save_picture(export / "S1" / "IM1_mask.png")
+    rows = ("S1,benign", "S2,malignant", "S1/SR1,benign", "S9,benign", "S1/IM1_mask.png,benign")
+    write(export, "image,label", *rows)
+    manifest = open_dataset(export)
+    assert labels(manifest) == ["benign", "benign", "malignant", "malignant"]
+    assert "3 rows of labels.csv belong to no image here (rows 4, 5, 6)" in manifest.notes
+
+
+def test_folders_of_pictures_are_those_of_patients_or_examinations(tmp_path: Path, save_picture: Save) -> None:
+    for patient in ("P17", "P18"):
+        for number in (1, 2):
+            save_picture(tmp_path / patient / f"{number}.png")
+    write(tmp_path, "PatientID,label", "P17,benign", "p18,malignant")
+    table = open_dataset(tmp_path).table
+    assert list(table["label"]) == ["benign", "benign", "malignant", "malignant"]
+    assert table["patient"].nunique() == 2
 
 
 def test_an_image_of_several_lesions_is_malignant_if_one_is(export: Path) -> None:
@@ -295,6 +323,9 @@ def test_a_rule_makes_labels_of_a_manifest_and_of_a_public_table(
 ) -> None:
     for name in ("1", "2", "3"):
         save_picture(tmp_path / "m" / f"{name}.png")
+    write(tmp_path / "m", "image,label,BI-RADS US", "1.png,,3", "2.png,,4B", "3.png,,0", name="manifest.csv")
+    other = LabelRule("bi-rads us", BIRADS.values)
+    assert list(open_dataset(tmp_path / "m", rule=other).table["label"]) == ["benign", "malignant", ""]
     write(tmp_path / "m", "image,label,birads", "1.png,,3", "2.png,,4B", "3.png,,0", name="manifest.csv")
     manifest = open_dataset(tmp_path / "m", rule=BIRADS)
     assert list(manifest.table["label"]) == ["benign", "malignant", ""]

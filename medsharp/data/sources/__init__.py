@@ -25,7 +25,7 @@ from medsharp.data.sources.oasbud import OASBUD
 from medsharp.data.sources.patients import PatientKey
 from medsharp.data.sources.recognise import AUTOMATIC, FOLDER, insisted, recognise
 from medsharp.data.sources.rules import LabelRule
-from medsharp.data.sources.source import Source
+from medsharp.data.sources.source import TOLERANCE, Source
 from medsharp.data.sources.stu import STU
 from medsharp.data.sources.udiat import UDIAT
 from medsharp.errors import InputError, nearest
@@ -183,6 +183,8 @@ def _public(source: Source, path: Path, sentence: str, rule: LabelRule | None) -
     """Read a public data set, and say by what it was recognised and which images of the folder are none of it."""
     manifest = source.read(path)
     notes = [sentence]
+    if abs(len(manifest.table) - source.total) > TOLERANCE * source.total:
+        notes.append(f"it has {len(manifest.table):,} images; {source.total:,} were published")
     if path.is_dir() and manifest.root == path:
         used = {name for column in ("image", "mask") for cell in manifest.table[column] for name in cell.split(";")}
         listing = list_images(path)
@@ -204,14 +206,15 @@ def _relabelled(manifest: Manifest, rule: LabelRule | None) -> Manifest:
     if rule is None:
         return manifest
     table = manifest.table.copy()
-    if rule.column not in table:
+    column = rule.heading(table.columns)
+    if column is None:
         close = nearest(rule.column, table.columns)
         raise InputError(f"{manifest.info.name} has no column '{rule.column}' to make labels from{close}")
-    made = [rule.label(value) for value in table[rule.column]]
+    made = [rule.label(value) for value in table[column]]
     table["label"] = [label for label, _ in made]
     free = table["exclude"] == ""
     table.loc[free, "exclude"] = pd.Series([why for _, why in made], index=table.index)[free]
-    notes = rule.notes(table[rule.column])
+    notes = rule.notes(table[column])
     reasons: pd.Series[int] = table.loc[free, "exclude"].value_counts().sort_index()
     notes += [f"{count} images left out: {reason}" for reason, count in reasons.items() if reason]
     info = dataclasses.replace(manifest.info, classes=tuple(rule.values))

@@ -48,6 +48,7 @@ _PRECISION = {"image": 0, "SOPInstanceUID": 0, "folder": 1, "SeriesInstanceUID":
 _PRECISION |= {"AccessionNumber": 2, "PatientID": 3}
 _CARRIED = frozenset((*COLUMNS, *CARRIED)) - {"image", "label", "sha256", "dhash"} | {"age", "pathology", LESION}
 
+_FOLDERS_OF = frozenset({"PatientID", "AccessionNumber"})
 _WORST_FIRST = ("malignant", "benign", "normal")
 
 Match = tuple[tuple[Path, ...], str]
@@ -149,7 +150,9 @@ def read_labels(
             f"{nearest('image', header)}"
         )
     labelled = rule is not None or "label" in columns.values()
-    source = None if rule is None else _column(table, rule.column, header)
+    source = None if rule is None else rule.heading(header)
+    if rule is not None and source is None:
+        raise InputError(f"{table} has no column '{rule.column}' to make labels from{nearest(rule.column, header)}")
     finder = _Finder(table, listing)
     matched, lost = [], []
     for number, given in rows:
@@ -158,6 +161,7 @@ def read_labels(
             values[known] = values.get(known) or given.get(name, "")
         if not any(values[key] for key in keys):
             raise InputError(f"{table}, row {number}: nothing stands under {' or '.join(keys)}")
+        _check_frame(table, number, values.get(FRAME, ""))
         files, by = finder.files(number, {key: values[key] for key in keys if values[key]})
         if not files:
             lost.append(number)
@@ -188,13 +192,9 @@ def _canonical(name: str) -> str:
     return _NAMES.get(plain) or next((known for known in _CARRIED | {"label"} if known.replace("_", "") == plain), name)
 
 
-def _column(table: Path, wanted: str, header: Sequence[str]) -> str:
-    """Return the heading that is meant, whatever its case and separators."""
-    plain = {re.sub(r"[^a-z0-9]", "", name.casefold()): name for name in reversed(header)}
-    found = plain.get(re.sub(r"[^a-z0-9]", "", wanted.casefold()))
-    if found is None:
-        raise InputError(f"{table} has no column '{wanted}' to make labels from{nearest(wanted, header)}")
-    return found
+def _check_frame(table: Path, number: int, frame: str) -> None:
+    if frame and not re.fullmatch(r"0*[1-9]\d{0,8}", frame):
+        raise InputError(f"{table}, row {number}: frame '{frame}' is no number of a frame; they count from 1")
 
 
 class _Finder:
@@ -207,6 +207,10 @@ class _Finder:
         self._folders: dict[str, list[Path]] = {}
         self._names: dict[str, list[Path]] = {}
         self._folder_names: dict[str, set[str]] = {}
+        # What lies here and is no image: rows of such files are counted, not refused.
+        self._others = {name for names in listing.others.values() for name in names} | {
+            listing.inside(mask) for mask in listing.masks
+        }
         self._tags: dict[str, dict[str, list[Path]]] = {name: {} for name in _ATTRIBUTES}
         self._unpadded: dict[str, dict[str, set[str]]] = {name: {} for name in _ATTRIBUTES}
         for file in listing.images:
@@ -249,7 +253,7 @@ class _Finder:
             raise InputError(
                 f"{self._table}, row {number}: its {' and its '.join(by for _, by in found)} are of different files"
             )
-        if not common and "image" in keys:
+        if not common and "image" in keys and found[0][0]:
             lacking = next(by for files, by in found if not files)
             raise InputError(f"{self._table}, row {number}: the file of this name does not have that {lacking}")
         by = min((by for _, by in found), key=_PRECISION.__getitem__)
@@ -262,6 +266,9 @@ class _Finder:
             # Spreadsheets take leading zeros away.
             written = self._unpadded[name].get(plain.lstrip("0"), set())
             files = self._tags[name][next(iter(written))] if len(written) == 1 else []
+        if not files and not self._listing.headers and name in _FOLDERS_OF:
+            # Pictures carry no tags; where there are only such, a folder of that name is the patient's or the study's.
+            files = [file for folder in sorted(self._folder_names.get(plain, ())) for file in self._folders[folder]]
         return tuple(files)
 
     def _named(self, number: int, given: str) -> Match:
@@ -271,21 +278,22 @@ class _Finder:
         if name in self._folders:
             return tuple(self._folders[name]), "folder"
         for tag in _ATTRIBUTES:
-            files = self._tagged(tag, name)
+            files = self._tagged(tag, name) if self._tags[tag] else ()
             if files:
                 return files, tag
+        if name in self._others or any(other.startswith(f"{name}/") for other in self._others):
+            return (), "image"
         return self._by_name(number, given, name)
 
     def _by_name(self, number: int, given: str, name: str) -> Match:
         place = f"{self._table}, row {number}"
         last = name.casefold()
         if "/" in name:  # of a path that is written from elsewhere, or in other case, the end may be right
-            ends = [
-                path
-                for path in self._paths
-                if f"/{path.casefold()}".endswith(f"/{last}") or f"/{last}".endswith(f"/{path.casefold()}")
-            ]
-            files, folders = [file for path in ends for file in self._paths[path]], set[str]()
+            alike = self._names.get(last.rpartition("/")[2], [])
+            ends = {file: f"/{self._listing.inside(file).casefold()}" for file in alike}
+            root = f"/{self._listing.folder.resolve().name.casefold()}"
+            files = [file for file, end in ends.items() if end.endswith(f"/{last}") or f"/{last}".endswith(root + end)]
+            folders = set[str]()
         else:
             files, folders = self._names.get(last, []), self._folder_names.get(last, set())
         if len(files) == 1 and not folders:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,9 +29,9 @@ _MASK_FOLDER = re.compile(
 """Names of folders, in lower case, whose images are masks: `mask`, `GT`, `benign_masks`."""
 
 _MASK_END = re.compile(
-    r"[ _-](masks?|segs?|segmentation|gt|ground[ _-]?truth)([ _-]?\d+|[ _-]?\(\d+\))?$", re.IGNORECASE
+    r"([ _-](masks?|segs?|segmentation|gt|ground[ _-]?truth)([ _-]?\d+|[ _-]?\(\d+\))?|(?<=\d)masks?)$", re.IGNORECASE
 )
-_MASK_START = re.compile(r"^(masks?|segmentation|gt|groundtruth)[ _-]", re.IGNORECASE)
+_MASK_START = re.compile(r"^((masks?|segmentation|gt|groundtruth)[ _-]|masks?(?=\d))", re.IGNORECASE)
 _MASK_BESIDE = re.compile(r"[ _-](labels?|annotations?|contours?|lesion|tumou?r)([ _-]?\d+)?$", re.IGNORECASE)
 """Endings that are a mask's only where a file without them lies beside it."""
 
@@ -156,7 +157,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
             path = Path(entry.path)
             if entry.name.startswith(".") or entry.name.casefold() in _SYSTEM:
                 yield path, "hidden or of the operating system"
-            elif not entry.name.isprintable() or not _is_text(entry.name):
+            elif not _is_text(entry.name):
                 yield (
                     path.with_name(entry.name.encode("utf-8", "replace").decode("ascii", "replace")),
                     "left out, as its name is not text",
@@ -172,6 +173,9 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _is_text(name: str) -> bool:
+    """Whether a name can stand in a table: no control characters, and the bytes on disk are UTF-8."""
+    if any(unicodedata.category(sign) == "Cc" for sign in name):
+        return False
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -55,7 +55,13 @@ class LabelRule:
     @property
     def is_birads(self) -> bool:
         """Whether the column holds BI-RADS categories, by its name."""
-        return re.sub(r"[^a-z]", "", self.column.casefold()).startswith(("birads", "acr"))
+        plain = re.sub(r"[^a-z]", "", self.column.casefold())
+        return "birads" in plain or plain == "acr"
+
+    def heading(self, names: Iterable[str]) -> str | None:
+        """Return the heading that is meant, whatever its case and separators; None where none is."""
+        plain = {_letters(name): name for name in names}
+        return plain.get(_letters(self.column))
 
     def plain(self, value: str) -> str:
         """Return a value as it is compared: `BI-RADS IVb` and `4B` as `4b`; of words, case and blanks do not count."""
@@ -95,3 +101,7 @@ class LabelRule:
             if plain not in counts
         ]
         return sentences
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
