@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -46,11 +47,26 @@ def patient_key(text: str) -> str:
     key = name_key(text)
     if _UNKNOWN.fullmatch(key):
         return ""
+    if "0" not in key:
+        return key.replace(" ", "")
     key = re.sub(r"^(-?\d+)\.0+$", r"\1", key).replace(" ", "")
     return re.sub(r"(?<!\d)0+(?=\d)", "", key)
 
 
-def patients_of(rows: pd.DataFrame) -> pd.Series:
+@dataclass(frozen=True)
+class Keys:
+    """Keys of rows as numbers, which are compared fast.
+
+    Attributes:
+        codes: int64 [n], the same for rows that belong together; -1 where nothing is known.
+        names: object, the key of each code.
+    """
+
+    codes: np.ndarray
+    names: np.ndarray
+
+
+def patients_in(rows: pd.DataFrame) -> Keys:
     """Return what is compared of each row's patient, with the site where that tells patients apart.
 
     One identifier at two sites is two patients. Where some rows of an identifier name no site, they may be of any of
@@ -58,19 +74,38 @@ def patients_of(rows: pd.DataFrame) -> pd.Series:
 
     Args:
         rows: With `patient`, and perhaps `site`.
-
-    Returns:
-        Text, index as given; empty where the patient is not known.
     """
-    patients, sites = _mapped(rows, "patient", patient_key), _mapped(rows, "site", name_key)
-    nowhere = set(patients[(sites == "") & (patients != "")])
-    keys = patients.where(patients.isin(nowhere), sites + _BETWEEN + patients)
-    return keys.where(patients != "", "")
+    patients, sites = _keyed(rows, "patient", patient_key), _keyed(rows, "site", name_key)
+    nowhere = np.zeros(len(patients.names) + 1, dtype=bool)
+    nowhere[patients.codes[sites.codes < 0]] = True
+    place = np.where(nowhere[patients.codes], 0, sites.codes + 1)
+    both = np.where(patients.codes < 0, -1, patients.codes * (len(sites.names) + 1) + place)
+    kinds, codes = np.unique(both, return_inverse=True)
+    if len(kinds) and kinds[0] < 0:
+        kinds, codes = kinds[1:], codes - 1
+    who, where = np.divmod(kinds, len(sites.names) + 1)
+    at = np.append(sites.names, "")[where - 1]
+    return Keys(codes, np.where(where > 0, at + _BETWEEN, "") + patients.names[who])
 
 
-def groups_of(rows: pd.DataFrame) -> pd.Series:
-    """Return what is compared of each row's `group`, empty where it has none; index as given."""
-    return _mapped(rows, "group", name_key)
+def groups_in(rows: pd.DataFrame) -> Keys:
+    """Return what is compared of each row's `group`."""
+    return _keyed(rows, "group", name_key)
+
+
+def values_in(rows: pd.DataFrame, column: str) -> Keys:
+    """Return the values of a column as they are, such as `sha256`."""
+    if column not in rows:
+        return _keyed(rows, column, str)
+    values = rows[column].to_numpy(dtype=object)
+    codes, names = pd.factorize(np.where(values == "", None, values))
+    return Keys(codes, names)
+
+
+def patients_of(rows: pd.DataFrame) -> pd.Series:
+    """Return the key of each row's patient (see `patients_in`) as text, empty where it is not known; index as given."""
+    keys = patients_in(rows)
+    return pd.Series(np.append(keys.names, "")[keys.codes], index=rows.index, dtype=object)
 
 
 def clusters_of(rows: pd.DataFrame) -> np.ndarray:
@@ -90,11 +125,10 @@ def clusters_of(rows: pd.DataFrame) -> np.ndarray:
         return np.empty(0, dtype=np.int64)
     links = []
     nodes = count
-    for names in (patients_of(rows), groups_of(rows), text_of(rows, "image"), text_of(rows, "sha256")):
-        codes, kinds = pd.factorize(names)
-        known = (names != "").to_numpy()
-        links.append(np.stack([np.flatnonzero(known), codes[known] + nodes]))
-        nodes += len(kinds)
+    for keys in (patients_in(rows), groups_in(rows), values_in(rows, "image"), values_in(rows, "sha256")):
+        known = np.flatnonzero(keys.codes >= 0)
+        links.append(np.stack([known, keys.codes[known] + nodes]))
+        nodes += len(keys.names)
     # A graph of rows, patients, groups and files; what hangs together is a cluster.
     one, other = np.concatenate(links, axis=1)
     ties = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(nodes, nodes))
@@ -129,10 +163,13 @@ def named(values: Sequence[str], most: int = 3) -> str:
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def _mapped(rows: pd.DataFrame, column: str, key: object) -> pd.Series:
+def _keyed(rows: pd.DataFrame, column: str, key: Callable[[str], str]) -> Keys:
     """Return a key of each cell; each text is taken once, as they repeat."""
-    assert callable(key)
-    texts = text_of(rows, column)
-    codes, values = pd.factorize(texts)
-    keys = np.array([key(str(value)) for value in values], dtype=object)
-    return pd.Series(keys[codes] if len(keys) else [], index=rows.index, dtype=object)
+    if column not in rows:
+        return Keys(np.full(len(rows), -1), np.empty(0, dtype=object))
+    place, texts = pd.factorize(rows[column].to_numpy(dtype=object))  # -1 where a value is missing
+    codes, names = pd.factorize(np.array([key(str(text).strip()) for text in texts] + [""], dtype=object))
+    empty = codes[-1]
+    # The empty key goes; those behind it move up.
+    codes = np.where(codes == empty, -1, codes - (codes > empty))
+    return Keys(codes[place], np.delete(names, empty))

@@ -10,7 +10,7 @@ import pandas as pd
 from medsharp.data.duplicates import DISTANCE, duplicate_matches, look_at, near_pairs
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
-from medsharp.keys import groups_of, patients_of
+from medsharp.keys import groups_in, patients_in, values_in
 
 HASH_DIGITS = 128
 """Of the column `dhash`: 256 bits as the image is and 256 mirrored, in hexadecimal digits."""
@@ -71,25 +71,27 @@ def near_between(one: np.ndarray, other: np.ndarray, distance: int = DISTANCE) -
 def _assert_undivided(manifest: Manifest) -> None:
     rows = manifest.included
     rows = rows[rows["split"] != ""]
+    part = pd.factorize(rows["split"])[0]
     checked = {
-        "group": groups_of(rows),
-        "patient": patients_of(rows),
-        "sha256": rows["sha256"],
-        "image": rows["image"],  # of a clip, whose frames are rows
+        "group": groups_in(rows),
+        "patient": patients_in(rows),
+        "sha256": values_in(rows, "sha256"),
+        "image": values_in(rows, "image"),  # of a clip, whose frames are rows
     }
-    for what, key in checked.items():
-        known = rows[key != ""]
-        key = key[key != ""]
-        sides = known["split"].groupby(key).nunique()
-        if (sides > 1).any():
-            shown = known[key == sides.index[sides > 1][0]].drop_duplicates("split")
+    for what, keys in checked.items():
+        known = keys.codes >= 0
+        first = np.full(len(keys.names) + 1, -1)
+        first[keys.codes[known][::-1]] = part[known][::-1]  # the part of each key's first row
+        divided = np.unique(keys.codes[known & (first[keys.codes] != part)])
+        if len(divided):
+            shown = rows[keys.codes == divided[0]].drop_duplicates("split")
             places = [
                 f"row {manifest.line(row)} ({image}) in {split}"
                 for row, image, split in zip(shown.index, shown["image"], shown["split"], strict=True)
             ]
             raise InputError(
                 f"{manifest.info.name}: the same {what} is on two sides: {' and '.join(places[:2])}"
-                f"{_and_more(int((sides > 1).sum()), what)}; split the data set again, or exclude one side"
+                f"{_and_more(len(divided), what)}; split the data set again, or exclude one side"
             )
 
 

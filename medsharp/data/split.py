@@ -70,16 +70,17 @@ def split_manifest(
         notes.append(f"the split that the manifest gives for {given} of {len(rows)} images is not used")
     # Sorted, so that the order of the rows in the file decides nothing.
     rows = rows.sort_values(["image", "frame"])
+    clusters = pd.Series(clusters_of(rows), index=rows.index)
     shares: Sequence[float] | None = fractions
     if official_folds is not None:
         names, shares = _official(manifest, rows, official_folds, fold), None
     elif leave_site is not None:
-        names, shares = _left_out(manifest, rows, leave_site, fractions, seed), None
+        names, shares = _left_out(manifest, rows, clusters, leave_site, fractions, seed), None
     elif folds is not None:
-        dealt = _deal(manifest, rows, [1 / folds] * folds, seed, parts="folds")
+        dealt = _deal(manifest, rows, clusters, [1 / folds] * folds, seed, parts="folds")
         names, shares = _of_folds(dealt, fold, folds), (1 - 2 / folds, 1 / folds, 1 / folds)
     else:
-        names = np.array(SPLITS, dtype=object)[_deal(manifest, rows, fractions, seed)]
+        names = np.array(SPLITS, dtype=object)[_deal(manifest, rows, clusters, fractions, seed)]
     table = manifest.table.copy()
     table["split"] = ""
     table.loc[rows.index, "split"] = names
@@ -88,18 +89,23 @@ def split_manifest(
         table.loc[nowhere, "exclude"] = f"its site is not known, and {leave_site} is left out"
         notes.append(f"{len(nowhere)} images left out: their site is not known, and may be {leave_site}")
     cause = "the official folds divide" if official_folds is not None else f"{leave_site} shares"
-    split = _undivided(manifest.replace(table=table, notes=(*manifest.notes, *notes)), cause)
+    split = _undivided(manifest.replace(table=table, notes=(*manifest.notes, *notes)), clusters, cause)
     assert_no_leak(split)
     split = _checked(split)
-    return split.replace(notes=(*split.notes, *_balance_notes(split, shares)))
+    return split.replace(notes=(*split.notes, *_balance_notes(split, clusters, shares)))
 
 
 def _deal(
-    manifest: Manifest, rows: pd.DataFrame, shares: Sequence[float], seed: int, *, parts: str = "splits"
+    manifest: Manifest,
+    rows: pd.DataFrame,
+    clusters: pd.Series,
+    shares: Sequence[float],
+    seed: int,
+    *,
+    parts: str = "splits",
 ) -> np.ndarray:
     """Deal rows by their clusters; return each row's part."""
-    clusters = clusters_of(rows)
-    sizes = pd.Series(clusters, index=rows.index).groupby(rows["label"]).nunique()
+    sizes = clusters.groupby(rows["label"]).nunique()
     if len(sizes) < 2:
         raise InputError(f"{manifest.info.name}: images of one class only ({', '.join(sizes.index)}) are left")
     if sizes.min() < len(shares):
@@ -107,7 +113,8 @@ def _deal(
             f"{manifest.info.name}: class {sizes.idxmin()} has only {sizes.min()} patients or image groups, "
             f"too few for {len(shares)} {parts}"
         )
-    return deal(clusters, list(rows["label"]), list(rows["site"].map(name_key)), shares, seed)
+    dense = pd.factorize(clusters.to_numpy())[0]
+    return deal(dense, rows["label"].to_numpy(dtype=object), _site_keys(rows).to_numpy(), shares, seed)
 
 
 def _of_folds(dealt: np.ndarray, fold: int, folds: int) -> np.ndarray:
@@ -131,12 +138,17 @@ def _official(manifest: Manifest, rows: pd.DataFrame, folds: int, fold: int) -> 
 
 
 def _left_out(
-    manifest: Manifest, rows: pd.DataFrame, site: str, fractions: tuple[float, float, float], seed: int
+    manifest: Manifest,
+    rows: pd.DataFrame,
+    clusters: pd.Series,
+    site: str,
+    fractions: tuple[float, float, float],
+    seed: int,
 ) -> np.ndarray:
     sites = sorted(set(rows["site"]) - {""})
     if site not in sites:
         raise InputError(f"{manifest.info.name} has no site '{site}'{nearest(site, sites)}")
-    keys = rows["site"].map(name_key)
+    keys = _site_keys(rows)
     if set(keys) <= {name_key(site), ""}:
         raise InputError(f"{manifest.info.name} has no other site than '{site}' to train on")
     left, others = (keys == name_key(site)).to_numpy(), (~keys.isin([name_key(site), ""])).to_numpy()
@@ -144,24 +156,25 @@ def _left_out(
     names[left] = "test"
     # Who is at the left-out site too is left out of training; see _undivided.
     within = fractions[0] + fractions[1]
-    dealt = _deal(manifest, rows[others], (fractions[0] / within, fractions[1] / within), seed)
+    dealt = _deal(manifest, rows[others], clusters[others], (fractions[0] / within, fractions[1] / within), seed)
     names[others] = np.array(["train", "val"], dtype=object)[dealt]
     return names
 
 
-def _balance_notes(manifest: Manifest, shares: Sequence[float] | None) -> list[str]:
+def _balance_notes(manifest: Manifest, clusters: pd.Series, shares: Sequence[float] | None) -> list[str]:
     """Say where a split is out of the tolerances, and where a part has few patients of a class."""
     rows = manifest.included
-    clusters = clusters_of(rows)
+    groups = clusters[rows.index]
     parts = rows["split"].map({name: number for number, name in enumerate(SPLITS)}).to_numpy()
     notes = []
     if shares is not None:
+        missed = imbalances(parts, groups.to_numpy(), rows["label"].to_numpy(dtype=object), shares)
         notes = [
             f"{SPLITS[part]} has {', '.join(phrases)}: its patients or groups are too few or too large to be dealt "
             "otherwise"
-            for part, phrases in imbalances(parts, clusters, list(rows["label"]), shares).items()
+            for part, phrases in missed.items()
         ]
-    counts = pd.Series(clusters, index=rows.index).groupby([rows["split"], rows["label"]]).nunique()
+    counts = groups.groupby([rows["split"], rows["label"]]).nunique()
     for split in SPLITS:
         few = {label: int(count) for label, count in counts.get(split, pd.Series()).items() if count < FEW}
         if few:
@@ -172,11 +185,15 @@ def _balance_notes(manifest: Manifest, shares: Sequence[float] | None) -> list[s
     return notes
 
 
-def _undivided(manifest: Manifest, cause: str) -> Manifest:
+def _site_keys(rows: pd.DataFrame) -> pd.Series:
+    return rows["site"].map({site: name_key(site) for site in rows["site"].unique()})
+
+
+def _undivided(manifest: Manifest, clusters: pd.Series, cause: str) -> Manifest:
     """Leave out of training, and then of validation, what belongs to a group that is tested, or validated, too."""
     table = manifest.table.copy()
     rows = manifest.included
-    groups = pd.Series(clusters_of(rows), index=rows.index)
+    groups = clusters[rows.index]
     left = 0
     for side, others in (("test", ("train", "val")), ("val", ("train",))):
         taken = set(groups[rows["split"] == side])
