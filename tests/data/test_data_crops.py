@@ -11,7 +11,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from medsharp.data import open_dataset
-from medsharp.data.duplicates.crops import Features, crop_matches, describe
+from medsharp.data.duplicates import crops
+from medsharp.data.duplicates.crops import Features, crop_matches, describe, search_crops
+from medsharp.data.duplicates.index import same_keys
 
 
 def speckled(seed: int, size: tuple[int, int] = (200, 240)) -> np.ndarray:
@@ -88,3 +90,42 @@ def test_crops_of_real_images_are_found_again(real_data: Path) -> None:
     assert len(planted & found) >= 0.95 * len(planted)
     # Others are of two images of one scene, and their crops.
     assert len(found - planted) <= 0.15 * len(planted)
+
+
+def copies(count: int) -> list[Features | None]:
+    """One picture several times, among others: its spots are alike in all of them."""
+    return [describe(speckled(1))] * count + [describe(speckled(number)) for number in range(2, 5)]
+
+
+def test_spots_that_too_many_share_are_not_compared_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert search_crops(copies(5)).notes == ()
+    monkeypatch.setattr(crops, "_MOST_IN_BUCKET", 4)
+    spots = len(describe(speckled(1)).level)
+    full = search_crops(copies(4))
+    assert len(full.matches) == 6
+    assert full.unsearched == 0
+    assert full.crowded < spots  # those found again on other levels
+    beyond = search_crops(copies(5))
+    assert beyond.matches == ()
+    assert beyond.unsearched == 5
+    assert 5 * spots <= beyond.crowded < 5 * spots + 10  # two more are alike by chance
+    assert beyond.spots == 5 * spots + sum(len(describe(speckled(number)).level) for number in range(2, 5))
+    assert beyond.notes == (
+        f"crops: {beyond.crowded} of {beyond.spots} spots look like more than 4 others and were not compared; 5 images have "
+        "no other spots and were not searched",
+    )
+
+
+def test_limit_of_a_bucket_is_met_exactly() -> None:
+    key = np.array([7, 3, 7, 3, 7, 5, 3, 3])
+    found = {pair for one, other in same_keys(key, most=3) for pair in zip(one.tolist(), other.tolist(), strict=True)}
+    assert found == {(0, 2), (2, 4), (0, 4)}
+    every = {pair for one, other in same_keys(key) for pair in zip(one.tolist(), other.tolist(), strict=True)}
+    assert len(every) == 3 + 6
+
+
+def test_limit_keeps_the_search_from_growing_with_the_square() -> None:
+    key = np.zeros(201, dtype=np.int64)
+    assert crops._MOST_IN_BUCKET == 200
+    assert not list(same_keys(key, most=crops._MOST_IN_BUCKET))
+    assert sum(len(one) for one, _ in same_keys(key[:200], most=crops._MOST_IN_BUCKET)) == 200 * 199 // 2

@@ -108,27 +108,54 @@ def describe(pixels: np.ndarray) -> Features:
     )
 
 
-def crop_matches(features: Sequence[Features | None]) -> list[Match]:
+@dataclass(frozen=True)
+class CropSearch:
+    """What was found among images, and what was not looked at.
+
+    Attributes:
+        matches: Of kind `crop`, ordered.
+        spots: How many spots the images have.
+        crowded: How many of them were not compared, because more than 200 look alike.
+        unsearched: How many images have none that was compared.
+    """
+
+    matches: tuple[Match, ...]
+    spots: int
+    crowded: int
+    unsearched: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what was not searched, for a person."""
+        if not self.crowded:
+            return ()
+        images = f"; {self.unsearched} images have no other spots and were not searched" if self.unsearched else ""
+        return (
+            f"crops: {self.crowded} of {self.spots} spots look like more than {_MOST_IN_BUCKET} others and were not "
+            f"compared{images}",
+        )
+
+
+def search_crops(features: Sequence[Features | None]) -> CropSearch:
     """Find pairs of images that show one scene at other borders or scales.
 
     Spots with the same signs vote for the two images they are in; pairs whose votes agree on one scale and shift are
     laid over each other, and count when the overlap agrees in its fine structure. Mirrored crops are not looked for.
+    Spots that more than 200 share their signs with, such as those of one vendor's logo, are not compared, so that the
+    time grows with the images and not with their square.
 
     Args:
         features: None where an image cannot be used.
-
-    Returns:
-        Matches of kind `crop`, ordered.
     """
     used = [(number, about) for number, about in enumerate(features) if about is not None and len(about.level)]
     if len(used) < 2:
-        return []
+        return CropSearch((), sum(len(about.level) for _, about in used), 0, 0)
     owner = np.concatenate([np.full(len(about.level), place) for place, (_, about) in enumerate(used)])
     content = np.concatenate([about.content for _, about in used])
     place = np.concatenate([about.place for _, about in used])
     level = np.concatenate([about.level for _, about in used])
     bright = np.concatenate([about.bright for _, about in used])
-    one, other = _alike(owner, content, bright)
+    one, other, crowded = _alike(owner, content, bright)
     matches = []
     for votes in _ballots(owner, one, other):
         a, b = one[votes], other[votes]
@@ -139,7 +166,14 @@ def crop_matches(features: Sequence[Features | None]) -> list[Match]:
         similarity, overlap, scale = _verify(about.small, against.small, *fitted)
         if similarity >= SIMILAR:
             matches.append(Match(first, second, "crop", None, similarity, _lies(overlap, scale)))
-    return sorted(matches, key=lambda match: (match.first, match.second))
+    matches.sort(key=lambda match: (match.first, match.second))
+    searched = len(np.unique(owner[~crowded]))
+    return CropSearch(tuple(matches), len(owner), int(crowded.sum()), len(used) - searched)
+
+
+def crop_matches(features: Sequence[Features | None]) -> list[Match]:
+    """Return the matches of `search_crops`."""
+    return list(search_crops(features).matches)
 
 
 def _lies(overlap: float, scale: float) -> str:
@@ -154,8 +188,10 @@ def _low_frequencies(patches: np.ndarray) -> np.ndarray:
     return (frequencies / np.maximum(length, 1e-6)).astype(np.float32)
 
 
-def _alike(owner: np.ndarray, content: np.ndarray, bright: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of spots of two images whose surroundings agree; the image of the first comes first.
+def _alike(owner: np.ndarray, content: np.ndarray, bright: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return pairs of spots of two images whose surroundings agree, and bool [spots], which were not compared.
+
+    The image of a pair's first spot comes first.
 
     A spot's key are the signs of its twenty lowest frequencies. It is also looked for with the signs of its three
     weakest ones turned, as these are what noise turns.
@@ -185,7 +221,8 @@ def _alike(owner: np.ndarray, content: np.ndarray, bright: np.ndarray) -> tuple[
             found.append((np.where(swapped, second, first), np.where(swapped, first, second)))
     pairs = np.concatenate([one * count + other for one, other in found]) if found else np.empty(0, dtype=np.int64)
     pairs = np.unique(pairs)
-    return pairs // count, pairs % count
+    _, back, sizes = np.unique(key, return_inverse=True, return_counts=True)
+    return pairs // count, pairs % count, sizes[back] > _MOST_IN_BUCKET
 
 
 def _ballots(owner: np.ndarray, one: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:

@@ -66,9 +66,8 @@ def duplicate_matches(looks: Sequence[Look], *, distance: int = DISTANCE) -> lis
     if len(usable) < 2:
         return []
     bits = np.stack([seen.bits for seen in looks if seen.bits is not None])
-    thumbnails = np.stack([seen.thumbnail for seen in looks if seen.thumbnail is not None])
     pairs = near_pairs(bits, distance)
-    similarity = fine_similarity(thumbnails, pairs)
+    similarity = _similarity(looks, usable, pairs)
     matches = []
     for one, other, apart, mirrored, alike in zip(
         pairs.first.tolist(),
@@ -84,6 +83,16 @@ def duplicate_matches(looks: Sequence[Look], *, distance: int = DISTANCE) -> lis
         elif alike >= SIMILAR:
             matches.append(Match(first, second, "mirrored" if mirrored else "near", apart, alike))
     return matches
+
+
+def _similarity(looks: Sequence[Look], usable: Sequence[int], pairs: NearPairs) -> np.ndarray:
+    """Return the similarity of pairs; of a data set's thumbnails only those of candidates are brought together."""
+    kinds, places = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
+    if not len(kinds):
+        return np.zeros(0)
+    thumbnails = np.stack([np.asarray(looks[usable[place]].thumbnail) for place in kinds.tolist()])
+    first, second = places.reshape(2, -1)
+    return fine_similarity(thumbnails, NearPairs(first, second, pairs.distance, pairs.mirrored))
 
 
 def fine_similarity(thumbnails: np.ndarray, pairs: NearPairs) -> np.ndarray:

@@ -82,10 +82,9 @@ def write_looks(table: pd.DataFrame, rows: Sequence[int], looks: Sequence[Look])
     """Write `sha256`, `dhash` and what cannot be used into a table, in place; a look a row."""
     if "dhash" not in table:
         table["dhash"] = ""
-    for row, seen in zip(rows, looks, strict=True):
-        table.at[row, "sha256"] = seen.sha256
-        table.at[row, "dhash"] = "" if seen.bits is None else seen.bits.tobytes().hex()
-        table.at[row, "exclude"] = seen.reason
+    table.loc[list(rows), ["sha256", "dhash", "exclude"]] = [
+        [seen.sha256, "" if seen.bits is None else seen.bits.tobytes().hex(), seen.reason] for seen in looks
+    ]
 
 
 def apply_matches(table: pd.DataFrame, rows: Sequence[int], matches: Sequence[Match]) -> list[set[int]]:
