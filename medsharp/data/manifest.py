@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -162,6 +162,32 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
             table[column] = ""
     others = [column for column in table.columns if column not in COLUMNS]
     return table[[*COLUMNS, *others]].reset_index(drop=True)
+
+
+def check_unchanged(manifest: Manifest, rows: Iterable[Any], digests: Iterable[str]) -> None:
+    """Check that files are those of which the manifest has the SHA-256.
+
+    Args:
+        manifest: Rows without `sha256` are not checked.
+        rows: By their index.
+        digests: Of the file of each; empty where it cannot be read, which is told elsewhere.
+
+    Raises:
+        InputError: Some are others; the sentence names their rows.
+    """
+    rows = list(rows)
+    known = manifest.table.loc[rows, "sha256"]
+    pairs = zip(rows, known, digests, strict=True)
+    changed = [row for row, before, now in pairs if before and now and before != now]
+    if changed:
+        lines = [str(manifest.line(row)) for row in changed[1:]]
+        more = f", and so in row{'s' if len(lines) > 1 else ''} {', '.join(lines[:8])}" if lines else ""
+        more += f" and {len(lines) - 8} more" if len(lines) > 8 else ""
+        place, image = f"{manifest.info.name}, row {manifest.line(changed[0])}", manifest.table.at[changed[0], "image"]
+        raise InputError(
+            f"{place}: {image} is another file than when the manifest was made (its SHA-256 differs{more}); audit and "
+            "split the data set again, with the column sha256 empty"
+        )
 
 
 def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> Manifest:

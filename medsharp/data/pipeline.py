@@ -1,8 +1,8 @@
 """Manifest rows to training batches: MONAI dictionary transforms on images that are decoded once.
 
-Images are decoded, cropped and resized by a MONAI transform into `medsharp.data.store`, not into MONAI's
+Images are decoded, cropped and resized by a MONAI transform into the cache (`medsharp.data.cache`), not into MONAI's
 `CacheDataset`: that one lives in memory and dies with its process, so that every fold, seed and optimizer of a study
-decodes the same files again, and each worker that is started afresh holds a copy. The store's files are mapped: a
+decodes the same files again, and each worker that is started afresh holds a copy. The cache's files are mapped: a
 second start decodes nothing, processes share the pages, and images need not fit into memory. MONAI's
 `PersistentDataset` would outlive the process too, but pickles each item into a file of its own, keyed by the path and
 not by what it holds.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from medsharp.config import Cache
 from medsharp.data.augmentation import make_augmentation
-from medsharp.data.fingerprint import file_digests, recipe_name
+from medsharp.data.cache import CachedImages, cached_images
+from medsharp.data.cache_key import cache_recipe, file_digests
 from medsharp.data.lesion import BOX, lesion_area, lesion_box
-from medsharp.data.manifest import Manifest, frame_of
+from medsharp.data.manifest import Manifest, check_unchanged, frame_of
 from medsharp.data.sampling import EpochSampler, Sampling
-from medsharp.data.store import Pixels, load_pixels
 from medsharp.errors import InputError
 from medsharp.images import Frame, ImageLimits, ValueRange, read_image
 from medsharp.preprocess import PreprocessSpec, preprocess, preprocess_mask
@@ -83,14 +84,14 @@ class ImageDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        pixels: Pixels,
-        masks: Pixels | None,
+        images: CachedImages,
+        masks: CachedImages | None,
         labels: Sequence[int],
         augment: Compose,
         table: pd.DataFrame,
         seed: int,
     ) -> None:
-        self.pixels = pixels
+        self.images = images
         self.masks = masks
         self.labels = torch.tensor(labels, dtype=torch.int64)
         self.has_mask = torch.from_numpy((table["mask"] != "").to_numpy(dtype=np.float32))
@@ -124,14 +125,14 @@ class ImageDataset(Dataset[dict[str, Tensor]]):
         PyTorch's loader calls this; images are written straight into the batch.
         """
         indices = [item % len(self) for item in items]
-        size = self.pixels[indices[0]].shape
+        size = self.images[indices[0]].shape
         images = torch.empty((len(items), 1, *size))
         masks = None if self.masks is None else torch.empty((len(items), 1, *size))
         epoch = self.epoch
         for place, (item, index) in enumerate(zip(items, indices, strict=True)):
             image = images[place].numpy()
             mask = None if masks is None or self.masks is None else masks[place].numpy()
-            image[0] = self.pixels[index]
+            image[0] = self.images[index]
             if mask is not None and self.masks is not None:
                 mask[0] = self.masks[index]
             if self._random:
@@ -149,7 +150,7 @@ class ImageDataset(Dataset[dict[str, Tensor]]):
     def statistics(self) -> tuple[float, float]:
         """Return mean and standard deviation of the pixels before augmentation, on the scale 0 to 1."""
         counts = np.zeros(256, dtype=np.int64)
-        for image in self.pixels:
+        for image in self.images:
             counts += np.bincount(image.ravel(), minlength=256)
         levels = np.arange(256) / 255
         mean = (counts * levels).sum() / counts.sum()
@@ -185,7 +186,7 @@ def make_dataset(
         augmentation: A recipe by name, or its settings.
         seed: Of the augmentation.
         masks: Give lesion masks too.
-        cache: `disk` keeps the pixels for the next start, see `medsharp.data.store`; `memory` does not.
+        cache: `disk` keeps the images for the next start, see `medsharp.data.cache`; `memory` does not.
         limits: What is refused before it is decoded.
         progress: Called with images done, images in all and what is being done.
 
@@ -201,9 +202,9 @@ def make_dataset(
     table = rows.reset_index(drop=True)
     images = [manifest.path(name) for name in table["image"]]
     keys = file_digests(images)
-    _check_unchanged(manifest, rows, keys)
+    check_unchanged(manifest, rows.index, [key.hex() for key in keys])
     load = LoadAndPlace(spec, limits, manifest.info.range)
-    recipe = recipe_name(spec) if cache == "disk" else None
+    recipe = image_recipe(spec) if cache == "disk" else None
     frames = [frame_of(row) for row in table.to_dict("records")]
     samples: list[dict[Hashable, Any]] = [
         {"image": image, "frame": frame} for image, frame in zip(images, frames, strict=True)
@@ -217,23 +218,28 @@ def make_dataset(
             hashlib.sha256(b"".join([b"lesion", key, *file_digests(masks), box.encode()])).digest()
             for key, (box, masks) in zip(keys, lesions, strict=True)
         ]
-    pixels = load_pixels(
+    decoded = cached_images(
         keys,
         lambda number: np.asarray(load(samples[number])["image"]),
-        side=spec.size,
+        shape=(spec.size, spec.size),
         recipe=recipe,
         progress=progress,
     )
     areas = None
     if masks:
         given = [manifest.masks(row) for row in table.to_dict("records")]
-        areas = load_pixels(
+        areas = cached_images(
             [hashlib.sha256(b"".join([b"mask", key, *file_digests(f)])).digest() for key, f in zip(keys, given)],
             lambda number: np.asarray(load({**samples[number], "mask": given[number]})["mask"]),
-            side=spec.size,
+            shape=(spec.size, spec.size),
             recipe=recipe,
         )
-    return ImageDataset(pixels, areas, [numbers[label] for label in table["label"]], augment, table, seed)
+    return ImageDataset(decoded, areas, [numbers[label] for label in table["label"]], augment, table, seed)
+
+
+def image_recipe(spec: PreprocessSpec) -> str:
+    """Return the name of how images are decoded and placed, for the cache."""
+    return cache_recipe(asdict(spec), ("images", "preprocess", "data/lesion.py", "data/pipeline.py"))
 
 
 def make_loader(
@@ -279,12 +285,3 @@ def _of_frame(key: bytes, frame: Frame, value_range: ValueRange | None) -> bytes
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _check_unchanged(manifest: Manifest, rows: pd.DataFrame, keys: Sequence[bytes]) -> None:
-    for (row, known), key in zip(rows["sha256"].items(), keys, strict=True):
-        if known and known != key.hex():
-            raise InputError(
-                f"{manifest.info.name}, row {int(str(row)) + 2}: {rows.at[row, 'image']} is another file than when the "
-                "manifest was made (its SHA-256 differs); split the data set again"
-            )

@@ -31,7 +31,7 @@ def prepare_manifest(config: DataConfig, *, progress: Progress | None = None) ->
     manifest = open_dataset(
         config.path, classes=config.classes, source=config.source, rule=rule, value_range=config.value_range()
     )
-    manifest = tie_duplicates(manifest, limits=config.limits.limits(), progress=progress)
+    manifest = tie_duplicates(manifest, limits=config.limits.limits(), progress=progress, cache=config.cache)
     manifest = split_manifest(
         manifest,
         fractions=config.fractions,

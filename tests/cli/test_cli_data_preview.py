@@ -78,11 +78,14 @@ def test_sheet_of_no_images_is_refused(data: Path, tmp_path: Path) -> None:
 
 def test_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "medsharp/pixels/recipe").mkdir(parents=True)
-    (tmp_path / "medsharp/pixels/recipe/1.pixels").write_bytes(b"0" * 2**20)
+    (tmp_path / "medsharp/images/recipe").mkdir(parents=True)
+    (tmp_path / "medsharp/images/recipe/1.images").write_bytes(b"0" * 2**20)
+    (tmp_path / "medsharp/BreastMNIST-1-0123/benign").mkdir(parents=True)  # out of an archive
+    (tmp_path / "medsharp/BreastMNIST-1-0123/benign/1.png").write_bytes(b"0")
     shown = CliRunner().invoke(app, ["data", "cache"])
     assert "1 files, 1.0 MiB" in shown.output
-    (tmp_path / "medsharp/pixels/recipe/.2.pixels.x.part").write_bytes(b"0")  # of a process that was killed
+    assert "1 files of archives" in " ".join(shown.output.split())
+    (tmp_path / "medsharp/images/recipe/.2.images.x.part").write_bytes(b"0")  # of a process that was killed
     assert CliRunner().invoke(app, ["data", "cache", "--clear"]).exit_code == 0
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
     assert "0 files, 0.0 MiB" in CliRunner().invoke(app, ["data", "cache"]).output

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from medsharp.data import open_dataset
+from medsharp.data.audit import audit_datasets, write_audit
 from medsharp.data.duplicates import crops
 from medsharp.data.duplicates.crops import Features, crop_matches, describe, search_crops
 from medsharp.data.duplicates.index import same_keys
@@ -111,8 +112,8 @@ def test_spots_that_too_many_share_are_not_compared_and_are_counted(monkeypatch:
     assert 5 * spots <= beyond.crowded < 5 * spots + 10  # two more are alike by chance
     assert beyond.spots == 5 * spots + sum(len(describe(speckled(number)).level) for number in range(2, 5))
     assert beyond.notes == (
-        f"crops: {beyond.crowded} of {beyond.spots} spots look like more than 4 others and were not compared; 5 images have "
-        "no other spots and were not searched",
+        f"crops: {beyond.crowded} of {beyond.spots} spots look like more than 4 others and were not compared; 5 "
+        "images have no other spots and were not searched",
     )
 
 
@@ -129,3 +130,20 @@ def test_limit_keeps_the_search_from_growing_with_the_square() -> None:
     assert crops._MOST_IN_BUCKET == 200
     assert not list(same_keys(key, most=crops._MOST_IN_BUCKET))
     assert sum(len(one) for one, _ in same_keys(key[:200], most=crops._MOST_IN_BUCKET)) == 200 * 199 // 2
+
+
+def test_audit_says_what_was_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        label = "malignant" if number % 2 else "benign"
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        pixels = speckled(1).copy()
+        pixels[:60, :60] = speckled(10 + number)[:60, :60]
+        Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+    manifest = open_dataset(tmp_path / "data")
+    assert audit_datasets([manifest]).unsearched == ()
+    monkeypatch.setattr(crops, "_MOST_IN_BUCKET", 4)
+    found = audit_datasets([manifest])
+    (sentence,) = found.unsearched
+    assert sentence.startswith("crops: ")
+    write_audit(found, tmp_path / "out")
+    assert sentence in (tmp_path / "out/audit.html").read_text(encoding="utf-8")

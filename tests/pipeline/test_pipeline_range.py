@@ -89,7 +89,7 @@ def test_option_goes_before_the_manifest(hospital: Hospital) -> None:
 
 def pixels(folder: Path, **options: Any) -> np.ndarray:
     manifest = read_manifest(folder)
-    return np.stack(list(make_dataset(manifest.table, manifest, spec=SPEC, classes=CLASSES, **options).pixels))
+    return np.stack(list(make_dataset(manifest.table, manifest, spec=SPEC, classes=CLASSES, **options).images))
 
 
 def test_training_sees_the_declared_greys(hospital: Hospital) -> None:

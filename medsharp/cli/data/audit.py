@@ -87,6 +87,8 @@ def audit(
         _warn(f"{'accepted' if suspension.accepted else 'NOT APPLIED'}: {suspension}")
     for sentence in found.lost:
         _warn(sentence)
+    for sentence in found.unsearched:
+        note(sentence)
     for before, after in zip(found.before, found.after, strict=True):
         note(f"{after.info.name}: {len(after.included):,} of {len(before.included):,} images stay")
     for path in (out / "audit.html", out / "findings.csv", *written):

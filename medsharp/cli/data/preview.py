@@ -58,7 +58,7 @@ def preview(
             limits=settings.limits.limits(),
             progress=report,
         )
-    sheet = contact_sheet(list(dataset.pixels), settings.augmentation, together=together, seed=seed)
+    sheet = contact_sheet(list(dataset.images), settings.augmentation, together=together, seed=seed)
     with atomic_path(out) as temporary:
         sheet.save(temporary, format="PNG")
     for index, name in enumerate(dataset.table["image"], start=1):

@@ -21,9 +21,9 @@ from medsharp.data.audit.finding import (
 from medsharp.data.audit.inspect import Inspection, inspect_images
 from medsharp.data.audit.stated import read_statements
 from medsharp.data.duplicates import Match, apply_matches, duplicate_matches, write_looks
-from medsharp.data.duplicates.crops import crop_matches
+from medsharp.data.duplicates.crops import search_crops
 from medsharp.data.exclusions import count_exclusions
-from medsharp.data.manifest import AUDITED, Manifest
+from medsharp.data.manifest import AUDITED, Manifest, check_unchanged
 from medsharp.errors import InputError, nearest
 from medsharp.images import ImageLimits
 from medsharp.progress import Progress
@@ -41,6 +41,7 @@ class Audit:
         limits: Beyond which an image counts as unreadable.
         suspensions: Kinds that concern more of a data set than one kind may exclude by itself.
         lost: Sentences on classes of which no image stays.
+        unsearched: Sentences on what the search for crops did not compare.
     """
 
     before: tuple[Manifest, ...]
@@ -50,6 +51,7 @@ class Audit:
     limits: ImageLimits
     suspensions: tuple[Suspension, ...] = ()
     lost: tuple[str, ...] = ()
+    unsearched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def audit_datasets(
     matches = duplicate_matches(looks)
     known = {(match.first, match.second) for match in matches}
     features = [one.inspection.features for one in seen]
-    matches += [match for match in crop_matches(features) if (match.first, match.second) not in known]
+    crops = search_crops(features)
+    matches += [match for match in crops.matches if (match.first, match.second) not in known]
     matches.sort(key=lambda match: (match.first, match.second))
     if progress is not None:
         progress(1, 1, "comparing images")
@@ -129,7 +132,7 @@ def audit_datasets(
     findings.sort(key=lambda f: (order[f.kind], names.index(f.dataset)))
     if policy is Policy.report:
         plain = [_without_action(finding) for finding in findings]
-        return Audit(tuple(manifests), tuple(manifests), tuple(plain), policy, limits)
+        return Audit(tuple(manifests), tuple(manifests), tuple(plain), policy, limits, unsearched=crops.notes)
     totals = {name: sum(one.manifest == number for one in seen) for number, name in enumerate(names)}
     suspensions = _suspensions(findings, totals, accept)
     held = {(one.dataset, one.kind) for one in suspensions if not one.accepted}
@@ -139,7 +142,7 @@ def audit_datasets(
         for number, manifest in enumerate(manifests)
     ]
     lost = tuple(sentence for pair in zip(manifests, after, strict=True) for sentence in _lost_classes(*pair))
-    return Audit(tuple(manifests), tuple(after), tuple(findings), policy, limits, suspensions, lost)
+    return Audit(tuple(manifests), tuple(after), tuple(findings), policy, limits, suspensions, lost, crops.notes)
 
 
 def check_accepted(kinds: Collection[str]) -> None:
@@ -238,7 +241,9 @@ def _apply(
     own = [index for index, one in enumerate(seen) if one.manifest == number]
     place_of = {index: place for place, index in enumerate(own)}
     rows = [seen[index].row for index in own]
-    write_looks(table, rows, [seen[index].inspection.look for index in own])
+    looks = [seen[index].inspection.look for index in own]
+    check_unchanged(manifest, rows, [look.sha256 for look in looks])
+    write_looks(table, rows, looks)
     inside = [
         dataclasses.replace(match, first=place_of[match.first], second=place_of[match.second])
         for match in matches

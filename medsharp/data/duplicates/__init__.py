@@ -2,8 +2,9 @@
 
 from medsharp.data.duplicates.index import NearPairs, near_pairs, pairs_within
 from medsharp.data.duplicates.look import HASH_SIDE, Look, look, perceptual_hash
+from medsharp.data.duplicates.looks import look_at
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
-from medsharp.data.duplicates.tie import apply_matches, look_at, tie_duplicates, write_looks
+from medsharp.data.duplicates.tie import apply_matches, tie_duplicates, write_looks
 
 __all__ = [
     "DISTANCE",

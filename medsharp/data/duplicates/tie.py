@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medsharp.data.duplicates.look import Look, look
+from medsharp.config import Cache
+from medsharp.data.duplicates.look import Look
+from medsharp.data.duplicates.looks import look_at
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
 from medsharp.data.exclusions import count_exclusions
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import Manifest, check_unchanged
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
 from medsharp.images.values import notes_on_values
@@ -28,6 +28,7 @@ def tie_duplicates(
     distance: int = DISTANCE,
     limits: ImageLimits = ImageLimits(),
     progress: Progress | None = None,
+    cache: Cache = "memory",
 ) -> Manifest:
     """Read every image once; exclude what cannot be used and tie what must not be split.
 
@@ -44,17 +45,19 @@ def tie_duplicates(
         distance: 0 ties only identical hashes.
         limits: Images beyond them count as unreadable.
         progress: Called with images done, images in all and what is being done.
+        cache: `disk` keeps what was seen of each image for the next time, see `medsharp.data.cache`.
 
     Returns:
         The manifest with `sha256`, `dhash` (the perceptual hash of the image as it is and mirrored, 2 x 64 hexadecimal
         digits), `group` and `exclude` filled in, and notes that count each of these.
 
     Raises:
-        InputError: No image can be read.
+        InputError: No image can be read, or one is not that of which the manifest has the `sha256`.
     """
     table = manifest.table.copy()
     rows = [int(row) for row in table.index[table["exclude"] == ""]]
-    looks = look_at([(manifest, table.loc[row]) for row in rows], progress, limits)
+    looks = look_at([(manifest, row) for row in table.loc[rows].to_dict("records")], progress, limits, cache=cache)
+    check_unchanged(manifest, rows, [seen.sha256 for seen in looks])
     write_looks(table, rows, looks)
     if all(seen.reason for seen in looks):
         first = looks[0].reason if looks else "it lists no image that is not excluded"
@@ -63,19 +66,6 @@ def tie_duplicates(
     near = apply_matches(table, rows, matches)
     notes = (*_notes(table.loc[rows], near), *notes_on_values([seen.flags for seen in looks]))
     return manifest.replace(table=table, notes=(*manifest.notes, *notes))
-
-
-def look_at(
-    places: Sequence[tuple[Manifest, Any]], progress: Progress | None = None, limits: ImageLimits = ImageLimits()
-) -> list[Look]:
-    """Look at rows of manifests, several at once, in their order."""
-    looks: list[Look] = []
-    with ThreadPoolExecutor() as pool:
-        for seen in pool.map(lambda place: look(place[0], place[1], limits), places):
-            looks.append(seen)
-            if progress is not None:
-                progress(len(looks), len(places), "reading and hashing images")
-    return looks
 
 
 def write_looks(table: pd.DataFrame, rows: Sequence[int], looks: Sequence[Look]) -> None:

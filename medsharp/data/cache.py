@@ -1,13 +1,14 @@
-"""Decoded, placed images by the hash of what they were made from: in memory, or memory-mapped from the cache on disk.
+"""The cache: images by the hash of what they were made from, in memory, or memory-mapped from files on disk.
 
-The cache holds pixels of patients. Its folder is readable by its owner only, `medsharp data cache --clear` empties it,
-and `data.cache: memory` does without it.
+It holds decoded, placed images for training, and small pictures for the search for duplicates: pixels of patients.
+Only their owner may read them, `medsharp data cache --clear` removes them, and `data.cache: memory` does without.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,10 @@ LIMIT_BYTES = 20 * 2**30
 """The cache is kept below this: what was used longest ago goes first."""
 
 _SEGMENT_BYTES = 64 * 2**20
-_SUFFIX = ".pixels"
+_SEGMENT_IMAGES = 2048
+"""A start that is broken off loses no more than so many."""
+
+_SUFFIX = ".images"
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +40,7 @@ class _Segment:
     Attributes:
         keys: 32 bytes each, what the image was made from.
         checks: uint32 [n], CRC-32 of the pixels.
-        pixels: uint8 [n, S, S].
+        pixels: uint8 [n, H, W].
         path: The file, or None in memory.
     """
 
@@ -52,8 +56,8 @@ class _Segment:
         return _read_segment, (self.path,)
 
 
-class Pixels:
-    """A sequence of uint8 [S, S] images, some of them perhaps in the same place."""
+class CachedImages:
+    """A sequence of uint8 [H, W] images of one size, some of them perhaps in the same place."""
 
     def __init__(self, segments: Sequence[_Segment], places: Sequence[tuple[int, int]]) -> None:
         self._segments = tuple(segments)
@@ -70,9 +74,9 @@ class Pixels:
         return (self[index] for index in range(len(self)))
 
 
-def pixel_cache() -> Path:
+def image_cache() -> Path:
     """Return the folder of the cache on disk."""
-    return cache_folder() / "pixels"
+    return cache_folder() / "images"
 
 
 def cache_size() -> tuple[int, int]:
@@ -81,23 +85,38 @@ def cache_size() -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
+def extracted_size() -> tuple[int, int]:
+    """Return how many files lie beside the cache, such as images out of archives, and their bytes."""
+    sizes = [_size(file) for folder in _extracted() for file in folder.rglob("*") if file.is_file()]
+    return len(sizes), sum(sizes)
+
+
 def clear_cache() -> None:
-    """Remove all that the cache holds, also what a killed process left half written.
+    """Remove all that the cache holds and what was extracted beside it, also what a killed process left half written.
 
     A training that is under way keeps what it has mapped; one that is writing just then is told that it cannot.
     """
-    for file in pixel_cache().glob("*/*"):
+    for file in image_cache().glob("*/*"):
         file.unlink(missing_ok=True)
+    for folder in _extracted():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def load_pixels(
+def _extracted() -> list[Path]:
+    """Return the other folders beside the cache: all that is there can be made again."""
+    root = cache_folder()
+    return sorted(p for p in root.iterdir() if p.is_dir() and p != image_cache()) if root.is_dir() else []
+
+
+def cached_images(
     keys: Sequence[bytes],
     make: Callable[[int], np.ndarray],
     *,
-    side: int,
+    shape: tuple[int, int],
     recipe: str | None,
     progress: Progress | None = None,
-) -> Pixels:
+    what: str = "decoding images",
+) -> CachedImages:
     """Return the image of every key, making those that are not there yet.
 
     On disk the images lie in segments, files that are written once and never changed, each with the keys and a checksum
@@ -106,48 +125,54 @@ def load_pixels(
 
     Args:
         keys: 32 bytes each, a digest of all that the image is made from but the recipe.
-        make: Gives image number n, uint8 [S, S]; called from several threads.
-        side: S.
+        make: Gives image number n, uint8 [H, W]; called from several threads.
+        shape: H and W.
         recipe: Names how images are made; those of another recipe are not looked at. None keeps them in memory only.
-        progress: Called with images done, images in all and what is being done; only while images are made.
+        progress: Called with images done, images in all and `what`; only while images are made.
+        what: What is being done, for `progress`.
 
     Raises:
         InputError: What `make` raises, or the cache cannot be written.
     """
     folder = None if recipe is None else _private_folder(recipe)
-    segments = [] if folder is None else _sound_segments(folder, set(keys), side)
+    segments = [] if folder is None else _sound_segments(folder, set(keys), shape)
     found = {key: (number, row) for number, part in enumerate(segments) for row, key in enumerate(part.keys)}
     lacking = [number for number, key in enumerate(keys) if key not in found]
     if progress is not None and lacking and len(lacking) < len(keys):
-        progress(len(keys) - len(lacking), len(keys), "decoding images")
+        progress(len(keys) - len(lacking), len(keys), what)
     # Two rows may show the same file; it is made once.
     lacking = list({keys[number]: number for number in reversed(lacking)}.values())[::-1]
-    for part in _made(keys, lacking, make, side, progress):
+    for part in _made(keys, lacking, make, shape, progress, what):
         if folder is not None:
             part = _write_segment(folder, part)
         found |= {key: (len(segments), row) for row, key in enumerate(part.keys)}
         segments.append(part)
     if folder is not None and lacking:
         _prune({part.path for part in segments})
-    return Pixels(segments, [found[key] for key in keys])
+    return CachedImages(segments, [found[key] for key in keys])
 
 
 def _made(
-    keys: Sequence[bytes], numbers: list[int], make: Callable[[int], np.ndarray], side: int, progress: Progress | None
+    keys: Sequence[bytes],
+    numbers: list[int],
+    make: Callable[[int], np.ndarray],
+    shape: tuple[int, int],
+    progress: Progress | None,
+    what: str,
 ) -> Iterator[_Segment]:
     """Make images, a segment's worth at a time."""
-    size = max(1, _SEGMENT_BYTES // side**2)
+    size = max(1, min(_SEGMENT_IMAGES, _SEGMENT_BYTES // (shape[0] * shape[1])))
     done = len(keys) - len(numbers)
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(numbers), size):
             chosen = numbers[start : start + size]
-            pixels = np.empty((len(chosen), side, side), dtype=np.uint8)
+            pixels = np.empty((len(chosen), *shape), dtype=np.uint8)
             try:
                 for row, image in enumerate(pool.map(make, chosen)):
                     pixels[row] = image
                     done += 1
                     if progress is not None:
-                        progress(done, len(keys), "decoding images")
+                        progress(done, len(keys), what)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # an interrupt must not wait for images not begun
                 raise
@@ -159,7 +184,7 @@ def _write_segment(folder: Path, part: _Segment) -> _Segment:
     """Write a segment in one step and return it mapped; as it is where another process has removed it already."""
     path = folder / f"{os.urandom(8).hex()}{_SUFFIX}"
     try:
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        with atomic_path(path, private=True) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.frombuffer(b"".join(part.keys), dtype=np.uint8).reshape(-1, 32))
             np.save(stream, part.checks)
             np.save(stream, part.pixels)
@@ -184,7 +209,7 @@ def _read_segment(path: Path) -> _Segment:
     return _Segment([row.tobytes() for row in keys], checks, np.asarray(mapped).view(np.ndarray), path)
 
 
-def _sound_segments(folder: Path, wanted: set[bytes], side: int) -> list[_Segment]:
+def _sound_segments(folder: Path, wanted: set[bytes], shape: tuple[int, int]) -> list[_Segment]:
     """Map the segments that hold something wanted, each key once; remove those that are damaged."""
     segments = []
     missing = set(wanted)
@@ -192,7 +217,7 @@ def _sound_segments(folder: Path, wanted: set[bytes], side: int) -> list[_Segmen
         try:
             part = _read_segment(path)
             rows = [row for row, key in enumerate(part.keys) if key in missing]
-            sound = part.pixels.shape[1:] == (side, side) and all(
+            sound = part.pixels.shape[1:] == shape and all(
                 zlib.crc32(part.pixels[row].data) == part.checks[row] for row in rows
             )
             if sound and rows:
@@ -212,7 +237,7 @@ def _sound_segments(folder: Path, wanted: set[bytes], side: int) -> list[_Segmen
 
 
 def _private_folder(recipe: str) -> Path:
-    root = pixel_cache()
+    root = image_cache()
     folder = root / recipe
     try:
         for made in (root, folder):
@@ -237,7 +262,7 @@ def _prune(used: set[Path | None]) -> None:
 
 
 def _files() -> list[Path]:
-    return sorted(pixel_cache().glob(f"*/*{_SUFFIX}"))
+    return sorted(image_cache().glob(f"*/*{_SUFFIX}"))
 
 
 def _size(file: Path) -> int:

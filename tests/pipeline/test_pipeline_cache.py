@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.pixels.decoders import gdcm, pillow, pyjpegls, pylibjpeg
 
-from medsharp.data import Manifest, open_dataset, store
+import medsharp
+from medsharp.data import Manifest, cache, cache_key, open_dataset
 from medsharp.data import pipeline as module
-from medsharp.data.fingerprint import recipe_name
-from medsharp.data.pipeline import ImageDataset, make_dataset
+from medsharp.data.pipeline import ImageDataset, image_recipe, make_dataset
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.images import read_marks
@@ -26,12 +30,13 @@ from medsharp.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(32)
 CLASSES = ("benign", "malignant")
+PACKAGE = Path(medsharp.__file__).parent
 
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache/medsharp/pixels"
+    return tmp_path / "cache/medsharp/images"
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ def dataset(manifest: Manifest, spec: PreprocessSpec = SPEC, masks: bool = False
 
 
 def pixels(data: ImageDataset) -> np.ndarray:
-    return np.stack(list(data.pixels))
+    return np.stack(list(data.images))
 
 
 def test_second_start_decodes_nothing_and_gives_the_same(manifest: Manifest, reads: list[str]) -> None:
@@ -102,14 +107,14 @@ def test_changed_file_is_decoded_again(manifest: Manifest, reads: list[str]) -> 
     dataset(manifest)
     reads.clear()
     Image.new("L", (60, 48), 90).save(manifest.path("benign/3.png"))
-    assert (dataset(manifest).pixels[3] > 0).any()
+    assert (dataset(manifest).images[3] > 0).any()
     assert reads == ["3.png"]
 
 
 def test_other_settings_are_decoded_again(manifest: Manifest, reads: list[str]) -> None:
     dataset(manifest)
     for spec in (PreprocessSpec(40), PreprocessSpec(32, crop="none"), PreprocessSpec(32, fit="stretch")):
-        assert recipe_name(spec) != recipe_name(SPEC)
+        assert image_recipe(spec) != image_recipe(SPEC)
         reads.clear()
         dataset(manifest, spec)
         assert len(reads) == 12
@@ -134,7 +139,7 @@ def test_damaged_cache_is_noticed_and_made_again(
     damage: Callable[[bytes], bytes], manifest: Manifest, reads: list[str], empty_cache: Path
 ) -> None:
     before = pixels(dataset(manifest)).copy()
-    (file,) = empty_cache.rglob("*.pixels")
+    (file,) = empty_cache.rglob("*.images")
     file.write_bytes(damage(file.read_bytes()))
     reads.clear()
     np.testing.assert_array_equal(pixels(dataset(manifest)), before)
@@ -150,6 +155,61 @@ def test_only_the_owner_may_read_the_cache(manifest: Manifest, empty_cache: Path
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_files_of_the_cache_are_private_whatever_the_umask(manifest: Manifest, empty_cache: Path) -> None:
+    before = os.umask(0)
+    try:
+        dataset(manifest)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in empty_cache.rglob("*.images")} == {0o600}
+
+
+@pytest.mark.parametrize("name", cache_key.DECODERS)
+def test_another_version_of_a_decoder_is_another_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = image_recipe(SPEC)
+    known = cache_key.version
+
+    def other(distribution: str) -> str:
+        return "999.0" if distribution == name else known(distribution)
+
+    monkeypatch.setattr(cache_key, "version", other)
+    assert image_recipe(SPEC) != before
+
+
+def test_every_decoder_that_dicom_may_use_is_in_the_recipe() -> None:
+    named = set()
+    for decoder in (gdcm, pillow, pyjpegls, pylibjpeg):
+        for needs in decoder.DECODER_DEPENDENCIES.values():
+            named |= {re.split("[<>=~! ]", need)[0].lower() for need in needs}
+    assert named
+    assert named <= set(cache_key.DECODERS)
+
+
+def test_a_library_that_pillow_is_built_with_is_in_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = image_recipe(SPEC)
+    known = cache_key.features.version
+    monkeypatch.setattr(cache_key.features, "version", lambda name: "0" if name == "jpg" else known(name))
+    assert image_recipe(SPEC) != before
+
+
+@pytest.mark.parametrize(
+    "changed", ["images/read.py", "images/dicom.py", "preprocess/place.py", "data/lesion.py", "data/pipeline.py"]
+)
+def test_a_change_of_our_code_is_another_recipe(tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "package"
+    for part in ("images", "preprocess"):
+        shutil.copytree(PACKAGE / part, copy / part)
+    (copy / "data").mkdir()
+    for part in ("data/lesion.py", "data/pipeline.py"):
+        shutil.copy(PACKAGE / part, copy / part)
+    monkeypatch.setattr(cache_key, "files", lambda name: copy)
+    before = image_recipe(SPEC)
+    assert image_recipe(SPEC) == before
+    with (copy / changed).open("a") as stream:
+        stream.write("# changed\n")
+    assert image_recipe(SPEC) != before
+
+
 FILL = """
 import sys
 import numpy as np
@@ -158,7 +218,7 @@ from medsharp.data.pipeline import make_dataset
 from medsharp.preprocess import PreprocessSpec
 m = open_dataset(sys.argv[1])
 d = make_dataset(m.table, m, spec=PreprocessSpec(32), classes=("benign", "malignant"), cache="disk")
-print(int(np.stack(list(d.pixels)).astype(np.int64).sum()))
+print(int(np.stack(list(d.images)).astype(np.int64).sum()))
 """
 
 
@@ -178,21 +238,21 @@ def test_cache_that_is_cleared_meanwhile_stops_no_training(
     manifest: Manifest, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = pixels(make_dataset(manifest.table, manifest, spec=SPEC, classes=CLASSES, cache="memory"))
-    read = store._read_segment
+    read = cache._read_segment
 
     def cleared(path: Path) -> object:
-        store.clear_cache()
+        cache.clear_cache()
         return read(path)
 
-    monkeypatch.setattr(store, "_read_segment", cleared)
+    monkeypatch.setattr(cache, "_read_segment", cleared)
     np.testing.assert_array_equal(pixels(dataset(manifest)), expected)
-    assert store.cache_size() == (0, 0)
+    assert cache.cache_size() == (0, 0)
 
 
 def test_broken_off_start_goes_on_where_it_was(
     manifest: Manifest, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_SEGMENT_BYTES", 5 * 32 * 32)
+    monkeypatch.setattr(cache, "_SEGMENT_BYTES", 5 * 32 * 32)
 
     def interrupt(done: int, total: int, what: str) -> None:
         if done == 7:
@@ -209,29 +269,29 @@ def test_same_file_in_two_rows_is_decoded_once(manifest: Manifest, reads: list[s
     manifest.path("benign/1.png").write_bytes(manifest.path("benign/0.png").read_bytes())
     data = dataset(manifest)
     assert len(reads) == 11
-    np.testing.assert_array_equal(data.pixels[0], data.pixels[1])
+    np.testing.assert_array_equal(data.images[0], data.images[1])
 
 
 def test_what_was_used_longest_ago_goes_when_it_is_full(
     manifest: Manifest, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "LIMIT_BYTES", 30_000)  # two sets of 12 images of 32 x 32 pixels, and not three
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 30_000)  # two sets of 12 images of 32 x 32 pixels, and not three
     sides = (30, 31, 32)
     for side in sides[:2]:
         dataset(manifest, PreprocessSpec(side))
     dataset(manifest, PreprocessSpec(30))
     dataset(manifest, PreprocessSpec(32))
-    left = {path.parent.name for path in empty_cache.rglob("*.pixels")}
-    assert left == {recipe_name(PreprocessSpec(side)) for side in (30, 32)}
-    assert store.cache_size()[0] == 2
-    store.clear_cache()
-    assert store.cache_size() == (0, 0)
+    left = {path.parent.name for path in empty_cache.rglob("*.images")}
+    assert left == {image_recipe(PreprocessSpec(side)) for side in (30, 32)}
+    assert cache.cache_size()[0] == 2
+    cache.clear_cache()
+    assert cache.cache_size() == (0, 0)
 
 
 def test_pixels_reach_a_worker_by_their_file(manifest: Manifest) -> None:
     data = dataset(manifest)
-    assert len(pickle.dumps(data.pixels)) < 3000 < pixels(data).nbytes
-    np.testing.assert_array_equal(list(pickle.loads(pickle.dumps(data.pixels))), pixels(data))
+    assert len(pickle.dumps(data.images)) < 3000 < pixels(data).nbytes
+    np.testing.assert_array_equal(list(pickle.loads(pickle.dumps(data.images))), pixels(data))
 
 
 def test_unwritable_cache_is_a_sentence_with_the_remedy(
