@@ -37,7 +37,7 @@ class Picture:
         kind: As Pillow names its format.
         bits: Of a sample, as stored.
         signed: Whether its integers are.
-        white_is_zero: Whether its smallest value is white and Pillow leaves it so.
+        white_is_zero: Whether its smallest value is white, which Pillow leaves so in a deep picture.
         tag: The range that its tags state.
         rotated: Whether its orientation was other than upright.
         adobe: Whether a JPEG has Adobe's marker.
@@ -133,8 +133,7 @@ def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits = int(_first(tags.get(_BITS), 1))
         signed = _first(tags.get(_SAMPLE_FORMAT), 1) == _SIGNED
-        # Pillow inverts up to 8 bits.
-        white_is_zero = tags.get(_PHOTOMETRIC) == 0 and image.mode not in ("1", "L")
+        white_is_zero = tags.get(_PHOTOMETRIC) == 0
         tag = _tag_range(tags, bits) if bits > 8 or signed else None
     adobe = "adobe" in image.info
     is_lossy = kind == "JPEG" or image.info.get("compression") == "jpeg"

@@ -126,6 +126,26 @@ def test_coloured_pixels_are_marked() -> None:
     assert read_image(encoded(Image.fromarray(GREY))).coloured is None
 
 
+def test_grey_with_a_cast_is_not_coloured_and_a_few_coloured_pixels_are_compression() -> None:
+    cast = np.repeat(GREY[..., None], 3, axis=-1)
+    cast[..., 2] += 10
+    assert read_image(encoded(Image.fromarray(cast))).flags == ()
+    cast[..., 2] += 20
+    assert read_image(encoded(Image.fromarray(cast))).flags == ("colour",)
+    large = np.full((200, 200, 3), 90, dtype=np.uint8)
+    large[0, :4, 0] = 255  # 1 in 10,000
+    assert read_image(encoded(Image.fromarray(large))).coloured is None
+    large[0, :5, 0] = 255
+    assert read_image(encoded(Image.fromarray(large))).flags == ("colour",)
+
+
+def test_first_picture_of_a_camera_s_pair_is_read() -> None:
+    pair = encoded(Image.fromarray(GREY), "MPO", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    image = read_image(pair)
+    assert image.format == "JPEG"
+    assert np.abs(image.pixels.astype(int) - GREY).mean() < 3
+
+
 def test_picture_has_one_frame() -> None:
     assert np.array_equal(read_image(encoded(Image.fromarray(GREY)), frame=1).pixels, GREY)
     with pytest.raises(ImageError, match="has one frame; there is no frame 2"):
@@ -140,6 +160,7 @@ def test_picture_has_one_frame() -> None:
         (b"these are words", "scan.png is not a PNG"),
         (encoded(Image.fromarray(NOISE))[:-200], "scan.png is damaged or cut off"),
         (encoded(Image.new("L", (1, 1))), "scan.png is 1 x 1 pixels; the least is 16 x 16"),
+        (encoded(Image.new("L", (100, 10))), "scan.png is 100 x 10 pixels; the least is 16 x 16"),
         (encoded(Image.new("1", (60_000, 20))), "scan.png is 60000 x 20 pixels; the most is 16384"),
         (encoded(Image.new("1", (10_000, 10_000))), "scan.png is 10000 x 10000 pixels; the most"),
         (

@@ -27,6 +27,7 @@ from pydicom.uid import (
 )
 
 from medsharp.images import ImageError, ImageLimits, is_dicom, read_frames, read_image
+from medsharp.images.codestream import read_jpeg2000_header
 from medsharp.images.dicom import NEEDED, open_dicom
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8) * 2
@@ -410,8 +411,9 @@ def test_samples_at_the_upper_end_of_their_words_are_shifted_down(dicom: Make) -
     below = (twelve.astype(np.int16) - 2048).astype(np.int16)
     moved = dicom((below << 4).astype(np.int16), BitsStored=12, HighBit=15)
     assert np.array_equal(read_image(moved).pixels, shown)
-    with pytest.raises(ImageError, match="cannot be decoded"):
-        read_image(dicom(twelve, BitsStored=12, HighBit=7))
+    for values in (twelve, below):
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read_image(dicom(values, BitsStored=12, HighBit=7))
 
 
 def test_bits_above_the_stored_ones_are_no_brightness(dicom: Make) -> None:
@@ -439,3 +441,18 @@ def test_padding_is_black_in_either_interpretation(dicom: Make) -> None:
 def test_negative_slope_turns_black_into_white(dicom: Make) -> None:
     image = read_image(dicom(GREY, RescaleSlope=-1, RescaleIntercept=255, RescaleType="US"))
     assert np.array_equal(image.pixels, 255 - GREY)
+
+
+def test_stream_of_more_bits_than_its_object_has_is_refused(dicom: Make, picture: Make) -> None:
+    deep = picture(GREY.astype(np.uint16) * 257, "JPEG2000", no_jp2=True, irreversible=False)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read_image(dicom(GREY, syntax=JPEG2000Lossless, encoded=[deep]))
+
+
+def test_tiles_are_counted_before_anything_is_decoded(dicom: Make, picture: Make) -> None:
+    tiled = bytearray(picture(np.tile(GREY, (3, 3)), "JPEG2000", no_jp2=True, irreversible=False, tile_size=(50, 40)))
+    assert read_jpeg2000_header(bytes(tiled)).tiles == 9
+    tiled[24:32] = (1).to_bytes(4, "big") * 2  # XTsiz and YTsiz: a tile a pixel
+    assert read_jpeg2000_header(bytes(tiled)).tiles == 18_000
+    with pytest.raises(ImageError, match=r"cannot be decoded \(ValueError\)"):
+        read_image(dicom(np.tile(GREY, (3, 3)), syntax=JPEG2000Lossless, encoded=[bytes(tiled)]))

@@ -133,10 +133,31 @@ def test_colours_of_unread_kinds_are_refused_not_taken_for_rgb(dicom: Make) -> N
 
 def test_palette_is_scaled_by_its_table_not_by_what_a_frame_uses(dicom: Make) -> None:
     """A dark frame uses only entries that would fit 8 bits; its table has 16."""
-    levels = (np.arange(256) * 257).astype(np.uint16)
+    levels = (np.arange(256) * 256 + 100).astype(np.uint16)
     attributes = {}
     for colour in ("Red", "Green", "Blue"):
         attributes[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
         attributes[f"{colour}PaletteColorLookupTableData"] = levels.tobytes()
     dark = (GREY > 60).astype(np.uint8)
     assert np.array_equal(read_image(dicom(dark, "PALETTE COLOR", **attributes)).pixels, dark)
+
+
+def test_colour_of_sixteen_bits_keeps_its_upper_half(dicom: Make) -> None:
+    image = read_image(dicom(RGB.astype(np.uint16) * 256 + 100, "RGB"))
+    assert np.array_equal(image.pixels, WANTED)
+
+
+def test_subsampling_alone_tells_colour_differences(dicom: Make) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "JPEG", qtables=[[2] * 64], subsampling=2)
+    image = read_image(dicom(RGB, "RGB", syntax=JPEGBaseline8Bit, encoded=[bare(stream.getvalue())]))
+    assert np.abs(image.pixels.astype(int) - WANTED).mean() < 3
+    assert "colour label corrected" in image.flags
+
+
+@pytest.mark.parametrize("label", ["RGB", "YBR_FULL"])
+def test_images_in_colour_are_not_doubted(dicom: Make, label: str) -> None:
+    """A third of the pixels looks like the other label's grey: a picture may."""
+    colourful = RNG.integers(0, 256, RGB.shape, dtype=np.uint8)
+    colourful[::3] = (90, 128, 128) if label == "RGB" else (90, 90, 90)
+    assert "colour label doubtful" not in read_image(dicom(colourful, label)).flags

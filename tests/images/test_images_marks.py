@@ -131,6 +131,21 @@ def test_inverted_masks_and_grey_areas_are_doubted(picture: Make) -> None:
     assert read_marks(picture(coded(0, 255))).doubts == ()
 
 
+def test_small_spots_of_grey_are_no_areas(picture: Make) -> None:
+    spot = coded(0, 255)
+    spot[30:33, 5:8] = 85
+    assert read_marks(picture(spot)).doubts == ()
+
+
+def test_colour_noise_of_lossy_compression_is_no_lesion(picture: Make) -> None:
+    grey = np.zeros((400, 400, 3), dtype=np.uint8)
+    grey[100:200, 100:300] = 255
+    noisy = grey.copy()
+    noisy[300, 300] = (60, 0, 0)
+    marked = read_marks(picture(noisy, "JPEG", quality=100, subsampling=0)).pixels
+    assert np.array_equal(marked, grey[..., 0] > 0)
+
+
 def test_masks_in_dicom_are_read_by_the_same_rules(dicom: Make) -> None:
     for values in (coded(0, 1), coded(0, 255), coded(0, 2, np.uint16), coded(0, 4095, np.uint16)):
         assert np.array_equal(read_marks(dicom(values)).pixels, LESION)
