@@ -1,4 +1,4 @@
-"""What the page says of the model: name, training data, figures inside and outside, and its card."""
+"""What the page says of the model: name, training data, internal figures, and its card."""
 
 from __future__ import annotations
 
@@ -26,11 +26,16 @@ def about_model(predictor: Predictor) -> str:
             f"{percent(point.threshold)}, fixed on {point.images} internal validation images: "
             f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)} there"
         ),
-        **{name.replace("_", " "): _figure(value) for name, value in _metrics(metadata).items()},
-        "Intended use": _plain(metadata.get("intended_use")),
-        "Made": str(spec.created or ""),
-        "SHA-256": spec.files.get("model.onnx", ""),
     }
+    metrics = _metrics(metadata)
+    rows |= {_label(name): _figure(value) for name, value in metrics.items()}
+    if metrics:
+        rows["Figures elsewhere"] = (
+            "Those above are of images from where the training images come from. At other hospitals they may be far "
+            "worse; the model card shows what was measured there, if anything was."
+        )
+    rows |= {"Intended use": _plain(metadata.get("intended_use")), "Made": str(spec.created or "")}
+    rows["SHA-256"] = spec.files.get("model.onnx", "")
     body = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items() if value
     )
@@ -58,6 +63,15 @@ def _metadata(predictor: Predictor) -> dict[str, Any]:
 def _metrics(metadata: dict[str, Any]) -> dict[str, Any]:
     metrics = metadata.get("eval_metrics")
     return metrics if isinstance(metrics, dict) else {}
+
+
+def _label(metric: str) -> str:
+    """Write `internal_auroc` as `AUROC, internal test images`."""
+    kind, _, name = metric.partition("_")
+    if kind != "internal":
+        return metric.replace("_", " ")
+    known = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier score", "ppv": "PPV", "npv": "NPV"}
+    return f"{known.get(name, name.replace('_', ' ').capitalize())}, internal test images"
 
 
 def _figure(value: Any) -> str:

@@ -21,7 +21,7 @@ _FLAGS = {
     "colour label corrected": "The DICOM file's colour label contradicted its data, which was believed.",
     "colour label doubtful": "The DICOM file's colour label hardly fits its pixels: the greys may be wrong.",
     "burned-in annotation": "The DICOM file says that text, perhaps a name, is part of its pixels.",
-    "dicom": "Read from DICOM; nothing but the pixels was used.",
+    "dicom": "Read from DICOM: the pixels, and what the file says of how to show them; nothing about the patient.",
     "rotated": "Turned as its EXIF orientation says.",
     "cropped to the ultrasound region": "Cropped to the ultrasound region that the DICOM file names.",
 }
@@ -73,16 +73,32 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
         if above
         else f"Below the operating point: the model counts this image as <b>{html.escape(negative)}</b>."
     )
-    shown = "what raised the probability" if assessment.evidence else "nothing here raised the probability"
     return (
         f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
         f'<div class="ms-figures"><div><div class="ms-label">Probability of {html.escape(noun(positive))}</div>'
-        f'<div class="ms-number">{html.escape(percent(probability))}</div></div>'
+        f'<div class="ms-number">{html.escape(probability_beside(probability, threshold))}</div></div>'
         f'<div class="ms-verdict ms-{side}">{words}</div></div>'
         f"{_bar(probability, threshold)}{_remarks(prediction.flags)}"
         f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
-        f"{_picture(assessment.heatmap, f'Heat map: {shown}')}</div></section>"
+        f"{_heatmap(assessment, positive, above)}</div></section>"
     )
+
+
+def _heatmap(assessment: Assessment, positive: str, above: bool) -> str:
+    of = html.escape(noun(positive))
+    if assessment.heatmap is None:
+        return _picture(None, "Heat map")
+    if assessment.evidence:
+        found = (
+            "where covering a place lowers the probability"
+            if assessment.prediction.heatmap_method == "occlusion"
+            else "where the network found evidence"
+        )
+        return _picture(assessment.heatmap, f"Heat map: {found} of {of}")
+    caption = f"The heat map is empty: no place of this image stands out as evidence of {of}."
+    if above:
+        caption += " It does not show why the model counts the image so."
+    return _picture(assessment.heatmap, caption)
 
 
 def problem(sentence: str) -> str:
@@ -91,12 +107,25 @@ def problem(sentence: str) -> str:
 
 
 def percent(value: float) -> str:
-    """Write a probability as people read it; never 0 % or 100 %, which no model may claim."""
+    """Write a share as people read it; what is rounded is never 0 % or 100 %."""
     if 0.0 < value < 0.001:
         return "< 0.1\N{NO-BREAK SPACE}%"
     if 0.999 < value < 1.0:
         return "> 99.9\N{NO-BREAK SPACE}%"
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def probability_beside(value: float, threshold: float) -> str:
+    """Write a probability, never as 0 % or 100 %, which no model may claim, and never as the operating point it misses.
+
+    Args:
+        value: The probability.
+        threshold: The operating point, which is shown beside it by `percent`.
+    """
+    shown = percent(min(max(value, 1e-9), 1 - 1e-9))
+    if value < threshold and shown == percent(threshold):
+        return f"just below {shown}"
+    return shown
 
 
 def noun(positive: str) -> str:
@@ -114,7 +143,8 @@ def _bar(probability: float, threshold: float) -> str:
     # The words under the mark must not leave the bar on a phone.
     anchor = "start" if mark < 30 else "end" if mark > 70 else "middle"
     return (
-        f'<div class="ms-bar" role="img" aria-label="{percent(probability)}, operating point {percent(threshold)}">'
+        f'<div class="ms-bar" role="img" aria-label="{html.escape(probability_beside(probability, threshold))}, '
+        f'operating point {percent(threshold)}">'
         f'<div class="ms-track"><div class="ms-fill" style="width:{fill:.2f}%"></div></div>'
         f'<div class="ms-mark" style="left:{mark:.2f}%"></div>'
         f'<div class="ms-point ms-{anchor}" style="left:{mark:.2f}%">operating point {percent(threshold)}</div></div>'
@@ -151,6 +181,7 @@ def _row(assessment: Assessment, positive: str, threshold: float) -> str:
     side = "at or above" if above else "below"
     warnings = "; ".join(html.escape(flag) for flag in prediction.flags if not _is_fact(flag))
     return (
-        f'<tr><td>{name}</td><td class="ms-cell">{percent(prediction.positive_probability)}</td>'
+        f'<tr><td>{name}</td><td class="ms-cell">'
+        f"{html.escape(probability_beside(prediction.positive_probability, threshold))}</td>"
         f'<td><span class="ms-pill ms-{"above" if above else "below"}">{side}</span></td><td>{warnings}</td></tr>'
     )

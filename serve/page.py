@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _SINGLE_SIDE, _SEVERAL_SIDE = 640, 360
+_EARLIER = 10
+"""Earlier answers that the page shows."""
 
 _BANNER = f"""<div class="ms-banner" role="note"><b>{NOTICE}</b>
 <span>Research software: its answers must not decide, delay or replace any examination or treatment.</span></div>"""
@@ -38,8 +40,26 @@ _BANNER = f"""<div class="ms-banner" role="note"><b>{NOTICE}</b>
 _EMPTY = """<div class="ms-empty"><p><b>The answer appears here.</b></p>
 <p>Upload one or several breast-ultrasound images, or click a simulated example.</p></div>"""
 
-# On a phone the answer lies below the fold.
-_SHOW_ANSWER = "() => document.getElementById('answer').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+# These run in the browser. On a phone the answer lies below the fold. An answer that another one replaces is kept,
+# folded, below it: the next may come at once where a second file was dropped during the first one's turn.
+_SHOW_ANSWER = """(answer, earlier) => {
+  document.getElementById('answer').scrollIntoView({behavior: 'smooth', block: 'nearest'});
+  const last = window.medsharpAnswer;
+  window.medsharpAnswer = answer;
+  const drawn = new DOMParser().parseFromString(last || '', 'text/html').body;
+  const title = drawn.querySelector('.ms-name, caption');
+  if (title === null || last === answer) return earlier;
+  const kept = new DOMParser().parseFromString(earlier || '', 'text/html').body;
+  const folded = document.createElement('details');
+  folded.append(document.createElement('summary'), ...drawn.childNodes);
+  folded.firstChild.textContent = title.textContent;
+  const all = [folded, ...kept.querySelectorAll(':scope > details')].slice(0, EARLIER);
+  return '<p class="ms-small">Earlier answers, kept in this page only:</p>' + all.map(one => one.outerHTML).join('');
+}""".replace("EARLIER", str(_EARLIER))
+
+# The place for files is cleared for the next, but not while the next is arriving, when there is no field for files: it
+# would be lost, and the page with it. An update of nothing leaves all as it is.
+_CLEAR_UPLOADED = "() => document.querySelector('#upload input[type=file]') === null ? {__type__: 'update'} : null"
 
 # Whether a visitor sees a lesion that the simulation made benign or malignant is said on the button.
 _EXAMPLES = (("benign", 3), ("malignant", 11), ("malignant", 4))
@@ -131,6 +151,7 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
                     label="Ultrasound images",
                     file_count="multiple",
                     height=150,
+                    elem_id="upload",
                 )
                 gr.HTML(
                     '<p class="ms-small">PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM, '
@@ -144,6 +165,7 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
                     buttons = [_example_button(gr, pixels, label) for label, pixels in examples]
             with gr.Column(scale=5, min_width=320):
                 answer = gr.HTML(_EMPTY, elem_id="answer", min_height=260)
+                earlier = gr.HTML("", elem_id="earlier")
         with gr.Accordion("About this model", open=False):
             gr.HTML(about_model(assessor.predictor))
             card = model_card(assessor.predictor)
@@ -157,20 +179,23 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
         )
         accept_only_uploads(upload, uploads)
         # A second upload during an answer is answered after it; by default Gradio would drop it without a word.
-        # Cleared after each answer, so that the place is free for the next.
         # Without Gradio's preprocessing, which would look for a file.
-        upload.upload(
+        answered = upload.upload(
             assess_uploads,
             upload,
-            [answer, upload],
+            answer,
             preprocess=False,
             trigger_mode="multiple",
             api_name="assess",
             api_visibility="undocumented",
-        ).then(None, js=_SHOW_ANSWER)
+        )
+        quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        answered.then(None, None, upload, js=_CLEAR_UPLOADED, **quietly)
+        answered.then(None, [answer, earlier], earlier, js=_SHOW_ANSWER, **quietly)
         for position, button in enumerate(buttons):
             event = functools.partial(assess_example, position)
-            button.click(event, None, answer, api_visibility="private").then(None, js=_SHOW_ANSWER)
+            answered = button.click(event, None, answer, trigger_mode="multiple", api_visibility="private")
+            answered.then(None, [answer, earlier], earlier, js=_SHOW_ANSWER, **quietly)
     # All begin at once, take their uploads, and wait for their turn in the one queue that the API's requests share.
     page.queue(default_concurrency_limit=None, max_size=limits.max_waiting + 1)
     return page
@@ -179,7 +204,7 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
 def _events(
     page: Any, assessor: Assessor, queue: WorkQueue, uploads: Uploads, examples: list[tuple[str, np.ndarray]]
 ) -> tuple[
-    Callable[[list[dict[str, Any]] | None], Coroutine[Any, Any, tuple[str, None]]],
+    Callable[[list[dict[str, Any]] | None], Coroutine[Any, Any, str]],
     Callable[[int], Coroutine[Any, Any, str]],
 ]:
     spec = assessor.predictor.spec
@@ -201,12 +226,14 @@ def _events(
         finally:
             visitor.forget_answer()
 
-    async def assess_uploads(given: list[dict[str, Any]] | None) -> tuple[str, None]:
+    async def assess_uploads(given: list[dict[str, Any]] | None) -> str:
         try:
             with uploads.take([str(upload["path"]) for upload in given or []]) as (names, contents):
-                return (await show(contents, names) if contents else _EMPTY), None
+                if not contents:
+                    raise InputError("no image arrived; please choose the file again")
+                return await show(contents, names)
         except (InputError, BusyError) as error:
-            return cards.problem(cards.sentence(str(error))), None
+            return cards.problem(cards.sentence(str(error)))
 
     async def assess_example(position: int) -> str:
         label, pixels = examples[position]

@@ -77,6 +77,8 @@ class Uploads:
     guessed: two visitors with the same file have two uploads, and nobody gets at another's. One that nobody asks about,
     since the page was closed, is forgotten after `seconds`.
 
+    A page that is given a second file during an answer asks about both: the first one is left out then.
+
     Args:
         memory: Counts the bytes.
         seconds: How long an upload waits to be asked about.
@@ -86,6 +88,7 @@ class Uploads:
         self._memory = memory
         self._seconds = seconds
         self._waiting: dict[str, tuple[str, bytes, asyncio.TimerHandle]] = {}
+        self._taken: set[str] = set()
 
     def keep(self, name: str, content: bytes) -> str:
         """Keep an upload, and return its key: to Gradio, the path of a file in its folder, where there is none.
@@ -102,23 +105,29 @@ class Uploads:
         return key
 
     def __contains__(self, key: object) -> bool:
-        """Whether an upload of this key waits."""
-        return key in self._waiting
+        """Whether an upload of this key waits, or was taken a short while ago."""
+        return key in self._waiting or key in self._taken
 
     @contextlib.contextmanager
     def take(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[bytes]]]:
         """Give names and contents of uploads, which are kept until the end of the context and no longer.
 
+        Must be called in an event loop. Uploads that were taken before are left out where others were not.
+
         Raises:
-            InputError: One is gone already, or never was.
+            InputError: One was forgotten or never was, or all were taken before.
         """
         # All of them leave, whether or not one is missing.
-        found = [self._waiting.pop(key, None) for key in keys]
-        taken = [upload for upload in found if upload is not None]
-        for _, _, timer in taken:
-            timer.cancel()
+        found = {key: self._waiting.pop(key, None) for key in keys}
+        taken = [upload for upload in found.values() if upload is not None]
+        missing = [key for key, upload in found.items() if upload is None and key not in self._taken]
+        for key, upload in found.items():
+            if upload is not None:
+                upload[2].cancel()
+                self._taken.add(key)
+                asyncio.get_running_loop().call_later(self._seconds, self._taken.discard, key)
         try:
-            if len(taken) < len(found):
+            if missing or (found and not taken):
                 raise InputError("the upload has expired; please choose the file again")
             yield [name for name, _, _ in taken], [content for _, content, _ in taken]
         finally:

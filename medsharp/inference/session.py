@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, distribution
@@ -57,6 +58,9 @@ def has_cuda() -> bool:
 
 
 def _open(path: str | Path, device: str, threads: int | None) -> Any:
+    # As it comes, ONNX Runtime reports its use to its makers and keeps an identifier of the machine in a file. It looks
+    # here when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -223,6 +224,15 @@ def test_serving_path_never_imports_torch(bundle: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_onnx_runtime_reports_nothing_and_leaves_no_identifier_behind(bundle: Path, tmp_path: Path) -> None:
+    program = f"from medsharp.inference import Predictor; Predictor.load({str(bundle)!r}, device='cpu')"
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bundle_is_checked_on_loading_unless_told_otherwise(bundle: Path, tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ def test_heatmap_is_a_colour_png_of_the_image_size(client: TestClient, png: byte
     picture = Image.open(io.BytesIO(base64.b64decode(content)))
     assert picture.mode == "RGB"
     assert picture.size == Image.open(io.BytesIO(png)).size
+    assert answer.json()[0]["heatmap_empty"] in (True, False)
+
+
+def test_heatmap_of_a_large_image_is_no_larger_than_is_said(client: TestClient) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((600, 3000), 90, dtype=np.uint8)).save(buffer, "PNG")
+    answer = client.post("/predict", files=[("files", ("a.png", buffer.getvalue()))], data={"heatmap": "1"})
+    _, _, content = answer.json()[0]["heatmap"].partition(",")
+    assert Image.open(io.BytesIO(base64.b64decode(content))).size == (1024, 205)
+    fields = client.get("/openapi.json").json()["components"]["schemas"]["ImageAnswer"]["properties"]
+    assert "at most 1024 pixels" in fields["heatmap"]["description"]
 
 
 def test_heatmap_other_than_0_or_1_is_refused(client: TestClient, png: bytes) -> None:

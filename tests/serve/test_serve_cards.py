@@ -4,7 +4,7 @@ import pytest
 
 from medsharp.inference.prediction import Prediction
 from serve.assess import Assessment
-from serve.cards import result
+from serve.cards import detail, percent, probability_beside, result
 
 
 def card(*flags: str) -> str:
@@ -24,3 +24,39 @@ def test_how_a_file_was_read_is_a_fact(flag: str) -> None:
 @pytest.mark.parametrize("flag", ["colour", "unlike the training images"])
 def test_what_may_mislead_the_model_is_a_warning(flag: str) -> None:
     assert 'class="ms-warning"' in card(flag)
+
+
+def drawn(probability: float, evidence: bool, method: str = "class activation map") -> str:
+    shares = {"benign": 1 - probability, "malignant": probability}
+    prediction = Prediction("scan", shares, probability, "", heatmap_method=method)
+    assessment = Assessment(prediction, "data:a", "data:b", (64, 64), evidence)
+    return detail(assessment, "malignant", "benign", 0.5)
+
+
+def test_empty_heat_map_of_a_positive_image_is_said_to_explain_nothing() -> None:
+    html = drawn(0.7, evidence=False)
+    assert "The heat map is empty" in html
+    assert "It does not show why" in html
+    assert "raised the probability" not in html
+
+
+def test_empty_heat_map_of_a_negative_image_is_said_to_be_empty() -> None:
+    html = drawn(0.3, evidence=False)
+    assert "The heat map is empty" in html
+    assert "It does not show why" not in html
+
+
+def test_heat_map_is_said_to_be_what_it_was_made_by() -> None:
+    assert "where the network found evidence of malignancy" in drawn(0.3, evidence=True)
+    assert "where covering a place lowers the probability of malignancy" in drawn(0.3, True, "occlusion")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "< 0.1"), (1.0, "> 99.9"), (0.49996, "just below 50.0"), (0.5, "50.0")]
+)
+def test_probability_is_never_certain_nor_the_operating_point_that_it_misses(value: float, shown: str) -> None:
+    assert probability_beside(value, 0.5) == f"{shown}\N{NO-BREAK SPACE}%"
+
+
+def test_share_that_was_measured_may_be_all() -> None:
+    assert percent(1.0) == "100.0\N{NO-BREAK SPACE}%"

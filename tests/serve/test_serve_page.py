@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import re
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
 from serve import Limits, cards
+from serve.about import about_model
 from serve.assess import Assessor
 from serve.gradio_guard import Visitor
 from serve.uploads import private_cache
@@ -42,8 +44,7 @@ def answer_to(client: TestClient, event: str) -> str:
     stream = client.get(f"/gradio_api/call/assess/{event}").text
     assert "event: complete" in stream, stream
     # Before the answer there may be heartbeats.
-    html, cleared = json.loads(stream.split("event: complete\ndata: ", 1)[1].splitlines()[0])
-    assert cleared is None
+    (html,) = json.loads(stream.split("event: complete\ndata: ", 1)[1].splitlines()[0])
     return str(html)
 
 
@@ -299,3 +300,22 @@ def test_page_says_what_the_model_is(client: TestClient, predictor: Predictor) -
     assert predictor.spec.name in text
     assert predictor.spec.files["model.onnx"] in text
     assert "Model card" in text
+
+
+def test_page_says_of_which_images_its_figures_are(predictor: Predictor, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(predictor.folder, copy)
+    figures = {"internal_auroc": {"value": 0.9, "low": 0.8, "high": 0.95}, "internal_sensitivity": {"value": 1.0}}
+    (copy / "metadata.json").write_text(json.dumps({"eval_metrics": figures}))
+    html = about_model(Predictor(copy, predictor.spec, predictor.session))
+    assert "<th>AUROC, internal test images</th><td>0.900 (95 % interval 0.800 to 0.950)</td>" in html
+    assert "<th>Sensitivity, internal test images</th><td>1.000</td>" in html
+    assert "At other hospitals they may be far worse" in html
+
+
+def test_page_says_where_uploads_are_kept_and_what_the_heat_map_shows(client: TestClient) -> None:
+    text = " ".join(str(component["props"].get("value", "")) for component in config(client)["components"])
+    assert "keeps them in its memory until they are answered" in text
+    assert "deleted" not in text
+    assert "evidence for malignancy, whatever its answer" in text
+    assert "WebP, GIF or DICOM" in text

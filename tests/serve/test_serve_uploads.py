@@ -66,10 +66,28 @@ def test_one_missing_upload_still_forgets_the_others() -> None:
         key = uploads.keep("there.png", b"there")
         with pytest.raises(InputError, match="expired"), uploads.take([key, key + "x"]):
             pass
-        assert key not in uploads
         assert memory.held == 0
+        with pytest.raises(InputError, match="expired"), uploads.take([key]):
+            pass
 
     asyncio.run(half())
+
+
+def test_uploads_that_were_taken_already_are_left_out_of_a_second_question() -> None:
+    async def second_file_during_an_answer() -> None:
+        uploads = Uploads(Memory(100))
+        first, second = uploads.keep("first.png", b"1"), uploads.keep("second.png", b"2")
+        with uploads.take([first]) as (names, _):
+            assert names == ["first.png"]
+            assert first in uploads
+            with uploads.take([first, second]) as (names, _):
+                assert names == ["second.png"]
+        with pytest.raises(InputError, match="expired"), uploads.take([first, second]):
+            pass
+        with uploads.take([]) as (names, _):
+            assert names == []
+
+    asyncio.run(second_file_during_an_answer())
 
 
 def test_failed_assessment_forgets_the_upload() -> None:
