@@ -248,6 +248,22 @@ def test_series_folders_of_dicom_are_no_classes(tmp_path: Path, save_dicom: Save
     assert "no image has a label" in said(manifest)
 
 
+def test_a_picture_among_series_folders_makes_no_classes_of_them(
+    tmp_path: Path, save_dicom: Save, save_picture: Save
+) -> None:
+    save_dicom(tmp_path / "S001" / "IM1")
+    save_picture(tmp_path / "S002" / "screen.png")
+    assert set(open_dataset(tmp_path).table["label"]) == {""}
+
+
+def test_many_folders_of_other_names_are_rather_patients_than_classes(tmp_path: Path, save_picture: Save) -> None:
+    for patient in range(12):
+        save_picture(tmp_path / f"patient {patient}" / "1.png")
+    manifest = open_dataset(tmp_path)
+    assert set(manifest.table["label"]) == {""}
+    assert manifest.table["group"].nunique() == 12
+
+
 def test_a_mammogram_in_the_export_is_left_out(tmp_path: Path, save_dicom: Save) -> None:
     for label in CLASSES:
         save_dicom(tmp_path / label / "US1", label)

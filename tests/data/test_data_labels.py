@@ -237,6 +237,41 @@ def test_pictures_are_labelled_by_a_list_too(tmp_path: Path, save_picture: Save)
     assert list(open_dataset(tmp_path, reading=FolderReading(keep=("phone",))).table["phone"]) == ["1", "1", "2", ""]
 
 
+def test_what_a_list_calls_a_mask_is_no_image(tmp_path: Path, save_picture: Save) -> None:
+    for name in ("scans/1.png", "scans/2.png", "drawn/a.png", "drawn/b.png"):
+        save_picture(tmp_path / name)
+    lines = ("scans/1.png,benign,drawn\\a.png", "scans/2.png,malignant,drawn/b.png;drawn/a.png")
+    write(tmp_path, "image,label,mask", *lines)
+    table = open_dataset(tmp_path).table
+    assert list(table["image"]) == ["scans/1.png", "scans/2.png"]
+    assert list(table["mask"]) == ["drawn/a.png", "drawn/b.png;drawn/a.png"]
+    write(tmp_path, "image,label,mask", "scans/1.png,benign,../secret.png")
+    with pytest.raises(InputError, match=r"row 2: mask '\.\./secret\.png' is not there"):
+        open_dataset(tmp_path)
+
+
+def test_a_list_excludes_where_it_says_so_and_not_where_it_says_no(export: Path) -> None:
+    rows = ("S1/IM1.dcm,benign,0", "S1/IM2.dcm,benign,FALSE", "S2/IM1.dcm,malignant,yes", "S2/IM2.dcm,malignant,biopsy")
+    write(export, "image,label,exclude", *rows)
+    table = open_dataset(export).table
+    assert list(table["exclude"]) == ["", "", "excluded in labels.csv", "biopsy"]
+
+
+def test_dates_of_a_list_are_carried_only_where_asked_for(export: Path) -> None:
+    write(export, "PatientID,label,StudyDate", "P-17,benign,2021-03-04")
+    manifest = open_dataset(export)
+    assert "2021-03" not in manifest.table.to_csv()
+    assert any("not carried: StudyDate" in note for note in manifest.notes)
+
+
+def test_a_list_of_labels_for_data_that_has_labels_is_refused(tmp_path: Path, save_picture: Save) -> None:
+    save_picture(tmp_path / "1.png")
+    write(tmp_path, "image,label", "1.png,benign", name="manifest.csv")
+    write(tmp_path, "image,label", "1.png,malignant", name="other.csv")
+    with pytest.raises(InputError, match=r"--labels .*other\.csv: .* holds a manifest; leave it out"):
+        open_dataset(tmp_path, reading=FolderReading(table=tmp_path / "other.csv"))
+
+
 def test_a_list_beside_class_folders_adds_what_it_knows_and_may_not_contradict(
     tmp_path: Path, save_picture: Save
 ) -> None:
@@ -247,6 +282,8 @@ def test_a_list_beside_class_folders_adds_what_it_knows_and_may_not_contradict(
     assert list(table["birads"]) == ["3", ""]
     assert table["patient"][0].startswith("P")
     assert list(table["label"]) == list(CLASSES)
+    write(tmp_path, "image,label", "b1.png,")
+    assert list(open_dataset(tmp_path, classes=CLASSES).included["label"]) == list(CLASSES)
     write(tmp_path, "image,label", "b1.png,malignant")
     with pytest.raises(InputError, match=r"gives benign/b1\.png the label 'malignant', and its folder 'benign'"):
         open_dataset(tmp_path, classes=CLASSES)

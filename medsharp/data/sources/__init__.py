@@ -123,23 +123,24 @@ def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
         raise InputError(f"{path} does not exist")
     if path.is_file():
         if path.suffix.lower() in _ONE_FILE:
-            return _open_one_file(path, wanted, reading.rule)
+            return _open_one_file(path, wanted, reading)
         _refuse_source(wanted, str(path), "is a file")
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images")
         return _relabelled(read_manifest(path), reading.rule)
     if manifest_file(path) is not None:
         _refuse_source(wanted, str(path), "holds a manifest, which says what it is")
+        _refuse_table(path, "holds a manifest", reading)
         return _relabelled(read_manifest(path), reading.rule)
     if wanted == FOLDER:
         return read_folder(path, reading)
     if wanted != AUTOMATIC:
         known = insisted(wanted, path, _SOURCES)
-        return _public(known, path, f"taken for {known.name}, as it was said to be", reading.rule)
+        return _public(known, path, f"taken for {known.name}, as it was said to be", reading)
     found = recognise(path, _SOURCES)
     if found.source is not None:
-        return _public(found.source, path, found.sentence, reading.rule)
-    below = None if found.sentence else _below(path, reading.rule)
+        return _public(found.source, path, found.sentence, reading)
+    below = None if found.sentence else _below(path, reading)
     if below is not None:
         return below
     try:
@@ -150,18 +151,18 @@ def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
     return manifest.replace(notes=(*notes, *manifest.notes))
 
 
-def _open_one_file(path: Path, wanted: str, rule: LabelRule | None) -> Manifest:
+def _open_one_file(path: Path, wanted: str, reading: FolderReading) -> Manifest:
     if wanted not in {AUTOMATIC, FOLDER}:
         known = insisted(wanted, path, _SOURCES)
-        return _public(known, path, f"taken for {known.name}, as it was said to be", rule)
+        return _public(known, path, f"taken for {known.name}, as it was said to be", reading)
     found = recognise(path, _SOURCES)
     if found.source is None:
         more = f"; it is {found.sentence}" if found.sentence else ""
         raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images{more}")
-    return _public(found.source, path, found.sentence, rule)
+    return _public(found.source, path, found.sentence, reading)
 
 
-def _below(path: Path, rule: LabelRule | None) -> Manifest | None:
+def _below(path: Path, reading: FolderReading) -> Manifest | None:
     """Open the data set one folder down, where an archive often unpacks it; None where there is none."""
     children = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
     found = {child: recognise(child, _SOURCES) for child in children}
@@ -170,7 +171,7 @@ def _below(path: Path, rule: LabelRule | None) -> Manifest | None:
         raise InputError(f"{path} holds {', '.join(child.name for child in known)}; give one of them")
     for child, about in known.items():
         assert about.source is not None
-        manifest = _public(about.source, child, f"{child.name} is {about.sentence}", rule)
+        manifest = _public(about.source, child, f"{child.name} is {about.sentence}", reading)
         beside = [other.name for other in children if other != child]
         if beside:
             note = f"{path} holds further folders, which are not read: {shown(beside)}"
@@ -179,8 +180,9 @@ def _below(path: Path, rule: LabelRule | None) -> Manifest | None:
     return None
 
 
-def _public(source: Source, path: Path, sentence: str, rule: LabelRule | None) -> Manifest:
+def _public(source: Source, path: Path, sentence: str, reading: FolderReading) -> Manifest:
     """Read a public data set, and say by what it was recognised and which images of the folder are none of it."""
+    _refuse_table(path, f"is {sentence}", reading)
     manifest = source.read(path)
     notes = [sentence]
     if abs(len(manifest.table) - source.total) > TOLERANCE * source.total:
@@ -193,12 +195,18 @@ def _public(source: Source, path: Path, sentence: str, rule: LabelRule | None) -
             notes.append(
                 f"{len(further)} images of the folder are not of {source.name}, and not used: {shown(further)}"
             )
-    return _relabelled(manifest.replace(notes=(*notes, *manifest.notes)), rule)
+    return _relabelled(manifest.replace(notes=(*notes, *manifest.notes)), reading.rule)
 
 
 def _refuse_source(wanted: str, path: str, why: str) -> None:
     if wanted != AUTOMATIC:
         raise InputError(f"--source {wanted}: {path} {why}; leave it out")
+
+
+def _refuse_table(path: Path, why: str, reading: FolderReading) -> None:
+    """Refuse a list of labels where there are labels: it would go unread."""
+    if reading.table is not None:
+        raise InputError(f"--labels {reading.table}: {path} {why}; leave it out, or say --source {FOLDER}")
 
 
 def _relabelled(manifest: Manifest, rule: LabelRule | None) -> Manifest:

@@ -25,6 +25,9 @@ _SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "
 _LEAST_SUBFOLDERS = 3
 """From as many sub-folders on, each is taken for a patient's: two are rather left and right, or two scanners."""
 
+_MOST_CLASSES = 10
+"""Folders of names that are no known class's are classes where there are no more: more are patients or series."""
+
 _DATES = {"none": 0, "year": 4, "month": 6, "day": 8}
 _LEAST_NAME = 4
 """Letters of an identifier from which on it is looked for in paths: shorter ones are there by chance."""
@@ -93,13 +96,14 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
             f"data set, a sub-folder a class or a labels.csv, with {', '.join(sorted(SUFFIXES))} or DICOM files"
         )
     labels = None
-    if table is not None:
-        labels = read_labels(table, listing, rule=reading.rule, label_of=reading.label, keep=reading.keep)
-    elif reading.rule is not None:
+    if table is None and reading.rule is not None:
         raise InputError(
             f"{folder} has no table to make labels from {reading.rule.column} of; put a labels.csv there, or name one "
             "with --labels"
         )
+    if table is not None:
+        labels = read_labels(table, listing, rule=reading.rule, label_of=reading.label, keep=reading.keep)
+        listing = _without_masks(listing, labels)
     nested = _only_folder(listing, reading, table)
     if nested is not None:
         return nested
@@ -116,6 +120,19 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
     expected = frozenset({table.name}) if table is not None and table.parent == folder else frozenset[str]()
     info = DatasetInfo(name=folder.resolve().name, classes=classes)
     return Manifest(make_table(rows), info, folder, (*listing.notes(expected), *notes))
+
+
+def _without_masks(listing: Listing, labels: Labels) -> Listing:
+    """Take for masks what the list names as such, whatever it is called."""
+    named = {
+        mask
+        for frames in labels.entries.values()
+        for entry in frames.values()
+        for mask in entry.values.get("mask", "").split(";")
+    }
+    masks = tuple(file for file in listing.images if listing.inside(file) in named)
+    images = tuple(file for file in listing.images if file not in set(masks))
+    return replace(listing, images=images, masks=(*listing.masks, *masks))
 
 
 def _only_folder(listing: Listing, reading: FolderReading, table: Path | None) -> Manifest | None:
@@ -158,7 +175,11 @@ def _places(
     known = {name.casefold() for name in (*KNOWN_CLASSES, *reading.classes)}
     by_class = bool(tops) and (
         any(top.casefold() in known for top in tops)
-        or not ((labels is not None and labels.labelled) or all(file in listing.headers for file in listing.images))
+        or not (
+            (labels is not None and labels.labelled)
+            or any(file in listing.headers for file in listing.images)
+            or len(tops) > _MOST_CLASSES
+        )
     )
     places = {}
     for file, inside in parts.items():
@@ -228,7 +249,10 @@ def _of_entry(row: Mapping[str, str], entry: Entry, labels: Labels, name: str) -
         raise InputError(
             f"{labels.table} gives {name} the label '{entry.label}', and its folder '{row['label']}'; one must be wrong"
         )
-    exclude = said.get("exclude") or entry.exclude
+    exclude = said.get("exclude", "")
+    if row["label"] and not entry.label:
+        return {**said, "exclude": exclude}  # the folder says what the list leaves open
+    exclude = exclude or entry.exclude
     return {**said, "label": entry.label, "exclude": exclude}
 
 

@@ -14,9 +14,9 @@ from medsharp.data.sources.headers import Header
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError, nearest
-from medsharp.tables import read_table
+from medsharp.tables import read_table, reason
 
-TABLES = ("labels.csv", "labels.tsv", "labels.txt", "labels.xlsx")
+TABLES = ("labels.csv", "labels.tsv", "labels.xlsx", "labels.xlsm")
 """Names under which the list is looked for in the folder, whatever their case."""
 
 FRAME = "frame"
@@ -46,7 +46,11 @@ _ATTRIBUTES = {
 }
 _PRECISION = {"image": 0, "SOPInstanceUID": 0, "folder": 1, "SeriesInstanceUID": 1, "StudyInstanceUID": 2}
 _PRECISION |= {"AccessionNumber": 2, "PatientID": 3}
-_CARRIED = frozenset((*COLUMNS, *CARRIED)) - {"image", "label", "sha256", "dhash"} | {"age", "pathology", LESION}
+_CARRIED = frozenset((*COLUMNS, *CARRIED)) - {"image", "label", "sha256", "dhash", "study_date"} | {
+    "age",
+    "pathology",
+    LESION,
+}
 
 _FOLDERS_OF = frozenset({"PatientID", "AccessionNumber"})
 _WORST_FIRST = ("malignant", "benign", "normal")
@@ -172,6 +176,8 @@ def read_labels(
             label = label_of(values.get("label", ""))
             why = "" if label or not labelled else f"no label in {table.name}"
         values |= {name: given.get(name, "") for name in keep if name in header}
+        values["exclude"] = reason(values.get("exclude", ""), f"excluded in {table.name}")
+        values["mask"] = finder.masks(number, values.get("mask", ""))
         matched.append(_Row(number, values, files, by, label, why))
     if not matched:
         raise InputError(f"{table}: no row belongs to an image here; rows are matched by {', '.join(keys)}")
@@ -203,10 +209,12 @@ class _Finder:
     def __init__(self, table: Path, listing: Listing) -> None:
         self._table = table
         self._listing = listing
+        self._root = f"/{listing.folder.resolve().name.casefold()}"
         self._paths: dict[str, list[Path]] = {}
         self._folders: dict[str, list[Path]] = {}
         self._names: dict[str, list[Path]] = {}
         self._folder_names: dict[str, set[str]] = {}
+        self._mask_paths = {unicodedata.normalize("NFC", listing.inside(mask)): [mask] for mask in listing.masks}
         # What lies here and is no image: rows of such files are counted, not refused.
         self._others = {name for names in listing.others.values() for name in names} | {
             listing.inside(mask) for mask in listing.masks
@@ -259,6 +267,23 @@ class _Finder:
         by = min((by for _, by in found), key=_PRECISION.__getitem__)
         return tuple(file for file in found[0][0] if file in common), by
 
+    def masks(self, number: int, cell: str) -> str:
+        """Return the masks that a row names, as they are spelled from the folder on, joined by semicolons.
+
+        Raises:
+            InputError: One is not there.
+        """
+        found = []
+        for given in filter(None, map(str.strip, cell.split(";"))):
+            name = unicodedata.normalize("NFC", given.replace("\\", "/").removeprefix("./"))
+            file = self._paths.get(name, self._mask_paths.get(name, []))
+            if not file:
+                raise InputError(
+                    f"{self._table}, row {number}: mask '{given}' is not there; give its path from the folder on"
+                )
+            found.append(self._listing.inside(file[0]))
+        return ";".join(found)
+
     def _tagged(self, name: str, value: str) -> tuple[Path, ...]:
         plain = _plain(value)
         files = self._tags[name].get(plain)
@@ -291,8 +316,9 @@ class _Finder:
         if "/" in name:  # of a path that is written from elsewhere, or in other case, the end may be right
             alike = self._names.get(last.rpartition("/")[2], [])
             ends = {file: f"/{self._listing.inside(file).casefold()}" for file in alike}
-            root = f"/{self._listing.folder.resolve().name.casefold()}"
-            files = [file for file, end in ends.items() if end.endswith(f"/{last}") or f"/{last}".endswith(root + end)]
+            files = [
+                file for file, end in ends.items() if end.endswith(f"/{last}") or f"/{last}".endswith(self._root + end)
+            ]
             folders = set[str]()
         else:
             files, folders = self._names.get(last, []), self._folder_names.get(last, set())
