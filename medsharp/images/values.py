@@ -168,6 +168,11 @@ def scale_samples(samples: Samples, declared: ValueRange | None, name: str) -> S
     return Scaled(grey, limits, tuple(flags))
 
 
+def is_doubtful(flag: str) -> bool:
+    """Whether a flag puts the greys of its image in doubt."""
+    return flag in WORTH_SAYING or flag.endswith(" assumed")
+
+
 def notes_on_values(flags: Sequence[Sequence[str]]) -> list[str]:
     """Say what the flags of a data set's images tell of its greys: doubts, and more than one scale.
 

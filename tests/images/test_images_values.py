@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 from medsharp.errors import InputError
 from medsharp.images import ImageError, ValueRange, read_frames, read_image, read_range
+from medsharp.images.values import WORTH_SAYING
+from serve.cards import _FLAGS
 
 Make = Callable[..., bytes]
 
@@ -293,3 +296,10 @@ def test_sixteen_stored_bits_of_which_twelve_are_used_are_said(dicom: Make) -> N
     assert "upper bits unused" not in read_image(dicom(dark, BitsStored=12, HighBit=11)).flags
     assert "upper bits unused" not in read_image(dicom(dark, WindowCenter=2048, WindowWidth=4096)).flags
     assert read_image(dicom(dark.astype(np.int16))).flags[-1] == "signed values without a window"
+
+
+def test_every_doubt_is_explained_in_the_docs_and_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text(encoding="utf-8")
+    for flag in WORTH_SAYING:
+        assert f"`{flag}`" in page
+        assert flag in _FLAGS

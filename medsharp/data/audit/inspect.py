@@ -20,7 +20,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.images import DecodedImage, ImageLimits, read_marks
-from medsharp.images.values import WORTH_SAYING
+from medsharp.images.values import is_doubtful
 from medsharp.progress import Progress
 
 LEAST_SIDE = 64
@@ -90,7 +90,7 @@ def _inspect(
     if seen.reason:
         return Inspection(seen, None, (("constant", f"grey {int(decoded.pixels[0, 0])} everywhere"),))
     found = [*_shape(*seen.size), *_as_stated([*_colour(decoded), *_drawn(decoded)], stated)]
-    found += [("values", flag) for flag in decoded.flags if flag in WORTH_SAYING]
+    found += [("values", flag) for flag in decoded.flags if is_doubtful(flag)]
     if not _agrees_with_table(entry, seen.size):
         sides = f"{entry['stated_width']} x {entry['stated_height']}"
         found.append(
