@@ -22,8 +22,8 @@ _LARGEST, _SMALLEST_SAMPLE, _LARGEST_SAMPLE = 281, 340, 341
 _SIGNED = 2
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _WITH_ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
-_WEBP_HEAD = 64
-"""Bytes within which a WebP file names its kind of compression, unless a colour profile comes first."""
+_LOSSY = ("jpeg", "tiff_jpeg", "webp")
+"""Of TIFF."""
 
 _SIXTEEN = ValueRange(0.0, 65535.0)
 
@@ -136,8 +136,8 @@ def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
         white_is_zero = tags.get(_PHOTOMETRIC) == 0
         tag = _tag_range(tags, bits) if bits > 8 or signed else None
     adobe = "adobe" in image.info
-    is_lossy = kind == "JPEG" or image.info.get("compression") == "jpeg"
-    is_lossy |= kind == "WEBP" and b"VP8L" not in data[:_WEBP_HEAD]
+    is_lossy = kind == "JPEG" or image.info.get("compression") in _LOSSY
+    is_lossy |= kind == "WEBP" and b"VP8L" not in data
     image.load()
     _scale_transparency(image, bits)
     turned = ImageOps.exif_transpose(image)

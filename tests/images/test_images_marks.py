@@ -46,6 +46,10 @@ def test_classes_are_all_marked_but_the_first(picture: Make, tiff: Make) -> None
     assert np.array_equal(read_marks(picture(red)).pixels, LESION)
 
 
+def test_lossless_webp_keeps_classes(picture: Make) -> None:
+    assert np.array_equal(read_marks(picture(coded(0, 1), "WEBP", lossless=True)).pixels, LESION)
+
+
 def test_palettes_are_read_by_their_colours_or_else_their_indices(picture: Make) -> None:
     indices = coded(0, 1)
     for colours in ([(0, 0, 0), (255, 255, 255)], [(0, 0, 0), (128, 0, 0)], [(0, 0, 0), (1, 1, 1)], [(0, 0, 0)] * 2):
@@ -99,8 +103,10 @@ def test_smoothed_edges_are_cut_at_the_middle(picture: Make, top: int) -> None:
     assert np.array_equal(deep.pixels, want)
 
 
-@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 60}), ("WEBP", {"quality": 30})])
-def test_noise_of_lossy_compression_is_no_lesion(picture: Make, kind: str, options: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"), [("JPEG", {"quality": 60}), ("WEBP", {"quality": 30}), ("TIFF", {"compression": "jpeg"})]
+)
+def test_noise_of_lossy_compression_is_no_lesion(picture: Make, kind: str, options: dict[str, Any]) -> None:
     blocks = np.zeros((64, 64), dtype=np.uint8)
     blocks[16:32, 16:40] = 255
     marks = read_marks(picture(blocks, kind, **options))
