@@ -44,6 +44,7 @@ from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion
 from medsharp.inference.leaks import write_hashes
 from medsharp.inference.predictor import softmax
 from medsharp.inference.session import Session
+from medsharp.keys import patients_of
 from medsharp.networks import Classifier
 from medsharp.preprocess import PreprocessSpec, preprocess
 from medsharp.progress import Progress
@@ -257,7 +258,8 @@ def _internal_table(rows: pd.DataFrame, shares: np.ndarray, classes: Sequence[st
     hashed = partial(_hashed, key=secrets.token_bytes(32))
     group = rows["group"].where(rows["group"] != "", rows["image"])
     # A patient who is not known stays so: the report says patients only of patients.
-    patient = (rows["site"] + "\x1f" + rows["patient"]).map(hashed).where(rows["patient"] != "", "")
+    patients = patients_of(rows)
+    patient = patients.map(hashed).where(patients != "", "")
     return pd.DataFrame(
         {
             "image": rows["image"].map(hashed),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from medsharp.bundle import TRAINING_HASHES, TRAINING_LOOKS
 from medsharp.data.duplicates import DISTANCE, perceptual_hash
@@ -60,23 +59,26 @@ def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
         trained = set((bundle / TRAINING_HASHES).read_text(encoding="ascii").split())
         exact = rows.index[rows["sha256"].isin(trained)].tolist()
         if exact:
-            sentences.append(f"LEAK: the model was trained on {len(exact)} of these images{_such(rows, exact)}; {_END}")
+            sentences.append(
+                f"LEAK: the model was trained on {len(exact)} of these images{_such(manifest, exact)}; {_END}"
+            )
         found |= set(exact)
     known, bits = hash_bits(manifest)
     for split, what in (("train", "that it was trained on"), ("val", "by which its epoch and threshold were chosen")):
         pairs = near_between(_read_looks(bundle / TRAINING_LOOKS, split), bits)
         near = sorted({int(known.index[second]) for _, second in pairs} - found)
         if near:
+            which = f"{len(near)} {'more ' if found else ''}of these images{_such(manifest, near)}"
             sentences.append(
-                f"LEAK: {len(near)} {'more ' if found else ''}of these images{_such(rows, near)} are, or nearly are by "
-                f"a perceptual hash (at most {DISTANCE} of 256 bits differ), images {what}; {_END}"
+                f"LEAK: {which} are, or nearly are by a perceptual hash (at most {DISTANCE} of 256 bits differ), "
+                f"images {what}; {_END}"
             )
         found |= set(near)
     return tuple(sentences)
 
 
-def _such(rows: pd.DataFrame, chosen: list[int]) -> str:
-    return f" (such as row {chosen[0] + 2}, {rows.at[chosen[0], 'image']})"
+def _such(manifest: Manifest, chosen: list[int]) -> str:
+    return f" (such as row {manifest.line(chosen[0])}, {manifest.table.at[chosen[0], 'image']})"
 
 
 def _rows(manifest: Manifest, split: str) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from medsharp.cli import app
 from medsharp.data import open_dataset
-from medsharp.data.benchmark import duplicates, measure_crops, measure_duplicates
+from medsharp.data.benchmark import duplicates, measure_crops, measure_duplicates, measure_manifests
 from medsharp.data.benchmark.duplicates import planted_hashes
 from medsharp.data.duplicates import DISTANCE, NearPairs
 
@@ -59,6 +59,16 @@ def test_crops_are_made_and_found_again(tmp_path: Path) -> None:
     assert [row[1] for row in section.rows] == ["4", "4", "4"]
     assert sum(int(row[2]) for row in section.rows) >= 10
     assert section.notes[0].startswith("precision 100.0%")
+
+
+def test_manifests_are_read_tied_and_split_by_their_shares() -> None:
+    section = measure_manifests([400, 2000])
+    told = [dict(zip(section.columns, row, strict=True)) for row in section.rows]
+    assert [row["images"] for row in told] == ["400", "2,000"]
+    for row in told:
+        assert float(row["test"].rstrip("%")) == pytest.approx(15, abs=3)
+        assert float(row["malignant in test"].rstrip("%")) == pytest.approx(30, abs=8)
+        assert float(row["tie, s"]) >= 0
 
 
 def test_command_prints_the_table_and_writes_figures(tmp_path: Path) -> None:

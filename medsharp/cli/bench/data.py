@@ -25,14 +25,17 @@ class Part(StrEnum):
 
     all = "all"
     duplicates = "duplicates"
+    manifests = "manifests"
     pipeline = "pipeline"
 
 
 def data(
-    part: Annotated[Part, typer.Option(help="The search for near-duplicates, the way to batches, or both.")] = Part.all,
+    part: Annotated[
+        Part, typer.Option(help="Near-duplicates, manifests of many rows, the way to batches, or all.")
+    ] = Part.all,
     images: Annotated[
         list[int] | None,
-        typer.Option(min=2, max=5_000_000, help="Numbers of hashes to search for near-duplicates; may be repeated."),
+        typer.Option(min=50, max=5_000_000, help="Numbers of images of the first two parts; may be repeated."),
     ] = None,
     crops: Annotated[
         list[str] | None,
@@ -48,11 +51,11 @@ def data(
     seed: Annotated[int, typer.Option(min=0, help="Of what is made up to be measured.")] = 0,
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
 ) -> None:
-    """Measure the search for near-duplicates as images grow more, and how fast a network is fed.
+    """Measure the search for near-duplicates, and ties and splits, as images grow more, and how fast a network is fed.
 
     The pipeline is measured from files to batches, by augmentation, and in a training that says how long it waited.
     """
-    from medsharp.data.benchmark import measure_crops, measure_duplicates
+    from medsharp.data.benchmark import measure_crops, measure_duplicates, measure_manifests
     from medsharp.data.sources import open_dataset
 
     if json_ is not None and json_.is_dir():
@@ -62,6 +65,8 @@ def data(
     with progress_bar() as report:
         if part in {Part.all, Part.duplicates}:
             sections.append(measure_duplicates(images or (2_655, 26_550, 265_500), seed=seed, progress=report))
+        if part in {Part.all, Part.manifests}:
+            sections.append(measure_manifests(images or (10_000, 100_000), seed=seed, progress=report))
         if crops:
             sections.append(measure_crops([open_dataset(name) for name in crops], seed=seed, progress=report))
         if part in {Part.all, Part.pipeline}:

@@ -2,6 +2,7 @@
 
 from medsharp.data.benchmark.crops import measure_crops
 from medsharp.data.benchmark.duplicates import measure_duplicates
+from medsharp.data.benchmark.manifests import measure_manifests
 from medsharp.data.benchmark.section import Section
 
-__all__ = ["Section", "measure_crops", "measure_duplicates"]
+__all__ = ["Section", "measure_crops", "measure_duplicates", "measure_manifests"]
