@@ -54,6 +54,9 @@ NEEDED = (
 )
 """The only attributes that are parsed."""
 
+BURNED_IN = "burned-in annotation"
+"""The flag of an object that says that text is part of its pixels."""
+
 _RLE, _DEFLATED = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99"
 _JPEG = "1.2.840.10008.1.2.4"
 _BASELINE = f"{_JPEG}.50"
@@ -201,7 +204,7 @@ class Clip:
                 samples, interpretation, colour = self._compressed(encoded)
             flags = ["dicom"]
             if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
-                flags.append("burned-in annotation")
+                flags.append(BURNED_IN)
             if self.box is not None:
                 top, left, bottom, right = self.box
                 samples = samples[top:bottom, left:right]

@@ -17,6 +17,7 @@ from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest, check_unchanged
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
+from medsharp.images.dicom import BURNED_IN
 from medsharp.images.values import notes_on_values
 from medsharp.keys import clusters_of, named, patient_key, patients_of, spellings
 from medsharp.progress import Progress
@@ -64,8 +65,19 @@ def tie_duplicates(
         raise InputError(f"{manifest.info.name}: no image can be used; {first}")
     matches = duplicate_matches(looks, distance=distance)
     near = apply_matches(table, rows, matches)
-    notes = (*_notes(table.loc[rows], near), *notes_on_values([seen.flags for seen in looks]))
+    flags = [seen.flags for seen in looks]
+    notes = (*_notes(table.loc[rows], near), *notes_on_values(flags), *_on_burned_in(flags, manifest.notes))
     return manifest.replace(table=table, notes=(*manifest.notes, *notes))
+
+
+def _on_burned_in(flags: Sequence[Sequence[str]], said: Sequence[str]) -> list[str]:
+    """Warn of text in pixels, unless the folder's reader has."""
+    count = sum(BURNED_IN in given for given in flags)
+    if not count or any("BurnedInAnnotation" in note for note in said):
+        return []
+    return [
+        f"{count} DICOM files say BurnedInAnnotation YES: names may stand in their pixels: look before you share them"
+    ]
 
 
 def write_looks(table: pd.DataFrame, rows: Sequence[int], looks: Sequence[Look]) -> None:
