@@ -31,8 +31,8 @@ def about_model(predictor: Predictor) -> str:
     rows |= {_label(name): _figure(value) for name, value in metrics.items()}
     if metrics:
         rows["Figures elsewhere"] = (
-            "Those above are of images from where the training images come from. At other hospitals they may be far "
-            "worse; the model card shows what was measured there, if anything was."
+            "The internal figures are of test images from where the training images come from. At other hospitals they "
+            "may be far worse; the model card shows what was measured there, if anything was."
         )
     rows |= {"Intended use": _plain(metadata.get("intended_use")), "Made": str(spec.created or "")}
     rows["SHA-256"] = spec.files.get("model.onnx", "")
@@ -66,12 +66,12 @@ def _metrics(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(metric: str) -> str:
-    """Write `internal_auroc` as `AUROC, internal test images`."""
+    """Write `internal_auroc` as `AUROC, internal`."""
     kind, _, name = metric.partition("_")
     if kind != "internal":
         return metric.replace("_", " ")
     known = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier score", "ppv": "PPV", "npv": "NPV"}
-    return f"{known.get(name, name.replace('_', ' ').capitalize())}, internal test images"
+    return f"{known.get(name, name.replace('_', ' ').capitalize())}, internal"
 
 
 def _figure(value: Any) -> str:

@@ -25,7 +25,7 @@ from serve.capacity import BusyError, Memory, WorkQueue
 from serve.forms import read_form
 from serve.gate import NOTICE, megabytes
 from serve.gradio_guard import UploadProgress, Visitor, accept_only_uploads, in_event_loop, keep_no_sessions
-from serve.uploads import Limits, Uploads, open_cache
+from serve.uploads import UNASKED_SECONDS, Limits, Uploads, open_cache
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -156,7 +156,9 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
                 gr.HTML(
                     '<p class="ms-small">PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM, '
                     f"{megabytes(limits.max_file_bytes)} and {limits.max_files} images at most. The server keeps them "
-                    "in its memory until they are answered, and writes neither them nor their names to a disk.</p>",
+                    "in its memory until they are answered, or for "
+                    f"{UNASKED_SECONDS // 60} minutes if the page is closed before, and writes neither them nor their "
+                    "names to a disk.</p>",
                 )
                 gr.HTML(
                     '<p class="ms-small"><b>No image at hand?</b> Try a simulated one, of no patient:</p>',

@@ -19,6 +19,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from medsharp.errors import InputError
 from serve.capacity import Memory
 
+UNASKED_SECONDS = 120
+"""How long the page's uploads wait to be asked about."""
+
 _LONGEST_NAME = 80
 _PREFIX = "medsharp-serve-"
 
@@ -84,7 +87,7 @@ class Uploads:
         seconds: How long an upload waits to be asked about.
     """
 
-    def __init__(self, memory: Memory, seconds: float = 120.0) -> None:
+    def __init__(self, memory: Memory, seconds: float = UNASKED_SECONDS) -> None:
         self._memory = memory
         self._seconds = seconds
         self._waiting: dict[str, tuple[str, bytes, asyncio.TimerHandle]] = {}

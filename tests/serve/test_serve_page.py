@@ -308,14 +308,14 @@ def test_page_says_of_which_images_its_figures_are(predictor: Predictor, tmp_pat
     figures = {"internal_auroc": {"value": 0.9, "low": 0.8, "high": 0.95}, "internal_sensitivity": {"value": 1.0}}
     (copy / "metadata.json").write_text(json.dumps({"eval_metrics": figures}))
     html = about_model(Predictor(copy, predictor.spec, predictor.session))
-    assert "<th>AUROC, internal test images</th><td>0.900 (95 % interval 0.800 to 0.950)</td>" in html
-    assert "<th>Sensitivity, internal test images</th><td>1.000</td>" in html
+    assert "<th>AUROC, internal</th><td>0.900 (95 % interval 0.800 to 0.950)</td>" in html
+    assert "<th>Sensitivity, internal</th><td>1.000</td>" in html
     assert "At other hospitals they may be far worse" in html
 
 
 def test_page_says_where_uploads_are_kept_and_what_the_heat_map_shows(client: TestClient) -> None:
     text = " ".join(str(component["props"].get("value", "")) for component in config(client)["components"])
-    assert "keeps them in its memory until they are answered" in text
+    assert "keeps them in its memory until they are answered, or for 2 minutes if the page is closed before" in text
     assert "deleted" not in text
     assert "evidence for malignancy, whatever its answer" in text
     assert "WebP, GIF or DICOM" in text
