@@ -191,6 +191,27 @@ def test_average_is_what_is_judged_and_kept(
     assert not torch.equal(kept["backbone.bn1.running_mean"], state["objective"]["network.backbone.bn1.running_mean"])
 
 
+def test_average_is_that_of_the_weights_after_every_step(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, after = training.loop._Trainer._step, []
+
+    def watched(self: Any, batch: dict[str, Tensor]) -> Tensor:
+        loss = step(self, batch)
+        after.append(self.network.backbone.fc.weight.detach().clone())
+        return loss
+
+    monkeypatch.setattr(training.loop._Trainer, "_step", watched)
+    run = train(configure(run={"ema_decay": 0.15}), squares, out=tmp_path / "run")
+    assert len(after) == 9
+    expected = after[0]
+    for count, weight in enumerate(after[1:], start=1):
+        decay = min(0.15, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * weight
+    kept = load_file(run.folder / "checkpoints/last.safetensors")["backbone.fc.weight"]
+    torch.testing.assert_close(kept, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_batch_of_one_is_left_out(squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
     train(configure(schedule={"epochs": 1, "batch_size": 5}), squares, out=tmp_path / "run", events=told.append)

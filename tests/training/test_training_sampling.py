@@ -18,14 +18,18 @@ from medsharp.data import Manifest
 from medsharp.data.pipeline import ImageDataset
 from training import Interrupted, Run, train
 from training.loop import _Trainer
+from training.losses import Objective
 
 
 @pytest.fixture
 def uneven(squares: Manifest) -> Manifest:
-    """Of 16 training images, 8 benign and 2 malignant ones."""
-    table = squares.table
-    few = table.index[(table["split"] == "train") & (table["label"] == "malignant")][2:]
-    return squares.replace(table=table.drop(index=few))
+    """Of 16 training images, 8 benign and 2 malignant ones, one and both of which have masks."""
+    table = squares.table.copy()
+    learned = table["split"] == "train"
+    few = table.index[learned & (table["label"] == "malignant") & (table["mask"] != "")][2:]
+    others = table.index[learned & (table["label"] == "malignant") & (table["mask"] == "")]
+    table.loc[table.index[learned & (table["label"] == "benign")][1:], "mask"] = ""
+    return squares.replace(table=table.drop(index=[*few, *others]))
 
 
 def class_weights(run: Run) -> list[float]:
@@ -40,6 +44,27 @@ def test_classes_drawn_as_often_are_not_weighted_once_more(
     assert class_weights(weighted) == [0.625, 2.5]
     balanced = configure(schedule={"epochs": 1}, data={"sampling": "balanced"})
     assert class_weights(train(balanced, uneven, out=tmp_path / "balanced")) == [1.0, 1.0]
+
+
+def test_mask_loss_is_divided_by_the_share_of_masks_among_what_is_drawn(
+    uneven: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+
+    class Watched(Objective):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            shares.append(self.mask_share)
+
+    monkeypatch.setattr(training.loop, "Objective", Watched)
+    for sampling in ("shuffled", "balanced"):
+        config = configure(schedule={"epochs": 1}, data={"sampling": sampling}, loss={"mask_weight": 1.0})
+        train(config, uneven, out=tmp_path / sampling)
+    rows = uneven.of_split("train")
+    masked = rows["mask"] != ""
+    by_class = masked.groupby(rows["label"]).mean()
+    assert shares == pytest.approx([masked.mean(), by_class.mean()])
+    assert shares[0] != pytest.approx(shares[1])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
