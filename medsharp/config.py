@@ -233,7 +233,7 @@ def validate_config(values: dict[str, Any], origin: str = "configuration") -> Tr
         InputError: A key is unknown (the nearest right one is offered) or a value is out of range.
     """
     try:
-        return TrainConfig.model_validate(_numbers(values))
+        return TrainConfig.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{origin}: {_sentence(error.errors()[0], values)}") from error
 
@@ -254,7 +254,7 @@ def read_limits(pairs: Sequence[str]) -> ImageLimits:
         except (yaml.YAMLError, ValueError) as error:
             raise InputError(f"--limit {pair}: '{text}' is not a number") from error
     try:
-        return LimitsConfig.model_validate(_numbers(values)).limits()
+        return LimitsConfig.model_validate(values).limits()
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -268,12 +268,31 @@ def dump_config(config: TrainConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML would quietly take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                continue  # no setting's name
+            if key.value in seen:
+                problem = f"'{key.value}' stands twice in one section"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_EachKeyOnce)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.constructor.ConstructorError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise InputError(f"{path}{line}: {error.problem}") from error
+    # ValueError: of a date that is none, such as 2024-13-01, and of bytes that are not UTF-8.
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if loaded is not None and not isinstance(loaded, dict):
         raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
@@ -298,7 +317,7 @@ def _assignment(override: str) -> _Assignment:
         raise InputError(f"--set {override}: write it as section.key=value, such as optimizer.lr=3e-4")
     try:
         return override, keys, yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"--set {override}: the value is not YAML") from error
 
 
@@ -323,20 +342,6 @@ def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, override: s
         if not isinstance(section, dict):
             raise InputError(f"--set {override}: {part} is not a section")
     section[keys[-1]] = value
-
-
-def _numbers(value: Any) -> Any:
-    # YAML 1.1 reads 3e-4 (no dot) as a string; a person who writes it means a number.
-    if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _sentence(error: Any, values: dict[str, Any]) -> str:

@@ -14,11 +14,23 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _number_is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic would read `lr: true` as 1.
-        if _contains_bool(value) and not _mentions(cls.model_fields[str(info.field_name)].annotation, bool):
-            raise ValueError("true and false are no value here")
-        return value
+    def _numbers_as_people_write_them(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if _contains_bool(value) and not _mentions(annotation, bool):
+            raise ValueError("true and false are no value here")  # pydantic would read `lr: true` as 1
+        return value if _mentions(annotation, str) else _number(value)
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e6 (no dot) as text; a person who writes it means a number.
+    if isinstance(value, (list, tuple)):
+        return [_number(item) for item in value]
+    if isinstance(value, str) and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def about(section: type[Section]) -> str:

@@ -126,3 +126,26 @@ def test_empty_section_means_its_defaults(tmp_path: Path) -> None:
     assert config.data == TrainConfig().data
     with pytest.raises(InputError, match="seed = None"):
         load_config(None, ["seed=null"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("seed: 1\noptimizer: {lr: 0.1}\nrun: {workers: 1}\noptimizer: {name: sam}\n", 4, "optimizer"),
+        ("schedule:\n  epochs: 3\n  epochs: 5\n", 3, "epochs"),
+    ],
+)
+def test_key_that_stands_twice_is_refused(text: str, line: int, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"mine\.yaml, line {line}: '{key}' stands twice"):
+        load_config(path)
+
+
+def test_numbers_are_read_where_numbers_belong(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    values = "path: 2e5, classes: [1e1, 2e1], positive: 1e1, limits: {max_pixels: 1e6}, fractions: [8e-1, 1e-1, 1e-1]"
+    path.write_text(f"data: {{{values}}}")
+    data = load_config(path).data
+    assert (data.path, data.classes) == ("2e5", ("1e1", "2e1"))  # names
+    assert (data.limits.max_pixels, data.fractions) == (1_000_000, (0.8, 0.1, 0.1))
