@@ -29,7 +29,7 @@ def name_key(text: str) -> str:
     """Return what is compared of a name: compatibility forms, case, dashes, blanks and invisible signs do not count.
 
     Args:
-        text: Such as a site, a group, or a column's name.
+        text: Such as a label, a file, or a column's name.
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
@@ -51,6 +51,20 @@ def patient_key(text: str) -> str:
         return key.replace(" ", "")
     key = re.sub(r"^(-?\d+)\.0+$", r"\1", key).replace(" ", "")
     return re.sub(r"(?<!\d)0+(?=\d)", "", key)
+
+
+def site_key(text: str) -> str:
+    """Return what is compared of a site, by the rules of `patient_key`: sites are numbered in spreadsheets, too."""
+    return patient_key(text)
+
+
+def group_key(text: str) -> str:
+    """Return what is compared of a `group`; numbers as `patient_key` does, names as `name_key` does.
+
+    Names keep their zeros: groups may be called by their images, of which `1.png` and `01.png` are two.
+    """
+    key = name_key(text)
+    return patient_key(key) if re.fullmatch(r"-?\d+(\.0+)?", key) or _UNKNOWN.fullmatch(key) else key
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ def patients_in(rows: pd.DataFrame) -> Keys:
     Args:
         rows: With `patient`, and perhaps `site`.
     """
-    patients, sites = _keyed(rows, "patient", patient_key), _keyed(rows, "site", name_key)
+    patients, sites = _keyed(rows, "patient", patient_key), _keyed(rows, "site", site_key)
     nowhere = np.zeros(len(patients.names) + 1, dtype=bool)
     nowhere[patients.codes[sites.codes < 0]] = True
     place = np.where(nowhere[patients.codes], 0, sites.codes + 1)
@@ -90,7 +104,7 @@ def patients_in(rows: pd.DataFrame) -> Keys:
 
 def groups_in(rows: pd.DataFrame) -> Keys:
     """Return what is compared of each row's `group`."""
-    return _keyed(rows, "group", name_key)
+    return _keyed(rows, "group", group_key)
 
 
 def values_in(rows: pd.DataFrame, column: str) -> Keys:
@@ -137,7 +151,9 @@ def clusters_of(rows: pd.DataFrame) -> np.ndarray:
 
 
 def spellings(values: pd.Series, keys: pd.Series) -> list[tuple[str, ...]]:
-    """Return what is written in several ways and compared as one, each with its spellings; the most frequent first.
+    """Return what is written in several ways and compared as one, each with its spellings.
+
+    The most frequent comes first; of as frequent ones, that in small letters.
 
     Args:
         values: Cells; empty ones are left out.
@@ -145,7 +161,7 @@ def spellings(values: pd.Series, keys: pd.Series) -> list[tuple[str, ...]]:
     """
     counts = pd.DataFrame({"key": keys, "value": values})
     counts = counts[(counts["key"] != "") & (counts["value"] != "")].value_counts().reset_index(name="count")
-    several = counts[counts.duplicated("key", keep=False)].sort_values(["key", "count", "value"], ascending=[1, 0, 1])
+    several = counts[counts.duplicated("key", keep=False)].sort_values(["key", "count", "value"], ascending=[1, 0, 0])
     return [tuple(part["value"]) for _, part in several.groupby("key", sort=True)]
 
 

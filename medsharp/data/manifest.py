@@ -17,7 +17,7 @@ from medsharp.data.paths import DataFolder
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
-from medsharp.keys import name_key, named, patient_key, spellings
+from medsharp.keys import name_key, named, patient_key, site_key, spellings
 from medsharp.tables import SUFFIXES, number, read_table, reason
 
 COLUMNS = (
@@ -220,6 +220,8 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         _check_labels(path, table, known, lines)
     elif classes is not None:
         _check_labels(path, table, classes, lines)
+    else:
+        _check_labels(path, table, _labels_once(table["label"]), lines)
     info = DatasetInfo(
         name=str(about.get("name") or (path.stem if path.stem != "manifest" else path.resolve().parent.name)),
         classes=known or (tuple(classes) if classes is not None else tuple(sorted(set(table["label"]) - {""}))),
@@ -257,9 +259,21 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> None:
         about["root"] = str(manifest.root.resolve())
     if manifest.notes:
         about["notes"] = list(manifest.notes)
+    odd = next((name for name in manifest.table["image"] if not name.isascii() and not _is_text(name)), None)
+    if odd is not None:
+        name = odd.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        raise InputError(f"{manifest.info.name}: the name of file '{name}' is not in UTF-8; rename it")
     with atomic_path(folder / "manifest.csv") as temporary:
         manifest.table.to_csv(temporary, index=False, lineterminator="\n")
     write_text(folder / "manifest.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_about(path: Path) -> dict[str, Any]:
@@ -297,6 +311,12 @@ def _check_labels(path: Path, table: pd.DataFrame, classes: Sequence[str], lines
         close = nearest(label, classes)
         close = close if close.startswith("; did") else ""
         raise InputError(f"{path.name}, row {lines[row]}: label '{label}' is not one of {', '.join(classes)}{close}")
+
+
+def _labels_once(labels: pd.Series) -> list[str]:
+    """Return the labels; of those that differ in case, blanks or dashes only the most frequent."""
+    several = spellings(labels, labels.map({label: name_key(label) for label in labels.unique()}))
+    return sorted(set(labels) - {""} - {other for names in several for other in names[1:]})
 
 
 def _read_exclude(path: Path, table: pd.DataFrame) -> list[str]:
@@ -422,7 +442,7 @@ def _is_merged(patients: pd.Series) -> bool:
 
 
 def _unite_sites(path: Path, table: pd.DataFrame) -> list[str]:
-    keys = table["site"].map({name: name_key(name) for name in table["site"].unique()})
+    keys = table["site"].map({name: site_key(name) for name in table["site"].unique()})
     several = spellings(table["site"], keys)
     table["site"] = table["site"].replace({other: names[0] for names in several for other in names[1:]})
     return [f"{path.name}: site {named(names)} are one site, '{names[0]}'" for names in several]

@@ -11,7 +11,7 @@ from medsharp.data.dealing import deal, imbalances
 from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.errors import InputError, nearest
-from medsharp.keys import clusters_of, name_key
+from medsharp.keys import clusters_of, site_key
 
 FEW = 10
 """Patients or groups of a class in a part, below which a warning says that its figures mean little."""
@@ -149,9 +149,9 @@ def _left_out(
     if site not in sites:
         raise InputError(f"{manifest.info.name} has no site '{site}'{nearest(site, sites)}")
     keys = _site_keys(rows)
-    if set(keys) <= {name_key(site), ""}:
+    if set(keys) <= {site_key(site), ""}:
         raise InputError(f"{manifest.info.name} has no other site than '{site}' to train on")
-    left, others = (keys == name_key(site)).to_numpy(), (~keys.isin([name_key(site), ""])).to_numpy()
+    left, others = (keys == site_key(site)).to_numpy(), (~keys.isin([site_key(site), ""])).to_numpy()
     names = np.full(len(rows), "", dtype=object)  # where the site is not known, it may be the one that is left out
     names[left] = "test"
     # Who is at the left-out site too is left out of training; see _undivided.
@@ -186,7 +186,7 @@ def _balance_notes(manifest: Manifest, clusters: pd.Series, shares: Sequence[flo
 
 
 def _site_keys(rows: pd.DataFrame) -> pd.Series:
-    return rows["site"].map({site: name_key(site) for site in rows["site"].unique()})
+    return rows["site"].map({site: site_key(site) for site in rows["site"].unique()})
 
 
 def _undivided(manifest: Manifest, clusters: pd.Series, cause: str) -> Manifest:

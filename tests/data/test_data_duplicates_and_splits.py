@@ -207,3 +207,23 @@ def test_busi_duplicates_are_found(real_data: Path) -> None:
 def test_busbra_split_keeps_patients_whole(real_data: Path) -> None:
     manifest = prepare_manifest(DataConfig(path=str(real_data / "BUSBRA")))
     assert manifest.included.groupby("patient")["split"].nunique().max() == 1
+
+
+def test_what_patients_were_taken_for_is_said_by_rows_and_not_by_name(tmp_path: Path) -> None:
+    manifest = open_dataset(hospital(tmp_path / "h", 8))
+    patients = ["Ann B", "ann b", "n/a", "", "7", "7", "1.2E+11", "8"]
+    sites = ["A", "A", "A", "A", "A", "", "A", "A"]
+    tie = tie_duplicates(with_columns(manifest, patient=patients, site=sites))
+    assert tie.notes[-5:] == (
+        "1 patients are written in several ways, each taken as one (such as rows 2 and 3)",
+        "1 patients have rows with a site and rows without (such as rows 6 and 7): all rows of such a number count as "
+        "one patient",
+        "patient 'n/a' in 1 rows is taken as not known; each such image counts by itself",
+        "the patient of 1 of 8 images is not known; each of them counts by itself",
+        "the patient of 1 images is a number that a spreadsheet shortened, such as 1.2E+11 (such as row 8): several "
+        "patients may be one here",
+    )
+    groups = list(tie.table["group"])
+    assert groups[0] == groups[1]
+    assert groups[4] == groups[5]
+    assert len(set(groups)) == 6

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medsharp.data import Manifest, open_dataset, read_manifest, write_manifest
-from medsharp.data.manifest import frame_of
+from medsharp.data.manifest import DatasetInfo, frame_of, make_table
 from medsharp.errors import InputError
 
 
@@ -335,7 +335,7 @@ def test_site_in_several_spellings_is_one_the_most_frequent(folder: Path) -> Non
     rows = [f"benign/{n}.png,benign,{site}" for n, site in enumerate(["North", "NORTH", "north ", "North", "South"])]
     manifest = rows_with(folder, "image,label,site", *rows)
     assert list(manifest.table["site"]) == ["North"] * 4 + ["South"]
-    assert manifest.notes == ("manifest.csv: site 'North', 'NORTH', 'north' are one site, 'North'",)
+    assert manifest.notes == ("manifest.csv: site 'North', 'north', 'NORTH' are one site, 'North'",)
 
 
 def test_row_numbers_are_those_of_the_file_through_blank_rows_and_later_steps(folder: Path) -> None:
@@ -358,3 +358,23 @@ def test_manifest_may_be_a_workbook_or_separated_by_tabs(folder: Path) -> None:
     (folder / "manifest.xlsx").unlink()
     table.to_csv(folder / "manifest.tsv", index=False, sep="\t")
     assert list(open_dataset(folder).table["patient"]) == ["7", "7"]
+
+
+def test_labels_that_differ_in_case_only_are_refused_without_classes_too(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"row 4: label 'Benign' is not one of benign, malignant; did you mean benign"):
+        rows_with(
+            folder,
+            "image,label",
+            "benign/0.png,benign",
+            "malignant/0.png,malignant",
+            "benign/1.png,Benign",
+            "benign/2.png,benign",
+        )
+
+
+def test_file_whose_name_is_no_text_is_a_sentence_when_it_is_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"benign/M\xfcller.png")
+    manifest = Manifest(make_table([{"image": name, "label": "benign"}]), DatasetInfo("ours", ("benign",)), tmp_path)
+    with pytest.raises(InputError, match=r"ours: the name of file 'benign/M.ller\.png' is not in UTF-8; rename it"):
+        write_manifest(manifest, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

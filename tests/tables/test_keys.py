@@ -46,6 +46,12 @@ def test_one_number_at_two_sites_is_two_patients_and_at_no_site_it_may_be_either
     assert clusters(patient=["", "-", "n/a"], site=["A", "A", "A"]) == [0, 1, 2]
 
 
+def test_a_site_that_is_not_known_and_a_number_from_a_spreadsheet_divide_no_patient() -> None:
+    assert clusters(patient=["1", "1"], site=["A", "unknown"]) == [0, 0]
+    assert clusters(patient=["1", "1", "1"], site=["1", "1.0", "01"]) == [0, 0, 0]
+    assert clusters(group=["1", "1.0", "01", "n/a", "-"]) == [0, 0, 0, 1, 2]
+
+
 def test_groups_files_and_patients_tie_and_reach_further_together() -> None:
     assert clusters(patient=["1", "1", "2", "3"], group=["", "g", "G ", ""]) == [0, 0, 0, 1]
     assert clusters(image=["clip.dcm", "a.png", "clip.dcm"], patient=["", "", ""]) == [0, 1, 0]

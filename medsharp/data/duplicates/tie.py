@@ -19,7 +19,7 @@ from medsharp.errors import InputError
 from medsharp.images import ImageLimits
 from medsharp.images.dicom import BURNED_IN
 from medsharp.images.values import notes_on_values
-from medsharp.keys import clusters_of, named, patient_key, patients_of, spellings
+from medsharp.keys import clusters_of, named, patient_key, patients_of, site_key, spellings
 from medsharp.progress import Progress
 
 
@@ -66,8 +66,14 @@ def tie_duplicates(
     matches = duplicate_matches(looks, distance=distance)
     near = apply_matches(table, rows, matches)
     flags = [seen.flags for seen in looks]
-    notes = (*_notes(table.loc[rows], near), *notes_on_values(flags), *_on_burned_in(flags, manifest.notes))
-    return manifest.replace(table=table, notes=(*manifest.notes, *notes))
+    tied = manifest.replace(table=table)
+    notes = (
+        *_notes(table.loc[rows], near),
+        *_patient_notes(tied),
+        *notes_on_values(flags),
+        *_on_burned_in(flags, manifest.notes),
+    )
+    return tied.replace(notes=(*manifest.notes, *notes))
 
 
 def _on_burned_in(flags: Sequence[Sequence[str]], said: Sequence[str]) -> list[str]:
@@ -156,24 +162,26 @@ def _notes(table: pd.DataFrame, near: Sequence[set[int]]) -> list[str]:
     if near:
         tied = sum(map(len, near))
         notes.append(f"{tied} near-duplicates tied into {len(near)} groups, which no split divides")
-    return [*notes, *_patient_notes(table[table["exclude"] == ""])]
+    return notes
 
 
-def _patient_notes(rows: pd.DataFrame) -> list[str]:
-    """Say which patients were taken for one, or for none, where the table leaves it open."""
+def _patient_notes(manifest: Manifest) -> list[str]:
+    """Say which patients were taken for one, or for none, where the table leaves it open; by rows, not by name."""
+    rows = manifest.included
     written, keys = rows["patient"], patients_of(rows)
     notes = []
     several = spellings(written, keys)
     if several:
-        shown = "; ".join(named(names) for names in several[:3])
-        notes.append(f"{len(several)} patients are written in several ways, each taken as one: {shown}")
+        shown = _rows(manifest, [rows.index[written == name][0] for name in several[0]])
+        notes.append(f"{len(several)} patients are written in several ways, each taken as one ({shown})")
     bare = written.map({name: patient_key(name) for name in written.unique()})
-    nowhere = rows["site"] == ""
-    both = sorted(set(bare[nowhere]) & set(bare[~nowhere]) - {""})
+    nowhere = rows["site"].map({name: site_key(name) for name in rows["site"].unique()}) == ""
+    both = (set(bare[nowhere]) & set(bare[~nowhere])) - {""}
     if both:
+        shown = _rows(manifest, [rows.index[bare.isin(both) & side][0] for side in (nowhere, ~nowhere)])
         notes.append(
-            f"{len(both)} patients ({named(both)}) have rows with a site and rows without: all rows of such a number "
-            "count as one patient"
+            f"{len(both)} patients have rows with a site and rows without ({shown}): all rows of such a number count "
+            "as one patient"
         )
     unknown = (written != "") & (keys == "")
     if unknown.any():
@@ -182,9 +190,15 @@ def _patient_notes(rows: pd.DataFrame) -> list[str]:
     empty = int((written == "").sum())
     if 0 < empty < len(rows):
         notes.append(f"the patient of {empty} of {len(rows)} images is not known; each of them counts by itself")
-    shortened = sorted(set(written[written.str.fullmatch(r"\d[.,]?\d*[eE]\+\d+")]))
-    if shortened:
+    shortened = rows.index[written.str.fullmatch(r"\d[.,]?\d*[eE]\+\d+")]
+    if len(shortened):
         notes.append(
-            f"patient {named(shortened)} is a number that a spreadsheet shortened: several patients may be one here"
+            f"the patient of {len(shortened)} images is a number that a spreadsheet shortened, such as 1.2E+11 "
+            f"({_rows(manifest, list(shortened[:2]))}): several patients may be one here"
         )
     return notes
+
+
+def _rows(manifest: Manifest, rows: Sequence[int]) -> str:
+    lines = sorted(manifest.line(row) for row in rows)
+    return f"such as row{'s' if len(lines) > 1 else ''} {' and '.join(map(str, lines[:3]))}"
