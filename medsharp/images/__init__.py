@@ -2,7 +2,7 @@
 
 from medsharp.images.box import Box
 from medsharp.images.decoded import DecodedImage
-from medsharp.images.dicom import is_dicom
+from medsharp.images.dicom_start import is_dicom
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.marks import Marks, read_marks
 from medsharp.images.read import Frame, read_frames, read_image

@@ -8,14 +8,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from medsharp.images.box import Box
-from medsharp.images.codestream import Codestream, mark_jpeg_as, read_jpeg2000_header, read_jpeg_header
 from medsharp.images.decoded import DecodedImage
-from medsharp.images.dicom_grey import grey_of_colour, grey_of_monochrome, looks_mislabelled
+from medsharp.images.dicom_frame import compressed_frame, uncompressed_frame
+from medsharp.images.dicom_grey import grey_of_colour, grey_of_monochrome
+from medsharp.images.dicom_start import PREFIX
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.sharpness import sharpness
 from medsharp.images.values import ValueRange
@@ -57,54 +56,8 @@ NEEDED = (
 BURNED_IN = "burned-in annotation"
 """The flag of an object that says that text is part of its pixels."""
 
-_RLE, _DEFLATED = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99"
-_JPEG = "1.2.840.10008.1.2.4"
-_BASELINE = f"{_JPEG}.50"
-_JPEG_2000 = frozenset(f"{_JPEG}.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
-_DECODERS = {
-    # As outside of DICOM, so that a JPEG gives the same pixels inside.
-    _BASELINE: "pillow",
-    **dict.fromkeys([f"{_JPEG}.{number}" for number in (51, 57, 70, 80, 81)] + sorted(_JPEG_2000), "pylibjpeg"),
-}
-"""pydicom's plugin for each compression: it would take whichever is installed, and some crash on damaged files."""
-
-_MOST_TILES = 4096
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _TWO_DIMENSIONAL, _TISSUE = 1, 1
-
-
-_PREFIX = b"DICM"
-_VALUE_REPRESENTATIONS = frozenset({b"UL", b"UI", b"OB", b"SH", b"LO", b"CS", b"DA", b"TM", b"PN", b"US"})
-_GROUPS = (2, 8)
-"""Of the first element: file meta information, or what begins every data set of an image."""
-
-_LONGEST_FIRST = 256
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether bytes begin as a DICOM file does: by its prefix, or as its data set does where the preamble is missing.
-
-    Args:
-        data: The file, or its first 132 bytes or more.
-    """
-    return data[128:132] == _PREFIX or _lacks_preamble(data)
-
-
-def _lacks_preamble(data: bytes) -> bool:
-    """Whether a data set begins at once, or after the prefix alone."""
-    start = data[4:12] if data[:4] == _PREFIX else data[:8]
-    if len(start) < 8:
-        return False
-    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
-    for order in orders:
-        group, element = (int.from_bytes(start[at : at + 2], order) for at in (0, 2))
-        if group not in _GROUPS or element > 0xFF:
-            continue
-        if start[4:6] in _VALUE_REPRESENTATIONS:
-            return True
-        # Implicit value representation has four bytes of length instead.
-        if order == "little" and 0 < int.from_bytes(start[4:8], order) <= _LONGEST_FIRST and group == 8:
-            return True
-    return False
 
 
 @dataclass(frozen=True)
@@ -199,9 +152,9 @@ class Clip:
         dataset = self.dataset
         with _silence(self.name):
             if encoded is None:
-                samples, interpretation, colour = self._uncompressed(number)
+                samples, interpretation, colour = uncompressed_frame(dataset, number)
             else:
-                samples, interpretation, colour = self._compressed(encoded)
+                samples, interpretation, colour = compressed_frame(dataset, encoded, self.name)
             flags = ["dicom"]
             if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
                 flags.append(BURNED_IN)
@@ -236,49 +189,6 @@ class Clip:
             range=used,
         )
 
-    def _uncompressed(self, number: int) -> tuple[np.ndarray, str, str]:
-        """Return samples, what they are, and what to say of their colour."""
-        from pydicom.pixels import get_decoder
-
-        dataset = self.dataset
-        stored, end = int(dataset.BitsStored), int(dataset.get("HighBit", int(dataset.BitsStored) - 1)) + 1
-        if end < stored:
-            raise ValueError("the highest bit is below the stored bits")
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        options: dict[str, Any] = {"bits_stored": end}
-        samples, about = decoder.as_array(dataset, index=number - 1, raw=True, **options)
-        return _as_rgb(samples >> (end - stored), str(about["photometric_interpretation"]), by_label=True)
-
-    def _compressed(self, encoded: bytes) -> tuple[np.ndarray, str, str]:
-        """Return the same of a compressed frame, which is believed before its label."""
-        from pydicom.encaps import encapsulate
-        from pydicom.pixels import get_decoder
-        from pydicom.pixels.utils import as_pixel_options
-
-        dataset, syntax = self.dataset, self.dataset.file_meta.TransferSyntaxUID
-        decoder = get_decoder(syntax)
-        found = _check_codestream(dataset, encoded)
-        options = as_pixel_options(dataset, number_of_frames=1)
-        options.pop("extended_offsets", None)
-        plugin = _DECODERS.get(syntax, "")
-        if plugin and plugin not in decoder.available_plugins:
-            raise ImageError(
-                f"{self.name} is compressed as {syntax.name}, which needs a further decoder; "
-                "install it with: pip install 'medsharp[dicom]'"
-            )
-        contradicted = False
-        if found is not None and found.samples == 3:
-            label = str(dataset.PhotometricInterpretation)
-            colour, contradicted = _colour_of_stream(found, label, syntax in _JPEG_2000)
-            if syntax == _BASELINE:
-                encoded = mark_jpeg_as(encoded, colour)
-            options["photometric_interpretation"] = "RGB" if colour == "RGB" else "YBR_FULL"
-            options["planar_configuration"] = 0  # the label's is that of uncompressed samples
-        samples, about = decoder.as_array(encapsulate([encoded]), index=0, decoding_plugin=plugin, raw=True, **options)
-        by_label = found is None or found.colour is None
-        samples, interpretation, flag = _as_rgb(samples, str(about["photometric_interpretation"]), by_label)
-        return samples, interpretation, "colour label corrected" if contradicted else flag
-
 
 def open_dicom(data: bytes, name: str, limits: ImageLimits, region: bool, declared: ValueRange | None = None) -> Clip:
     """Read the header of a DICOM object and check it before anything is decoded.
@@ -297,7 +207,7 @@ def open_dicom(data: bytes, name: str, limits: ImageLimits, region: bool, declar
 
     with _silence(name):
         _check_deflated(data, name, limits)
-        if data[:4] == _PREFIX:
+        if data[:4] == PREFIX:
             data = data[4:]
         dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(NEEDED))
         _complete_syntax(dataset)
@@ -355,38 +265,6 @@ def _complete_syntax(dataset: Any) -> None:
         raise ValueError("compressed, and nothing says how")
     explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-
-
-def _colour_of_stream(found: Codestream, label: str, jpeg_2000: bool) -> tuple[str, bool]:
-    """Return what three decoded components are, `RGB` or `YBR`, and whether the label said otherwise."""
-    transformed = label in ("YBR_RCT", "YBR_ICT")  # which the decoder of JPEG 2000 undoes, if it was done
-    labelled = "YBR" if label.startswith("YBR") and not (jpeg_2000 and transformed) else "RGB"
-    colour = found.colour or labelled
-    return colour, colour != labelled or (jpeg_2000 and transformed and found.colour is None)
-
-
-def _as_rgb(samples: np.ndarray, interpretation: str, by_label: bool) -> tuple[np.ndarray, str, str]:
-    """Convert YBR_FULL and say, where only the label tells what samples are, whether it can be right."""
-    doubtful = by_label and samples.ndim == 3 and looks_mislabelled(samples, interpretation)
-    if interpretation in ("YBR_FULL", "YBR_FULL_422"):
-        from pydicom.pixels import convert_color_space
-
-        samples, interpretation = convert_color_space(samples, "YBR_FULL", "RGB"), "RGB"
-    return samples, interpretation, "colour label doubtful" if doubtful else ""
-
-
-def _check_codestream(dataset: Any, frame: bytes) -> Codestream | None:
-    """Compare a compressed frame's own header with the data set's: decoders trust the former."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax == _RLE:
-        return None
-    found = read_jpeg2000_header(frame) if syntax in _JPEG_2000 else read_jpeg_header(frame)
-    expected = (int(dataset.Columns), int(dataset.Rows), int(dataset.SamplesPerPixel))
-    if (found.width, found.height, found.samples) != expected:
-        raise ValueError("the compressed frame has another size than the data set")
-    if found.bits > int(dataset.BitsAllocated) or found.tiles > _MOST_TILES:
-        raise ValueError("the compressed frame has more bits or tiles than it may")
-    return found
 
 
 def _region(dataset: Any, least: int) -> Box | None:

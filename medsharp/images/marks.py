@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from medsharp.images.decoded import COLOUR_DIFFERENCE, COLOURED_SHARE
-from medsharp.images.dicom import is_dicom
+from medsharp.images.dicom_start import is_dicom
 from medsharp.images.limits import ImageLimits
 from medsharp.images.pictures import Picture, open_picture
 from medsharp.images.read import read_bytes, read_image

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from medsharp.images.decoded import DecodedImage
-from medsharp.images.dicom import is_dicom, open_dicom
+from medsharp.images.dicom import open_dicom
+from medsharp.images.dicom_start import is_dicom
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.pictures import read_picture
 from medsharp.images.values import ValueRange

@@ -408,6 +408,8 @@ def test_samples_at_the_upper_end_of_their_words_are_shifted_down(dicom: Make) -
     twelve = GREY.astype(np.uint16) * 16
     shown = read_image(dicom(twelve, BitsStored=12, HighBit=11)).pixels
     assert np.array_equal(read_image(dicom((twelve << 4).astype(np.uint16), BitsStored=12, HighBit=15)).pixels, shown)
+    by_runs = dicom((twelve << 4).astype(np.uint16), syntax=RLELossless, BitsStored=12, HighBit=15)
+    assert np.array_equal(read_image(by_runs).pixels, shown)
     below = (twelve.astype(np.int16) - 2048).astype(np.int16)
     moved = dicom((below << 4).astype(np.int16), BitsStored=12, HighBit=15)
     assert np.array_equal(read_image(moved).pixels, shown)
