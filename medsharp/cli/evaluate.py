@@ -142,13 +142,15 @@ def evaluate_data(
         heading(f"Reading {path}")
         with progress_bar() as report:
             manifests.append(open_external(path, predictor, source=source, rule=rule, progress=report))
+        for sentence in manifests[-1].notes:
+            note(sentence)
     # Before anything is predicted: hospitals that share images are not two hospitals.
     assert_no_leak(*manifests)
     for path, manifest in zip(data, manifests, strict=True):
         heading(f"Evaluating on {path}")
         with progress_bar() as report:
             taken = [evaluation.as_dict()["name"] for evaluation in evaluations]
-            evaluation, notes = evaluate_manifest(
+            evaluation, _ = evaluate_manifest(
                 predictor,
                 manifest,
                 out=out,
@@ -157,8 +159,6 @@ def evaluate_data(
                 progress=report,
                 **options,
             )
-        for sentence in notes:
-            note(sentence)
         evaluations.append(evaluation)
     spec = predictor.spec.model_dump(mode="json")
     written = write_evaluation(out, evaluations, spec, formats=formats, robustness=robustness)

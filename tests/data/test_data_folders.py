@@ -243,9 +243,11 @@ def test_links_are_followed(tmp_path: Path, save_picture: Save) -> None:
 def test_series_folders_of_dicom_are_no_classes(tmp_path: Path, save_dicom: Save) -> None:
     for series in ("S001", "S002"):
         save_dicom(tmp_path / series / "IM1", series)
-    manifest = open_dataset(tmp_path, classes=CLASSES)
+    manifest = open_dataset(tmp_path)
     assert set(manifest.table["label"]) == {""}
     assert "no image has a label" in said(manifest)
+    with pytest.raises(InputError, match=r"2 images have no label; use `medsharp predict`.*neither class folders nor"):
+        open_dataset(tmp_path, classes=CLASSES)
 
 
 def test_a_picture_among_series_folders_makes_no_classes_of_them(

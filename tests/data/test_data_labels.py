@@ -59,6 +59,7 @@ def labels(manifest: Manifest) -> list[str]:
         ("study_instance_uid,label", "1.2.1,benign", "1.2.2,malignant"),
         ("Accession Number,label", "00123,benign", "00223,malignant"),
         ("accession,label", "123,benign", "223,malignant"),  # as a spreadsheet leaves them
+        ("accession,label", "0123,benign", "000223,malignant"),
         ("PatientID,label", "P-17,benign", "p-18 ,malignant"),
         ("patient,label", "P-17,benign", "P-18,malignant"),
         ("PatientID,AccessionNumber,label", "P-17,00123,benign", "P-18,00223,malignant"),
@@ -68,6 +69,16 @@ def labels(manifest: Manifest) -> list[str]:
 def test_rows_are_matched_as_hospitals_write_them(lines: tuple[str, ...], export: Path) -> None:
     write(export, *lines)
     assert labels(open_dataset(export, classes=CLASSES)) == ["benign", "benign", "malignant", "malignant"]
+
+
+def test_numbers_of_images_have_lost_their_zeros_in_a_spreadsheet(tmp_path: Path, save_picture: Save) -> None:
+    for name in ("000001", "000012"):
+        save_picture(tmp_path / f"{name}.png")
+    write(tmp_path, "image,label", "1,benign", "12,malignant")
+    assert list(open_dataset(tmp_path).table["label"]) == ["benign", "malignant"]
+    save_picture(tmp_path / "other" / "0001.png")
+    with pytest.raises(InputError, match=r"row 2: '1' names several files: 000001\.png, other/0001\.png"):
+        open_dataset(tmp_path)
 
 
 def test_a_workbook_labels_too(export: Path) -> None:

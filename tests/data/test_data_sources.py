@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,7 +362,7 @@ def test_a_workbook_that_is_cut_off_is_no_known_data_set(make: Callable[[str], P
     root = make("UDIAT")
     table = root / "DatasetB.xlsx"
     table.write_bytes(table.read_bytes()[:500])
-    manifest = open_dataset(root, classes=("benign", "malignant"))
+    manifest = open_dataset(root)
     assert manifest.info.source == ""
     assert list(manifest.table["image"]) == ["original/000001.png", "original/000002.png"]
     assert "no image has a label" in " ".join(manifest.notes)
@@ -469,6 +470,15 @@ def test_a_folder_that_only_looks_like_a_data_set_gets_no_provenance(name: str, 
     assert set(manifest.table["site"]) == {""}
     assert not manifest.table["image"].str.contains("mask|GT").any()
     assert f"laid out as {name} is, but not taken for it" in manifest.notes[0]
+
+
+def test_where_labels_are_missing_the_likeness_is_told(make: Callable[[str], Path]) -> None:
+    for name in ("UDIAT", "STU-Hospital"):
+        root = make(name)
+        root = root if name != "STU-Hospital" else root / "Hospital"
+        with pytest.raises(InputError, match=f"images have no label.*Laid out as {name} is, but not taken for it"):
+            open_dataset(root, classes=("benign", "malignant"))
+        shutil.rmtree(root)
 
 
 def test_a_clinics_tables_with_two_plain_columns_are_no_public_data_set(tmp_path: Path) -> None:

@@ -232,12 +232,19 @@ def _relabelled(manifest: Manifest, rule: LabelRule | None) -> Manifest:
 def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Manifest:
     table = manifest.table.copy()
     present = set(table["label"]) - {""}
+    # What was found out of the folder is the reason, and is read nowhere else where this ends.
+    reasons = [note for note in manifest.notes if note.startswith(("laid out as ", "no image has a label"))]
+    why = "".join(f". {reason[0].upper()}{reason[1:]}" for reason in reasons)
+    if not present:
+        raise InputError(
+            f"{origin}: {len(table)} images have no label; use `medsharp predict` for images without labels{why}"
+        )
     for name in classes:
-        if present and name not in present:
+        if name not in present:
             found = ", ".join(sorted(present))
             close = nearest(name, present)
             close = close if close.startswith("; did") else ""
-            raise InputError(f"{origin} has no images of class '{name}'; it has {found}{close}")
+            raise InputError(f"{origin} has no images of class '{name}'; it has {found}{close}{why}")
     _refuse_misspelt(manifest, classes, origin)
     other = (table["label"] != "") & ~table["label"].isin(list(classes)) & (table["exclude"] == "")
     table.loc[other, "exclude"] = "class not used: " + table.loc[other, "label"].astype(str)

@@ -213,6 +213,7 @@ class _Finder:
         self._paths: dict[str, list[Path]] = {}
         self._folders: dict[str, list[Path]] = {}
         self._names: dict[str, list[Path]] = {}
+        self._numbers: dict[str, list[Path]] = {}
         self._folder_names: dict[str, set[str]] = {}
         self._mask_paths = {unicodedata.normalize("NFC", listing.inside(mask)): [mask] for mask in listing.masks}
         # What lies here and is no image: rows of such files are counted, not refused.
@@ -226,6 +227,8 @@ class _Finder:
             self._paths.setdefault(inside.as_posix(), []).append(file)
             for name in {inside.name.casefold(), inside.stem.casefold()}:
                 self._names.setdefault(name, []).append(file)
+            if inside.stem.isdecimal():
+                self._numbers.setdefault(inside.stem.lstrip("0"), []).append(file)
             for parent in inside.parents:
                 if parent.name:
                     self._folders.setdefault(parent.as_posix(), []).append(file)
@@ -322,6 +325,8 @@ class _Finder:
             folders = set[str]()
         else:
             files, folders = self._names.get(last, []), self._folder_names.get(last, set())
+            if not files and not folders and last.isdecimal():
+                files = self._numbers.get(last.lstrip("0"), [])  # spreadsheets take leading zeros away
         if len(files) == 1 and not folders:
             return tuple(files), "image"
         if not files and len(folders) == 1:
