@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
@@ -14,6 +15,24 @@ from zipfile import BadZipFile, ZipFile
 import pandas as pd
 
 from medsharp.errors import InputError
+
+_MOST_BYTES = 2**30
+_DAMAGE = (
+    BadZipFile,
+    zlib.error,
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    AssertionError,
+)
+"""What openpyxl raises on a file that is cut off, damaged, or no workbook."""
 
 
 def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -29,6 +48,10 @@ def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
     import openpyxl
 
     try:
+        with ZipFile(io.BytesIO(data)) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > _MOST_BYTES:
+            raise InputError(f"{path} unpacks to {size / 2**30:.1f} GiB; save the sheet as 'CSV UTF-8'")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles that openpyxl does not know
             # Not read_only, which does not tell merged cells.
@@ -44,11 +67,11 @@ def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
                         )
                 for merged in sheet.merged_cells.ranges:
                     first = rows[merged.min_row - 1][merged.min_col - 1]
-                    for row in range(merged.min_row, merged.max_row + 1):
-                        rows[row - 1][merged.min_col - 1] = first
+                    for row in rows[merged.min_row - 1 : merged.max_row]:
+                        if any(row):  # merged on below the last row, it makes none
+                            row[merged.min_col - 1] = first
                 yield sheet.title, pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1), dtype=str)
-    # What openpyxl raises on a file that is cut off or is no workbook.
-    except (BadZipFile, KeyError, ValueError, TypeError, AttributeError, EOFError, SyntaxError, OSError) as error:
+    except _DAMAGE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not an Excel workbook that can be read") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import medsharp
 from medsharp.config import DataConfig
-from medsharp.data import Manifest, open_dataset, read_manifest, tie_duplicates, write_manifest
+from medsharp.data import Manifest, cache_key, open_dataset, read_manifest, tie_duplicates, write_manifest
 from medsharp.data.duplicates import look_at
 from medsharp.data.prepare import prepare_manifest
 from medsharp.errors import InputError
@@ -123,3 +125,23 @@ def test_image_that_was_replaced_after_the_manifest_was_made_is_named(folder: Pa
         prepared(tmp_path / "audited")
     assert f"row {rows[0] + 2}: malignant/3.png is another file" in str(caught.value)
     assert f"and so in row {rows[1] + 2}); audit and split the data set again" in str(caught.value)
+
+
+@pytest.mark.parametrize("changed", ["our code", "a decoder"])
+def test_other_code_or_decoders_look_anew(
+    folder: Path, reads: list[str], tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(folder)
+    reads.clear()
+    if changed == "a decoder":
+        version = cache_key.version
+        monkeypatch.setattr(cache_key, "version", lambda name: "999" if name == "pillow" else version(name))
+    else:
+        package = Path(medsharp.__file__).parent
+        shutil.copytree(package / "images", tmp_path / "copy/images")
+        shutil.copytree(package / "data/duplicates", tmp_path / "copy/data/duplicates")
+        with (tmp_path / "copy/data/duplicates/look.py").open("a") as stream:
+            stream.write("# changed\n")
+        monkeypatch.setattr(cache_key, "files", lambda name: tmp_path / "copy")
+    prepared(folder)
+    assert len(reads) == 42 + 1

@@ -166,6 +166,30 @@ def test_formula_whose_value_was_never_computed_is_refused(tmp_path: Path) -> No
         read_table(path, NEEDED)
 
 
+def test_damaged_workbook_is_a_sentence_wherever_it_is_damaged(tmp_path: Path) -> None:
+    data = workbook(tmp_path / "t.xlsx", [["image", "label"], *([f"{n}.png", "b"] for n in range(50))]).read_bytes()
+    for place in range(30, len(data), 97):
+        (tmp_path / "t.xlsx").write_bytes(data[:place] + bytes(8) + data[place + 8 :])
+        try:
+            read_table(tmp_path / "t.xlsx", NEEDED)  # padding may be damaged without harm
+        except InputError as error:
+            assert "t.xlsx" in str(error)  # noqa: PT017
+
+
+def test_workbook_that_unpacks_to_very_much_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workbook(tmp_path / "t.xlsx", [["image", "label"], ["a", "b"]])
+    monkeypatch.setattr("medsharp.tables.workbook._MOST_BYTES", 1000)
+    with pytest.raises(InputError, match=r"unpacks to .* GiB; save the sheet as 'CSV UTF-8'"):
+        read_table(path, NEEDED)
+
+
+def test_merged_cells_beyond_the_last_row_make_no_rows(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "t.xlsx", [["image", "label", "site"], ["a", "b", "A"], ["c", "d", None]], "C2:C9")
+    assert [row["site"] for _, row in rows_of(path)] == ["A", "A"]
+
+
 def test_sheet_with_the_columns_is_read_and_its_like_announced(tmp_path: Path) -> None:
     with pd.ExcelWriter(tmp_path / "t.xlsx") as writer:
         pd.DataFrame({"about": ["this"]}).to_excel(writer, sheet_name="readme", index=False)
