@@ -71,6 +71,19 @@ def test_rows_are_matched_as_hospitals_write_them(lines: tuple[str, ...], export
     assert labels(open_dataset(export, classes=CLASSES)) == ["benign", "benign", "malignant", "malignant"]
 
 
+def test_a_title_above_the_header_and_a_cover_sheet_are_passed_over(export: Path) -> None:
+    write(export, "Export of the archive", "", "Accession Number,label,age", "00123,benign,50", "00223,malignant,61")
+    assert labels(open_dataset(export)) == ["benign", "benign", "malignant", "malignant"]
+    (export / "labels.csv").unlink()
+    book = openpyxl.Workbook()
+    book.active.append(["Made by the archive"])
+    sheet = book.create_sheet("list")
+    for row in (["PatientID", "label"], ["P-17", "benign"], ["P-18", "malignant"]):
+        sheet.append(row)
+    book.save(export / "labels.xlsx")
+    assert labels(open_dataset(export)) == ["benign", "benign", "malignant", "malignant"]
+
+
 def test_numbers_of_images_have_lost_their_zeros_in_a_spreadsheet(tmp_path: Path, save_picture: Save) -> None:
     for name in ("000001", "000012"):
         save_picture(tmp_path / f"{name}.png")

@@ -13,6 +13,7 @@ from medsharp.data.sources.headers import OTHER_MODALITIES, Header
 from medsharp.data.sources.labels import FRAME, Entry, Labels, find_table, read_labels
 from medsharp.data.sources.listing import IMAGE_FOLDERS, SUFFIXES, Listing, list_images, mask_key, mask_keys, shown
 from medsharp.data.sources.patients import PatientKey
+from medsharp.data.sources.privacy import privacy_notes
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError
 
@@ -29,8 +30,6 @@ _MOST_CLASSES = 10
 """Folders of names that are no known class's are classes where there are no more: more are patients or series."""
 
 _DATES = {"none": 0, "year": 4, "month": 6, "day": 8}
-_LEAST_NAME = 4
-"""Letters of an identifier from which on it is looked for in paths: shorter ones are there by chance."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
         return nested
     places, by_class, notes = _places(listing, reading, labels)
     rows = _rows(listing, places, by_class, labels, reading)
-    notes += [*_privacy(listing, reading), *_said(rows, labels, listing)]
+    notes += [*privacy_notes(listing, reading.key), *_said(rows, labels, listing)]
     classes = tuple(sorted({row["label"] for row in rows if row.get("label")}))
     if by_class and labels is None and len(classes) < 2:
         raise InputError(
@@ -305,47 +304,6 @@ def _said(rows: Sequence[Mapping[str, str]], labels: Labels | None, listing: Lis
     if orphans:
         notes.append(f"{len(orphans)} masks belong to no image: {shown(orphans)}")
     return notes
-
-
-def _privacy(listing: Listing, reading: FolderReading) -> list[str]:
-    """Say, without an identifier, where identifiers are left: in paths, or in pixels."""
-    notes = []
-    burned = sum(listing.headers[file].burned_in for file in listing.images if file in listing.headers)
-    if burned:
-        notes.append(
-            f"{burned} DICOM files say BurnedInAnnotation YES: names may stand in their pixels: look before you "
-            "share them"
-        )
-    named = sum(
-        _is_named(listing.inside(file), listing.headers[file]) for file in listing.images if file in listing.headers
-    )
-    if named:
-        notes.append(
-            f"{named} paths hold the patient's name or number: they stand in every table that is made of them; "
-            "`medsharp data prepare --copy` writes copies under other names"
-        )
-    headers = listing.headers.values()
-    if len({header.patient for header in headers}) == 1 < len({header.study for header in headers}):
-        notes.append(
-            "every DICOM file has the same PatientID, though they are of several studies: they count as one patient; a "
-            "list of labels with a column patient says otherwise"
-        )
-    if any(header.patient or header.study for header in headers):
-        notes.append(
-            f"patients are numbered by the key {reading.key.where} ({reading.key.fingerprint}); keep it, so that later "
-            "exports are tied to the same patients"
-        )
-    return notes
-
-
-def _is_named(path: str, header: Header) -> bool:
-    plain = _letters(path)
-    parts = [header.patient, header.accession, *header.name.replace("^", " ").replace("=", " ").split()]
-    return any(len(_letters(part)) >= _LEAST_NAME and _letters(part) in plain for part in parts)
-
-
-def _letters(text: str) -> str:
-    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def with_classes(reading: FolderReading | None, classes: Sequence[str] | None, rule: LabelRule | None) -> FolderReading:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NoReturn
 
 from medsharp.data.manifest import CARRIED, COLUMNS
-from medsharp.data.sources.headers import Header
+from medsharp.data.sources.finder import KEYS, PRECISION, Finder
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError, nearest
-from medsharp.tables import read_table, reason
+from medsharp.tables import Table, read_table, reason
 
 TABLES = ("labels.csv", "labels.tsv", "labels.xlsx", "labels.xlsm")
 """Names under which the list is looked for in the folder, whatever their case."""
@@ -37,26 +36,16 @@ _NAMES = {
 }
 """Headings as hospitals write them, in lower case and without separators, and what they are called here."""
 
-_ATTRIBUTES = {
-    "SOPInstanceUID": "instance",
-    "SeriesInstanceUID": "series",
-    "StudyInstanceUID": "study",
-    "AccessionNumber": "accession",
-    "PatientID": "patient",
-}
-_PRECISION = {"image": 0, "SOPInstanceUID": 0, "folder": 1, "SeriesInstanceUID": 1, "StudyInstanceUID": 2}
-_PRECISION |= {"AccessionNumber": 2, "PatientID": 3}
+_HEADINGS = ("image", "file", "filename", *KEYS, "Accession Number", "Accession", "Patient ID", "Patient", "MRN")
+"""What is looked for where the first row is no header."""
+
 _CARRIED = frozenset((*COLUMNS, *CARRIED)) - {"image", "label", "sha256", "dhash", "study_date"} | {
     "age",
     "pathology",
     LESION,
 }
 
-_FOLDERS_OF = frozenset({"PatientID", "AccessionNumber"})
 _WORST_FIRST = ("malignant", "benign", "normal")
-
-Match = tuple[tuple[Path, ...], str]
-"""Files, and what they were found by."""
 
 
 @dataclass(frozen=True)
@@ -140,24 +129,23 @@ def read_labels(
         InputError: The table has no key, a row of `image` names nothing or several files, or rows contradict each
             other.
     """
-    read = read_table(table)
+    read = _read(table)
     rows, header = list(read.records()), [str(name) for name in read.frame]
     if not rows:
         raise InputError(f"{table} has no rows")
     columns = {name: _canonical(name) for name in header}
-    if "PatientID" not in columns.values() and not set(columns.values()) & {"image", *_ATTRIBUTES}:
+    if "PatientID" not in columns.values() and not set(columns.values()) & {"image", *KEYS}:
         columns = {name: "PatientID" if known == "patient" else known for name, known in columns.items()}
-    keys = [known for known in ("image", *_ATTRIBUTES) if known in columns.values()]
+    keys = [known for known in ("image", *KEYS) if known in columns.values()]
     if not keys:
         raise InputError(
-            f"{table} names no images: it needs a column image, or one of {', '.join(_ATTRIBUTES)}"
-            f"{nearest('image', header)}"
+            f"{table} names no images: it needs a column image, or one of {', '.join(KEYS)}{nearest('image', header)}"
         )
     labelled = rule is not None or "label" in columns.values()
     source = None if rule is None else rule.heading(header)
     if rule is not None and source is None:
         raise InputError(f"{table} has no column '{rule.column}' to make labels from{nearest(rule.column, header)}")
-    finder = _Finder(table, listing)
+    finder = Finder(table, listing)
     matched, lost = [], []
     for number, given in rows:
         values: dict[str, str] = {}
@@ -193,6 +181,25 @@ def read_labels(
     return Labels(table, entries, labelled, (*read.notes, *notes, *further))
 
 
+def _read(table: Path) -> Table:
+    """Read a list whose header may stand below a title, or on a later sheet of a workbook."""
+    try:
+        read, lacking = read_table(table), None
+        if {_canonical(str(name)) for name in read.frame} & {"image", "patient", *KEYS}:
+            return read
+    except InputError as error:
+        read, lacking = None, error
+    for heading in _HEADINGS:
+        try:
+            return read_table(table, (heading,))
+        except InputError:
+            continue
+    if read is None:
+        assert lacking is not None
+        raise lacking
+    return read
+
+
 def _canonical(name: str) -> str:
     plain = re.sub(r"[^a-z0-9]", "", name.casefold())
     return _NAMES.get(plain) or next((known for known in _CARRIED | {"label"} if known.replace("_", "") == plain), name)
@@ -201,152 +208,6 @@ def _canonical(name: str) -> str:
 def _check_frame(table: Path, number: int, frame: str) -> None:
     if frame and not re.fullmatch(r"0*[1-9]\d{0,8}", frame):
         raise InputError(f"{table}, row {number}: frame '{frame}' is no number of a frame; they count from 1")
-
-
-class _Finder:
-    """Finds the files that keys mean; every way of writing is looked up in tables made once."""
-
-    def __init__(self, table: Path, listing: Listing) -> None:
-        self._table = table
-        self._listing = listing
-        self._root = f"/{listing.folder.resolve().name.casefold()}"
-        self._paths: dict[str, list[Path]] = {}
-        self._folders: dict[str, list[Path]] = {}
-        self._names: dict[str, list[Path]] = {}
-        self._numbers: dict[str, list[Path]] = {}
-        self._folder_names: dict[str, set[str]] = {}
-        self._mask_paths = {unicodedata.normalize("NFC", listing.inside(mask)): [mask] for mask in listing.masks}
-        # What lies here and is no image: rows of such files are counted, not refused.
-        self._others = {name for names in listing.others.values() for name in names} | {
-            listing.inside(mask) for mask in listing.masks
-        }
-        self._tags: dict[str, dict[str, list[Path]]] = {name: {} for name in _ATTRIBUTES}
-        self._unpadded: dict[str, dict[str, set[str]]] = {name: {} for name in _ATTRIBUTES}
-        for file in listing.images:
-            inside = PurePosixPath(unicodedata.normalize("NFC", listing.inside(file)))
-            self._paths.setdefault(inside.as_posix(), []).append(file)
-            for name in {inside.name.casefold(), inside.stem.casefold()}:
-                self._names.setdefault(name, []).append(file)
-            if inside.stem.isdecimal():
-                self._numbers.setdefault(inside.stem.lstrip("0"), []).append(file)
-            for parent in inside.parents:
-                if parent.name:
-                    self._folders.setdefault(parent.as_posix(), []).append(file)
-                    self._folder_names.setdefault(parent.name.casefold(), set()).add(parent.as_posix())
-            if file in listing.headers:
-                self._add_tags(file, listing.headers[file])
-
-    def _add_tags(self, file: Path, header: Header) -> None:
-        for name, attribute in _ATTRIBUTES.items():
-            value = _plain(getattr(header, attribute))
-            if value:
-                self._tags[name].setdefault(value, []).append(file)
-                self._unpadded[name].setdefault(value.lstrip("0"), set()).add(value)
-
-    def files(self, number: int, keys: Mapping[str, str]) -> Match:
-        """Return the files of a row and the most precise of its keys; none where no file has what a tag says.
-
-        Raises:
-            InputError: `image` names nothing or several, or the keys do not agree.
-        """
-        found: list[Match] = []
-        if "image" in keys:
-            found.append(self._named(number, keys["image"]))
-        for name in _ATTRIBUTES:
-            if name in keys:
-                tagged = self._tagged(name, keys[name])
-                # A picture carries no tags: there the list's patient is what is known of it, not a key to it.
-                untagged = found and not any(file in self._listing.headers for file in found[0][0])
-                if not untagged:
-                    found.append((tagged, name))
-        common = set(found[0][0]).intersection(*(files for files, _ in found[1:]))
-        if not common and all(files for files, _ in found):
-            raise InputError(
-                f"{self._table}, row {number}: its {' and its '.join(by for _, by in found)} are of different files"
-            )
-        if not common and "image" in keys and found[0][0]:
-            lacking = next(by for files, by in found if not files)
-            raise InputError(f"{self._table}, row {number}: the file of this name does not have that {lacking}")
-        by = min((by for _, by in found), key=_PRECISION.__getitem__)
-        return tuple(file for file in found[0][0] if file in common), by
-
-    def masks(self, number: int, cell: str) -> str:
-        """Return the masks that a row names, as they are spelled from the folder on, joined by semicolons.
-
-        Raises:
-            InputError: One is not there.
-        """
-        found = []
-        for given in filter(None, map(str.strip, cell.split(";"))):
-            name = unicodedata.normalize("NFC", given.replace("\\", "/").removeprefix("./"))
-            file = self._paths.get(name, self._mask_paths.get(name, []))
-            if not file:
-                raise InputError(
-                    f"{self._table}, row {number}: mask '{given}' is not there; give its path from the folder on"
-                )
-            found.append(self._listing.inside(file[0]))
-        return ";".join(found)
-
-    def _tagged(self, name: str, value: str) -> tuple[Path, ...]:
-        plain = _plain(value)
-        files = self._tags[name].get(plain)
-        if files is None:
-            # Spreadsheets take leading zeros away.
-            written = self._unpadded[name].get(plain.lstrip("0"), set())
-            files = self._tags[name][next(iter(written))] if len(written) == 1 else []
-        if not files and not self._listing.headers and name in _FOLDERS_OF:
-            # Pictures carry no tags; where there are only such, a folder of that name is the patient's or the study's.
-            files = [file for folder in sorted(self._folder_names.get(plain, ())) for file in self._folders[folder]]
-        return tuple(files)
-
-    def _named(self, number: int, given: str) -> Match:
-        name = unicodedata.normalize("NFC", given.replace("\\", "/").strip().removeprefix("./").strip("/"))
-        if name in self._paths:
-            return tuple(self._paths[name]), "image"
-        if name in self._folders:
-            return tuple(self._folders[name]), "folder"
-        for tag in _ATTRIBUTES:
-            files = self._tagged(tag, name) if self._tags[tag] else ()
-            if files:
-                return files, tag
-        if name in self._others or any(other.startswith(f"{name}/") for other in self._others):
-            return (), "image"
-        return self._by_name(number, given, name)
-
-    def _by_name(self, number: int, given: str, name: str) -> Match:
-        place = f"{self._table}, row {number}"
-        last = name.casefold()
-        if "/" in name:  # of a path that is written from elsewhere, or in other case, the end may be right
-            alike = self._names.get(last.rpartition("/")[2], [])
-            ends = {file: f"/{self._listing.inside(file).casefold()}" for file in alike}
-            files = [
-                file for file, end in ends.items() if end.endswith(f"/{last}") or f"/{last}".endswith(self._root + end)
-            ]
-            folders = set[str]()
-        else:
-            files, folders = self._names.get(last, []), self._folder_names.get(last, set())
-            if not files and not folders and last.isdecimal():
-                files = self._numbers.get(last.lstrip("0"), [])  # spreadsheets take leading zeros away
-        if len(files) == 1 and not folders:
-            return tuple(files), "image"
-        if not files and len(folders) == 1:
-            return tuple(self._folders[next(iter(folders))]), "folder"
-        could = [*(self._listing.inside(file) for file in files), *sorted(folders)]
-        if could:
-            several = ", ".join(could[:3]) + (", ..." if len(could) > 3 else "")
-            raise InputError(
-                f"{place}: '{given}' names several files: {several}; give the path, or a column SOPInstanceUID, "
-                "AccessionNumber or PatientID"
-            )
-        close = nearest(name, self._paths, 1)
-        raise InputError(
-            f"{place}: '{given}' names no image here: it is no path, no UID, accession number or patient of a file, "
-            f"and no file's name{close if close.startswith('; did') else ''}"
-        )
-
-
-def _plain(value: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", value).split()).casefold()
 
 
 def _entries(
@@ -360,7 +221,7 @@ def _entries(
     lesions = unclear = 0
     for file, frames in by_file.items():
         whole = frames.pop("", [])
-        if frames and whole and min(_PRECISION[row.by] for row in whole) == 0:
+        if frames and whole and min(PRECISION[row.by] for row in whole) == 0:
             raise InputError(
                 f"{table}, row {whole[0].number}: {listing.inside(file)} has rows for single frames too; "
                 "give every row of a clip its frame, or none"
@@ -386,8 +247,8 @@ def _entries(
 
 def _joined(table: Path, name: str, rows: Sequence[_Row], kept: frozenset[str]) -> tuple[Entry, bool, bool]:
     """Join what rows say of one image; also whether they are several lesions, and whether they leave it open."""
-    best = min(_PRECISION[row.by] for row in rows)
-    precise = [row for row in rows if _PRECISION[row.by] == best]
+    best = min(PRECISION[row.by] for row in rows)
+    precise = [row for row in rows if PRECISION[row.by] == best]
     labels = {row.label for row in precise if row.label}
     for row in rows:
         if row.label and labels and row.label not in labels:

@@ -1,0 +1,51 @@
+"""Where identifiers of patients are left after reading a folder: in paths and in pixels; counted, never shown."""
+
+from __future__ import annotations
+
+from medsharp.data.sources.headers import Header
+from medsharp.data.sources.listing import Listing
+from medsharp.data.sources.patients import PatientKey
+
+_LEAST_NAME = 4
+"""Letters of an identifier from which on it is looked for in paths: shorter ones are there by chance."""
+
+
+def privacy_notes(listing: Listing, key: PatientKey) -> list[str]:
+    """Say, without an identifier, where identifiers are left: in paths, or in pixels."""
+    notes = []
+    burned = sum(listing.headers[file].burned_in for file in listing.images if file in listing.headers)
+    if burned:
+        notes.append(
+            f"{burned} DICOM files say BurnedInAnnotation YES: names may stand in their pixels: look before you "
+            "share them"
+        )
+    named = sum(
+        _is_named(listing.inside(file), listing.headers[file]) for file in listing.images if file in listing.headers
+    )
+    if named:
+        notes.append(
+            f"{named} paths hold the patient's name or number: they stand in every table that is made of them; "
+            "`medsharp data prepare --copy` writes copies under other names"
+        )
+    headers = listing.headers.values()
+    if len({header.patient for header in headers}) == 1 < len({header.study for header in headers}):
+        notes.append(
+            "every DICOM file has the same PatientID, though they are of several studies: they count as one patient; a "
+            "list of labels with a column patient says otherwise"
+        )
+    if any(header.patient or header.study for header in headers):
+        notes.append(
+            f"patients are numbered by the key {key.where} ({key.fingerprint}); keep it, so that later "
+            "exports are tied to the same patients"
+        )
+    return notes
+
+
+def _is_named(path: str, header: Header) -> bool:
+    plain = _letters(path)
+    parts = [header.patient, header.accession, *header.name.replace("^", " ").replace("=", " ").split()]
+    return any(len(_letters(part)) >= _LEAST_NAME and _letters(part) in plain for part in parts)
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
