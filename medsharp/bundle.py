@@ -102,7 +102,12 @@ class TrainingRecord(_Part):
 
 
 class BundleSpec(_Part):
-    """All of `bundle.yaml` but its digest."""
+    """All of `bundle.yaml` but its digest.
+
+    Attributes:
+        temperature: What logits are divided by before softmax; 1 where it could not be estimated.
+        uncalibrated: Why it could not be: the end of a sentence; empty where it was.
+    """
 
     format: int
     name: str
@@ -112,12 +117,21 @@ class BundleSpec(_Part):
     positive: str
     preprocess: Preprocessing
     temperature: float = Field(gt=0)
+    uncalibrated: str = ""
     operating_point: OperatingPoint
     input_check: InputCheck
     heatmap_reference: float = Field(gt=0)
     outputs: tuple[str, ...]
     training: TrainingRecord
     files: dict[str, str]
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a reason that there is none of, so that bundles written before it existed keep their digest."""
+        values: dict[str, Any] = plain(self)
+        if not self.uncalibrated:
+            del values["uncalibrated"]
+        return values
 
     @property
     def network(self) -> str:

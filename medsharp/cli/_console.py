@@ -38,6 +38,11 @@ def note(sentence: str) -> None:
     console.print(f"  {escape(sentence)}", style="dim", soft_wrap=True)
 
 
+def warn(sentence: str) -> None:
+    """Print to standard error what the user must know of a result that was made nevertheless."""
+    errors.print(f"[bold yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
+
+
 def heading(sentence: str) -> None:
     """Print what begins now."""
     console.print(f"[bold]{escape(sentence)}[/]", soft_wrap=True)

@@ -27,6 +27,7 @@ def demo(
     Runs where it stopped when started again; about three minutes on two cores. No data is needed, none is downloaded.
     """
     from medsharp.cli.evaluate import evaluate_data
+    from medsharp.cli.export import tell_choices
     from medsharp.cli.train import prepare, run_training
     from medsharp.config import validate_config
     from medsharp.data.phantom import write_phantom
@@ -64,7 +65,8 @@ def demo(
     heading("3/4  Exporting to ONNX; temperature and operating point are fixed on hospital A's validation images")
     bundle = out / "bundle"
     with progress_bar() as report:
-        export_run(run, bundle, overwrite=True, progress=report)
+        spec = export_run(run, bundle, overwrite=True, progress=report)
+    tell_choices(spec)
 
     heading("4/4  Evaluating on hospitals B and C")
     data = [str(_hospital(out, hospital)) for hospital in EXTERNAL]

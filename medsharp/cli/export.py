@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import console, heading, note, progress_bar, warn
+
+if TYPE_CHECKING:
+    from medsharp.bundle import BundleSpec
 
 
 def export(
@@ -28,13 +31,7 @@ def export(
     heading(f"Exporting {run} to {out}")
     with progress_bar() as report:
         bundle = export_run(run, out, sensitivity=sensitivity, overwrite=overwrite, progress=report)
-    point = bundle.operating_point
-    note(f"temperature {bundle.temperature:.3f}")
-    note(
-        f"operating point: probability of {bundle.positive} >= {point.threshold:.4f} "
-        f"(sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f} "
-        f"on {point.images} validation images)"
-    )
+    tell_choices(bundle)
     for name in sorted(bundle.files):
         note(f"{name}: {(out / name).stat().st_size / 2**20:.2f} MiB")
     evaluate = f"[bold]medsharp evaluate {escape(str(out))} --data FOLDER[/]"
@@ -42,3 +39,21 @@ def export(
     other = "predict" if bundle.preprocess.crop == "lesion" else "serve"
     more = " MANIFEST" if other == "predict" else ""
     console.print(f"\nnext: {evaluate} or [bold]medsharp {other} {escape(str(out))}{more}[/]", soft_wrap=True)
+
+
+def tell_choices(bundle: BundleSpec) -> None:
+    """Print what the validation images decided, and a warning where they were too few to decide it."""
+    from medsharp.export.calibration import scarcity
+
+    point = bundle.operating_point
+    if bundle.uncalibrated:
+        warn(f"not calibrated (the temperature is 1): {bundle.uncalibrated}")
+    else:
+        note(f"temperature {bundle.temperature:.3f}")
+    note(
+        f"operating point: probability of {bundle.positive} >= {point.threshold:.4f} "
+        f"(sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f} "
+        f"on {point.images} validation images)"
+    )
+    if few := scarcity(point.positives, point.images - point.positives):
+        warn(f"the operating point stands on {few}")

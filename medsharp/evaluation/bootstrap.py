@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from medsharp.cores import usable_cores
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Weights [R, N] of the images to values by name, each [R] or [R, G]."""
@@ -94,7 +95,7 @@ def _computed(statistics: Sequence[Statistic], weights: np.ndarray) -> dict[str,
 
 def _gathered(block: Callable[..., dict[str, np.ndarray]], jobs: Sequence[object]) -> dict[str, np.ndarray]:
     """Compute blocks side by side (numpy leaves the interpreter's lock) and join them in order."""
-    threads = min(_MOST_THREADS, os.cpu_count() or 1, len(jobs))
+    threads = min(_MOST_THREADS, usable_cores(), len(jobs))
     if threads < 2:
         parts = [block(job) for job in jobs]
     else:

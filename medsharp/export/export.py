@@ -31,10 +31,11 @@ from medsharp.bundle import (
     write_spec,
 )
 from medsharp.config import DataConfig
+from medsharp.cores import usable_cores
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import AUDITED, Manifest
-from medsharp.export.calibration import check_choice, choose_operating_point, fit_temperature
+from medsharp.export.calibration import check_choice, choose_operating_point, estimate_temperature
 from medsharp.export.graph import check_parity, write_onnx
 from medsharp.export.metadata import monai_metadata
 from medsharp.files import atomic_folder, sha256_file
@@ -160,15 +161,15 @@ def export_network(
         (folder / PARITY).write_text(json.dumps(parity, indent=1) + "\n", encoding="utf-8")
 
         outputs = _run(session, validation_images)
-        temperature = fit_temperature(outputs["logits"], validation_labels)
-        validation_shares = softmax(outputs["logits"].astype(np.float64) / temperature)
+        temperature = estimate_temperature(outputs["logits"], validation_labels)
+        validation_shares = softmax(outputs["logits"].astype(np.float64) / temperature.value)
         scores = validation_shares[:, number]
         table = _validation_table(validation_labels, validation_shares, classes)
         table.to_csv(folder / VALIDATION, index=False, lineterminator="\n")
         if seen is not None:
             write_hashes(folder, seen)
         if internal is not None and internal_images is not None and len(internal):
-            shares = softmax(_run(session, internal_images)["logits"].astype(np.float64) / temperature)
+            shares = softmax(_run(session, internal_images)["logits"].astype(np.float64) / temperature.value)
             _internal_table(internal, shares, classes).to_csv(folder / INTERNAL, index=False, lineterminator="\n")
         spec = BundleSpec(
             format=FORMAT,
@@ -178,7 +179,8 @@ def export_network(
             classes=tuple(classes),
             positive=positive,
             preprocess=Preprocessing(**asdict(preprocess_spec)),
-            temperature=temperature,
+            temperature=temperature.value,
+            uncalibrated=temperature.obstacle,
             operating_point=choose_operating_point(scores, validation_labels == number, sensitivity),
             input_check=_input_check(outputs["features"], validation_images),
             heatmap_reference=_heatmap_reference(session, outputs, validation_images, number),
@@ -217,7 +219,7 @@ def _load(rows: pd.DataFrame, manifest: Manifest, data: DataConfig, progress: Pr
         return preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured)
 
     loaded = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for image in pool.map(load, rows.to_dict("records")):
             loaded.append(image)
             if progress is not None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from medsharp.networks import Classifier
 
 OPSET = 20
 TOLERANCE = 1e-4
-"""Largest difference of a logit between PyTorch and ONNX Runtime, both in float32."""
+"""Largest difference of a logit between PyTorch and ONNX Runtime, both in float32, of logits up to about 10."""
+
+_RELATIVE = 1e-5
+"""The same as a share of the largest logit: float32 has seven digits, and sums are ordered otherwise on each CPU."""
 
 
 class _Outputs(nn.Module):
@@ -60,7 +64,7 @@ def write_onnx(network: Classifier, path: Path, metadata: dict[str, str]) -> Non
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _plain_attention(network):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 _Outputs(network, names).eval(),
@@ -76,8 +80,7 @@ def write_onnx(network: Classifier, path: Path, metadata: dict[str, str]) -> Non
             )
     # The exporter's errors share no class; each is a network it cannot translate.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"this network cannot be exported to ONNX: {reason[:200]}") from error
+        raise InputError(f"this network cannot be exported to ONNX: {_cause(error)}") from error
     finally:
         logger.setLevel(level)
     model = onnx.load(path)
@@ -88,6 +91,26 @@ def write_onnx(network: Classifier, path: Path, metadata: dict[str, str]) -> Non
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _plain_attention(network: nn.Module) -> Iterator[None]:
+    """Let timm's attention multiply matrices itself: fused kernels of five dimensions have no translation."""
+    fused = [layer for layer in network.modules() if getattr(layer, "fused_attn", False) is True]
+    for layer in fused:
+        layer.fused_attn = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for layer in fused:
+            layer.fused_attn = True  # type: ignore[assignment]
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of what went wrong at the bottom; above it the exporter tells how to report errors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _forget_sources(model: onnx.ModelProto) -> None:
@@ -122,15 +145,16 @@ def check_parity(network: Classifier, session: Session, images: np.ndarray) -> d
     differences = {key: float(np.abs(batched[key] - expected[key]).max()) for key in session.outputs}
     differences["logits, one by one"] = float(np.abs(single["logits"] - expected["logits"][:8]).max())
     if "cam" in session.outputs:
-        bias = network.backbone.get_classifier().bias.numpy()  # type: ignore[operator]
-        explained = batched["cam"].mean(axis=(2, 3)) + bias
+        bias = network.backbone.get_classifier().bias  # type: ignore[operator]
+        explained = batched["cam"].mean(axis=(2, 3)) + (0.0 if bias is None else bias.numpy())
         differences["logits from cam"] = float(np.abs(explained - batched["logits"]).max())
+    tolerance = max(TOLERANCE, _RELATIVE * float(np.abs(expected["logits"]).max()))
     for key, value in differences.items():
-        if key.startswith("logits") and not value <= TOLERANCE:
-            raise InputError(f"ONNX Runtime and PyTorch differ by {value:.2g} in {key}, more than {TOLERANCE:g}")
+        if key.startswith("logits") and not value <= tolerance:
+            raise InputError(f"ONNX Runtime and PyTorch differ by {value:.2g} in {key}, more than {tolerance:.2g}")
     return {
         "images": len(images),
-        "tolerance": TOLERANCE,
+        "tolerance": tolerance,
         "largest_difference": differences,
         "opset": OPSET,
         "runtime": session.device,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medsharp.errors import InputError
-from medsharp.export.calibration import choose_operating_point, fit_temperature
+from medsharp.export.calibration import choose_operating_point, estimate_temperature, fit_temperature
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -31,13 +31,56 @@ def test_temperature_is_the_minimum_of_torch_cross_entropy() -> None:
     assert loss(found) <= min(loss(found * 1.01), loss(found / 1.01))
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_temperature_of_separated_classes_stays_finite(scale: float) -> None:
-    logits = np.array([[scale, -scale], [-scale, scale]] * 5)
-    found = fit_temperature(logits, np.array([0, 1] * 5))
-    assert 0.04 < found < 25
-    wrong = fit_temperature(logits, np.array([1, 0] * 5))
-    assert 15 < wrong < 25
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize(
+    ("right", "obstacle"), [(True, "perfectly separated"), (False, "told apart no better than by chance")]
+)
+def test_separated_and_reversed_classes_are_left_as_they_are(scale: float, right: bool, obstacle: str) -> None:
+    labels = np.array([0, 1] * 15)
+    margins = np.linspace(0.5, 1.5, 30) * scale * (1 if right else -1) * (2 * labels - 1)
+    logits = np.stack([-margins, margins], axis=1)
+    temperature = estimate_temperature(logits, labels)
+    assert temperature.value == fit_temperature(logits, labels) == 1.0
+    assert obstacle in temperature.obstacle
+
+
+def test_one_hardly_wrong_image_among_separated_ones_does_not_make_probabilities_extreme() -> None:
+    labels = np.array([0, 1] * 20)
+    margins = 0.5 * (2.0 * labels - 1)
+    margins[0] = 0.005
+    temperature = estimate_temperature(np.stack([-margins, margins], axis=1), labels)
+    assert temperature.value == 1.0
+    assert "leave it open (95 % interval" in temperature.obstacle
+
+
+@pytest.mark.parametrize(("images", "calibrated"), [(8, False), (19, False), (400, True)])
+def test_few_images_fix_no_temperature(images: int, calibrated: bool) -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, images)
+    odds = rng.normal(size=images) + 2 * labels - 1
+    temperature = estimate_temperature(np.stack([-odds, odds], axis=1) * 3, labels)
+    assert (temperature.obstacle == "") is calibrated
+    assert (temperature.value == 1.0) is not calibrated
+    if not calibrated:
+        assert f"{images} validation images are too few" in temperature.obstacle
+
+
+def test_few_images_may_take_confidence_away_where_it_is_surely_too_much() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 30)
+    odds = 20 * (rng.normal(size=30) + 0.5 * (2 * labels - 1))
+    temperature = estimate_temperature(np.stack([-odds / 2, odds / 2], axis=1), labels)
+    assert temperature.obstacle == ""
+    assert temperature.value > 3
+
+
+def test_images_of_one_class_and_a_bound_are_no_estimate() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 2))
+    assert "of one class" in estimate_temperature(logits, np.zeros(50, dtype=int)).obstacle
+    labels = (logits[:, 1] + rng.normal(size=50) > logits[:, 0]).astype(int)
+    assert "where none is looked for" in estimate_temperature(logits * 1e-5, labels).obstacle
+    assert "where none is looked for" in estimate_temperature(logits * 1e5, labels).obstacle
 
 
 @pytest.mark.parametrize(
@@ -93,7 +136,9 @@ def test_few_positives_are_said_in_the_rule() -> None:
     rng = np.random.default_rng(0)
     many = choose_operating_point(rng.random(100), np.arange(100) < 40, 0.95)
     few = choose_operating_point(rng.random(100), np.arange(100) < 7, 0.95)
-    assert "only 7 positives" in few.rule
+    assert few.rule.endswith("; only 7 positives, so it is uncertain")
+    scarce = choose_operating_point(rng.random(30), np.arange(30) < 25, 0.95)
+    assert scarce.rule.endswith("; only 5 negatives, so it is uncertain")
     assert "only" not in many.rule
 
 

@@ -56,7 +56,7 @@ def test_checking_the_cam_leaves_training_mode_statistics_and_random_state_alone
 def test_uint8_and_float_images_give_the_same_logits() -> None:
     made = network().eval()
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
-    assert torch.equal(made(image), made(image.float()))
+    torch.testing.assert_close(made(image), made(image.float()))
 
 
 def test_normalization_is_part_of_the_weights() -> None:
@@ -166,3 +166,111 @@ def test_listing_has_our_variants_first_and_timms() -> None:
     names = list_networks("resnet18*")
     assert names[:2] == ["resnet18_w16", "resnet18_w32"]
     assert "resnet18" in names
+
+
+@pytest.mark.parametrize("name", ["vgg11", "densenet121", "inception_v3", "hrnet_w18_small"])
+def test_networks_that_know_no_stochastic_depth_are_made_without_and_refuse_a_rate(name: str) -> None:
+    with torch.device("meta"):
+        assert network(name, image_size=96).num_classes == 2
+        with pytest.raises(
+            InputError, match=rf"network {name} has no stochastic depth; leave out network\.drop_path_r"
+        ):
+            network(name, image_size=96, drop_path_rate=0.1)
+
+
+def test_a_rate_that_a_network_takes_and_does_nothing_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def deaf(*args: object, drop_path_rate: float = 0.0, **options: object) -> torch.nn.Module:
+        return create(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(timm, "create_model", deaf)
+    assert network().num_classes == 2
+    with pytest.raises(InputError, match="network resnet10_w16 has no stochastic depth"):
+        network(drop_path_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet10_w16", "vit_tiny_patch16_224", "efficientnet_b0", "swin_tiny_patch4_window7_224"]
+)
+def test_rates_reach_the_network_and_zero_asks_for_none(name: str) -> None:
+    image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
+
+    def varies(**rates: float) -> bool:
+        torch.manual_seed(0)
+        made = network(name, **rates)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for weight in made.parameters():
+                if weight.ndim == 1:
+                    weight.fill_(0.5)  # some start with residual branches, or a head, that give nothing
+            answers = [made(image) for _ in range(6)]
+        return any(not torch.allclose(answers[0], other, atol=1e-4) for other in answers[1:])
+
+    assert not varies()
+    assert varies(drop_path_rate=0.5)
+    assert varies(drop_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "usual"),
+    [("crossvit_tiny_240", 64, 240), ("efficientformer_l1", 128, 224), ("botnet26t_256", 100, 256), ("vgg11", 16, 224)],
+)
+def test_a_size_that_is_not_taken_is_a_sentence_with_one_that_is(name: str, side: int, usual: int) -> None:
+    with torch.device("meta"):
+        with pytest.raises(InputError, match=rf"network {name} does not take {side} x {side} images.*") as refusal:
+            network(name, image_size=side)
+        assert str(refusal.value).endswith(f"; it takes data.image_size: {usual}")
+        network(name, image_size=usual)
+
+
+def test_position_tables_and_tokens_are_named_as_not_to_be_decayed() -> None:
+    made = network("vit_tiny_patch16_224")
+    assert made.no_weight_decay() == {"backbone.pos_embed", "backbone.cls_token"}
+    assert network("resnet10_w16").no_weight_decay() == set()
+    # XCiT states a pattern.
+    with torch.device("meta"):
+        assert "backbone.cls_token" in network("xcit_nano_12_p16_224").no_weight_decay()
+        branches = network("crossvit_tiny_240", image_size=240).no_weight_decay()
+    assert {"backbone.pos_embed_0", "backbone.pos_embed_1", "backbone.cls_token_0"} <= branches
+
+
+def test_only_networks_with_a_feature_map_of_channels_first_name_its_channels() -> None:
+    assert network("resnet10_w16").map_channels == 128
+    for name, side in (("swin_tiny_patch4_window7_224", 64), ("vit_tiny_patch16_224", 64), ("crossvit_tiny_240", 240)):
+        with torch.device("meta"):
+            assert network(name, image_size=side).map_channels is None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def test_a_published_checkpoint_of_three_colours_answers_a_grey_image_as_three_equal_channels(
+    name: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    published = timm.create_model(name, num_classes=3).eval()
+    torch.save({"state_dict": published.state_dict()}, tmp_path / "published.pth")
+    side = 224 if "vit" in name else 64
+    made = network(name, num_classes=3, image_size=side, checkpoint=tmp_path / "published.pth").eval()
+    made.set_normalization(0.0, 1.0)
+    (note,) = made.notes
+    assert "three colours, which were summed for grey images" in note
+    image = torch.randint(0, 256, (2, 1, side, side), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(made(image), published(image.expand(-1, 3, -1, -1) / 255), atol=1e-4, rtol=1e-4)
+
+
+def test_a_published_position_table_is_resampled_to_the_image_size(tmp_path: Path) -> None:
+    published = timm.create_model("vit_tiny_patch16_224")
+    with torch.no_grad():
+        published.pos_embed.fill_(0.25)
+    save_file(published.state_dict(), tmp_path / "published.safetensors")
+    made = network("vit_tiny_patch16_224", checkpoint=tmp_path / "published.safetensors")
+    table = made.backbone.get_parameter("pos_embed")
+    assert table.shape == (1, 17, 192)
+    torch.testing.assert_close(table, torch.full_like(table, 0.25), atol=1e-3, rtol=0)
+    assert any("head.weight" in note for note in made.notes)
+
+
+def test_a_checkpoint_of_another_width_names_both_shapes(tmp_path: Path) -> None:
+    save_file(network("resnet10_w16").state_dict(), tmp_path / "narrow.safetensors")
+    with pytest.raises(InputError, match=r"conv1\.weight is \[\d+, 1, 7, 7\] there and \[\d+, 1, 7, 7\] here|layer"):
+        network("resnet10_w32", checkpoint=tmp_path / "narrow.safetensors")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -107,32 +106,58 @@ def test_wrong_names_folders_and_bundles_are_one_sentence(bundle: Path, hospital
     assert not out.exists()
 
 
+INTERRUPTED = """
+import os, signal, sys
+from medsharp.cli import main
+from medsharp.inference.robustness import run
+
+told, predict, done = int(sys.argv.pop(1)), run.predict_corrupted, []
+
+def predict_five(*arguments):
+    if len(done) == 5:
+        os.write(told, b"!")
+        sys.stdin.read()  # until the signal comes
+    done.append(arguments)
+    return predict(*arguments)
+
+run.predict_corrupted = predict_five
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+main()
+"""
+"""The command, which says through a pipe that it has predicted five cells and then waits for Ctrl-C."""
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(bundle: Path, hospital: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = [sys.executable, "-m", "medsharp.cli", "robustness", str(bundle), "--data", str(hospital)]
-    arguments += ["--out", str(out), "--corruptions", "ultrasound", "--resamples", "100"]
-    code = "from medsharp.cli import main; import sys; sys.argv[0] = 'medsharp'; main()"
+    arguments = [str(bundle), "--data", str(hospital), "--out", str(out), "--corruptions", "gain_*"]
+    arguments += ["--resamples", "100"]
+    heard, told = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments[3:]],
+        [sys.executable, "-c", INTERRUPTED, str(told), "robustness", *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        pass_fds=[told],
     )
-    deadline = time.monotonic() + 60
-    while len(list(out.rglob("*.npy"))) < 5 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    os.close(told)
+    # Nothing is heard where the command ended before.
+    assert os.read(heard, 1) == b"!", process.communicate()
+    os.close(heard)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate()
     assert process.returncode == 130, stderr
     assert "the same command goes on" in " ".join(stderr.split())
     assert "Traceback" not in stderr
-    kept = {file: file.stat().st_mtime_ns for file in out.rglob("*.npy")}
-    assert len(kept) >= 5
+    kept = list(out.rglob("*.npy"))
+    assert len(kept) == 5
     assert not (out / "robustness.json").exists()
-    result = run(*arguments[4:])
+    for file in kept:
+        os.utime(file, (0, 0))
+    result = run(*arguments)
     assert result.exit_code == 0, result.output
-    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert [file.stat().st_mtime for file in kept] == [0] * 5
+    assert len(list(out.rglob("*.npy"))) == 11
 
 
 def test_bench_tells_the_cost_of_every_corruption_and_of_the_network(bundle: Path, tmp_path: Path) -> None:

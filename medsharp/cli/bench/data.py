@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cores import usable_cores
 from medsharp.errors import InputError
 from medsharp.files import write_text
 
@@ -60,7 +60,7 @@ def data(
 
     if json_ is not None and json_.is_dir():
         raise InputError(f"--json {json_} is a folder; give a file")
-    heading(f"Data on {os.cpu_count()} cores")
+    heading(f"Data on {usable_cores()} cores")
     sections = []
     with progress_bar() as report:
         if part in {Part.all, Part.duplicates}:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cores import usable_cores
 from medsharp.errors import InputError
 from medsharp.files import write_text
 
@@ -50,7 +50,7 @@ Rows = tuple[list[tuple[str, ...]], tuple[str, ...], list[dict[str, Any]]]
 def _timings(large: bool, resamples: int, seed: int) -> Rows:
     from medsharp.evaluation.benchmark import measure_large, measure_usual
 
-    heading(f"Statistics on {os.cpu_count()} cores")
+    heading(f"Statistics on {usable_cores()} cores")
     timings: list[Timing] = measure_usual(resamples=resamples, seed=seed)
     if large:
         timings += measure_large(seed=seed)

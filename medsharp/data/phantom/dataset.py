@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from medsharp.cores import usable_cores
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, read_manifest, write_manifest
 from medsharp.data.phantom.anatomy import draw_breast
 from medsharp.data.phantom.lesions import CLASSES, draw_lesion
@@ -76,7 +76,7 @@ def write_phantom(
             return _write_patient(temporary, scanner, CLASSES[malignant], patient, seed, size)
 
         # Threads suffice: FFTs, filters and PNG compression release the interpreter lock.
-        with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max_workers=max(2, usable_cores())) as pool:
             try:
                 for done, views in enumerate(pool.map(write, range(patients)), start=1):
                     rows += views

@@ -11,6 +11,7 @@ import numpy as np
 
 from medsharp import __version__
 from medsharp.bundle import digest_of
+from medsharp.cores import usable_cores
 from medsharp.data.leaks import assert_no_leak
 from medsharp.data.phantom import simulate_image
 from medsharp.errors import InputError
@@ -150,7 +151,7 @@ def _answers(
     wanted: list[Key] = [(CLEAN, 0), *((entry.name, severity) for entry in corruptions for severity in SEVERITIES)]
     shape = (len(sample), len(predictors[0].spec.classes))
     found: list[dict[Key, np.ndarray]] = [{} for _ in predictors]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for done, (name, severity) in enumerate(wanted, start=1):
             missing = []
             for place, key in enumerate(keys):

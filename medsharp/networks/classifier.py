@@ -1,0 +1,155 @@
+"""The classifier: a timm network that scales and normalises its input itself."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Normalization = Literal["dataset", "image"]
+"""Grey values less their mean, over their standard deviation: of all training images, or of each image by itself."""
+
+Features = Tensor | list[Tensor]
+"""What a network gives before its head: a map, tokens, or a list of tokens where it has several branches."""
+
+_LEAST_STD = 0.02
+
+
+class Classifier(nn.Module):
+    """A timm network that scales and normalises its input itself.
+
+    Attributes:
+        backbone: The timm network, with one input channel.
+        image_size: Side S of the input in pixels.
+        num_classes: Number of logits C.
+        map_channels: Channels D of the feature map [B, D, h, w]; None where the network gives tokens or [B, h, w, D].
+        exact_cam: Whether the class activation map explains the logit exactly: its mean plus the bias is the logit.
+        notes: What was done while loading weights, for a person.
+
+    Raises:
+        ValueError: The network gives something else than finite logits [B, C] of images of that size. What it raises
+            of its own accord on images that are too small passes through.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, image_size: int, normalization: Normalization = "dataset") -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.image_size = image_size
+        self.normalization = normalization
+        self.notes: list[str] = []
+        self.register_buffer("mean", torch.tensor(0.25))
+        self.register_buffer("std", torch.tensor(0.2))
+        self.num_classes, self.map_channels, self.exact_cam = self._probe()
+
+    def set_normalization(self, mean: float, std: float) -> None:
+        """Set mean and standard deviation of the training pixels, on the scale 0 to 1; `image` does not use them."""
+        self.mean.fill_(mean)
+        self.std.fill_(std)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters, as `named_parameters` gives them, that its authors leave undecayed.
+
+        Position tables and class tokens are added to what they act on: decay would pull them towards no position and no
+        class. timm's networks state theirs by name or shell pattern.
+        """
+        stated = getattr(self.backbone, "no_weight_decay", set)()
+        return {
+            f"backbone.{name}"
+            for name, _ in self.backbone.named_parameters()
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in stated)
+        }
+
+    def forward_features(self, image: Tensor) -> Features:
+        """Return the last feature map [B, D, h, w] (some networks: [B, h, w, D]), or the tokens [B, T, D].
+
+        Networks of several branches, such as CrossViT, give a list of tokens.
+
+        Args:
+            image: uint8, or float on the scale 0 to 255, [B, 1, S, S].
+        """
+        scaled = image.to(self.mean.dtype) / 255.0
+        mean, std = _image_statistics(scaled) if self.normalization == "image" else (self.mean, self.std)
+        return self.backbone.forward_features((scaled - mean) / std)  # type: ignore[operator]
+
+    def forward_head(self, features: Features) -> Tensor:
+        """Return logits [B, C] of what `forward_features` gave."""
+        return self.backbone.forward_head(features)  # type: ignore[operator]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits [B, C] of images [B, 1, S, S], uint8 or float on the scale 0 to 255."""
+        return self.forward_head(self.forward_features(image))
+
+    def forward_all(self, image: Tensor) -> dict[str, Tensor]:
+        """Return `logits` [B, C], `features` [B, D] and, where it is exact, `cam` [B, C, h, w].
+
+        The map is the classifier's weight applied at each place of the feature map before pooling (Zhou et al., CVPR
+        2016, eq. 2).
+        """
+        features = self.forward_features(image)
+        pooled = self.backbone.forward_head(features, pre_logits=True)  # type: ignore[operator]
+        outputs = {"logits": self.forward_head(features), "features": pooled}
+        if self.exact_cam and isinstance(features, Tensor):
+            outputs["cam"] = self._cam(features)
+        return outputs
+
+    def _cam(self, maps: Tensor) -> Tensor:
+        head = self.backbone.get_classifier()  # type: ignore[operator]
+        if maps.shape[1] != head.in_features:
+            maps = maps.permute(0, 3, 1, 2)
+        return torch.einsum("bdhw,cd->bchw", maps, head.weight)
+
+    @torch.no_grad()
+    def _probe(self) -> tuple[int, int | None, bool]:
+        """Look at one image's outputs: the number of logits, `map_channels` and `exact_cam`.
+
+        On the device `meta`, where there are shapes only, no map is taken for exact.
+        """
+        training = self.training
+        self.eval()
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, 1, self.image_size, self.image_size, generator=generator, device="cpu") * 255
+        image = image.to(self.mean.device)
+        try:
+            features = self.forward_features(image)
+            logits = self.forward_head(features)
+            if not isinstance(logits, Tensor) or logits.ndim != 2:
+                raise ValueError("it gives no class scores")
+            # Of an image too small, pooling over no place at all is not a number.
+            if not image.is_meta and not logits.isfinite().all():
+                raise ValueError("its class scores are not numbers")
+            classes = logits.shape[1]
+            if not isinstance(features, Tensor) or features.ndim != 4:
+                return classes, None, False
+            square = features.shape[2] == features.shape[3]
+            channels = features.shape[1] if square else None
+            head = self.backbone.get_classifier()  # type: ignore[operator]
+            if (
+                image.is_meta
+                or not isinstance(head, nn.Linear)
+                or head.in_features not in (features.shape[1], features.shape[3])
+            ):
+                return classes, channels, False
+            explained = self._cam(features).mean(dim=(2, 3))
+            if head.bias is not None:
+                explained = explained + head.bias
+            return classes, channels, torch.allclose(explained, logits, atol=1e-4, rtol=1e-4)
+        finally:
+            self.train(training)
+
+
+def _image_statistics(scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation [B, 1, 1, 1] of each image's pixels that are not black.
+
+    Black is what surrounds the scan and what the letterbox adds; how much of it there is says nothing of the tissue.
+    """
+    seen = (scaled > 0).to(scaled.dtype)
+    count = seen.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1)
+    mean = (scaled * seen).sum(dim=(1, 2, 3), keepdim=True) / count
+    variance = ((scaled - mean).square() * seen).sum(dim=(1, 2, 3), keepdim=True) / count
+    return mean, variance.sqrt().clamp_min(_LEAST_STD)

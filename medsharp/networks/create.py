@@ -1,0 +1,166 @@
+"""Making a network by its name, or saying in one sentence why it cannot be made."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from medsharp.errors import InputError, nearest
+from medsharp.networks.classifier import Classifier, Normalization
+from medsharp.networks.weights import load_weights
+
+# Narrow ResNets: widths of the four stages. Small data does not fill a full-width network, and the files stay small.
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "resnet10_w16": {"model": "resnet18", "layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)},
+    "resnet10_w32": {"model": "resnet18", "layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)},
+    "resnet18_w16": {"model": "resnet18", "channels": (16, 32, 64, 128)},
+    "resnet18_w32": {"model": "resnet18", "channels": (32, 64, 128, 256)},
+}
+
+_NOT_OFFERED = {
+    "csatv2*": "reads three colours (its stem is a cosine transform of them), not grey images",
+    "*_enc": "is an encoder for language models without a classifier",
+}
+"""Shell patterns of timm's networks that classify no grey images, and why."""
+
+_REFUSALS = (AssertionError, ValueError, RuntimeError, TypeError, KeyError, IndexError, ZeroDivisionError)
+"""What timm's networks raise at a size or an option that they do not take; no class of their own."""
+
+
+def list_networks(pattern: str = "*") -> list[str]:
+    """Return the names that match a shell pattern: the narrow variants, then timm's that classify grey images."""
+    names = timm.list_models(pattern)
+    return [*fnmatch.filter(_VARIANTS, pattern), *(name for name in names if _why_not_offered(name) is None)]
+
+
+def create_network(
+    name: str,
+    *,
+    num_classes: int,
+    image_size: int,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    normalization: Normalization = "dataset",
+) -> Classifier:
+    """Make a network for grey images.
+
+    Args:
+        name: A timm name, or one of the narrow variants such as `resnet18_w32`.
+        num_classes: Number of logits.
+        image_size: Side of the input in pixels.
+        pretrained: Load timm's published weights; they are downloaded on first use.
+        checkpoint: Local weights: `.safetensors`, or `.pt` read with `weights_only=True`, of this project or as
+            published for the network. What was adapted or left as initialised is in `notes`.
+        drop_rate: Dropout before the classifier; 0 asks for none.
+        drop_path_rate: Stochastic depth; 0 asks for none.
+        normalization: `dataset` takes mean and standard deviation from all training images, `image` from each image by
+            itself, which takes away what a scanner's gain and dynamic range do to all of its pixels.
+
+    Raises:
+        InputError: The name is unknown, the network cannot take that image size or those rates, or the weights do not
+            fit.
+    """
+    if name not in _VARIANTS and not timm.is_model(name):
+        raise InputError(f"unknown network '{name}'{nearest(name, list_networks())}")
+    if (reason := _why_not_offered(name)) is not None:
+        raise InputError(f"network {name} {reason}; choose another network.name")
+    if pretrained and name in _VARIANTS:
+        raise InputError(f"network {name} has no published weights; set pretrained: false, or give a checkpoint")
+    rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+    try:
+        backbone = _backbone(name, num_classes, image_size, rates, pretrained)
+        network = Classifier(backbone, image_size, normalization)
+    except InputError:
+        raise  # it is a ValueError too
+    except _REFUSALS as refusal:
+        raise InputError(_size_sentence(name, image_size, refusal)) from refusal
+    _check_rates(network, name, rates)
+    if network.num_classes != num_classes:
+        raise InputError(f"network {name} gives {network.num_classes} logits, not one a class; choose another")
+    if checkpoint is not None:
+        load_weights(network, checkpoint)
+    return network
+
+
+def _backbone(name: str, num_classes: int, image_size: int, rates: dict[str, float], pretrained: bool) -> nn.Module:
+    """Make timm's network, leaving out options that it does not know, where leaving them out changes nothing."""
+    variant = dict(_VARIANTS.get(name, {"model": name}))
+    model = variant.pop("model")
+    # Convolutional networks take any size and know no such keyword; some know no dropout, or no stochastic depth.
+    optional: dict[str, Any] = {"img_size": image_size, **rates}
+    while True:
+        try:
+            return timm.create_model(
+                model, pretrained=pretrained, in_chans=1, num_classes=num_classes, **variant, **optional
+            )
+        except TypeError as unknown:
+            key = next((key for key in optional if f"'{key}'" in str(unknown)), None)
+            if key is None:
+                raise
+            if rates.get(key):
+                raise InputError(_no_rate(name, key, rates[key])) from unknown
+            del optional[key]
+        except (OSError, RuntimeError) as failure:
+            if not pretrained:
+                raise
+            raise InputError(
+                f"the published weights of {name} could not be loaded ({_first_line(failure)}); set pretrained: false "
+                "or give a local checkpoint"
+            ) from failure
+
+
+def _check_rates(network: Classifier, name: str, rates: dict[str, float]) -> None:
+    """Refuse a rate that the network takes and does nothing with."""
+    layers = list(network.modules())
+    paths = [float(getattr(layer, "drop_prob", 0) or 0) for layer in layers]
+    drops = [float(getattr(layer, key, 0) or 0) for layer in layers for key in ("p", "drop_rate")]
+    for key, found in (("drop_path_rate", paths), ("drop_rate", drops)):
+        if rates[key] and not any(found):
+            raise InputError(_no_rate(name, key, rates[key]))
+
+
+def _no_rate(name: str, key: str, rate: float) -> str:
+    what = {"drop_rate": "dropout before its classifier", "drop_path_rate": "stochastic depth"}[key]
+    return f"network {name} has no {what}; leave out network.{key} ({rate:g} was given)"
+
+
+def _size_sentence(name: str, image_size: int, refusal: Exception) -> str:
+    sentence = f"network {name} does not take {image_size} x {image_size} images"
+    if str(refusal).strip():
+        sentence += f" ({_first_line(refusal).rstrip('. ')})"
+    usual = _usual_size(name)
+    # The size that it was published with is tried, not assumed.
+    if usual is None or usual == image_size or not _takes(name, usual):
+        return f"{sentence}; choose another data.image_size or network.name"
+    return f"{sentence}; it takes data.image_size: {usual}"
+
+
+def _usual_size(name: str) -> int | None:
+    published = timm.get_pretrained_cfg(_VARIANTS.get(name, {"model": name})["model"])
+    return None if published is None else int(published.input_size[-1])
+
+
+def _takes(name: str, image_size: int) -> bool:
+    """Try a size by shapes alone, without weights in memory."""
+    try:
+        with torch.device("meta"):
+            Classifier(_backbone(name, 2, image_size, {"drop_rate": 0.0, "drop_path_rate": 0.0}, False), image_size)
+    except _REFUSALS:
+        return False
+    return True
+
+
+def _why_not_offered(name: str) -> str | None:
+    return next((reason for pattern, reason in _NOT_OFFERED.items() if fnmatch.fnmatchcase(name, pattern)), None)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
