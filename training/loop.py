@@ -132,7 +132,6 @@ class _Trainer:
             self.network,
             config.loss,
             class_counts(self.training, config),
-            config.data.image_size,
             mask_share(self.training, config),
         ).to(device)
         if config.run.channels_last:

@@ -27,7 +27,6 @@ class Objective(nn.Module):
         network: Classifier of images [B, 1, S, S].
         config: Label smoothing, class weights and mask weight.
         class_counts: Training images of each class [C], for the weights of `balanced_weights`.
-        image_size: Side S of the input in pixels.
         mask_share: Share of training images that have a mask, more than 0.
 
     Raises:
@@ -41,7 +40,6 @@ class Objective(nn.Module):
         network: Classifier,
         config: LossConfig,
         class_counts: Tensor,
-        image_size: int,
         mask_share: float = 1.0,
     ) -> None:
         super().__init__()
@@ -53,16 +51,12 @@ class Objective(nn.Module):
         self.register_buffer("class_weights", balanced_weights(class_counts) if weighted else None)
         self.lesion: nn.Conv2d | None = None
         if config.mask_weight > 0:
-            with torch.no_grad():
-                shape = network.eval().forward_features(torch.zeros(1, 1, image_size, image_size)).shape
-            network.train()
-            # [1, D, h, w]: transformers give tokens [1, T, D], some networks [1, h, w, D].
-            if len(shape) != 4 or shape[2] != shape[3]:
+            if network.map_channels is None:
                 raise InputError(
                     f"loss.mask_weight = {config.mask_weight}: this network has no feature map [B, D, h, w], as a "
                     "ResNet has; choose another network.name or set it to 0"
                 )
-            self.lesion = nn.Conv2d(shape[1], 1, kernel_size=1)
+            self.lesion = nn.Conv2d(network.map_channels, 1, kernel_size=1)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of each image of a batch as `medsharp.data.pipeline` gives it, [B], float32 or wider.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -58,7 +59,7 @@ class Classifier(nn.Module):
         Position tables and class tokens are added to what they act on: decay would pull them towards no position and no
         class. timm's networks state theirs by name or shell pattern.
         """
-        stated = getattr(self.backbone, "no_weight_decay", set)()
+        stated: Iterable[str] = getattr(self.backbone, "no_weight_decay", tuple)()
         return {
             f"backbone.{name}"
             for name, _ in self.backbone.named_parameters()

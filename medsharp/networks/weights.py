@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.models import adapt_input_conv
@@ -87,7 +88,8 @@ def _republished(network: Classifier, weights: Weights) -> Weights:
 
 
 def _is_head(network: Classifier, key: str) -> bool:
-    names = network.backbone.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr]
+    published: dict[str, Any] = getattr(network.backbone, "pretrained_cfg", {})
+    names = published.get("classifier") or ()
     heads = (names,) if isinstance(names, str) else names
     return any(key.startswith(f"{_PREFIX}{head}.") for head in heads)
 

@@ -24,10 +24,10 @@ def _batch(count: int) -> dict[str, torch.Tensor]:
 
 def test_classes_weigh_the_same_however_many_images_they_have() -> None:
     network = create_network("resnet10_w16", num_classes=2, image_size=32)
-    objective = Objective(network, LossConfig(), torch.tensor([90.0, 10.0]), 32)
+    objective = Objective(network, LossConfig(), torch.tensor([90.0, 10.0]))
     assert objective.class_weights is not None
     torch.testing.assert_close(objective.class_weights * torch.tensor([90.0, 10.0]), torch.tensor([50.0, 50.0]))
-    assert Objective(network, LossConfig(class_weights="none"), torch.tensor([90.0, 10.0]), 32).class_weights is None
+    assert Objective(network, LossConfig(class_weights="none"), torch.tensor([90.0, 10.0])).class_weights is None
 
 
 def test_an_image_weighs_one_on_average_over_the_training_images() -> None:
@@ -42,7 +42,7 @@ def test_an_image_weighs_one_on_average_over_the_training_images() -> None:
 def test_loss_is_cross_entropy_plus_the_weighted_lesion_loss() -> None:
     network = create_network("resnet10_w16", num_classes=2, image_size=32)
     config = LossConfig(label_smoothing=0.1, mask_weight=0.7)
-    objective = Objective(network, config, torch.tensor([3.0, 1.0]), 32, mask_share=0.75).eval()
+    objective = Objective(network, config, torch.tensor([3.0, 1.0]), mask_share=0.75).eval()
     batch = _batch(4)
     batch["label"] = torch.tensor([0, 1, 0, 0])
     batch["has_mask"] = torch.tensor([1.0, 1.0, 0.0, 1.0])
@@ -63,7 +63,7 @@ def _uneven() -> tuple[Objective, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     network = create_network("convnext_atto", num_classes=3, image_size=32)  # without batch norm
     config = LossConfig(label_smoothing=0.1, mask_weight=0.7)
-    objective = Objective(network, config, torch.tensor([700.0, 250.0, 50.0]), 32, mask_share=0.4).double().eval()
+    objective = Objective(network, config, torch.tensor([700.0, 250.0, 50.0]), mask_share=0.4).double().eval()
     batch = _batch(13)
     batch["label"] = torch.tensor([0, 0, 1, 0, 0, 2, 0, 0, 0, 1, 1, 0, 0])
     batch["has_mask"] = torch.tensor([1.0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0])
@@ -136,4 +136,4 @@ def test_images_without_a_mask_are_left_out_of_the_lesion_losses() -> None:
 def test_network_without_a_feature_map_is_refused(name: str) -> None:
     network = create_network(name, num_classes=2, image_size=224)
     with pytest.raises(InputError, match=r"loss\.mask_weight = 0\.5: this network has no feature map"):
-        Objective(network, LossConfig(mask_weight=0.5), torch.ones(2), 224)
+        Objective(network, LossConfig(mask_weight=0.5), torch.ones(2))
