@@ -153,10 +153,13 @@ def test_client_that_leaves_while_it_waits_takes_no_turn(held: Any, arrived: thr
         await until(arrived)
         await until(arrived)
         second.leave()
-        await two
+        # Turns of the event loop, many more than it takes to hear of that.
+        for _ in range(100):
+            await asyncio.sleep(0)
         assert app.state.queue.inside == 1
         held.go.set()
         await one
+        await two
         assert first.status == 200
         assert held.seen == ["first.png"]
         assert app.state.memory.held == 0
@@ -290,6 +293,15 @@ def test_body_that_is_no_form_is_refused_in_one_sentence(client: TestClient, bod
     assert answer.status_code in (400, 422)
     assert answer.json()["detail"]
     assert client.post("/predict", content=body, headers={"content-type": "multipart/form-data"}).status_code == 400
+
+
+def test_second_of_two_images_that_is_cut_short_is_not_dropped_without_a_word(client: TestClient, png: bytes) -> None:
+    whole = form(png)[: -len(b"--x--\r\n")] + form(png)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert len(client.post("/predict", content=whole, headers=headers).json()) == 2
+    answer = client.post("/predict", content=whole[:-100], headers=headers)
+    assert answer.status_code == 400
+    assert "send it whole" in answer.json()["detail"]
 
 
 def test_sixty_requests_at_once_are_all_answered(make_client: Client, png: bytes) -> None:
