@@ -7,6 +7,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medsharp.cli._console import console, note
+from medsharp.progress import rate_text
 
 
 class TrainingProgress:
@@ -52,7 +53,7 @@ class TrainingProgress:
             self._bar("decoding", event["done"], event["total"], "")
         elif event["kind"] == "batch":
             done = event["epoch"] + event["done"] / event["total"]
-            detail = f"loss {event['loss']:.3f}{self.auroc}  {_rate(event['images_per_second'])}"
+            detail = f"loss {event['loss']:.3f}{self.auroc}  {rate_text(event['images_per_second'])} images/s"
             self._bar(f"epoch {event['epoch'] + 1}/{self.epochs}", done, self.epochs, detail, name="training")
         elif event["kind"] == "epoch":
             self.auroc = f"  AUROC {event['val_auroc']:.3f}"
@@ -60,7 +61,7 @@ class TrainingProgress:
             self.bars.console.print(
                 f"  epoch {event['epoch'] + 1:>3}/{self.epochs}  loss {event['train_loss']:.3f}  "
                 f"validation loss {event['val_loss']:.3f}  AUROC {event['val_auroc']:.3f}  "
-                f"{_rate(event['images_per_second'])}{best}",
+                f"{rate_text(event['images_per_second'])} images/s{best}",
                 soft_wrap=True,
             )
 
@@ -71,8 +72,3 @@ class TrainingProgress:
         self.bars.update(self.tasks[name], completed=done, total=total, description=description, detail=detail)
         if done >= total and name == "decoding":
             self.bars.update(self.tasks[name], visible=False)
-
-
-def _rate(images_per_second: float) -> str:
-    """Write a rate with two digits at least: `123 images/s`, `0.42 images/s`."""
-    return f"{images_per_second:.0f} images/s" if images_per_second >= 10 else f"{images_per_second:.2g} images/s"

@@ -18,7 +18,7 @@ from medsharp.data.benchmark import Section
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.pipeline import ImageDataset, make_dataset, make_loader
 from medsharp.preprocess import PreprocessSpec
-from medsharp.progress import Progress
+from medsharp.progress import Progress, rate_text
 from medsharp.recipes import RECIPES
 from training.benchmark.spread import Spread
 from training.loop import train
@@ -103,7 +103,7 @@ def _starts(manifest: Manifest, spec: PreprocessSpec, report: Progress) -> tuple
         begun = time.perf_counter()
         dataset = _dataset(manifest, spec, "none", count_decoded)
         seconds = time.perf_counter() - begun
-        rows.append((name, f"{count}", f"{decoded}", f"{seconds:.2f}", f"{count / seconds:,.0f}"))
+        rows.append((name, f"{count}", f"{decoded}", f"{seconds:.2f}", rate_text(count / seconds)))
     assert dataset is not None
     columns = ("start", "images", "decoded", "seconds", "images/s")
     notes = ("a start hashes every file, decodes what the cache lacks, and checks what it has",)
@@ -127,7 +127,7 @@ def _batches(
             seen = sum(len(batch["label"]) for batch in loader)
             rates.append(seen / (time.perf_counter() - begun))
         spread = Spread.of(rates[1:])  # the first maps pages and starts workers
-        rows.append((name, f"{spread.median:,.0f}", f"{spread.low:,.0f}-{spread.high:,.0f}"))
+        rows.append((name, rate_text(spread.median), f"{rate_text(spread.low)}-{rate_text(spread.high)}"))
     where = f"{settings.workers} workers" if settings.workers else "the trainer's own process"
     return Section(
         "batches",
@@ -159,7 +159,7 @@ def _waiting(manifest: Manifest, settings: PipelineSettings, report: Progress) -
         }
         with tempfile.TemporaryDirectory(prefix="medsharp-bench-") as folder:
             record = train(validate_config(values), few, out=Path(folder) / "run").metrics()[-1]
-        rate = f"{record['images_per_second']:,.0f}"
+        rate = rate_text(record["images_per_second"])
         rows.append((name, rate, f"{record['wait_seconds']:.2f}", f"{100 * record['wait_share']:.1f}"))
     return Section(
         "waiting",

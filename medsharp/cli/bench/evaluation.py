@@ -54,7 +54,7 @@ def _timings(large: bool, resamples: int, seed: int) -> Rows:
     timings: list[Timing] = measure_usual(resamples=resamples, seed=seed)
     if large:
         timings += measure_large(seed=seed)
-    rows: list[tuple[str, ...]] = [(timing.what, f"{timing.seconds:.2f}", timing.note) for timing in timings]
+    rows: list[tuple[str, ...]] = [(timing.what, f"{timing.seconds:.3g}", timing.note) for timing in timings]
     return rows, ("what", "seconds", ""), [timing.as_dict() for timing in timings]
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from medsharp.cli._console import console, errors, note, progress_bar
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, write_text
+from medsharp.progress import rate_text
 
 if TYPE_CHECKING:
     from medsharp.images.fuzz import Outcome
@@ -51,7 +52,7 @@ def images(
             start = time.perf_counter()
             outcome = run_campaign(name, files, seed=seed, seconds=seconds, memory=megabytes * 2**20, progress=report)
             outcomes.append(outcome)
-            table.add_row(*_cells(outcome), f"{files / (time.perf_counter() - start):.0f}")
+            table.add_row(*_cells(outcome), rate_text(files / (time.perf_counter() - start)))
     console.print(table)
     note(
         f"limits: {seconds:g} s a file, {megabytes} MiB of address space, enforced on the reading process; seed {seed}"

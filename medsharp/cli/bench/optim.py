@@ -14,6 +14,7 @@ from rich.table import Table
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError
 from medsharp.files import write_text
+from medsharp.progress import rate_text
 
 if TYPE_CHECKING:
     from training.benchmark import Report, Row, Spread
@@ -150,11 +151,15 @@ def _columns(report: Report) -> list[tuple[str, Callable[[Row], str]]]:
     columns.append(("over bare", lambda row: _spread(row.overhead_in_bare, 2)))
     columns.append(("memory", lambda row: f"{row.memory:.2f}"))
     if any(row.images_a_second for row in report.rows):
-        columns.append(("images/s", lambda row: f"{row.images_a_second or 0:.0f}"))
-        columns.append(("matrix rate, %", lambda row: f"{100 * (row.matrix_share or 0):.0f}"))
+        columns.append(("images/s", lambda row: _known(row.images_a_second)))
+        columns.append(("matrix rate, %", lambda row: _known(row.matrix_share, 100)))
     if any(row.ours_over_theirs for row in report.rows):
         columns.append(("ours / theirs", lambda row: _spread(row.ours_over_theirs, 3)))
     return columns
+
+
+def _known(rate: float | None, factor: float = 1) -> str:
+    return "" if rate is None else rate_text(factor * rate)
 
 
 def _spread(spread: Spread | None, digits: int) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError
 from medsharp.files import write_text
+from medsharp.progress import rate_text
 
 RUN_IMAGES = 300
 """Images of the run whose length is told."""
@@ -47,14 +48,14 @@ def robustness(
     table.add_column("ms an image, CPU time")
     table.add_column("", justify="right")
     for name, value in sorted(cost.corruptions.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{value:.2f}")
+        table.add_row(name, f"{value:.3g}")
     table.add_section()
-    table.add_row("mean of the corruptions", f"{cost.corruption:.2f}")
-    table.add_row("preprocessing", f"{cost.preprocess:.2f}")
-    table.add_row("network", f"{cost.inference:.2f}")
+    table.add_row("mean of the corruptions", f"{cost.corruption:.3g}")
+    table.add_row("preprocessing", f"{cost.preprocess:.3g}")
+    table.add_row("network", f"{cost.inference:.3g}")
     console.print(table)
-    note(f"corrupting costs {100 * cost.corruption / cost.inference:.0f} % of the network")
+    note(f"corrupting costs {rate_text(100 * cost.corruption / cost.inference)} % of the network")
     note(
         f"all {len(cost.corruptions)} corruptions at 5 severities on {RUN_IMAGES} images: "
-        f"{cost.seconds(RUN_IMAGES):.0f} s ({cost.together:.2f} ms an image, wall time)"
+        f"{rate_text(cost.seconds(RUN_IMAGES))} s ({cost.together:.3g} ms an image, wall time)"
     )
