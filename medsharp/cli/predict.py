@@ -162,7 +162,7 @@ def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], fol
             )
             picture = overlay(image.pixels, prediction.heatmap())
             stem = file.stem if frame is None else f"{file.stem}-frame-{frame}"
-            with atomic_path(folder / f"{number:05d}-{stem}.png") as temporary:
+            with atomic_path(folder / f"{number:05d}-{stem}.png", private=True) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
 
 

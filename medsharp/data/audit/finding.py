@@ -247,8 +247,8 @@ KINDS: dict[str, Kind] = {
             "Calipers",
             _N,
             Action.flag,
-            "Looks like two or more measuring crosses. They were put there by someone who saw a lesion, and a model "
-            "may learn them. Many are missed.",
+            "Looks like measuring crosses. They were put there by someone who saw a lesion, and a model may learn "
+            "them. Where the data set's table has a column marks, the column decides.",
         ),
         Kind(
             "text",
@@ -257,6 +257,7 @@ KINDS: dict[str, Kind] = {
             Action.flag,
             "Looks like a line of letters. It may tell the site, the side or even the patient. Short words are missed.",
         ),
+        Kind("ruler", "Rulers", _N, Action.flag, "A scale of ticks stands in the image; it tells the scanner."),
         Kind(
             "column",
             "Columns that could not be read",

@@ -10,7 +10,11 @@ from scipy import ndimage
 
 from medsharp.images.box import Box
 from medsharp.images.decoded import COLOUR_DIFFERENCE
+from medsharp.preprocess.overlays import find_drawings
 from medsharp.preprocess.region import scan_region
+
+LEAST_FLOW = 4e-4
+"""Share of pixels that are flow from which on it is Doppler: a vessel of 5 x 5 pixels on a copy of 256."""
 
 _DOMINANT = 30
 """Grey levels by which red or blue must exceed the other two channels of a flow map."""
@@ -27,6 +31,9 @@ _MAP_SPREAD = 14.0
 _DARK = 12
 _STROKE = 2.5
 """Pixels of an image whose longer side is 256: what is thinner is a line or a letter, not flow."""
+
+_SMEAR = 4.0
+"""Pixels around a letter, for a longer side of 256, that JPEG may colour."""
 
 _CORNER = 0.10
 """A marker stands this near to two edges, as a share of the side ..."""
@@ -136,36 +143,53 @@ def _flow_area(rgb: np.ndarray, flow: np.ndarray, coloured: np.ndarray) -> int:
     flow = ndimage.binary_opening(flow, thick)
     if not flow.any():
         return 0
+    # JPEG spreads the colour of letters and calipers to surfaces around them.
+    drawings = find_drawings(rgb.max(axis=-1))
+    flow &= ~ndimage.binary_dilation(drawings.text | drawings.calipers, iterations=math.ceil(_SMEAR * scale))
     # A marker has several parts and a black outline, and flow has gaps.
     reach = max(1, round(3 * scale))
     joined = ndimage.binary_dilation(surfaces, iterations=reach)
     parts, count = ndimage.label(joined)
     grey = np.asarray(rgb.max(axis=-1))
     frames = [Box(0, 0, height, width), scan_region(np.where(coloured, 0, grey))]
-    area = 0
+    graphics: list[Box] = []
+    candidates: list[_Surface] = []
     for number, window in enumerate(ndimage.find_objects(parts, count), start=1):
         own = parts[window] == number
         blood = flow[window] & own
-        size = int(blood.sum())
-        if not size:
+        if not blood.any():
             continue
-        rows, columns = np.flatnonzero((surfaces[window] & own).any(1)), np.flatnonzero((surfaces[window] & own).any(0))
-        box = Box(
-            window[0].start + int(rows[0]),
-            window[1].start + int(columns[0]),
-            window[0].start + int(rows[-1]) + 1,
-            window[1].start + int(columns[-1]) + 1,
-        )
-        if not _is_graphic(rgb, box, blood, window, frames) and _amid_tissue(grey, coloured, box, reach):
-            area += size
-    return area
+        surface = _surface(rgb[window].astype(np.int16), blood, surfaces[window] & own, window)
+        if _is_graphic(surface, frames):
+            graphics.append(surface.box)
+        elif _amid_tissue(grey, coloured, surface.box, reach):
+            candidates.append(surface)
+    # A marker's probe stands apart from its breasts, further from the corner.
+    for graphic in graphics:
+        candidates = [one for one in candidates if not _completes(one, graphic, frames[0])]
+    return sum(one.flow for one in candidates)
 
 
-def _is_graphic(rgb: np.ndarray, box: Box, blood: np.ndarray, window: tuple[slice, slice], frames: list[Box]) -> bool:
-    values = rgb[window].astype(np.int16)
-    even = _evenness(values, blood)
+@dataclass(frozen=True)
+class _Surface:
+    """Coloured pixels that belong together: their box, those of flow, whether they are even, and of both colours."""
+
+    box: Box
+    flow: int
+    even: float
+    mixed: bool
+
+
+def _surface(values: np.ndarray, blood: np.ndarray, surface: np.ndarray, window: tuple[slice, ...]) -> _Surface:
+    rows, columns = np.flatnonzero((surface | blood).any(axis=1)), np.flatnonzero((surface | blood).any(axis=0))
+    top, left = window[0].start, window[1].start
+    box = Box(top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1)
     red = float((values[..., 0] > values[..., 2])[blood].mean())
-    mixed = 0.15 < red < 0.85
+    return _Surface(box, int(blood.sum()), _evenness(values, blood), 0.15 < red < 0.85)
+
+
+def _is_graphic(surface: _Surface, frames: list[Box]) -> bool:
+    box, even = surface.box, surface.even >= _EVEN
     for frame in frames:
         gap_y = min(box.top - frame.top, frame.bottom - box.bottom) / max(1, frame.height)
         gap_x = min(box.left - frame.left, frame.right - box.right) / max(1, frame.width)
@@ -173,18 +197,26 @@ def _is_graphic(rgb: np.ndarray, box: Box, blood: np.ndarray, window: tuple[slic
         if min(gap_y, gap_x) < -_CORNER:
             continue  # mostly outside of this frame, which the whole image never is
         compact = max(high, wide) <= _MARKER
-        if compact and max(gap_y, gap_x) <= _CORNER and (even >= _EVEN or not mixed):
-            return True
-        if compact and min(gap_y, gap_x) <= _EDGE and even >= _EVEN:
+        in_corner = max(gap_y, gap_x) <= (1.5 * _CORNER if even else _CORNER)
+        at_the_edge = min(gap_y, gap_x) <= _EDGE and even
+        if compact and ((in_corner and (even or not surface.mixed)) or at_the_edge):
             return True
         if (wide <= _BAR and box.height >= 3 * box.width and gap_x <= 1.5 * _CORNER) or (
             high <= _BAR and box.width >= 3 * box.height and gap_y <= 1.5 * _CORNER
         ):
             return True
         # A tinted panel or background of the screen: even, and as long as a side.
-        if max(high, wide) > 0.8 and min(gap_y, gap_x) <= 0.02 and even >= _EVEN:
+        if max(high, wide) > 0.8 and min(gap_y, gap_x) <= 0.02 and even:
             return True
     return False
+
+
+def _completes(surface: _Surface, graphic: Box, frame: Box) -> bool:
+    """Whether an even surface and a graphic are together no larger than a marker."""
+    box = surface.box
+    height = max(box.bottom, graphic.bottom) - min(box.top, graphic.top)
+    width = max(box.right, graphic.right) - min(box.left, graphic.left)
+    return surface.even >= _EVEN and height <= _MARKER * frame.height and width <= _MARKER * frame.width
 
 
 def _evenness(values: np.ndarray, own: np.ndarray) -> float:

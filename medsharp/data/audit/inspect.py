@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from medsharp.data.audit.flow import measure_colour
-from medsharp.data.audit.overlays import count_overlays
+from medsharp.data.audit.flow import LEAST_FLOW, measure_colour
 from medsharp.data.audit.stated import Statement
 from medsharp.data.audit.views import is_dual_view
 from medsharp.data.duplicates.crops import Features, describe
@@ -21,15 +20,13 @@ from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.images import DecodedImage, ImageLimits, read_marks
 from medsharp.images.values import is_doubtful
+from medsharp.preprocess import find_drawings
 from medsharp.progress import Progress
 
 LEAST_SIDE = 64
 ODDEST_SHAPE = 2.0
 _ROUNDED = 0.55
 """Pixels by which a side of a reduced image may miss its stated share."""
-
-_FLOW = 4e-4
-"""Share of pixels that are flow from which on it is Doppler: a vessel of 5 x 5 pixels on a copy of 256."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def _colour(image: DecodedImage) -> list[tuple[str, str]]:
     if image.colours is None:
         return []
     colour = measure_colour(image.colours)
-    if colour.flow >= _FLOW:
+    if colour.flow >= LEAST_FLOW:
         return [("doppler", f"{colour.flow:.2%} of pixels are red or blue flow in the tissue")]
     if colour.tinted:
         return [("colour", "the whole image is tinted")]
@@ -125,11 +122,14 @@ def _drawn(image: DecodedImage) -> list[tuple[str, str]]:
     found = []
     if is_dual_view(image.pixels):
         found.append(("dual-view", "a gap or seam near the middle"))
-    overlays = count_overlays(image.pixels)
-    if overlays.calipers:
-        found.append(("calipers", f"{overlays.calipers} crosses"))
-    if overlays.letters:
-        found.append(("text", f"{overlays.letters} letters in a row"))
+    # The brightest channel, as a blue drawing is dark in grey.
+    drawings = find_drawings(image.pixels if image.colours is None else image.colours.max(axis=-1))
+    if drawings.crosses:
+        found.append(("calipers", f"{drawings.crosses} {'cross' if drawings.crosses == 1 else 'crosses'}"))
+    if drawings.letters:
+        found.append(("text", f"{drawings.letters} letters in a row"))
+    if drawings.ticks:
+        found.append(("ruler", f"{drawings.ticks} ticks at equal distances"))
     return found
 
 

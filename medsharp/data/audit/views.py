@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 _DARK = 12
+_EVEN = 5
 _LIT = 20.0
 _MIDDLE = (0.38, 0.62)
 _ROWS = (0.1, 0.8)
@@ -27,7 +28,9 @@ def is_dual_view(pixels: np.ndarray) -> bool:
 
 
 def _has_gap(rows: np.ndarray, low: int, high: int) -> bool:
-    dark = np.quantile(rows, 0.95, axis=0) <= _DARK
+    low_level, high_level = np.quantile(rows, (0.05, 0.95), axis=0)
+    # Black, or one grey from top to bottom, which tissue never is.
+    dark = (high_level <= _DARK) | (high_level - low_level <= _EVEN)
     middle = np.flatnonzero(dark[low:high]) + low
     if len(middle) < 2:
         return False

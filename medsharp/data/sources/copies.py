@@ -60,7 +60,7 @@ def _called(image: str, key: PatientKey) -> str:
 
 def _copy(source: Path, copy: Path) -> None:
     try:
-        with atomic_path(copy) as temporary:
+        with atomic_path(copy, private=True) as temporary:
             shutil.copyfile(source, temporary)
     except OSError as error:
         raise InputError(f"cannot copy {source}: {error.strerror}") from error

@@ -17,7 +17,8 @@ def extracted(file: Path, name: str, recipe: int, make: Callable[[Path], Manifes
 
     Beside the manifest lie the images as PNG. The folder's name holds the hash of the file and the number of the
     recipe, so that a changed file, or a changed way of making images, is not taken for the old one. Several processes
-    may do so at once: the first to finish wins, and the bytes are the same.
+    may do so at once: the first to finish wins, and the bytes are the same. Its owner alone may enter the folder, and
+    `medsharp data cache --clear` removes it.
 
     Args:
         file: What holds the images.
@@ -26,7 +27,7 @@ def extracted(file: Path, name: str, recipe: int, make: Callable[[Path], Manifes
         make: Writes images into a folder and returns their manifest.
 
     Raises:
-        InputError: The cache cannot be written.
+        InputError: The cache cannot be written or made private.
     """
     cache = cache_folder()
     folder = cache / f"{name}-{recipe}-{sha256_file(file)[:16]}"
@@ -36,7 +37,7 @@ def extracted(file: Path, name: str, recipe: int, make: Callable[[Path], Manifes
             cache.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
             inside = temporary / "data"
-            inside.mkdir()
+            inside.mkdir(mode=0o700)
             write_manifest(make(inside), inside)
             # A folder that is not empty cannot be renamed over.
             inside.rename(folder)
@@ -46,4 +47,15 @@ def extracted(file: Path, name: str, recipe: int, make: Callable[[Path], Manifes
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        _make_private(folder)
     return read_manifest(folder)
+
+
+def _make_private(folder: Path) -> None:
+    """Close a folder that an earlier version left open to all."""
+    try:
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise InputError(f"cannot make {folder} private: {error.strerror}; set XDG_CACHE_HOME elsewhere") from error

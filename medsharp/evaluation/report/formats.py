@@ -80,7 +80,8 @@ def write_evaluation(
     }
     texts = {Path(folder) / FORMATS[name]: make[name]() for name in formats}
     for path, text in texts.items():
-        write_text(path, text)
+        # Thumbnails of failures are images of patients.
+        write_text(path, text, private=path.suffix == ".html" and any(thumbnails))
     return tuple(texts)
 
 

@@ -60,9 +60,9 @@ def write_robustness(
     write_text(folder / "robustness.json", json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     with atomic_path(folder / "robustness.csv") as temporary:
         rows_of(document).to_csv(temporary, index=False, lineterminator="\n")
-    with atomic_path(folder / "contact_sheet.png") as temporary:
+    with atomic_path(folder / "contact_sheet.png", private=True) as temporary:
         contact_sheet(example, corruptions).save(temporary, format="PNG", optimize=True)
-    write_text(folder / "robustness.html", page)
+    write_text(folder / "robustness.html", page, private=True)
     return document
 
 
