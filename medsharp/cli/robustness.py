@@ -89,7 +89,9 @@ def robustness(
     for entry in chosen:
         if entry.name not in applied:
             note(f"{entry.name} left out: it moves the lesion, to which a bundle crops")
-    write_robustness(out, content, [entry for entry in chosen if entry.name in applied], example, shown=shown)
+    write_robustness(
+        out, content, [entry for entry in chosen if entry.name in applied], example, shown=shown, private=thumbnails
+    )
     for entry in content["datasets"]:
         _show(entry)
     console.print(f"page: [bold]{escape(str(out / 'robustness.html'))}[/]", soft_wrap=True)

@@ -342,7 +342,7 @@ def _caliper_pixels(calipers: Sequence[_Caliper], hat: np.ndarray, scale: float)
         reach = caliper.arm + max(2, caliper.arm // 3)
         top, left = max(0, caliper.row - reach), max(0, caliper.column - reach)
         window = slice(top, caliper.row + reach + 1), slice(left, caliper.column + reach + 1)
-        strokes = hat[window] >= _CALIPER_CONTRAST
+        strokes = hat[window] >= max(_CALIPER_CONTRAST, caliper.contrast / 2)  # speckle beside it is fainter
         centre = np.zeros(strokes.shape, dtype=bool)
         centre[caliper.row - top, caliper.column - left] = True
         mask[window] |= ndimage.binary_propagation(centre, mask=strokes | centre, structure=np.ones((3, 3), dtype=bool))

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from medsharp.images import read_image
-from medsharp.preprocess import PreprocessSpec, find_overlays, preprocess, remove_overlays
+from medsharp.preprocess import PreprocessSpec, find_drawings, find_overlays, preprocess, remove_overlays
 
 
 def tissue(side: int = 256) -> np.ndarray:
@@ -100,3 +100,36 @@ def test_real_calipers_are_found(real_data: Path) -> None:
     assert find_overlays(marked.pixels, marked.coloured).sum() > 60
     plain = read_image(folder / "normal" / "normal (10).png")
     assert find_overlays(plain.pixels, plain.coloured).mean() < 0.001
+
+
+def test_ruler_is_found_by_its_equal_distances_and_scattered_ticks_are_not() -> None:
+    plain = tissue() // 2
+    ruler, scattered = plain.copy(), plain.copy()
+    for tick in range(12):
+        ruler[10 + 18 * tick, 236 : 236 + (8 if tick % 5 == 0 else 4)] = 230
+        scattered[10 + 18 * tick + (tick * 7) % 11, 236:240] = 230
+    assert find_drawings(ruler).ticks >= 10
+    assert find_drawings(ruler).rulers[10, 237]
+    assert find_drawings(scattered).ticks == find_drawings(plain).ticks == 0
+
+
+def test_dots_between_two_calipers_go_with_them() -> None:
+    marked = with_caliper(with_caliper(tissue() // 2, 100, 60), 100, 180)
+    marked[100, 66:176:4] = 230
+    found = find_drawings(marked)
+    assert found.crosses == 2
+    assert found.calipers[100, 70:172:4].mean() > 0.9
+    assert found.calipers[100, 72:170:4].mean() < 0.1
+
+
+@pytest.mark.parametrize("side", [128, 256, 700])
+@pytest.mark.parametrize("slanted", [False, True])
+def test_upright_and_slanted_calipers_are_counted_at_any_scale(side: int, slanted: bool) -> None:
+    plain = tissue(side) // 2
+    marked, arm = plain.copy(), max(3, side // 60)
+    for row, column in ((side // 3, side // 3), (side // 2, side // 2)):
+        for step in range(-arm, arm + 1):
+            marked[row + step, column + (step if slanted else 0)] = 220
+            marked[row - (step if slanted else 0), column + step] = 220
+    assert find_drawings(marked).crosses == 2
+    assert find_drawings(plain).crosses == 0

@@ -92,6 +92,8 @@ def test_the_page_shows_the_data_only_when_asked(bundle: Path, hospital: Path, t
     assert "Pictures show a simulated image" in (tmp_path / "out" / "robustness.html").read_text(encoding="utf-8")
     assert run(bundle, *options, "--thumbnails").exit_code == 0
     assert (tmp_path / "out" / "contact_sheet.png").read_bytes() != before
+    for name in ("robustness.html", "contact_sheet.png"):
+        assert (tmp_path / "out" / name).stat().st_mode & 0o077 == 0
     assert "Pictures show an image of the data" in (tmp_path / "out" / "robustness.html").read_text(encoding="utf-8")
 
 

@@ -47,6 +47,9 @@ _EDGE = 0.06
 _EVEN = 0.5
 """Share of even pixels from which on a surface was drawn and not measured."""
 
+_EVEN_IN_CORNER = 0.2
+"""The same in a corner, where small markers are more edge than surface; of measured flow it is about 0."""
+
 _BAR = 0.07
 """Width of a colour bar, at most, as a share of the side; it is three times as long at least."""
 
@@ -190,6 +193,7 @@ def _surface(values: np.ndarray, blood: np.ndarray, surface: np.ndarray, window:
 
 def _is_graphic(surface: _Surface, frames: list[Box]) -> bool:
     box, even = surface.box, surface.even >= _EVEN
+    drawn = surface.even >= _EVEN_IN_CORNER
     for frame in frames:
         gap_y = min(box.top - frame.top, frame.bottom - box.bottom) / max(1, frame.height)
         gap_x = min(box.left - frame.left, frame.right - box.right) / max(1, frame.width)
@@ -197,9 +201,9 @@ def _is_graphic(surface: _Surface, frames: list[Box]) -> bool:
         if min(gap_y, gap_x) < -_CORNER:
             continue  # mostly outside of this frame, which the whole image never is
         compact = max(high, wide) <= _MARKER
-        in_corner = max(gap_y, gap_x) <= (1.5 * _CORNER if even else _CORNER)
+        in_corner = max(gap_y, gap_x) <= (1.5 * _CORNER if drawn else _CORNER)
         at_the_edge = min(gap_y, gap_x) <= _EDGE and even
-        if compact and ((in_corner and (even or not surface.mixed)) or at_the_edge):
+        if compact and ((in_corner and (drawn or not surface.mixed)) or at_the_edge):
             return True
         if (wide <= _BAR and box.height >= 3 * box.width and gap_x <= 1.5 * _CORNER) or (
             high <= _BAR and box.width >= 3 * box.height and gap_y <= 1.5 * _CORNER
@@ -216,7 +220,7 @@ def _completes(surface: _Surface, graphic: Box, frame: Box) -> bool:
     box = surface.box
     height = max(box.bottom, graphic.bottom) - min(box.top, graphic.top)
     width = max(box.right, graphic.right) - min(box.left, graphic.left)
-    return surface.even >= _EVEN and height <= _MARKER * frame.height and width <= _MARKER * frame.width
+    return surface.even >= _EVEN_IN_CORNER and height <= _MARKER * frame.height and width <= _MARKER * frame.width
 
 
 def _evenness(values: np.ndarray, own: np.ndarray) -> float:

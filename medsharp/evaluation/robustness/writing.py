@@ -30,6 +30,7 @@ def write_robustness(
     example: np.ndarray,
     *,
     shown: str = "a simulated image",
+    private: bool = False,
 ) -> dict[str, Any]:
     """Write a run's results; each file in one step.
 
@@ -39,6 +40,7 @@ def write_robustness(
         corruptions: To show.
         example: The image to show them on, uint8 [H, W].
         shown: What it is.
+        private: It is a patient's: page and sheet are their owner's alone.
 
     Returns:
         What was written to `robustness.json`.
@@ -60,9 +62,9 @@ def write_robustness(
     write_text(folder / "robustness.json", json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     with atomic_path(folder / "robustness.csv") as temporary:
         rows_of(document).to_csv(temporary, index=False, lineterminator="\n")
-    with atomic_path(folder / "contact_sheet.png", private=True) as temporary:
+    with atomic_path(folder / "contact_sheet.png", private=private) as temporary:
         contact_sheet(example, corruptions).save(temporary, format="PNG", optimize=True)
-    write_text(folder / "robustness.html", page, private=True)
+    write_text(folder / "robustness.html", page, private=private)
     return document
 
 
