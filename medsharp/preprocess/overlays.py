@@ -284,8 +284,8 @@ def _find_calipers(hat: np.ndarray, pixels: np.ndarray, text: np.ndarray, scale:
     # A numeral beside a caliper is text of one letter; letters in a line are no calipers.
     rows, columns = np.nonzero((hat >= _CALIPER_CONTRAST) & (pixels >= _CALIPER_BRIGHT) & ~text)
     found: list[_Caliper] = []
-    for along, between in ((_PLUS, _DIAGONAL), (_DIAGONAL, _PLUS)):
-        along, between = ([y * stride + x for y, x in steps] for steps in (along, between))
+    plus, diagonal = ([y * stride + x for y, x in steps] for steps in (_PLUS, _DIAGONAL))
+    for along, between in ((plus, diagonal), (diagonal, plus)):
         at = (rows + margin) * stride + columns + margin  # [n], candidates for centres
         low = flat[at].astype(np.int16)
         high = low
