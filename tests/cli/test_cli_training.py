@@ -54,7 +54,7 @@ def test_run_is_said_to_be_resumed_in_the_precision_it_has(training: tuple[Resul
     assert f"device cpu, precision {precision}\n" in result.output
 
 
-@pytest.mark.parametrize(("rate", "number"), [(1234.4, "1234"), (12.3, "12"), (3.14, "3.1"), (0.0421, "0.042")])
+@pytest.mark.parametrize(("rate", "number"), [(1234.4, "1,234"), (12.3, "12"), (3.14, "3.1"), (0.0421, "0.042")])
 def test_slow_training_is_not_said_to_stand_still(rate: float, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = f"  {number} images/s"
     written = io.StringIO()
