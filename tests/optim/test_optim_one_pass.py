@@ -51,7 +51,7 @@ def test_every_optimizer_has_the_protocol_when_asked_for(name: str) -> None:
 @pytest.mark.parametrize("limit", [None, 0.01])
 @pytest.mark.parametrize("name", PLAIN)
 def test_its_step_is_that_of_torch_s_optimizer_with_clipping(name: str, limit: float | None) -> None:
-    models = [network(), network()]
+    models = [perceptron(), perceptron()]
     optimizer = create_optimizer(name, models[0], lr=0.05, weight_decay=0.1, protocol=True, max_grad_norm=limit)
     plain = create_optimizer(name, models[1], lr=0.05, weight_decay=0.1)
     for step in range(5):
