@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import norm, parts
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Gradients, radius
+from medsharp.optim.sharpness_aware import radius
 
 NORMALIZATIONS = ("names", "elementwise")
 

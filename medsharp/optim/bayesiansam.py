@@ -8,8 +8,10 @@ import torch
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import total_norm
+from medsharp.optim.closure_optimizer import Closure
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
-from medsharp.optim.sharpness_aware import Closure, Gradients, SharpnessAware, radius
+from medsharp.optim.sharpness_aware import SharpnessAware, radius
 
 
 class PreconditionedMomentum(Optimizer):
@@ -142,7 +144,7 @@ class BayesianSAM(SharpnessAware):
             params = [p for p in group["params"] if p.requires_grad]
             noise = []
             for parameter in params:
-                draw = torch.empty_like(parameter).normal_(generator=self._generators.on(parameter.device))
+                draw = torch.empty_like(parameter).normal_(generator=self._memory.generators.on(parameter.device))
                 noise.append(draw.div_(self._precision(group, parameter).sqrt()))
             moves.append((params, noise, group["data_size"] ** -0.5))
         return moves

@@ -63,6 +63,11 @@ class OptimizerInfo:
     aliases: tuple[str, ...] = ()
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """Its hyper-parameters and their defaults: where a configuration that chooses it begins."""
+        return {entry.name: entry.default for entry in self.hyperparameters}
+
+    @property
     def cls(self) -> Any:
         """Its class, a `torch.optim.Optimizer`."""
         module, name = self.path.split(":")

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import (
-    clip_factor,
-    norm_of_norms,
-    owns_memory,
-    scale_each,
-    total_norm,
-)
+from medsharp.optim.arithmetic import clip_factor, norm_of_norms, scale_each, total_norm
 from medsharp.optim.backward import Backward
 from medsharp.optim.batch_norm import RunningStatistics
-from medsharp.optim.first_passes import FirstPasses
+from medsharp.optim.first_passes import FirstPasses, loss_of
+from medsharp.optim.gradients import (
+    Gradients,
+    by_group,
+    paired_gradients,
+    present_gradients,
+    put_gradients,
+    taken_gradients,
+)
+from medsharp.optim.loss_scale import LossScale
+from medsharp.optim.micro_batches import MeanGradients, dealt
 from medsharp.optim.moved_weights import Move, MovedWeights
-from medsharp.optim.randomness import Generators, random_states, set_random_states
+from medsharp.optim.randomness import random_states, set_random_states
+from medsharp.optim.saved_state import Memory, check_state
+from medsharp.optim.skipped_steps import NotFiniteError, SkippedSteps
 from medsharp.optim.workers import Workers
 
 Closure = Callable[..., Tensor]
-
-Gradients = dict[Tensor, Tensor]
-"""A gradient for each parameter that has one."""
-
-
-class NotFiniteError(ArithmeticError):
-    """A loss or gradient of this step is not finite: the step is skipped, by all workers."""
 
 
 class ClosureOptimizer(Optimizer):
@@ -117,6 +114,7 @@ class ClosureOptimizer(Optimizer):
             raise ValueError(f"{type(self).__name__} got no parameters in its groups; give model.parameters()")
         self._check_groups()
         self.base = base(self.param_groups, **base_options)
+        self._own = own
         self._of_base = {name: self.base.defaults[name] for name in own if name in self.base.defaults}
         self.defaults = {**self.base.defaults, **own}
         # One list of groups and one state for both: schedules, checkpoints and added groups reach the base optimizer.
@@ -124,20 +122,25 @@ class ClosureOptimizer(Optimizer):
         self.sync_perturbation = sync_perturbation
         self.micro_batch = micro_batch
         self.max_grad_norm = max_grad_norm
-        self.scaler = scaler
         self.replay_rng = replay_rng
-        self.max_skipped = max_skipped
-        self.skipped = 0
-        self._skipped_in_a_row = 0
         self._workers = Workers(model)
         self._statistics = RunningStatistics(model)
         self._weights = MovedWeights()
+        self._loss_scale = LossScale(scaler, self._workers)
         self._first_passes = FirstPasses(4)
-        self._memory: dict[str, Gradients] = {}
-        self._numbers: dict[str, int] = {}
-        self._generators = Generators(seed)
+        self._skipped = SkippedSteps(max_skipped)
+        self._memory = Memory(seed)
         self._pass: _Pass | None = None
-        self._scaled_passes: list[SimpleNamespace] = []
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What the closure scales its loss with."""
+        return self._loss_scale.scaler
+
+    @property
+    def skipped(self) -> int:
+        """Steps that were not taken, because a loss or gradient was not finite."""
+        return self._skipped.count
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None, *, batch_size: int | None = None) -> Tensor:  # type: ignore[override]
@@ -162,9 +165,11 @@ class ClosureOptimizer(Optimizer):
         if self.param_groups is not self.base.param_groups or self.state is not self.base.state:
             # Somebody has loaded a state into the base optimizer by itself.
             self.param_groups, self.state = self.base.param_groups, self.base.state
+            for group in self.param_groups:
+                group.update({name: value for name, value in self._own.items() if name not in group})
         self._check_groups()
-        self._scaled_passes = []
-        known, drawn = len(self.state), self._generators.state_dict()
+        self._loss_scale.begin_step()
+        known, drawn = len(self.state), self._memory.generators.state_dict()
         self._begin()
         self._statistics.keep("before the step")
         losses: list[Tensor] = []
@@ -174,16 +179,16 @@ class ClosureOptimizer(Optimizer):
             self._check_and_clip()
         except BaseException as error:
             self._statistics.bring_back("before the step")
-            self._generators.load_state_dict(drawn)
+            self._memory.generators.load_state_dict(drawn)
             for parameter in list(self.state)[known:]:
                 del self.state[parameter]
             if not isinstance(error, NotFiniteError):
                 raise
-            self._skip()
+            self._skipped.add()
             return torch.stack(losses).sum()
         finally:
             self._pass = None
-        self._skipped_in_a_row = 0
+        self._skipped.end_of_row()
         with self._values_of_base():
             self.base.step()
         self._after_base_step()
@@ -254,23 +259,22 @@ class ClosureOptimizer(Optimizer):
         elif self.replay_rng:
             now.random = random_states({p.device for p in self._parameters()})
         together = self.sync_perturbation or (last and not now.chunked)
+        only = last and not now.losses
         try:
             chosen = now.rows if rows is None else rows
             apart = nullcontext() if together else self._workers.apart()
             passing = torch.enable_grad() if backward else Backward(lambda loss, weight: None)
-            with apart, passing, self._first_passes.watched(self._parameters, only=last and not now.losses):
-                loss = now.closure() if chosen is None else now.closure(chosen)
+            with apart, passing, self._first_passes.watched(self._parameters, self._loss_scale.scaler, only):
+                returned = now.closure() if chosen is None else now.closure(chosen)
         finally:
             if now.losses:
                 self._statistics.bring_back("after the first pass")
             elif not last:
                 self._statistics.keep("after the first pass")
-        if loss is None:
-            raise ValueError("the closure must return the loss")
-        loss = torch.as_tensor(loss).detach()
+        loss = loss_of(returned)
         finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
         if backward:
-            self._unscale(finite)
+            self._loss_scale.unscale(self.param_groups, finite)
         now.losses.append(loss)
         if not finite:
             raise NotFiniteError
@@ -278,53 +282,19 @@ class ClosureOptimizer(Optimizer):
 
     def _gradients(self) -> Gradients:
         """Return the present gradients, which the next pass overwrites."""
-        return {p: p.grad for p in self._parameters() if p.grad is not None}
+        return present_gradients(self._parameters())
 
     def _take(self) -> Gradients:
-        """Return the present gradients to be kept over the next pass.
-
-        A gradient is taken out of `.grad`, which costs nothing; one that is a view, of a flat buffer or of a bucket of
-        `DistributedDataParallel`, is copied and stays where it is.
-        """
-        taken = {}
-        for parameter, gradient in self._gradients().items():
-            if owns_memory(gradient):
-                taken[parameter] = gradient
-                parameter.grad = None
-            else:
-                taken[parameter] = gradient.clone()
-        return taken
-
-    def _put(self, gradients: Gradients) -> None:
-        """Make these the present gradients."""
-        for parameter, gradient in gradients.items():
-            if parameter.grad is None:
-                parameter.grad = gradient
-            elif parameter.grad is not gradient:
-                parameter.grad.copy_(gradient)
+        """Return the present gradients, to be kept over the next pass."""
+        return taken_gradients(self._parameters())
 
     def _pair(self, *kept: Gradients) -> Gradients:
-        """Bring kept gradients and the present ones to the same parameters; return the present ones.
-
-        A block that stochastic depth dropped in one pass has the gradient zero there.
-        """
-        present = self._gradients()
-        seen = dict.fromkeys(parameter for gradients in (*kept, present) for parameter in gradients)
-        for parameter in seen:
-            if parameter not in present:
-                parameter.grad = torch.zeros_like(parameter)
-                present[parameter] = parameter.grad
-            for gradients in kept:
-                if parameter not in gradients:
-                    gradients[parameter] = torch.zeros_like(parameter)
-        return {parameter: present[parameter] for parameter in seen}
+        """Bring kept gradients and the present ones to the same parameters; return the present ones."""
+        return paired_gradients(self._parameters(), *kept)
 
     def _by_group(self, gradients: Gradients) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
         """Give each group with those of its parameters that have a gradient, and these gradients."""
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p in gradients]
-            if params:
-                yield group, params, [gradients[p] for p in params]
+        return by_group(self.param_groups, gradients)
 
     def _finite_norm(self, norms: list[Tensor]) -> float:
         """Return the norm of what has these norms.
@@ -382,83 +352,38 @@ class ClosureOptimizer(Optimizer):
     ) -> list[Gradients]:
         """Explore; return the gradients kept, averaged over micro-batches and workers like the one in `.grad`."""
         chunked = self.micro_batch is not None
-        sums: list[Gradients] = []
+        means = MeanGradients()
         for rows, share in chunks:
             self._pass = _Pass(closure, rows, chunked)
             try:
                 kept = self._explore()
             finally:
                 losses.extend(share * loss.mean() for loss in self._pass.losses[:1])
-            if not chunked:
-                break
-            parts = [*kept, self._take()]
-            sums = sums or [{} for _ in parts]
-            for total, part in zip(sums, parts, strict=True):
-                for parameter, gradient in part.items():
-                    if parameter in total:
-                        total[parameter].add_(gradient, alpha=share)
-                    else:
-                        total[parameter] = gradient.mul_(share)
+            if chunked:
+                means.add([*kept, self._take()], share)
         params = self._parameters()
         if chunked:
-            *kept, final = sums
-            self._put(final if self.sync_perturbation else self._workers.average(final, params))
+            *kept, final = means.sums
+            put_gradients(final if self.sync_perturbation else self._workers.average(final, params))
         return kept if self.sync_perturbation else [self._workers.average(part, params) for part in kept]
-
-    def _unscale(self, finite: bool) -> None:
-        if self.scaler is None or not self.scaler.is_enabled():
-            return
-        gradients = self._gradients()
-        if self._workers.count > 1 and gradients:
-            size = float(total_norm(gradients.values()))
-            device = next(iter(gradients)).device
-            if not self._workers.agree(finite and math.isfinite(size), device):
-                # Every worker's scaler must back off, or their scales would part.
-                next(iter(gradients.values())).fill_(math.inf)
-        # A scaler unscales the gradients of an optimizer once; each pass is an optimizer of its own to it.
-        # It knows them by identity, so they live until the next step.
-        self._scaled_passes.append(SimpleNamespace(param_groups=self.param_groups))
-        self.scaler.unscale_(self._scaled_passes[-1])  # type: ignore[arg-type]
-
-    def _lower_the_scale(self) -> None:
-        """Tell the scaler of an overflow that no gradient in `.grad` shows."""
-        parameter = self._parameters()[0]
-        parameter.grad = torch.full_like(parameter, math.inf)
-        self._unscale(False)
-
-    def _skip(self) -> None:
-        self.skipped += 1
-        self._skipped_in_a_row += 1
-        if self.max_skipped is not None and self._skipped_in_a_row >= self.max_skipped:
-            raise FloatingPointError(
-                f"loss or gradient was not finite in {self._skipped_in_a_row} steps in a row; "
-                "lower the learning rate or rho"
-            )
 
     # How it is kept.
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's state, the groups, and what the method remembers of earlier steps."""
-        state = super().state_dict()
-        places = {parameter: number for number, parameter in enumerate(self._parameters())}
-        state["memory"] = {
-            slot: {places[parameter]: value for parameter, value in values.items()}
-            for slot, values in self._memory.items()
-        }
-        state["numbers"] = dict(self._numbers)
-        state["generators"] = self._generators.state_dict()
-        return state
+        kind = {"method": type(self).__name__, "base": type(self.base).__name__}
+        return super().state_dict() | kind | self._memory.state_dict(self._parameters())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave."""
+        """Load what `state_dict` gave.
+
+        Raises:
+            ValueError: It is the state of another method or base.
+        """
+        expected = {*self._own, *({"betas", "momentum"} & self.base.defaults.keys())}
+        check_state(state_dict, type(self).__name__, type(self.base).__name__, expected)
         super().load_state_dict(state_dict)
-        params = self._parameters()
-        self._memory = {slot: {} for slot in self._memory} | {
-            slot: {params[number]: value.to(params[number], copy=True) for number, value in values.items()}
-            for slot, values in state_dict.get("memory", {}).items()
-        }
-        self._numbers = {**self._numbers, **state_dict.get("numbers", {})}
-        self._generators.load_state_dict(state_dict.get("generators", {}))
+        self._memory.load_state_dict(state_dict, self._parameters())
 
     def __getstate__(self) -> dict[str, Any]:
         # As torch's optimizers do: hooks stay behind, and so does the step that a schedule has put in the way.
@@ -479,16 +404,3 @@ class _Pass:
         self.chunked = chunked
         self.losses: list[Tensor] = []
         self.random: dict[torch.device, Tensor] = {}
-
-
-def dealt(batch_size: int, micro_batch: int) -> list[slice]:
-    """Return the rows of each micro-batch, whose sizes differ by one at most.
-
-    None has more than `micro_batch` samples, and none has only one, which batch norm could not work with; of the two,
-    the second counts where both cannot be had (three samples by two are one micro-batch of three).
-    """
-    count = -(-batch_size // micro_batch)
-    if micro_batch > 1:
-        count = max(1, min(count, batch_size // 2))
-    ends = [batch_size * number // count for number in range(count + 1)]
-    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]

@@ -8,7 +8,8 @@ import torch
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.gradients import Gradients
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 
 class CRSAM(SharpnessAware):

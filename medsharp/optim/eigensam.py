@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each, inner, scale_each, total_norm
 from medsharp.optim.backward import Backward
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
-from medsharp.optim.sharpness_aware import Gradients, NotFiniteError, SharpnessAware, radius
+from medsharp.optim.sharpness_aware import SharpnessAware, radius
+from medsharp.optim.skipped_steps import NotFiniteError
 
 POWER_ITERATIONS = 5
 
@@ -28,9 +32,10 @@ class EigenSAM(SharpnessAware):
     H. Luo, T. Truong, T. Pham, M. Harandi, D. Phung, T. Le, "Explicit Eigenvalue Regularization Improves
     Sharpness-Aware Minimization", NeurIPS 2024, and the authors' code, which estimates `v` only after the first `freq`
     steps of training and climbs by `rho g` until then. Hessian-vector products are exact, by differentiating the
-    gradient; the closure's `loss.backward()` is made to do so. With `model=` they are computed in evaluation mode, as
-    the authors do. What cannot be differentiated twice (fused attention, compiled models) is refused by torch. Two
-    passes a step, and one that counts about eleven every `freq` steps.
+    gradient; the closure's `loss.backward()` or `torch.autograd.backward(loss)` is made to do so, and attention is
+    computed with plain operations meanwhile, because fused kernels have no second derivative. With `model=` they are
+    computed in evaluation mode, as the authors do. A compiled model cannot be differentiated twice, which torch says.
+    Two passes a step, and one that counts about eleven every `freq` steps.
 
     Args:
         params: As for `SharpnessAware`.
@@ -65,8 +70,8 @@ class EigenSAM(SharpnessAware):
         super().__init__(params, base, rho=rho, model=model, hyperparameters={"alpha": alpha}, **options)
         self.freq = freq
         self._modules = [] if model is None else list(model.modules())
-        self._memory["eigenvector"] = {}
-        self._numbers["steps"] = 0
+        self._memory.tensors["eigenvector"] = {}
+        self._memory.numbers["steps"] = 0
         self._estimate: Gradients | None = None
 
     def _begin(self) -> None:
@@ -75,14 +80,14 @@ class EigenSAM(SharpnessAware):
     def _explore(self) -> list[Gradients]:
         self._look()
         first = self._gradients()
-        if self._numbers["steps"] % self.freq == 0 and self._estimate is None:
+        if self._memory.numbers["steps"] % self.freq == 0 and self._estimate is None:
             first = self._take()  # the estimate's passes clear what is in .grad
             self._statistics.keep("before the estimate")
             self._statistics.bring_back("before the step")  # the authors estimate before the first pass
             try:
                 self._estimate = self._eigenvector()
             except NotFiniteError:
-                self._lower_the_scale()
+                self._loss_scale.overflow(self.param_groups)
                 raise
             finally:
                 self._statistics.bring_back("before the estimate")
@@ -94,7 +99,7 @@ class EigenSAM(SharpnessAware):
 
     def _ascent(self, gradients: Gradients, overwrite: bool = False, key: str = "rho") -> list[Move]:
         size = self._finite_norm([total_norm(gradients.values())]) + 1e-12
-        known = self._memory["eigenvector"] if self._estimate is None else self._estimate
+        known = self._memory.tensors["eigenvector"] if self._estimate is None else self._estimate
         eigenvector = {p: known[p] if p in known else torch.zeros_like(p) for p in gradients}
         share = inner(list(gradients.values()), list(eigenvector.values())) / size
         sign = (share > 0) - (share < 0)
@@ -109,17 +114,20 @@ class EigenSAM(SharpnessAware):
 
     def _after_base_step(self) -> None:
         if self._estimate is not None:
-            self._memory["eigenvector"] = self._estimate
-        self._numbers["steps"] += 1
+            self._memory.tensors["eigenvector"] = self._estimate
+        self._memory.numbers["steps"] += 1
 
     def _eigenvector(self) -> Gradients:
         params = [p for p in self._parameters() if p.requires_grad]
-        known = self._memory["eigenvector"]
+        known = self._memory.tensors["eigenvector"]
         vector = {
-            p: known[p].clone() if p in known else torch.empty_like(p).normal_(generator=self._generators.on(p.device))
+            p: known[p].clone()
+            if p in known
+            else torch.empty_like(p).normal_(generator=self._memory.generators.on(p.device))
             for p in params
         }
-        with self._evaluating():
+        # Fused attention has no second derivative; that of plain operations is the same function.
+        with self._evaluating(), sdpa_kernel(SDPBackend.MATH):
             gradients = self._differentiable_gradients(params)
             # Here too: what was checkpointed is computed once more for every product.
             for iteration in range(POWER_ITERATIONS):
@@ -136,7 +144,7 @@ class EigenSAM(SharpnessAware):
                 size = self._finite_norm([total_norm(curved.values())])
                 if size == 0:
                     return {}  # no curvature, no direction
-                scale_each(list(curved.values()), 1 / (size**2 + 1e-12) ** 0.5)
+                scale_each(list(curved.values()), 1 / math.hypot(size, 1e-6))
                 vector = {p: curved[p] if p in curved else torch.zeros_like(p) for p in params}
         return vector
 
@@ -152,6 +160,11 @@ class EigenSAM(SharpnessAware):
         now = self._now()
         with self._workers.apart(), torch.enable_grad(), Backward(differentiate):
             now.closure() if now.rows is None else now.closure(now.rows)
+        if not total and any(gradient.any() for gradient in self._gradients().values()):
+            raise ValueError(
+                "Eigen-SAM must see the closure's backward, to differentiate once more; call loss.backward() or "
+                "torch.autograd.backward(loss) in it, not torch.autograd.grad"
+            )
         return total
 
     @contextmanager

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import norm, total_norm
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware, radius
+from medsharp.optim.sharpness_aware import SharpnessAware, radius
 
 
 class ESAM(SharpnessAware):
@@ -110,7 +111,7 @@ class ESAM(SharpnessAware):
     @contextmanager
     def _frozen(self) -> Iterator[None]:
         params = [(p, group["beta"]) for group in self.param_groups for p in group["params"] if p.requires_grad]
-        draws = torch.rand(len(params), generator=self._generators.on(torch.device("cpu")))
+        draws = torch.rand(len(params), generator=self._memory.generators.on(torch.device("cpu")))
         frozen = [p for (p, beta), draw in zip(params, draws.tolist(), strict=True) if draw > beta]
         if len(frozen) == len(params):
             del frozen[int(draws.argmin())]  # backward needs one

@@ -8,7 +8,8 @@ import torch
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.gradients import Gradients
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 
 class FSAM(SharpnessAware):
@@ -47,13 +48,13 @@ class FSAM(SharpnessAware):
         if not 0 <= lmbda < 1:
             raise ValueError(f"lmbda must be at least 0 and less than 1, not {lmbda}")
         super().__init__(params, base, rho=rho, hyperparameters={"sigma": sigma, "lmbda": lmbda}, **options)
-        self._memory["mean"] = {}
+        self._memory.tensors["mean"] = {}
         self._directions: Gradients = {}
 
     def _explore(self) -> list[Gradients]:
         self._look()
         directions = self._take()
-        means = self._memory["mean"]
+        means = self._memory.tensors["mean"]
         for group, params, gradients in self._by_group(directions):
             known = [(p, g) for p, g in zip(params, gradients, strict=True) if p in means]
             add_each([g for _, g in known], [means[p] for p, _ in known], weight=-group["sigma"])
@@ -68,7 +69,7 @@ class FSAM(SharpnessAware):
     def _after_base_step(self) -> None:
         # Only now: a step that is skipped must not change what is remembered. As g = d + sigma m, the new mean is
         # (lmbda + (1 - lmbda) sigma) m + (1 - lmbda) d.
-        means = self._memory["mean"]
+        means = self._memory.tensors["mean"]
         for group, params, directions in self._by_group(self._directions):
             sigma, lmbda = group["sigma"], group["lmbda"]
             known = [(p, d) for p, d in zip(params, directions, strict=True) if p in means]

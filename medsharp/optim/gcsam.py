@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from medsharp.optim.arithmetic import norm
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Gradients, radius
+from medsharp.optim.sharpness_aware import radius
 
 
 class GCSAM(SAM):

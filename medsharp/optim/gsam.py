@@ -8,7 +8,8 @@ import torch
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each, norm_and_inner
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.gradients import Gradients
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 
 class GSAM(SharpnessAware):
@@ -58,8 +59,9 @@ class GSAM(SharpnessAware):
         (first,) = kept
         present = self._pair(first)
         length, product = norm_and_inner(list(present.values()), [first[p] for p in present])
-        size = self._finite_norm([length])
-        share = product / size**2 if size > 0 else 0.0
+        self._finite_norm([length, torch.tensor(product, dtype=torch.float64)])
+        size = float(length)
+        share = product / size / size if size > 0 else 0.0
         for group, params, gradients in self._by_group(present):
             alpha = group["alpha"]
             add_each(gradients, [first[p] for p in params], weight=-alpha, scale=1 + alpha * share)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each, norm_and_inner, scale_each, total_norm
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.gradients import Gradients
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 PROJECTIONS = ("global", "tensor")
 
@@ -57,15 +58,15 @@ class LookSAM(SharpnessAware):
         super().__init__(params, base, rho=rho, hyperparameters={"alpha": alpha}, **options)
         self.k = k
         self.projection = projection
-        self._memory["orthogonal"] = {}
-        self._numbers["steps"] = 0
+        self._memory.tensors["orthogonal"] = {}
+        self._memory.numbers["steps"] = 0
         self._orthogonal: Gradients | None = None
 
     def _begin(self) -> None:
         self._orthogonal = None
 
     def _explore(self) -> list[Gradients]:
-        if self._numbers["steps"] % self.k:
+        if self._memory.numbers["steps"] % self.k:
             self._look(last=True)
             return []
         self._look()
@@ -87,7 +88,7 @@ class LookSAM(SharpnessAware):
             self._finite_norm([torch.tensor(products, dtype=torch.float64)])
             self._orthogonal = first
             return
-        known = self._memory["orthogonal"]
+        known = self._memory.tensors["orthogonal"]
         gradients = self._gradients()
         sizes: dict[Tensor, float] = {}
         for params in self._together(list(gradients)):
@@ -102,8 +103,8 @@ class LookSAM(SharpnessAware):
 
     def _after_base_step(self) -> None:
         if self._orthogonal is not None:
-            self._memory["orthogonal"] = self._orthogonal
-        self._numbers["steps"] += 1
+            self._memory.tensors["orthogonal"] = self._orthogonal
+        self._memory.numbers["steps"] += 1
 
     def _together(self, params: list[Tensor]) -> list[list[Tensor]]:
         return [params] if self.projection == "global" else [[p] for p in params]
@@ -113,7 +114,7 @@ class LookSAM(SharpnessAware):
         """Overwrite `first` with the unit part of `second` orthogonal to it; return their inner product."""
         length, product = norm_and_inner(first, second)
         size = float(length)
-        share = product / size**2 if size > 0 else 0.0
+        share = product / size / size if size > 0 else 0.0
         add_each(first, second, weight=1.0, scale=-share)
         size = float(total_norm(first))
         scale_each(first, 1 / size if size > 0 else 0.0)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each, total_norm
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 BUFFERS = ("momentum_buffer", "exp_avg")
 """What torch's optimizers call the running average of gradients."""

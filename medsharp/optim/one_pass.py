@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from medsharp.optim.closure_optimizer import ClosureOptimizer, Gradients
+from medsharp.optim.closure_optimizer import ClosureOptimizer
+from medsharp.optim.gradients import Gradients
 
 
 class OnePass(ClosureOptimizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import inspect
 from collections.abc import Iterable
 from typing import Any, Literal, overload
@@ -9,7 +10,7 @@ from typing import Any, Literal, overload
 from torch import nn
 from torch.optim import Optimizer
 
-from medsharp.optim.catalogue import optimizer_info
+from medsharp.optim.catalogue import list_optimizers, optimizer_info
 from medsharp.optim.closure_optimizer import ClosureOptimizer
 from medsharp.optim.one_pass import OnePass
 
@@ -66,10 +67,13 @@ def create_optimizer(
         model_or_params: A model (its batch-norm layers are then kept from counting the extra passes) or parameters.
         lr: Learning rate, more than 0.
         base: What a sharpness-aware method stands on: sgd, adam, adamw, or an optimizer class. A method with a step of
-            its own (bayesiansam) has no use for it, nor for its keywords.
+            its own (bayesiansam) has no use for it, nor for its keywords. A name and its class mean the same: "sgd" and
+            `torch.optim.SGD` have the momentum 0.9 of `optimizer_info("sgd")` where none is given.
         weight_decay: Of the base optimizer.
         decay_norm_and_bias: With a model: decay one-dimensional parameters (biases, norm layers) as well, as torch's
-            optimizers do.
+            optimizers do. Without it, what a module names in `no_weight_decay()`, as timm's networks do with class
+            tokens and position tables, is not decayed either. Parameters that are frozen are in the groups too, so
+            that they learn when they are unfrozen.
         seed: Of what a method draws: ESAM's tensors, Bayesian SAM's noise, Eigen-SAM's first vector. Others draw
             nothing.
         data_size: Number of training samples, for a method that must know it (bayesiansam).
@@ -87,7 +91,7 @@ def create_optimizer(
         raise ValueError(f"weight_decay must be 0 or more, not {weight_decay}")
     model = model_or_params if isinstance(model_or_params, nn.Module) else None
     params: Any = model_or_params if model is None else _groups(model, weight_decay, decay_norm_and_bias)
-    options: dict[str, Any] = {entry.name: entry.default for entry in info.hyperparameters}
+    options = info.defaults
     method, stepping = info.cls, info.cls
     if info.sharpness_aware:
         stepping, defaults = _base(base)
@@ -115,17 +119,30 @@ def _base(base: str | type[Optimizer]) -> tuple[type[Optimizer], dict[str, Any]]
     if not isinstance(base, str):
         if not isinstance(base, type):
             raise ValueError(f"base must be sgd, adam, adamw or an optimizer class, not {base!r}")
-        return base, {}
+        plain = [info for info in map(optimizer_info, list_optimizers()) if not info.sharpness_aware]
+        known = next((info for info in plain if info.cls is base), None)
+        return base, {} if known is None else known.defaults
     info = optimizer_info(base)
     if info.sharpness_aware:
         raise ValueError(f"base must be a plain optimizer such as adamw, not {base}")
-    return info.cls, {entry.name: entry.default for entry in info.hyperparameters}
+    return info.cls, info.defaults
 
 
 def _groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
     chosen: dict[bool, list[tuple[str, nn.Parameter]]] = {True: [], False: []}
+    spared = set() if decay_all else _spared(model)
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            chosen[decay_all or parameter.ndim > 1].append((name, parameter))
+        decayed = parameter.ndim > 1 and not any(fnmatch.fnmatchcase(name, pattern) for pattern in spared)
+        chosen[decay_all or decayed].append((name, parameter))
     decays = {True: weight_decay, False: 0.0}
     return [{"params": params, "weight_decay": decays[key]} for key, params in chosen.items() if params]
+
+
+def _spared(model: nn.Module) -> set[str]:
+    """Return the names, or patterns of them, that any module of the model wants to be spared from decay."""
+    spared = set()
+    for prefix, module in model.named_modules():
+        stated = getattr(module, "no_weight_decay", ())
+        names = stated() if callable(stated) else stated
+        spared |= {f"{prefix}.{name}" if prefix else name for name in names}
+    return spared

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.gradients import Gradients
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 
 class SAM(SharpnessAware):

@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import norm, total_norm
-from medsharp.optim.closure_optimizer import Closure, ClosureOptimizer, Gradients, NotFiniteError
+from medsharp.optim.closure_optimizer import ClosureOptimizer
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
-
-__all__ = ["Closure", "Gradients", "NotFiniteError", "SharpnessAware", "radius"]
 
 
 class SharpnessAware(ClosureOptimizer):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from medsharp.optim.arithmetic import scale_each, total_norm
+from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
-from medsharp.optim.sharpness_aware import Gradients, radius
+from medsharp.optim.sharpness_aware import radius
 
 
 class USAM(SAM):

@@ -8,7 +8,8 @@ import torch
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.gradients import Gradients
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 
 class VaSSO(SharpnessAware):
@@ -44,13 +45,13 @@ class VaSSO(SharpnessAware):
         if not 0 < theta <= 1:
             raise ValueError(f"theta must be more than 0 and at most 1, not {theta}")
         super().__init__(params, base, rho=rho, hyperparameters={"theta": theta}, **options)
-        self._memory["direction"] = {}
+        self._memory.tensors["direction"] = {}
         self._directions: Gradients = {}
 
     def _explore(self) -> list[Gradients]:
         self._look()
         directions = self._take()
-        before = self._memory["direction"]
+        before = self._memory.tensors["direction"]
         for group, params, gradients in self._by_group(directions):
             theta = group["theta"]
             known = [(p, g) for p, g in zip(params, gradients, strict=True) if p in before]
@@ -65,5 +66,5 @@ class VaSSO(SharpnessAware):
 
     def _after_base_step(self) -> None:
         # Only now: a step that is skipped must not change what is remembered.
-        self._memory["direction"].update(self._directions)
+        self._memory.tensors["direction"].update(self._directions)
         self._directions = {}

@@ -27,7 +27,15 @@ class Workers:
         """Forward and backward inside of it leave each worker its own gradient.
 
         Both belong inside: a forward pass outside of it prepares the averaging that the backward pass then does.
+
+        Raises:
+            ValueError: A model was promised that every pass of it is averaged.
         """
+        if any(getattr(model, "static_graph", False) for model in self._models):
+            raise ValueError(
+                "DistributedDataParallel(static_graph=True) averages every pass, or goes wrong; make the model without "
+                "static_graph, or climb along the gradient of all workers with sync_perturbation=True"
+            )
         with ExitStack() as stack:
             for model in self._models:
                 stack.enter_context(model.no_sync())

@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from medsharp.optim.arithmetic import add_each, clip_factor, scale_each, total_norm
-from medsharp.optim.sharpness_aware import Gradients, SharpnessAware
+from medsharp.optim.gradients import Gradients, put_gradients
+from medsharp.optim.sharpness_aware import SharpnessAware
 
 
 class WSAM(SharpnessAware):
@@ -83,7 +84,7 @@ class WSAM(SharpnessAware):
             # Subtracted now, because a base optimizer may write into .grad.
             self._difference = self._take()
             add_each(list(self._difference.values()), [first[p] for p in self._difference], weight=-1.0)
-            self._put(first)
+            put_gradients(first)
             return
         for group, params, gradients in self._by_group(present):
             a = weight_of_sharpness(group["gamma"])

@@ -24,6 +24,6 @@ def batch(step: int = 0, size: int = 12, dtype: torch.dtype = torch.float64) -> 
     return torch.randn(size, 4, generator=generator).to(dtype), torch.randint(2, (size,), generator=generator)
 
 
-def create(name: str, model: Any, **options: Any) -> Any:
+def create(name: str, model_or_params: Any, **options: Any) -> Any:
     """Make an optimizer; the one method that must know the number of training samples is told."""
-    return create_optimizer(name, model, **{"data_size": 10_000, **options})
+    return create_optimizer(name, model_or_params, **{"data_size": 10_000, **options})

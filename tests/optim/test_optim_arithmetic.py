@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medsharp.optim.arithmetic import PART, add_each, norm, parts, total_norm
+from medsharp.optim.arithmetic import BLOCK, PART, add_each, inner, norm, norm_and_inner, parts, total_norm
 
 LARGE = (PART // 9 + 50, 3, 3, 2)
 """More than two parts, and not a whole number of them."""
@@ -17,23 +17,76 @@ def numbers(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(LARGE, generator=generator, dtype=torch.float64).to(dtype)
 
 
-@pytest.mark.parametrize("power", [1, 8])
-def test_norm_of_millions_of_float32_is_precise(power: int) -> None:
-    values = torch.rand(4_000_000, generator=torch.Generator().manual_seed(0)).pow_(power)
+@pytest.mark.parametrize("power", [0.1, 1, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_norm_of_millions_of_numbers_is_precise(dtype: torch.dtype, power: float) -> None:
+    values = torch.rand(4_000_000, generator=torch.Generator().manual_seed(0)).pow_(power).to(dtype)
     exact = float(torch.linalg.vector_norm(values.double()))
-    assert float(norm(values)) == pytest.approx(exact, rel=2e-5)
-    assert float(total_norm([values, torch.ones(3)])) == pytest.approx((exact**2 + 3) ** 0.5, rel=2e-5)
+    assert float(norm(values)) == pytest.approx(exact, rel=1e-6)
+    assert float(total_norm([values, torch.ones(3)])) == pytest.approx((exact**2 + 3) ** 0.5, rel=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7, PART + 3])
+def test_norm_of_any_number_of_float32_is_precise(size: int) -> None:
+    for seed in range(5):
+        values = torch.rand(size, generator=torch.Generator().manual_seed(seed)).pow_(4)
+        exact = float(torch.linalg.vector_norm(values.double()))
+        assert float(norm(values)) == pytest.approx(exact, rel=1e-6)
+        assert float(total_norm([values])) == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_norm_is_that_of_all_numbers_in_any_layout(dtype: torch.dtype) -> None:
     values = numbers(0, dtype)
     expected = float(torch.linalg.vector_norm(values.double()))
-    for layout in (values, values.to(memory_format=torch.channels_last), values.transpose(0, 1), values[::2]):
+    whole = torch.zeros((), dtype=dtype).expand(5000, 7)
+    for layout in (values, values.to(memory_format=torch.channels_last), values.transpose(0, 1), values[::2], whole):
         size = float(torch.linalg.vector_norm(layout.double()))
-        assert float(norm(layout)) == pytest.approx(size, rel=1e-5)
-        assert norm(layout).dtype is torch.promote_types(dtype, torch.float32)
-    assert float(total_norm([values, values])) == pytest.approx(2**0.5 * expected, rel=1e-5)
+        assert float(norm(layout)) == pytest.approx(size, rel=1e-6)
+        assert norm(layout).dtype is torch.float64
+    assert float(total_norm([values, values])) == pytest.approx(2**0.5 * expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_norm_of_nothing_is_zero(dtype: torch.dtype) -> None:
+    empty = torch.zeros(0, 3, dtype=dtype)
+    assert float(norm(empty)) == float(total_norm([])) == float(total_norm([empty])) == 0.0
+    assert float(total_norm([empty, torch.full((4,), 2.0, dtype=dtype)])) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (torch.float32, 1e30),
+        (torch.bfloat16, 1e30),
+        (torch.float64, 1e200),
+        (torch.float32, 1e-30),
+        (torch.float64, 1e-200),
+    ],
+)
+@pytest.mark.parametrize("size", [4, 3 * PART])
+def test_squares_may_leave_the_range_of_the_numbers(dtype: torch.dtype, value: float, size: int) -> None:
+    values = torch.full((size,), value, dtype=dtype)
+    expected = float(values[0]) * size**0.5
+    assert float(norm(values)) == pytest.approx(expected, rel=1e-6)
+    assert float(total_norm([values, torch.zeros(2), values])) == pytest.approx(expected * 2**0.5, rel=1e-6)
+
+
+def test_the_norm_of_the_largest_numbers_is_larger_than_they_are() -> None:
+    largest = torch.full((4,), torch.finfo(torch.float32).max)
+    assert float(norm(largest)) == pytest.approx(2 * float(largest[0]))
+
+
+@pytest.mark.parametrize("size", [5, 2 * PART + 3])
+def test_inner_products_are_precise_and_their_products_may_leave_the_range(size: int) -> None:
+    one, other = (torch.rand(size, generator=torch.Generator().manual_seed(seed)).pow_(8) for seed in (0, 1))
+    for factor in (1.0, 1e25):
+        exact = float(torch.dot(one.double() * factor, other.double() * factor))
+        both = [one * factor], [other * factor]
+        assert inner(*both) == pytest.approx(exact, rel=1e-5)
+        size_, product = norm_and_inner(*both)
+        assert product == pytest.approx(exact, rel=1e-5)
+        assert float(size_) == pytest.approx(float(norm(one)) * factor, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [3, PART + 3])

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from reference import METHODS, Step
+from small import create
 from torch import Tensor, nn
 
 from medsharp.optim import arithmetic, list_optimizers, optimizer_info
@@ -172,7 +173,7 @@ def test_every_adaptive_method_is_checked_adaptive() -> None:
     assert adaptive == {CASES[case][0] for case in ADAPTIVE}
     for name in set(METHODS) - adaptive - {"asam"}:
         with pytest.raises(ValueError, match="leave adaptive out"):
-            optimizer_info(name).cls([nn.Parameter(torch.ones(1))], adaptive=True)
+            create(name, [nn.Parameter(torch.ones(1))], adaptive=True)
 
 
 @pytest.mark.parametrize("case", ["asam-names", "asam-elementwise"])

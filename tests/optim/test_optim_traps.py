@@ -204,18 +204,22 @@ def test_an_overflow_in_the_estimate_of_the_eigenvector_lowers_the_scale() -> No
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     optimizer = made("eigensam", model, scaler=scaler)
     x, y = batch(dtype=torch.float32)
+    x = 4 * x  # so that second derivatives are larger than first ones
+    finite: list[bool] = []
     before = copy.deepcopy(model.state_dict())
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x), y)
         scaler.scale(loss).backward()
+        finite.extend(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
         return loss
 
     for _ in range(10):
         optimizer.step(closure)
         scaler.update()
     assert optimizer.skipped > 0
+    assert all(finite)  # it was no overflow of a gradient
     assert scaler.get_scale() < 2.0**127
     while optimizer.skipped and torch.equal(model[0].weight, before["0.weight"]):
         optimizer.step(closure)

@@ -74,6 +74,7 @@ def worker(rank: int, port: int, folder: str) -> None:
             states[name, synchronised] = copy.deepcopy(model.module.state_dict())
     torch.save({f"{name} {synchronised}": state for (name, synchronised), state in states.items()}, f"{folder}/{rank}")
     skipping(rank)
+    scaling(rank)
     end()
 
 
@@ -104,6 +105,35 @@ def skipping(rank: int) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     optimizer.step(closure)
     assert optimizer.skipped == 1
+
+
+def scaling(rank: int) -> None:
+    """An overflow in the gradient of one worker lowers the scale of both, or they would part for good."""
+    for name, bad_pass in (("sam", 1), ("sam", 2), ("gsam", 1), ("crsam", 2), ("adamw", 1)):
+        model = DistributedDataParallel(network().float())
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=10**6)
+        optimizer: Any = create(name, model, lr=0.1, base="sgd", scaler=scaler, protocol=True)
+        passes: list[int] = []
+
+        def closure(model: nn.Module = model, optimizer: Any = optimizer, scaler: Any = scaler) -> Tensor:
+            optimizer.zero_grad()
+            x, y = batch(0)
+            loss = F.cross_entropy(model(x.float()), y)
+            scaler.scale(loss).backward()
+            return loss
+
+        def overflowing(passes: list[int] = passes, bad: int = bad_pass, closure: Any = closure) -> Tensor:
+            passes.append(0)
+            loss: Tensor = closure()
+            if rank == 1 and len(passes) == bad:
+                next(iter(model.parameters())).grad.fill_(float("inf"))  # type: ignore[union-attr] # noqa: B023
+            return loss
+
+        for step, scale in ((overflowing, 2.0**9), (closure, 2.0**9)):
+            optimizer.step(step)
+            scaler.update()
+            assert scaler.get_scale() == scale, (name, rank, bad_pass)
+        assert optimizer.skipped == 1
 
 
 @pytest.fixture(scope="module")
