@@ -14,7 +14,7 @@ import pytest
 import torch
 from small import create
 
-from medsharp.optim import ClosureOptimizer, SharpnessAware, list_optimizers, optimizer_info
+from medsharp.optim import SAM, ClosureOptimizer, SharpnessAware, list_optimizers, optimizer_info
 from medsharp.optim.asam import NORMALIZATIONS
 from medsharp.optim.catalogue import markdown_table
 from medsharp.optim.looksam import PROJECTIONS
@@ -73,7 +73,11 @@ def test_the_examples_of_the_documentation_run(process_group: None) -> None:
     """All, in order, with a model and data that the page takes for granted, and on a CPU where they say CUDA."""
     x, y = torch.randn(32, 3), torch.randint(2, (32,))
     model = torch.nn.Linear(3, 2)
-    accelerator = SimpleNamespace(prepare=lambda *things: things, backward=lambda loss: loss.backward())
+
+    def prepare(model: torch.nn.Module, optimizer: object, loader: list) -> tuple:
+        return model, SAM(model.parameters(), torch.optim.SGD, lr=0.1), loader  # not that of the block before
+
+    accelerator = SimpleNamespace(prepare=prepare, backward=lambda loss: loss.backward())
     names = {
         "name": "adamw",
         "torch": torch,

@@ -1,0 +1,92 @@
+"""Schedules of rho: where they begin and end, and that they go on from a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from small import create, perceptron
+
+from medsharp.optim import RhoScheduler
+
+
+def optimizer_of(rho: float = 0.2) -> Any:
+    return create("sam", perceptron(), base="sgd", lr=0.1, rho=rho)
+
+
+def course(schedule: str, steps: int = 5, **ends: float) -> list[float]:
+    """Return rho at each step of a training."""
+    optimizer = optimizer_of()
+    radii = RhoScheduler(optimizer, schedule, steps=steps, **ends)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["rho"])
+        radii.step()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("schedule", "ends", "expected"),
+    [
+        ("constant", {}, [0.2, 0.2, 0.2, 0.2, 0.2]),
+        ("constant", {"rho_max": 0.3}, [0.3, 0.3, 0.3, 0.3, 0.3]),
+        ("linear", {}, [0.2, 0.15, 0.1, 0.05, 0.0]),
+        ("linear", {"rho_max": 0.5, "rho_min": 0.1}, [0.5, 0.4, 0.3, 0.2, 0.1]),
+        ("cosine", {}, [0.1 * (1 + math.cos(math.pi * number / 4)) for number in range(5)]),
+        ("cosine", {"rho_min": 0.2}, [0.2, 0.2, 0.2, 0.2, 0.2]),
+    ],
+)
+def test_rho_goes_from_one_end_to_the_other(schedule: str, ends: dict[str, float], expected: list[float]) -> None:
+    assert course(schedule, **ends) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_rho_stays_at_its_end_afterwards_and_one_step_begins_and_ends(schedule: str) -> None:
+    optimizer = optimizer_of()
+    radii = RhoScheduler(optimizer, schedule, steps=3, rho_min=0.05)
+    for _ in range(10):
+        radii.step()
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(0.05)
+    assert course(schedule, steps=1) == [0.2]
+
+
+@pytest.mark.parametrize("schedule", ["lr", "constant", "linear", "cosine"])
+def test_a_loaded_schedule_goes_on(schedule: str) -> None:
+    expected = course(schedule)
+    optimizer = optimizer_of()
+    radii = RhoScheduler(optimizer, schedule, steps=5)
+    for _ in range(2):
+        radii.step()
+    later = optimizer_of(rho=9.0)
+    resumed = RhoScheduler(later, schedule, steps=5)
+    resumed.load_state_dict(radii.state_dict())
+    for number in range(3, 5):
+        resumed.step()
+        assert later.param_groups[0]["rho"] == pytest.approx(expected[number])
+    resumed.step(1)  # whatever was set before
+    assert later.param_groups[0]["rho"] == pytest.approx(expected[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        (["linear"], {}, r"schedule linear needs the number of optimizer steps"),
+        (["cosine"], {"steps": 0}, r"1 or more, not 0"),
+        (["sine"], {"steps": 5}, r"one of lr, constant, linear, cosine, not 'sine'"),
+        (["linear"], {"steps": 5, "rho_min": 0.3}, r"rho_min must be at least 0 and at most rho_max"),
+        (["linear"], {"steps": 5, "rho_min": -0.1}, r"rho_min must be at least 0"),
+        ([], {"lr_min": 0.2}, r"lr_min must be less than lr_max"),
+    ],
+)
+def test_wrong_schedules_are_a_sentence(arguments: list[str], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RhoScheduler(optimizer_of(), *arguments, **options)
+
+
+def test_a_method_without_rho_has_no_schedule_of_it() -> None:
+    with pytest.raises(ValueError, match="sharpness-aware"):
+        RhoScheduler(create("adamw", perceptron(), protocol=True), "constant")
+    with pytest.raises(ValueError, match="sharpness-aware"):
+        RhoScheduler(torch.optim.SGD(perceptron().parameters(), lr=0.1))
