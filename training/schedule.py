@@ -26,31 +26,34 @@ class Schedule:
     ) -> None:
         self.optimizer = optimizer
         self.lr = lr
-        self.rho = rho
         self.config = config
         self.steps_per_epoch = steps_per_epoch
-        self._following: RhoScheduler | None = None
-        # A learning rate that does not fall has nothing to follow.
-        if rho is not None and config.rho == "lr" and config.final_lr_ratio < 1:
-            least = {"rho_min": rho * config.final_rho_ratio, "lr_min": lr * config.final_lr_ratio}
-            self._following = RhoScheduler(optimizer, rho_max=rho, lr_max=lr, **least)
+        self._radii: RhoScheduler | None = None
+        if rho is not None:
+            # A learning rate that does not fall has nothing to follow.
+            kind = "constant" if config.rho == "lr" and config.final_lr_ratio == 1 else config.rho
+            self._radii = RhoScheduler(
+                optimizer,
+                kind,
+                rho_min=rho * config.final_rho_ratio,
+                rho_max=rho,
+                steps=config.epochs * steps_per_epoch,
+                lr_min=lr * config.final_lr_ratio,
+                lr_max=lr,
+            )
 
     def set(self, step: int) -> None:
         """Set both for a step, which counts from 0 over all epochs."""
         rate = self.lr * rate_factor(step, self.steps_per_epoch, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self._following is not None:
-            self._following.step()
-        elif self.rho is not None:
-            radius = self.rho * rho_factor(step, self.steps_per_epoch, self.config)
-            for group in self.optimizer.param_groups:
-                group["rho"] = radius
+        if self._radii is not None:
+            self._radii.step(step)
 
     def now(self) -> dict[str, float | None]:
         """Return `lr` and `rho` as they are; None for a method without rho."""
         group = self.optimizer.param_groups[0]
-        return {"lr": float(group["lr"]), "rho": None if self.rho is None else float(group["rho"])}
+        return {"lr": float(group["lr"]), "rho": None if self._radii is None else float(group["rho"])}
 
 
 def rate_factor(step: int, steps_per_epoch: int, schedule: ScheduleConfig) -> float:
@@ -69,24 +72,5 @@ def rate_factor(step: int, steps_per_epoch: int, schedule: ScheduleConfig) -> fl
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - 1 - warmup)
-    return _cosine(done, schedule.final_lr_ratio)
-
-
-def rho_factor(step: int, steps_per_epoch: int, schedule: ScheduleConfig) -> float:
-    """Return the share of rho at a step: 1, or from 1 down to `final_rho_ratio` along a line or a cosine.
-
-    Args:
-        step: Counts from 0 over all epochs; the first has 1, the last of all the final ratio.
-        steps_per_epoch: Batches an epoch.
-        schedule: Epochs, kind and the last share; what follows the learning rate is constant here.
-    """
-    done = step / max(1, schedule.epochs * steps_per_epoch - 1)
-    if schedule.rho == "linear":
-        return 1 + (schedule.final_rho_ratio - 1) * done
-    if schedule.rho == "cosine":
-        return _cosine(done, schedule.final_rho_ratio)
-    return 1.0
-
-
-def _cosine(done: float, final: float) -> float:
+    final = schedule.final_lr_ratio
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))

@@ -18,7 +18,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.optim import SAM, list_optimizers, optimizer_info
 from training import Interrupted, Run, train
 from training.average import moving_average
-from training.schedule import Schedule, rate_factor, rho_factor
+from training.schedule import Schedule, rate_factor
 
 
 def test_learning_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
@@ -65,7 +65,10 @@ def test_rho_follows_the_learning_rate_between_its_ends() -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_rho_of_a_single_step_is_the_first(kind: str) -> None:
-    assert rho_factor(0, 1, ScheduleConfig(epochs=1, rho=kind)) == 1.0  # type: ignore[arg-type]
+    optimizer = SAM([nn.Parameter(torch.zeros(1))], torch.optim.SGD, lr=0.1, rho=0.4)
+    schedule = Schedule(optimizer, 0.1, 0.4, ScheduleConfig(epochs=1, rho=kind), 1)  # type: ignore[arg-type]
+    schedule.set(0)
+    assert schedule.now()["rho"] == 0.4
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear", "cosine", "lr"])
