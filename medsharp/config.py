@@ -212,17 +212,16 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     origin = str(path) if path is not None else "configuration"
     values = {} if path is None else _read(path)
-    if isinstance(section := values.get("optimizer"), dict) and "name" in section:
-        # Before another method may be chosen: what is short for this one's settings stays with this one.
-        values["optimizer"] = _place(section, origin)
     assignments = [_assignment(override) for override in overrides]
     name, base = _chosen(values, assignments)
+    # Before the command line is heard: what is short for the settings of the method that the file names stays with it.
+    _place(values, name, base, origin)
     for override, keys, value in assignments:
-        if keys[0] == "optimizer" and len(keys) > 1:
+        if keys[0] == "optimizer":
             keys = ("optimizer", *full_key(keys[1:], name, base))
-        elif keys == ("optimizer",) and isinstance(value, dict) and "name" in value:
-            value = _place(value, f"--set {override}")
         _assign(values, keys, value, override)
+        if len(keys) == 1:
+            _place(values, name, base, f"--set {override}")
     return validate_config(values, origin)
 
 
@@ -299,11 +298,16 @@ def _read(path: str | Path) -> dict[str, Any]:
     return loaded or {}
 
 
-def _place(section: dict[str, Any], origin: str) -> dict[str, Any]:
-    try:
-        return place_settings(section)
-    except ValueError as error:
-        raise InputError(f"{origin}: optimizer: {error}") from error
+def _place(values: dict[str, Any], name: str, base: str, origin: str) -> None:
+    """Put short keys of the optimizer beneath the method that the section names, or the one that is chosen at last."""
+    section = values.get("optimizer")
+    if isinstance(section, dict):
+        try:
+            # With a method that the section names goes the base that it names, or the default: not a later choice.
+            chosen = (DEFAULT_METHOD, DEFAULT_BASE) if "name" in section else (name, base)
+            values["optimizer"] = place_settings(section, *chosen)
+        except ValueError as error:
+            raise InputError(f"{origin}: optimizer: {error}") from error
 
 
 _Assignment = tuple[str, tuple[str, ...], Any]

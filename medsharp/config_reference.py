@@ -40,7 +40,8 @@ what stands under its own name and under that of its base, and its own defaults 
 decay are shared by all. A short form does for one method: in `optimizer: {name: sam, rho: 0.1}` the key belongs to the
 method that the file names, or to its base, and stays with it when another is chosen on the command line; where the file
 names none, and in `--set optimizer.rho=0.1`, it belongs to the method that is chosen in the end. Names are found in
-other spellings too (`CR-SAM`). What the methods do is told in [optimizers](optimizers.md).
+other spellings too (`CR-SAM`). `data_size` of Bayesian SAM is the number of training images where nothing is set. What
+the methods do is told in [optimizers](optimizers.md).
 """
 
 _AUGMENTATION = """### Augmentation

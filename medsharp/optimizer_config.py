@@ -149,13 +149,13 @@ def full_key(keys: tuple[str, ...], name: str, base: str) -> tuple[str, ...]:
     Keys that nothing is known of, whatever the reason, stay as they are.
 
     Args:
-        keys: One or more, such as `("rho",)`.
+        keys: Such as `("rho",)`, or none.
         name: The method that short keys belong to.
         base: What it stands on.
     """
-    first, *rest = keys
-    if first in OptimizerConfig.model_fields:
+    if not keys or keys[0] in OptimizerConfig.model_fields:
         return keys
+    first, *rest = keys
     try:
         for method in methods_in_use(name, base):
             if first in METHODS[method].model_fields:
@@ -168,11 +168,13 @@ def full_key(keys: tuple[str, ...], name: str, base: str) -> tuple[str, ...]:
         return keys
 
 
-def place_settings(section: Mapping[str, Any]) -> dict[str, Any]:
+def place_settings(section: Mapping[str, Any], name: str = DEFAULT_METHOD, base: str = DEFAULT_BASE) -> dict[str, Any]:
     """Put each key beneath the method that it belongs to, under the name that the catalogue gives it.
 
     Args:
-        section: What stands under `optimizer:`; short keys belong to the method that it names, or the default one.
+        section: What stands under `optimizer:`; short keys belong to the method that it names.
+        name: The method that they belong to where it names none.
+        base: Likewise.
 
     Returns:
         A new dictionary.
@@ -180,7 +182,7 @@ def place_settings(section: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: A setting is given twice.
     """
-    name, base = section.get("name", DEFAULT_METHOD), section.get("base", DEFAULT_BASE)
+    name, base = section.get("name", name), section.get("base", base)
     if not isinstance(name, str) or not isinstance(base, str):
         return dict(section)  # whose type is told when it is validated
     placed: dict[str, Any] = {}

@@ -93,6 +93,11 @@ optimizer:
         ("{name: sam}", ["optimizer={rho: 0.9}"], {"wsam": {"rho": 0.9}}),
         ("{name: sam}", ["optimizer.momentum=0.1", "optimizer.base=sgd"], {"sgd": {"momentum": 0.1}}),
         ("", ["optimizer.rho=3e-1"], {"wsam": {"rho": 0.3}}),
+        ("{rho: 0.3}", ["optimizer.rho=0.7"], {"wsam": {"rho": 0.7}}),
+        ("{rho: 0.3}", ["optimizer.rho=0.7", "optimizer.name=asam"], {"asam": {"rho": 0.7}}),
+        ("{rho: 0.3, sam: {adaptive: true}}", ["optimizer.name=sam"], {"sam": {"rho": 0.3, "adaptive": True}}),
+        ("{base: sgd, momentum: 0.3}", ["optimizer.name=asam"], {"sgd": {"momentum": 0.3}}),
+        ("{name: sam}", ["optimizer={rho: 0.9}", "optimizer.rho=0.7"], {"wsam": {"rho": 0.7}}),
     ],
 )
 def test_short_key_belongs_to_the_method_it_is_written_for(

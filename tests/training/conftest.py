@@ -79,7 +79,7 @@ def configure() -> Callable[..., TrainConfig]:
             "network": {"name": "resnet10_w16"},
             "optimizer": {"name": "wsam", "lr": 2e-3},
             "schedule": {"epochs": 3, "warmup_epochs": 1, "batch_size": 6},
-            "run": {"device": "cpu"},
+            "run": {"device": "cpu", "precision": "fp32"},  # the same on every CPU
         }
         return validate_config(merge(values, sections))
 

@@ -42,7 +42,7 @@ def run(squares: Manifest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
             "optimizer": {"name": "wsam", "lr": 3e-3},
             "schedule": {"epochs": 8, "warmup_epochs": 1, "batch_size": 6},
             "loss": {"mask_weight": 0.5},
-            "run": {"device": "cpu"},
+            "run": {"device": "cpu", "precision": "fp32"},
         }
     )
     out = tmp_path_factory.mktemp("runs") / "run"
@@ -303,7 +303,7 @@ def test_clipping_bounds_what_is_applied(
         config = configure(
             optimizer={"name": name, "base": "sgd", **plain},
             schedule={"epochs": 1, "warmup_epochs": 0},
-            run={"clip_grad_norm": clip, "precision": "fp32"},
+            run={"clip_grad_norm": clip},
         )
         weights = load_file(train(config, squares, out=tmp_path / str(clip)).folder / "checkpoints/last.safetensors")
         parameters = torch.cat(

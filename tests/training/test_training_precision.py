@@ -129,6 +129,10 @@ def test_gpu_computes_in_bf16_where_it_does_so_natively(native: bool, monkeypatc
     assert choose_precision(torch.device("cuda"), network, 32).name == ("bf16" if native else "fp32")
 
 
+def test_precision_is_chosen_unless_one_is_asked_for() -> None:
+    assert TrainConfig().run.precision == "auto"
+
+
 def test_looking_at_a_network_leaves_it_as_it_is() -> None:
     network = create_network("mobilenetv3_small_100", num_classes=2, image_size=32).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -203,8 +207,7 @@ def test_run_resumed_on_another_machine_goes_on_in_its_own_precision(
         if event["kind"] == "batch" and event["epoch"] == 1:
             raise KeyboardInterrupt
 
-    config = configure()
-    assert config.run.precision == "auto"
+    config = configure(run={"precision": "auto"})
     pretend(WITH_BF16)
     with pytest.raises(Interrupted):
         train(config, squares, out=tmp_path / "run", events=stop)

@@ -93,12 +93,12 @@ def test_run_killed_in_mid_epoch_resumes_to_the_same_weights(
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("method", "workers"), [("adamw", 0), ("sam", 0), ("wsam", 1), ("esam", 0), ("bayesiansam", 0)]
+    ("method", "workers"), [("adamw", 0), ("sam", 0), ("wsam", 1), ("esam", 0), ("bayesiansam", 0), ("eigensam", 0)]
 )
 def test_interrupted_run_resumes_to_the_same_weights(
     method: str, workers: int, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    own = {"beta": 0.5, "gamma": 0.5} if method == "esam" else {}
+    own = {"esam": {"beta": 0.5, "gamma": 0.5}, "eigensam": {"freq": 2}}.get(method, {})
     config = configure(**{**EVERYTHING, "run": {"workers": workers}, "optimizer": {"name": method, **own}})
     train(config, squares, out=tmp_path / "whole")
     with pytest.raises(Interrupted, match=f"medsharp train --resume {tmp_path / 'stopped'}"):

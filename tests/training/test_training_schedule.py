@@ -102,7 +102,7 @@ def test_run_records_rho_and_resumes_to_the_same(
 def test_every_method_comes_to_a_rho_of_nothing(
     name: str, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    config = configure(optimizer={"name": name}, schedule={"epochs": 1, "rho": "linear"}, run={"precision": "fp32"})
+    config = configure(optimizer={"name": name}, schedule={"epochs": 1, "rho": "linear"})
     run = train(config, squares, out=tmp_path / "run")
     (record,) = run.metrics()
     has_rho = "rho" in {entry.name for entry in optimizer_info(name).hyperparameters}
