@@ -209,6 +209,12 @@ def test_busbra_split_keeps_patients_whole(real_data: Path) -> None:
     assert manifest.included.groupby("patient")["split"].nunique().max() == 1
 
 
+def test_group_that_says_that_there_is_none_is_none(tmp_path: Path) -> None:
+    manifest = open_dataset(hospital(tmp_path / "h", 4))
+    tie = tie_duplicates(with_columns(manifest, group=["n/a", "-", "g", "G "]))
+    assert list(tie.table["group"]) == [*tie.table["image"][:2], "g", "g"]
+
+
 def test_what_patients_were_taken_for_is_said_by_rows_and_not_by_name(tmp_path: Path) -> None:
     manifest = open_dataset(hospital(tmp_path / "h", 8))
     patients = ["Ann B", "ann b", "n/a", "", "7", "7", "1.2E+11", "8"]

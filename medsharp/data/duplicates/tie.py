@@ -19,7 +19,7 @@ from medsharp.errors import InputError
 from medsharp.images import ImageLimits
 from medsharp.images.dicom import BURNED_IN
 from medsharp.images.values import notes_on_values
-from medsharp.keys import clusters_of, named, patient_key, patients_of, site_key, spellings
+from medsharp.keys import clusters_of, groups_in, named, patient_key, patients_of, site_key, spellings
 from medsharp.progress import Progress
 
 
@@ -147,12 +147,12 @@ def _joined(rows: np.ndarray, pairs: Sequence[tuple[int, int]], clusters: np.nda
 
 def _name_groups(table: pd.DataFrame, rows: np.ndarray, pairs: Sequence[tuple[int, int]]) -> None:
     """Name what belongs together: as the manifest does where it does, else by the patient or image that comes first."""
-    known = table.loc[rows, ["image", "patient", "site", "group", "frame"]]
+    known = table.loc[rows, ["image", "patient", "site", "group"]]
     components = pd.Series(_joined(rows, pairs, clusters_of(known)), index=rows)
     sites = ", " + known["site"] if known["site"].nunique() > 1 else pd.Series("", index=rows)
     by_patient = "patient " + known["patient"] + sites.where(known["site"] != "", "")
     names = by_patient.where(patients_of(known) != "", known["image"]).groupby(components).first()
-    given = known["group"].where(known["group"] != "").groupby(components).first()
+    given = known["group"].where(groups_in(known).codes >= 0).groupby(components).first()
     table.loc[rows, "group"] = components.map(given.fillna(names)).to_numpy()
 
 
