@@ -28,7 +28,16 @@ _NOT_OFFERED = {
 }
 """Shell patterns of timm's networks that classify no grey images, and why."""
 
-_REFUSALS = (AssertionError, ValueError, RuntimeError, TypeError, KeyError, IndexError, ZeroDivisionError)
+_REFUSALS = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+)
 """What timm's networks raise at a size or an option that they do not take; no class of their own."""
 
 
@@ -158,7 +167,8 @@ def _takes(name: str, image_size: int) -> bool:
 
 
 def _why_not_offered(name: str) -> str | None:
-    return next((reason for pattern, reason in _NOT_OFFERED.items() if fnmatch.fnmatchcase(name, pattern)), None)
+    architecture = name.partition(".")[0]  # what follows names published weights
+    return next((reason for key, reason in _NOT_OFFERED.items() if fnmatch.fnmatchcase(architecture, key)), None)
 
 
 def _first_line(error: Exception) -> str:
