@@ -41,15 +41,15 @@ def name_key(text: str) -> str:
 def patient_key(text: str) -> str:
     """Return what is compared of a patient's identifier; empty where it says that the patient is not known.
 
-    More than of a name is left out: zeros before a number, which spreadsheets drop; `.0` after one, which they add; and
-    blanks inside.
+    More than of a name is left out: zeros before a number, which spreadsheets drop; `.0` or `,0` after one, which they
+    add; and blanks inside.
     """
     key = name_key(text)
     if _UNKNOWN.fullmatch(key):
         return ""
     if "0" not in key:
         return key.replace(" ", "")
-    key = re.sub(r"^(-?\d+)\.0+$", r"\1", key).replace(" ", "")
+    key = re.sub(r"^(-?\d+)(\.0+|,00?)$", r"\1", key).replace(" ", "")
     return re.sub(r"(?<!\d)0+(?=\d)", "", key)
 
 
@@ -64,7 +64,7 @@ def group_key(text: str) -> str:
     Names keep their zeros: groups may be called by their images, of which `1.png` and `01.png` are two.
     """
     key = name_key(text)
-    return patient_key(key) if re.fullmatch(r"-?\d+(\.0+)?", key) or _UNKNOWN.fullmatch(key) else key
+    return patient_key(key) if re.fullmatch(r"-?\d+(\.0+|,00?)?", key) or _UNKNOWN.fullmatch(key) else key
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,12 @@ def spellings(values: pd.Series, keys: pd.Series) -> list[tuple[str, ...]]:
     counts = counts[(counts["key"] != "") & (counts["value"] != "")].value_counts().reset_index(name="count")
     several = counts[counts.duplicated("key", keep=False)].sort_values(["key", "count", "value"], ascending=[1, 0, 0])
     return [tuple(part["value"]) for _, part in several.groupby("key", sort=True)]
+
+
+def united_sites(sites: pd.Series) -> tuple[pd.Series, list[tuple[str, ...]]]:
+    """Return sites in one spelling each, the most frequent, and those that have several (see `spellings`)."""
+    several = spellings(sites, sites.map({name: site_key(name) for name in sites.unique()}))
+    return sites.replace({other: names[0] for names in several for other in names[1:]}), several
 
 
 def text_of(table: pd.DataFrame, column: str) -> pd.Series:

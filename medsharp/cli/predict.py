@@ -111,7 +111,7 @@ def _is_table(path: Path) -> bool:
 
 
 def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, source: str | None) -> pd.DataFrame:
-    from medsharp.data.manifest import read_manifest
+    from medsharp.data.manifest import check_files, read_manifest
     from medsharp.data.sources import open_dataset
     from medsharp.inference import predict_manifest
 
@@ -119,6 +119,7 @@ def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, sou
         raise InputError(f"give either one data set or images, not both ({paths[0]} and {paths[1]})")
     manifest = read_manifest(paths[0]) if source is None else open_dataset(paths[0], source=source)
     manifest = manifest.with_range(predictor.value_range)
+    check_files(manifest)
     for sentence in manifest.notes:
         note(sentence)
     with progress_bar() as report:

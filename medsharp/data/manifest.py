@@ -15,9 +15,9 @@ import yaml
 
 from medsharp.data.paths import DataFolder
 from medsharp.errors import InputError, nearest
-from medsharp.files import atomic_path, write_text
+from medsharp.files import atomic_path, sha256_file, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
-from medsharp.keys import name_key, named, patient_key, site_key, spellings
+from medsharp.keys import name_key, named, patient_key, spellings, united_sites
 from medsharp.tables import SUFFIXES, number, read_table, reason
 
 COLUMNS = (
@@ -44,6 +44,9 @@ CARRIED = ("study_date", "laterality", "pixel_spacing", "box", "dhash", "flags")
 SPLITS = ("train", "val", "test")
 
 ABOUT = "manifest.yaml"
+
+_ALIASES = {"patientid": "patient", "patientno": "patient", "patientnumber": "patient", "mrn": "patient"}
+"""Headings that say the same in other words, in small letters without separators."""
 
 AUDITED = "audit: "
 """How the notes begin that `medsharp data audit` leaves in `manifest.yaml`; reading keeps them."""
@@ -190,6 +193,20 @@ def check_unchanged(manifest: Manifest, rows: Iterable[Any], digests: Iterable[s
         )
 
 
+def check_files(manifest: Manifest) -> None:
+    """Check the files that are used by the SHA-256 that the manifest has of them, as `check_unchanged` does."""
+    rows = manifest.included
+    rows = rows[rows["sha256"] != ""]
+
+    def digest(image: str) -> str:
+        try:
+            return sha256_file(manifest.path(image))
+        except OSError:
+            return ""
+
+    check_unchanged(manifest, rows.index, map(digest, rows["image"]))
+
+
 def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> Manifest:
     """Read a manifest and check it.
 
@@ -290,7 +307,7 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 def _known_names(table: pd.DataFrame) -> pd.DataFrame:
     """Give the columns that mean something here their names: `BI-RADS` and `Study date` are `birads`, `study_date`."""
-    known = {_bare(name): name for name in (*COLUMNS, *CARRIED)}
+    known = {_bare(name): name for name in (*COLUMNS, *CARRIED)} | _ALIASES
     names = {name: known[_bare(name)] for name in map(str, table) if _bare(name) in known}
     renamed: dict[str, str] = {}
     for name, right in names.items():
@@ -442,7 +459,5 @@ def _is_merged(patients: pd.Series) -> bool:
 
 
 def _unite_sites(path: Path, table: pd.DataFrame) -> list[str]:
-    keys = table["site"].map({name: site_key(name) for name in table["site"].unique()})
-    several = spellings(table["site"], keys)
-    table["site"] = table["site"].replace({other: names[0] for names in several for other in names[1:]})
+    table["site"], several = united_sites(table["site"])
     return [f"{path.name}: site {named(names)} are one site, '{names[0]}'" for names in several]

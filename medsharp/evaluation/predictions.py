@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
-from medsharp.keys import clusters_of, patients_of, text_of
+from medsharp.keys import clusters_of, patients_of, text_of, united_sites
 from medsharp.tables import read_table, reason
 
 __all__ = ["Predictions", "check_predictions", "clusters_of", "patients_of", "read_predictions", "text_of"]
@@ -104,7 +104,10 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) ->
     _refuse(np.abs(shares.sum(axis=1) - 1) > _SUM_TOLERANCE, rows, name, "has probabilities that do not sum to 1")
     _refuse(text_of(rows, "image") == "", rows, name, "does not name its image")
     _refuse(rows["image"].duplicated(), rows, name, "stands twice")
-    return Predictions(rows.assign(label=labels).reset_index(drop=True), failed, excluded)
+    rows = rows.assign(label=labels)
+    if "site" in rows:
+        rows["site"] = united_sites(text_of(rows, "site"))[0]  # one hospital is one, however it is written
+    return Predictions(rows.reset_index(drop=True), failed, excluded)
 
 
 def _numbers(values: pd.Series, file: str) -> pd.Series:

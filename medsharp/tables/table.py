@@ -27,8 +27,10 @@ _INVISIBLE = dict.fromkeys(
     [0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 )
 _AROUND = "\u200c\u200d"  # joiners, which some scripts need inside a word
-_NO = re.compile(r"0(\.0)?|f|false|no?|nein|non|nee|falsch|faux|falso|onwaar|ложь|нет|-|none|nan|null|n/a|na")
-_YES = re.compile(r"1(\.0)?|t|true|y|yes|x|ja?|oui|o|s[ií]|sim|wahr|vrai|verdadero|vero|verdadeiro|waar|истина|да")
+_NO = re.compile(r"0([.,]00?)?|f|false|no?|nein|non|nee|falsch|faux|falso|onwaar|ложь|нет|-|none|nan|null|n/a|na")
+_YES = re.compile(r"1([.,]00?)?|t|true|y|yes|x|ja?|oui|o|s[ií]|sim|wahr|vrai|verdadero|vero|verdadeiro|waar|истина|да")
+
+_AS_TEXT = re.compile(r"=\"([^\"]*)\"|'(\d[^']*)", re.DOTALL)
 
 _WORKBOOK = b"PK\x03\x04"
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -104,8 +106,8 @@ def table_with(folder: Path, needed: Sequence[str], pattern: str = "*.xlsx") -> 
 
 
 def number(text: str) -> str:
-    """Return a number as people write it, `5.0` as `5`; other text as it is."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+    """Return a number as people write it, `5.0` and `5,0` as `5`; other text as it is."""
+    return re.sub(r"^(-?\d+)(\.0+|,00?)$", r"\1", text)
 
 
 def reason(text: str, plain: str) -> str:
@@ -120,10 +122,16 @@ def reason(text: str, plain: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a cell's text without blanks and invisible characters around it, composed (NFC)."""
+    """Return a cell's text without blanks and invisible characters around it, composed (NFC).
+
+    What tells spreadsheets that digits are text is none of it: `="007"` and `'007` are 007.
+    """
     if text.isascii():
-        return text.strip()
-    return unicodedata.normalize("NFC", text.translate(_INVISIBLE)).strip().strip(_AROUND).strip()
+        text = text.strip()
+    else:
+        text = unicodedata.normalize("NFC", text.translate(_INVISIBLE)).strip().strip(_AROUND).strip()
+    marked = _AS_TEXT.fullmatch(text)
+    return (marked[1] or marked[2] or "").strip() if marked else text
 
 
 def _from_workbook(path: Path, data: bytes, needed: Sequence[str]) -> Table:

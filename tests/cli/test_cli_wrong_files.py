@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,27 @@ def hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, name in enumerate(("hospital/a.png", "hospital/b.png", "secret.png")):
         Image.fromarray(np.roll(GREY, 7 * number)).save(name)
     return tmp_path
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "audit", "split"])
+def test_a_file_that_was_replaced_is_refused_by_every_command(hospital: Path, command: str) -> None:
+    files = (Path("hospital/a.png"), Path("hospital/b.png"))
+    lines = [
+        f"{file.name},{label},{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        for file, label in zip(files, ("benign", "malignant"), strict=True)
+    ]
+    Path("hospital/manifest.csv").write_text("\n".join(["image,label,sha256", *lines]) + "\n")
+    shutil.copy("secret.png", "hospital/b.png")
+    match command:
+        case "evaluate":
+            result = run("evaluate", BUNDLE, "--data", "hospital", "--out", "out")
+        case "predict":
+            result = run("predict", BUNDLE, "hospital/manifest.csv", "--out", "out")
+        case _:
+            result = run("data", command, "hospital", "--out", "out")
+    assert result.exit_code == 2, result.output
+    assert "row 3: b.png is another file than when the manifest was made" in " ".join(result.stderr.split())
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict"])

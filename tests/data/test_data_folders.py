@@ -16,6 +16,7 @@ from pydicom.sequence import Sequence
 from medsharp.data import Manifest, open_dataset, read_manifest, write_manifest
 from medsharp.data.sources import FolderReading, PatientKey
 from medsharp.errors import InputError
+from medsharp.keys import clusters_of
 
 Save = Callable[..., Any]
 CLASSES = ("benign", "malignant")
@@ -145,6 +146,11 @@ def test_a_file_that_may_not_be_read_is_counted(tmp_path: Path, save_picture: Sa
         ("{label}/img/1.png", "{label}/label/1.png"),
         ("images/{label}/1.png", "masks/{label}/1.png"),
         ("{label}/1.png", "{label}_masks/1.png"),
+        ("{label}/1.png", "{label}/1.mask.png"),
+        ("{label}/1.png", "{label}/seg_1.png"),
+        ("{label}/case1.png", "{label}/Maskcase1.png"),
+        ("{label}/Bilder/1.png", "{label}/Maske/1.png"),
+        ("{label}/1.png", "{label}/masques/1.png"),
     ],
 )
 def test_masks_are_never_images(image: str, mask: str, tmp_path: Path, save_picture: Save) -> None:
@@ -175,6 +181,22 @@ def test_a_mask_without_its_image_is_said(tmp_path: Path, save_picture: Save) ->
     assert "1 masks belong to no image: benign/2_mask.png" in open_dataset(tmp_path).notes
 
 
+def test_a_folder_of_images_and_masks_is_not_one_of_masks(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / label / "USG-images_and_masks" / "1.png")
+        save_picture(tmp_path / label / "USG-images_and_masks" / "1_mask.png")
+    manifest = open_dataset(tmp_path)
+    assert len(manifest.table) == 2
+    assert (manifest.table["mask"] != "").all()
+
+
+def test_where_all_is_taken_for_masks_it_is_said(tmp_path: Path, save_picture: Save) -> None:
+    save_picture(tmp_path / "benign" / "mask 1.png")
+    save_picture(tmp_path / "malignant" / "mask 2.png")
+    with pytest.raises(InputError, match=r"no images that are known \(2 are taken for masks by their names"):
+        open_dataset(tmp_path)
+
+
 def test_class_names_in_capitals_are_the_classes(tmp_path: Path, save_picture: Save) -> None:
     for name in ("Benign", "MALIGNANT", "malignant"):
         save_picture(tmp_path / name / "1.png")
@@ -201,8 +223,57 @@ def test_images_of_a_sub_folder_are_tied_where_no_patient_is_known(
     groups = by_image(manifest, "group")
     # The same name under both classes is one patient: two that are taken for one cost little, one taken for two leaks.
     assert groups["benign/anna/left/0.png"] == groups["malignant/anna/left/1.png"] != groups["benign/berta/left/0.png"]
-    assert groups["benign/anna/IM1"] == ""
-    assert "12 images are tied by their 3 sub-folders" in said(manifest)
+    # A DICOM file beside pictures without a patient is of whom they are.
+    assert groups["benign/anna/IM1"] == groups["benign/anna/left/0.png"]
+    assert "13 images are tied by their 3 sub-folders" in said(manifest)
+
+
+def test_a_sub_folder_of_several_known_patients_ties_none_of_them(
+    tmp_path: Path, save_picture: Save, save_dicom: Save
+) -> None:
+    for year in ("2021", "2022", "2023"):
+        save_picture(tmp_path / "benign" / year / "1.png")
+        for patient in ("a", "b"):
+            save_dicom(tmp_path / "malignant" / year / f"IM-{patient}", f"{patient}{year}")
+    groups = by_image(open_dataset(tmp_path), "group")
+    assert {name for name, group in groups.items() if group} == {f"benign/{year}/1.png" for year in (2021, 2022, 2023)}
+
+
+def clusters(manifest: Manifest) -> list[set[str]]:
+    """The images that are held together, ordered."""
+    rows = manifest.included
+    return sorted((set(part) for _, part in rows["image"].groupby(clusters_of(rows))), key=sorted)
+
+
+def test_files_without_patient_are_of_the_patient_of_their_study(tmp_path: Path, save_dicom: Save) -> None:
+    for number, label in enumerate(CLASSES):
+        save_dicom(tmp_path / label / "IM1", f"{number}70", StudyInstanceUID=f"1.2.{number}")
+        save_dicom(tmp_path / label / "IM2", "", StudyInstanceUID=f"1.2.{number}")
+        save_dicom(tmp_path / label / "IM3", "anonymous", StudyInstanceUID=f"1.2.{number}")
+    assert clusters(open_dataset(tmp_path)) == [{f"{label}/IM{file}" for file in (1, 2, 3)} for label in CLASSES]
+
+
+def test_a_list_that_has_some_images_of_a_patient_holds_for_the_others(tmp_path: Path, save_dicom: Save) -> None:
+    for number, label in enumerate(CLASSES):
+        for file in (1, 2):
+            save_dicom(tmp_path / label / f"IM{file}", f"{number}70")
+    (tmp_path / "labels.csv").write_text("image,patient\nbenign/IM1,Anna\nmalignant/IM2,Berta\n")
+    assert clusters(open_dataset(tmp_path)) == [{f"{label}/IM1", f"{label}/IM2"} for label in CLASSES]
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_patient_id_that_stands_for_several_patients_ties_those_that_the_list_lacks(
+    missing: int, tmp_path: Path, save_dicom: Save
+) -> None:
+    images = [f"{label}/IM{file}" for label in CLASSES for file in (1, 2)]
+    for image in images:
+        save_dicom(tmp_path / image, "PLACEHOLDER", StudyInstanceUID=f"1.2.{images.index(image)}")
+    listed = images[: len(images) - missing]
+    lines = [f"{image},{name}" for image, name in zip(listed, "ABCD", strict=False)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,patient", *lines]) + "\n")
+    manifest = open_dataset(tmp_path)
+    assert clusters(manifest) == ([set(images)] if missing else [{image} for image in images])
+    assert "PLACEHOLDER" not in manifest.table.to_csv() + said(manifest)
 
 
 def test_two_sub_folders_are_rather_two_sides_than_two_patients(tmp_path: Path, save_picture: Save) -> None:

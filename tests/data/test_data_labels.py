@@ -60,7 +60,9 @@ def labels(manifest: Manifest) -> list[str]:
         ("Accession Number,label", "00123,benign", "00223,malignant"),
         ("accession,label", "123,benign", "223,malignant"),  # as a spreadsheet leaves them
         ("accession,label", "0123,benign", "000223,malignant"),
+        ("accession;label", "123.0;benign", "223,0;malignant"),
         ("PatientID,label", "P-17,benign", "p-18 ,malignant"),
+        ("PatientID,label", "P \u201317,benign", "P-018,malignant"),
         ("patient,label", "P-17,benign", "P-18,malignant"),
         ("PatientID,AccessionNumber,label", "P-17,00123,benign", "P-18,00223,malignant"),
         ("PatientID,AccessionNumber,label", "P-17,,benign", ",00223,malignant"),
@@ -89,6 +91,9 @@ def test_numbers_of_images_have_lost_their_zeros_in_a_spreadsheet(tmp_path: Path
         save_picture(tmp_path / f"{name}.png")
     write(tmp_path, "image,label", "1,benign", "12,malignant")
     assert list(open_dataset(tmp_path).table["label"]) == ["benign", "malignant"]
+    write(tmp_path, "image,label", "1.0,benign", "12.0,malignant")
+    assert list(open_dataset(tmp_path).table["label"]) == ["benign", "malignant"]
+    write(tmp_path, "image,label", "1,benign", "12,malignant")
     save_picture(tmp_path / "other" / "0001.png")
     with pytest.raises(InputError, match=r"row 2: '1' names several files: 000001\.png, other/0001\.png"):
         open_dataset(tmp_path)
@@ -188,6 +193,13 @@ def test_folders_of_pictures_are_those_of_patients_or_examinations(tmp_path: Pat
     assert table["patient"].nunique() == 2
 
 
+def test_folders_of_patients_keep_zeros_that_a_spreadsheet_takes_away(tmp_path: Path, save_picture: Save) -> None:
+    for patient in ("0000", "0017"):
+        save_picture(tmp_path / patient / "1.png")
+    write(tmp_path, "PatientID,label", "0,benign", "17.0,malignant")
+    assert list(open_dataset(tmp_path).table["label"]) == ["benign", "malignant"]
+
+
 def test_an_image_of_several_lesions_is_malignant_if_one_is(export: Path) -> None:
     write(
         export,
@@ -223,7 +235,7 @@ def test_a_patient_with_several_labels_is_left_out_as_nobody_can_tell_the_images
 def test_frames_of_a_clip_are_rows(tmp_path: Path, save_dicom: Save) -> None:
     save_dicom(tmp_path / "clip.dcm", "a", frames=5)
     save_dicom(tmp_path / "still.dcm", "b")
-    write(tmp_path, "image,frame,label", "clip.dcm,2,malignant", "clip.dcm,4,benign", "still.dcm,,benign")
+    write(tmp_path, "image,frame,label", "clip.dcm,2.0,malignant", "clip.dcm,04,benign", "still.dcm,,benign")
     table = open_dataset(tmp_path).table
     assert list(zip(table["image"], table["frame"], table["label"], strict=True)) == [
         ("clip.dcm", "2", "malignant"),
@@ -328,6 +340,12 @@ def test_a_list_beside_class_folders_adds_what_it_knows_and_may_not_contradict(
         ("III ", "3"),
         ("5.0", "5"),
         ("Bi Rads 3", "3"),
+        ("BIRADS-4A", "4a"),
+        ("US BI\u2013RADS\u00ae 4-c", "4c"),
+        ("ACR BI-RADS 5", "5"),
+        ("4,0", "4"),
+        ("2-3", "2-3"),
+        ("4b/5", "4b/5"),
     ],
 )
 def test_birads_is_read_as_people_write_it(written: str, category: str) -> None:

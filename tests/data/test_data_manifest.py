@@ -277,6 +277,15 @@ def test_exclude_that_says_yes_excludes_without_a_reason(folder: Path, cell: str
     assert list(manifest.table["exclude"]) == ["excluded in the manifest", ""]
 
 
+@pytest.mark.parametrize("heading", ["PatientID", "Patient ID", "patient_id", "MRN"])
+def test_identifiers_of_patients_are_patients(folder: Path, heading: str) -> None:
+    path = folder / "manifest.csv"
+    path.write_text(f"image,label,{heading}\nbenign/0.png,benign,7\nmalignant/0.png,malignant,8\n")
+    assert list(read_manifest(path).table["patient"]) == ["7", "8"]
+    path.write_text(f"image,label,patient,{heading}\nbenign/0.png,benign,7,1\nmalignant/0.png,malignant,8,1\n")
+    assert list(read_manifest(path).table["patient"]) == ["7", "8"]
+
+
 def test_columns_are_known_however_they_are_written(folder: Path) -> None:
     manifest = rows_with(
         folder, "IMAGE;Label; Patient ;BI-RADS;Study Date;Age", "benign/0.png;benign;7;4b;2024-01-02;51"

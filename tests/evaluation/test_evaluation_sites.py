@@ -114,6 +114,18 @@ def test_two_sites_are_listed_without_a_summary(study: Callable, table: Callable
     assert evaluated(hospitals(study, table, 1))["site_summary"] is None
 
 
+def test_a_site_that_is_written_in_two_ways_is_one_hospital(
+    study: Callable, table: Callable, evaluated: Callable
+) -> None:
+    rows = hospitals(study, table, 2)
+    name = rows["site"].iloc[0]
+    rows.loc[rows["site"] == name, "site"] = [name, f"{name.upper()} "] * (int((rows["site"] == name).sum()) // 2)
+    entry = evaluated(rows)
+    assert {group["group"] for group in entry["subgroups"] if group["by"] == "site"} == set(
+        hospitals(study, table, 2)["site"]
+    )
+
+
 def test_images_without_a_site_are_a_subgroup_but_no_hospital(
     study: Callable, table: Callable, evaluated: Callable
 ) -> None:

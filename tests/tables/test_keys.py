@@ -12,7 +12,7 @@ from medsharp.keys import clusters_of, name_key, patient_key, patients_of, spell
     "spelled",
     [
         ("P1", "P1 ", " p1", "P1\u00a0", "P\u200b1", "\ufeffP1", "P 1", "P01", "\uff30\uff11"),
-        ("7", "7.0", "007", "7.00", "\uff17"),
+        ("7", "7.0", "007", "7.00", "7,0", "\uff17"),
         ("A-1", "A\u20131", "a\u20111"),
         ("Müller", "Mu\u0308ller", "MÜLLER"),
         ("0", "00", "0.0"),
@@ -24,7 +24,7 @@ def test_spellings_of_one_patient_are_one(spelled: tuple[str, ...]) -> None:
 
 
 def test_other_patients_stay_others() -> None:
-    names = ("P1", "P2", "P10", "P11", "1", "10", "100", "0", "A-1", "A-11", "7.5", "1.1", "1.10", "nana")
+    names = ("P1", "P2", "P10", "P11", "1", "10", "100", "0", "A-1", "A-11", "7.5", "1.1", "1.10", "7,5", "nana")
     assert len({patient_key(text) for text in names}) == len(names)
     assert patient_key("n/a") == ""
     assert patient_key("0") == "0"

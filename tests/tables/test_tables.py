@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from medsharp.errors import InputError
-from medsharp.tables import has_columns, number, read_table, reason
+from medsharp.tables import clean, has_columns, number, read_table, reason
 
 NEEDED = ("image", "label")
 REMARK = "image,label,remark\na.png,benign,Zyste rechts außen\n"
@@ -207,12 +207,20 @@ def test_number_is_as_people_write_it(text: str, people: str) -> None:
     assert number(text) == people
 
 
-@pytest.mark.parametrize("text", ["", "0", "0.0", "FALSE", "no", "Nein", "FALSCH", "faux", "-", "n/a"])
+@pytest.mark.parametrize("text", ["", "0", "0.0", "0,0", "FALSE", "no", "Nein", "FALSCH", "faux", "-", "n/a"])
 def test_cell_that_says_no_is_no_reason(text: str) -> None:
     assert reason(text, "plain") == ""
 
 
-@pytest.mark.parametrize("text", ["1", "1.0", "TRUE", "yes", "x", "WAHR", "oui"])
+@pytest.mark.parametrize("text", ["1", "1.0", "1,0", "TRUE", "yes", "x", "WAHR", "oui"])
 def test_cell_that_says_yes_is_the_plain_reason(text: str) -> None:
     assert reason(text, "plain") == "plain"
     assert reason("no probe", "plain") == "no probe"
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [('="007"', "007"), ("'007", "007"), ('="a b "', "a b"), ("'t Hooft", "'t Hooft"), ("'7' and '8'", "'7' and '8'")],
+)
+def test_marks_that_make_digits_text_are_no_part_of_them(cell: str, text: str) -> None:
+    assert clean(cell) == text

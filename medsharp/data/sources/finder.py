@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from medsharp.data.sources.headers import Header
 from medsharp.data.sources.listing import Listing
 from medsharp.errors import InputError, nearest
+from medsharp.keys import patient_key
+from medsharp.tables import number as plain_number
 
 KEYS = {
     "SOPInstanceUID": "instance",
@@ -46,7 +48,7 @@ class Finder:
             listing.inside(mask) for mask in listing.masks
         }
         self._tags: dict[str, dict[str, list[Path]]] = {name: {} for name in KEYS}
-        self._unpadded: dict[str, dict[str, set[str]]] = {name: {} for name in KEYS}
+        self._respelled: dict[str, dict[str, set[str]]] = {name: {} for name in KEYS}
         for file in listing.images:
             inside = PurePosixPath(unicodedata.normalize("NFC", listing.inside(file)))
             self._paths.setdefault(inside.as_posix(), []).append(file)
@@ -60,13 +62,16 @@ class Finder:
                     self._folder_names.setdefault(parent.name.casefold(), set()).add(parent.as_posix())
             if file in listing.headers:
                 self._add_tags(file, listing.headers[file])
+        self._folders_alike: dict[str, list[str]] = {}
+        for folder in self._folder_names:
+            self._folders_alike.setdefault(patient_key(folder), []).append(folder)
 
     def _add_tags(self, file: Path, header: Header) -> None:
         for name, attribute in KEYS.items():
             value = _plain(getattr(header, attribute))
             if value:
                 self._tags[name].setdefault(value, []).append(file)
-                self._unpadded[name].setdefault(value.lstrip("0"), set()).add(value)
+                self._respelled[name].setdefault(_respelled(name, value), set()).add(value)
 
     def files(self, number: int, keys: Mapping[str, str]) -> Match:
         """Return the files of a row and the most precise of its keys; none where no file has what a tag says.
@@ -116,12 +121,14 @@ class Finder:
         plain = _plain(value)
         files = self._tags[name].get(plain)
         if files is None:
-            # Spreadsheets take leading zeros away.
-            written = self._unpadded[name].get(plain.lstrip("0"), set())
+            # Spreadsheets take leading zeros away and add `.0`.
+            written = self._respelled[name].get(_respelled(name, plain), set())
             files = self._tags[name][next(iter(written))] if len(written) == 1 else []
         if not files and not self._listing.headers and name in _FOLDERS_OF:
             # Pictures carry no tags; where there are only such, a folder of that name is the patient's or the study's.
-            files = [file for folder in sorted(self._folder_names.get(plain, ())) for file in self._folders[folder]]
+            names = [plain] if plain in self._folder_names else self._folders_alike.get(patient_key(plain), [])
+            if len(names) == 1:
+                files = [file for folder in sorted(self._folder_names[names[0]]) for file in self._folders[folder]]
         return tuple(files)
 
     def _named(self, number: int, given: str) -> Match:
@@ -150,8 +157,9 @@ class Finder:
             folders = set[str]()
         else:
             files, folders = self._names.get(last, []), self._folder_names.get(last, set())
-            if not files and not folders and last.isdecimal():
-                files = self._numbers.get(last.lstrip("0"), [])  # spreadsheets take leading zeros away
+            if not files and not folders and plain_number(last).isdecimal():
+                # Spreadsheets take leading zeros away and add `.0`.
+                files = self._numbers.get(plain_number(last).lstrip("0"), [])
         if len(files) == 1 and not folders:
             return tuple(files), "image"
         if not files and len(folders) == 1:
@@ -168,6 +176,11 @@ class Finder:
             f"{place}: '{given}' names no image here: it is no path, no UID, accession number or patient of a file, "
             f"and no file's name{close if close.startswith('; did') else ''}"
         )
+
+
+def _respelled(name: str, value: str) -> str:
+    """Return what is the same however a spreadsheet writes a number; UIDs stay as they are."""
+    return patient_key(value) if name in _FOLDERS_OF else value
 
 
 def _plain(value: str) -> str:

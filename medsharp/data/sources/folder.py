@@ -10,6 +10,7 @@ from typing import Literal
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.headers import OTHER_MODALITIES, Header
+from medsharp.data.sources.identities import Identity, identified
 from medsharp.data.sources.labels import FRAME, Entry, Labels, find_table, read_labels
 from medsharp.data.sources.listing import IMAGE_FOLDERS, SUFFIXES, Listing, list_images, mask_key, mask_keys, shown
 from medsharp.data.sources.patients import PatientKey
@@ -89,7 +90,8 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
     listing = list_images(folder)
     table = reading.table or find_table(folder)
     if not listing.images:
-        left = "; ".join(listing.notes())
+        masks = [f"{len(listing.masks)} are taken for masks by their names"] if listing.masks else []
+        left = "; ".join([*masks, *listing.notes()])
         raise InputError(
             f"{folder} holds no images that are known{f' ({left})' if left else ''}: expected a manifest.csv, a known "
             f"data set, a sub-folder a class or a labels.csv, with {', '.join(sorted(SUFFIXES))} or DICOM files"
@@ -206,23 +208,21 @@ def _rows(
     masks = _masks(listing)
     patients: dict[str, str] = {}  # a keyed hash a file would be 100,000 of them
 
-    def number(*identifiers: str) -> str:
-        """Return the number by the first identifier that says who it is."""
-        for identifier in identifiers:
-            if identifier not in patients:
-                patients[identifier] = reading.key.number(identifier)
-        return next((patients[identifier] for identifier in identifiers if patients[identifier]), "")
+    def number(identifier: str) -> str:
+        if identifier not in patients:
+            patients[identifier] = reading.key.number(identifier)
+        return patients[identifier]
 
-    rows = []
+    rows, identities = [], []
     for file in listing.images:
         name, place, header = listing.inside(file), places[file], listing.headers.get(file)
         about = {"mask": ";".join(masks.get(file, ())), "label": place.label}
         if place.split:
             about["official_split"] = place.split
-        identities = []
+        patient, study = "", ""
         if header is not None:
             about |= _of_header(header, reading.study_date)
-            identities = [header.patient, header.study]
+            patient, study = header.patient, header.study
         if by_class and not place.label:
             about["exclude"] = "in no class folder"
         said = labels.entries.get(file) if labels is not None else None
@@ -232,10 +232,15 @@ def _rows(
             row = dict(about)
             if said is not None and labels is not None:
                 row |= _of_entry(row, entry, labels, name)
-            row |= {"image": name, FRAME: frame, "patient": number(entry.patient, *identities)}
+            row |= {"image": name, FRAME: frame}
+            identities.append(Identity(entry.patient, patient, study))
             if header is not None and header.modality in OTHER_MODALITIES:
                 row["exclude"] = f"modality {header.modality}, not ultrasound"
             rows.append(row)
+    for row, identifier, tie in zip(rows, *identified(identities), strict=True):
+        row["patient"] = number(identifier)
+        if tie:
+            row["group"] = row.get("group") or f"patients of {number(tie)}"
     _tie_subfolders(rows, [places[listing.folder / row["image"]].subfolder for row in rows])
     return rows
 
@@ -280,10 +285,18 @@ def _masks(listing: Listing) -> dict[Path, list[str]]:
 
 
 def _tie_subfolders(rows: Sequence[dict[str, str]], subfolders: Sequence[str]) -> None:
-    """Tie the images of a sub-folder where no patient is known: it is most often a patient's or an examination's."""
-    loose = [(row, name) for row, name in zip(rows, subfolders, strict=True) if name and not row["patient"]]
-    if len({name for _, name in loose}) >= _LEAST_SUBFOLDERS:
-        for row, name in loose:
+    """Tie the images of a sub-folder where no patient is known: it is most often a patient's or an examination's.
+
+    Images of a known patient in it, such as DICOM files beside pictures, are tied to them, if there is one patient.
+    """
+    known: dict[str, set[str]] = {}
+    for row, name in zip(rows, subfolders, strict=True):
+        known.setdefault(name, set()).add(row["patient"])
+    loose = {name for name, patients in known.items() if name and "" in patients}
+    if len(loose) < _LEAST_SUBFOLDERS:
+        return
+    for row, name in zip(rows, subfolders, strict=True):
+        if name in loose and (not row["patient"] or len(known[name]) == 2):
             row["group"] = row.get("group") or f"folder {name}"
 
 

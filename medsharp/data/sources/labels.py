@@ -14,6 +14,7 @@ from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError, nearest
 from medsharp.tables import Table, read_table, reason
+from medsharp.tables import number as plain_number
 
 TABLES = ("labels.csv", "labels.tsv", "labels.xlsx", "labels.xlsm")
 """Names under which the list is looked for in the folder, whatever their case."""
@@ -153,7 +154,7 @@ def read_labels(
             values[known] = values.get(known) or given.get(name, "")
         if not any(values[key] for key in keys):
             raise InputError(f"{table}, row {number}: nothing stands under {' or '.join(keys)}")
-        _check_frame(table, number, values.get(FRAME, ""))
+        values[FRAME] = _frame(table, number, values.get(FRAME, ""))
         files, by = finder.files(number, {key: values[key] for key in keys if values[key]})
         if not files:
             lost.append(number)
@@ -205,9 +206,11 @@ def _canonical(name: str) -> str:
     return _NAMES.get(plain) or next((known for known in _CARRIED | {"label"} if known.replace("_", "") == plain), name)
 
 
-def _check_frame(table: Path, number: int, frame: str) -> None:
+def _frame(table: Path, number: int, given: str) -> str:
+    frame = plain_number(given)
     if frame and not re.fullmatch(r"0*[1-9]\d{0,8}", frame):
-        raise InputError(f"{table}, row {number}: frame '{frame}' is no number of a frame; they count from 1")
+        raise InputError(f"{table}, row {number}: frame '{given}' is no number of a frame; they count from 1")
+    return frame.lstrip("0")
 
 
 def _entries(

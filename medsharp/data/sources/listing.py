@@ -19,21 +19,23 @@ SUFFIXES = frozenset(
 
 IMAGE_FOLDERS = frozenset(
     {"image", "images", "img", "imgs", "original", "originals", "scan", "scans", "picture", "pictures"}
+    | {"bild", "bilder", "imagen", "imagenes", "imágenes", "immagine", "immagini", "imagem", "imagens"}
 )
 """Names of folders that say nothing but that images lie in them."""
 
+_MASK = r"(?:masks?|masques?|masken?|m[aá]scaras?|maschere?|gt|ground[ _-]?truths?|segmentations?|segs?)"
 _MASK_FOLDER = re.compile(
-    r"^(masks?|gt|ground[ _-]?truths?|labels?|segs?|segmentations?|annotations?|contours?|outlines?)$"
-    r"|[ _-](masks?|gt|ground[ _-]?truths?|segmentations?)$"
+    rf"^(?:{_MASK}|labels?|annotations?|contours?|outlines?|binary)$|(?<!and)(?<!und)(?<!&)(?<!\+)[ _-]{_MASK}$"
 )
-"""Names of folders, in lower case, whose images are masks: `mask`, `GT`, `benign_masks`."""
+"""Names of folders, in lower case, whose images are masks: `mask`, `GT`, `benign_masks`; not `images_and_masks`."""
 
-_MASK_END = re.compile(
-    r"([ _-](masks?|segs?|segmentation|gt|ground[ _-]?truth)([ _-]?\d+|[ _-]?\(\d+\))?|(?<=\d)masks?)$", re.IGNORECASE
+_MASK_END = re.compile(rf"(?:[ ._-]{_MASK}(?:[ _-]?\d+|[ _-]?\(\d+\))?|(?<=\d)masks?)$", re.IGNORECASE)
+_MASK_START = re.compile(rf"^(?:{_MASK}[ _-]|masks?(?=\d))", re.IGNORECASE)
+_MASK_BESIDE = re.compile(
+    r"[ ._-](?:labels?|anno(?:tations?)?|contours?|lesion|tumou?r|outlines?|binary)(?:[ _-]?\d+)?$", re.IGNORECASE
 )
-_MASK_START = re.compile(r"^((masks?|segmentation|gt|groundtruth)[ _-]|masks?(?=\d))", re.IGNORECASE)
-_MASK_BESIDE = re.compile(r"[ _-](labels?|annotations?|contours?|lesion|tumou?r)([ _-]?\d+)?$", re.IGNORECASE)
-"""Endings that are a mask's only where a file without them lies beside it."""
+_MASK_BEFORE = re.compile(r"^(?:masks?|labels?|anno(?:tations?)?|contours?|outlines?)[ _-]?", re.IGNORECASE)
+"""Endings and beginnings that are a mask's only where a file without them lies beside it."""
 
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _HEAD = 132
@@ -119,7 +121,7 @@ def mask_key(name: str) -> tuple[tuple[str, ...], str]:
 def mask_keys(name: str) -> tuple[tuple[tuple[str, ...], str], ...]:
     """Return the keys under which a mask may find its image, the likelier first."""
     folders, stem = mask_key(name)
-    return (folders, stem), (folders, _MASK_BESIDE.sub("", stem))
+    return (folders, stem), (folders, _MASK_BESIDE.sub("", stem)), (folders, _MASK_BEFORE.sub("", stem))
 
 
 def is_mask_folder(name: str) -> bool:
@@ -220,5 +222,5 @@ def _is_mask(path: PurePosixPath, stems: set[str]) -> bool:
         return True
     if _MASK_END.search(path.stem) or _MASK_START.search(path.stem):
         return True
-    without = _MASK_BESIDE.sub("", path.stem)
-    return without != path.stem and path.with_name(without).as_posix().casefold() in stems
+    plain = (_MASK_BESIDE.sub("", path.stem), _MASK_BEFORE.sub("", path.stem))
+    return any(stem and stem != path.stem and path.with_name(stem).as_posix().casefold() in stems for stem in plain)

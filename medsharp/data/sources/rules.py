@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from medsharp.errors import InputError, nearest
+from medsharp.keys import name_key
 
 OTHERS = "*"
 """As a class's only value: whatever is stated and in no other class's list."""
@@ -16,7 +16,7 @@ OTHERS = "*"
 _SHOWN = 12
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _BIRADS = re.compile(
-    r"^(?:acr)?(?:bi-?rads?)?(?:us)?(?:category|cat\.?|kategorie|grade|score)?[:=]?([0-6]|iv|v?i{1,3}|v)([abc]?)$"
+    r"^(?:us)?(?:acr)?(?:birads?)?(?:us)?(?:category|cat\.?|kategorie|grade|score)?[:=]?([0-6]|iv|v?i{1,3}|v)([abc]?)$"
 )
 CATEGORIES = ("0", "1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
 
@@ -65,10 +65,11 @@ class LabelRule:
 
     def plain(self, value: str) -> str:
         """Return a value as it is compared: `BI-RADS IVb` and `4B` as `4b`; of words, case and blanks do not count."""
-        text = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+        text = name_key(value)
         if not self.is_birads:
             return text
-        match = _BIRADS.match(re.sub(r"[\s_]|\.0$", "", text))
+        # Of a range, such as 2-3, the dash stays.
+        match = _BIRADS.match(re.sub(r"[\s_\u00ae]|[.,]0$|(?<![0-9])-|-(?![0-9])", "", text))
         return text if match is None else _ROMAN.get(match[1], match[1]) + match[2]
 
     def label(self, value: str) -> tuple[str, str]:
