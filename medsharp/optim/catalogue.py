@@ -1,4 +1,8 @@
-"""What is known of each optimizer: its paper, its passes and its hyper-parameters. Read without loading torch."""
+"""What is known of each optimizer: its paper, its passes and its hyper-parameters. Read without loading torch.
+
+The classes load torch, so that what help pages and configurations need cannot be asked of them; the tests hold every
+keyword and default of this table to the classes' signatures, and the ends of every range to what they accept.
+"""
 
 from __future__ import annotations
 
@@ -85,267 +89,215 @@ _REPLAY = Hyperparameter("replay_rng", False, "the same dropout noise in every p
 _MICRO = Hyperparameter("micro_batch", None, "perturb for every so many samples by themselves", 1)
 
 
-def _rho(default: float = 0.05) -> Hyperparameter:
-    return Hyperparameter("rho", default, "radius of the neighbourhood", 0, 100)
-
-
 def _weight(name: str, default: float, doc: str) -> Hyperparameter:
     return Hyperparameter(name, default, doc, 0, 100)
 
 
+def _plain(name: str, paper: str, venue: str, year: int, *own: Hyperparameter, cls: str) -> OptimizerInfo:
+    return OptimizerInfo(name, f"torch.optim:{cls}", paper, venue, year, 1, own, sharpness_aware=False)
+
+
+def _method(
+    name: str,
+    path: str,
+    paper: str,
+    venue: str,
+    year: int,
+    *own: Hyperparameter,
+    passes: float = 2,
+    rho: float = 0.05,
+    adaptive: bool = True,
+    micro_batch: bool = True,
+    own_step: bool = False,
+    aliases: tuple[str, ...] = (),
+) -> OptimizerInfo:
+    """Return what is known of a sharpness-aware method, with the keywords that all have around its own."""
+    entries = (
+        _weight("rho", rho, "radius of the neighbourhood"),
+        *own,
+        *([_ADAPTIVE] if adaptive else []),
+        _REPLAY,
+        *([_MICRO] if micro_batch else []),
+    )
+    return OptimizerInfo(
+        name, f"medsharp.optim.{path}", paper, venue, year, passes, entries, own_step=own_step, aliases=aliases
+    )
+
+
 CATALOGUE = (
-    OptimizerInfo(
+    _plain(
         "sgd",
-        "torch.optim:SGD",
         "H. Robbins, S. Monro, A Stochastic Approximation Method",
         "Annals of Mathematical Statistics",
         1951,
-        1,
-        (
-            Hyperparameter("momentum", 0.9, "share of the previous step that is kept", 0, 1),
-            Hyperparameter("nesterov", False, "look ahead along the momentum"),
-        ),
-        sharpness_aware=False,
+        Hyperparameter("momentum", 0.9, "share of the previous step that is kept", 0, 1),
+        Hyperparameter("nesterov", False, "look ahead along the momentum"),
+        cls="SGD",
     ),
-    OptimizerInfo(
-        "adam",
-        "torch.optim:Adam",
-        "D. Kingma, J. Ba, Adam: A Method for Stochastic Optimization",
-        "ICLR",
-        2015,
-        1,
-        _ADAM,
-        sharpness_aware=False,
-    ),
-    OptimizerInfo(
+    _plain("adam", "D. Kingma, J. Ba, Adam: A Method for Stochastic Optimization", "ICLR", 2015, *_ADAM, cls="Adam"),
+    _plain(
         "adamw",
-        "torch.optim:AdamW",
         "I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization",
         "ICLR",
         2019,
-        1,
-        _ADAM,
-        sharpness_aware=False,
+        *_ADAM,
+        cls="AdamW",
     ),
-    OptimizerInfo(
+    _method(
         "sam",
-        "medsharp.optim.sam:SAM",
+        "sam:SAM",
         "P. Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization",
         "ICLR",
         2021,
-        2,
-        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
     ),
-    OptimizerInfo(
+    _method(
         "asam",
-        "medsharp.optim.asam:ASAM",
+        "asam:ASAM",
         "J. Kwon et al., ASAM: Adaptive Sharpness-Aware Minimization",
         "ICML",
         2021,
-        2,
-        (
-            _rho(0.5),
-            Hyperparameter("eta", 0.01, "added to the absolute weight", 0, 1),
-            Hyperparameter("normalization", "names", "what is scaled", choices=("names", "elementwise")),
-            _REPLAY,
-            _MICRO,
-        ),
+        Hyperparameter("eta", 0.01, "added to the absolute weight", 0, 1),
+        Hyperparameter("normalization", "names", "what is scaled", choices=("names", "elementwise")),
+        rho=0.5,
+        adaptive=False,
     ),
-    OptimizerInfo(
+    _method(
         "gsam",
-        "medsharp.optim.gsam:GSAM",
+        "gsam:GSAM",
         "J. Zhuang et al., Surrogate Gap Minimization Improves Sharpness-Aware Training",
         "ICLR",
         2022,
-        2,
-        (_rho(), _weight("alpha", 0.4, "weight of the orthogonal part; 0 is SAM"), _ADAPTIVE, _REPLAY, _MICRO),
+        _weight("alpha", 0.4, "weight of the orthogonal part; 0 is SAM"),
     ),
-    OptimizerInfo(
+    _method(
         "wsam",
-        "medsharp.optim.wsam:WSAM",
+        "wsam:WSAM",
         "Y. Yue et al., Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization Term",
         "KDD",
         2023,
-        2,
-        (
-            _rho(),
-            Hyperparameter("gamma", 0.9, "weight of the sharpness; 0 is the base", 0, _BELOW_ONE),
-            Hyperparameter("decouple", True, "apply the sharpness outside the base optimizer"),
-            Hyperparameter("max_norm", None, "clip the gradient of each pass to this norm", 0, None),
-            _ADAPTIVE,
-            _REPLAY,
-            _MICRO,
-        ),
+        Hyperparameter("gamma", 0.9, "weight of the sharpness; 0 is the base", 0, _BELOW_ONE),
+        Hyperparameter("decouple", True, "apply the sharpness outside the base optimizer"),
+        Hyperparameter("max_norm", None, "clip the gradient of each pass to this norm", 0, None),
     ),
-    OptimizerInfo(
+    _method(
         "crsam",
-        "medsharp.optim.crsam:CRSAM",
+        "crsam:CRSAM",
         "T. Wu et al., CR-SAM: Curvature Regularized Sharpness-Aware Minimization",
         "AAAI",
         2024,
-        3,
-        (
-            _rho(0.1),
-            _weight("gamma", 0.1, "weight of the curvature"),
-            _weight("beta", 0.01, "weight of the slope"),
-            _ADAPTIVE,
-            _REPLAY,
-            _MICRO,
-        ),
+        _weight("gamma", 0.1, "weight of the curvature"),
+        _weight("beta", 0.01, "weight of the slope"),
+        passes=3,
+        rho=0.1,
     ),
-    OptimizerInfo(
+    _method(
         "fsam",
-        "medsharp.optim.fsam:FSAM",
+        "fsam:FSAM",
         "T. Li et al., Friendly Sharpness-Aware Minimization",
         "CVPR",
         2024,
-        2,
-        (
-            _rho(),
-            _weight("sigma", 1.0, "share of the averaged gradient that is taken away; 0 is SAM"),
-            Hyperparameter("lmbda", 0.9, "decay of the average", 0, _BELOW_ONE),
-            _ADAPTIVE,
-            _REPLAY,
-            _MICRO,
-        ),
+        _weight("sigma", 1.0, "share of the averaged gradient that is taken away; 0 is SAM"),
+        Hyperparameter("lmbda", 0.9, "decay of the average", 0, _BELOW_ONE),
     ),
-    OptimizerInfo(
+    _method(
         "vasso",
-        "medsharp.optim.vasso:VaSSO",
+        "vasso:VaSSO",
         "B. Li, G. Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression",
         "NeurIPS",
         2023,
-        2,
-        (
-            _rho(),
-            Hyperparameter("theta", 0.9, "share of the new gradient; 1 is SAM", _ABOVE_ZERO, 1),
-            _ADAPTIVE,
-            _REPLAY,
-            _MICRO,
-        ),
+        Hyperparameter("theta", 0.9, "share of the new gradient; 1 is SAM", _ABOVE_ZERO, 1),
     ),
-    OptimizerInfo(
+    _method(
         "usam",
-        "medsharp.optim.usam:USAM",
+        "usam:USAM",
         "M. Andriushchenko, N. Flammarion, Towards Understanding Sharpness-Aware Minimization",
         "ICML",
         2022,
-        2,
-        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
     ),
-    OptimizerInfo(
+    _method(
         "stablesam",
-        "medsharp.optim.usam:StableSAM",
+        "usam:StableSAM",
         "C. Tan et al., Stabilizing Sharpness-aware Minimization Through A Simple Renormalization Strategy",
         "JMLR",
         2025,
-        2,
-        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
     ),
-    OptimizerInfo(
+    _method(
         "gcsam",
-        "medsharp.optim.gcsam:GCSAM",
+        "gcsam:GCSAM",
         "M. Hassan et al., GCSAM: Gradient Centralized Sharpness Aware Minimization",
         "arXiv",
         2025,
-        2,
-        (_rho(), _ADAPTIVE, _REPLAY, _MICRO),
     ),
-    OptimizerInfo(
+    _method(
         "gam",
-        "medsharp.optim.gam:GAM",
+        "gam:GAM",
         "X. Zhang et al., Gradient Norm Aware Minimization Seeks First-Order Flatness",
         "CVPR",
         2023,
-        4,
-        (
-            _rho(0.02),
-            Hyperparameter("norm_rho", 0.2, "radius of the ascent of the gradient norm", 0, 100),
-            _weight("gamma", 0.03, "weight of the orthogonal part"),
-            _weight("beta1", 0.6, "weight of the gradient after the first ascent"),
-            _weight("beta2", 0.5, "weight of the gradient after the ascent of the norm"),
-            _weight("beta3", 0.4, "weight of the last gradient"),
-            _ADAPTIVE,
-            _REPLAY,
-            _MICRO,
-        ),
+        Hyperparameter("norm_rho", 0.2, "radius of the ascent of the gradient norm", 0, 100),
+        _weight("gamma", 0.03, "weight of the orthogonal part"),
+        _weight("beta1", 0.6, "weight of the gradient after the first ascent"),
+        _weight("beta2", 0.5, "weight of the gradient after the ascent of the norm"),
+        _weight("beta3", 0.4, "weight of the last gradient"),
+        passes=4,
+        rho=0.02,
     ),
-    OptimizerInfo(
+    _method(
         "looksam",
-        "medsharp.optim.looksam:LookSAM",
+        "looksam:LookSAM",
         "Y. Liu et al., Towards Efficient and Scalable Sharpness-Aware Minimization",
         "CVPR",
         2022,
-        1.2,
-        (
-            _rho(),
-            _weight("alpha", 0.2, "weight of the remembered direction"),
-            Hyperparameter("k", 5, "steps from one step of SAM to the next", 1),
-            Hyperparameter(
-                "projection", "global", "of the whole gradient or of each tensor", choices=("global", "tensor")
-            ),
-            _ADAPTIVE,
-            _REPLAY,
-            _MICRO,
-        ),
+        _weight("alpha", 0.2, "weight of the remembered direction"),
+        Hyperparameter("k", 5, "steps from one step of SAM to the next", 1),
+        Hyperparameter("projection", "global", "of the whole gradient or of each tensor", choices=("global", "tensor")),
+        passes=1.2,
     ),
-    OptimizerInfo(
+    _method(
         "esam",
-        "medsharp.optim.esam:ESAM",
+        "esam:ESAM",
         "J. Du et al., Efficient Sharpness-aware Minimization for Improved Training of Neural Networks",
         "ICLR",
         2022,
-        2,
-        (
-            _rho(),
-            Hyperparameter("beta", 1.0, "share of tensors that climb; the paper has 0.6", _ABOVE_ZERO, 1),
-            Hyperparameter("gamma", 1.0, "share of samples that are descended on; the paper has 0.5", _ABOVE_ZERO, 1),
-            _ADAPTIVE,
-            _REPLAY,
-        ),
+        Hyperparameter("beta", 1.0, "share of tensors that climb; the paper has 0.6", _ABOVE_ZERO, 1),
+        Hyperparameter("gamma", 1.0, "share of samples that are descended on; the paper has 0.5", _ABOVE_ZERO, 1),
+        micro_batch=False,
     ),
-    OptimizerInfo(
+    _method(
         "msam",
-        "medsharp.optim.msam:MSAM",
+        "msam:MSAM",
         "M. Becker et al., Momentum-SAM: Sharpness Aware Minimization without Computational Overhead",
         "arXiv",
         2024,
-        1,
-        (_rho(0.3), _REPLAY, _MICRO),
+        passes=1,
+        rho=0.3,
+        adaptive=False,
     ),
-    OptimizerInfo(
+    _method(
         "bayesiansam",
-        "medsharp.optim.bayesiansam:BayesianSAM",
+        "bayesiansam:BayesianSAM",
         "T. Möllenhoff, M. E. Khan, SAM as an Optimal Relaxation of Bayes",
         "ICLR",
         2023,
-        2,
-        (
-            _rho(),
-            _ADAM[0],
-            Hyperparameter("data_size", None, "number of training samples, which must be told", 1),
-            Hyperparameter("precision", 1.0, "where the precision of the weights begins", _ABOVE_ZERO),
-            Hyperparameter("damping", 0.1, "added to the precision", 0),
-            _REPLAY,
-            _MICRO,
-        ),
+        _ADAM[0],
+        Hyperparameter("data_size", None, "number of training samples, which must be told", 1),
+        Hyperparameter("precision", 1.0, "where the precision of the weights begins", _ABOVE_ZERO),
+        Hyperparameter("damping", 0.1, "added to the precision", 0),
+        adaptive=False,
         own_step=True,
         aliases=("bsam",),
     ),
-    OptimizerInfo(
+    _method(
         "eigensam",
-        "medsharp.optim.eigensam:EigenSAM",
+        "eigensam:EigenSAM",
         "H. Luo et al., Explicit Eigenvalue Regularization Improves Sharpness-Aware Minimization",
         "NeurIPS",
         2024,
-        2.1,
-        (
-            _rho(0.1),
-            _weight("alpha", 0.2, "weight of the eigenvector; 0 is SAM"),
-            Hyperparameter("freq", 100, "steps from one estimate of the eigenvector to the next", 1),
-            _REPLAY,
-            _MICRO,
-        ),
+        _weight("alpha", 0.2, "weight of the eigenvector; 0 is SAM"),
+        Hyperparameter("freq", 100, "steps from one estimate of the eigenvector to the next", 1),
+        passes=2.1,
+        rho=0.1,
+        adaptive=False,
     ),
 )
 """Every optimizer, the plain ones first."""

@@ -48,12 +48,7 @@ class GSAM(SharpnessAware):
         super().__init__(params, base, rho=rho, hyperparameters={"alpha": alpha}, **options)
 
     def _explore(self) -> list[Gradients]:
-        self._look()
-        first = self._take()
-        with self._weights.away():
-            self._weights.climb(self._ascent(first))
-            self._look(last=True)
-        return [first]
+        return [self._look_twice()]
 
     def _combine(self, *kept: Gradients) -> None:
         (first,) = kept

@@ -69,12 +69,7 @@ class LookSAM(SharpnessAware):
         if self._memory.numbers["steps"] % self.k:
             self._look(last=True)
             return []
-        self._look()
-        first = self._take()
-        with self._weights.away():
-            self._weights.climb(self._ascent(first))
-            self._look(last=True)
-        return [first]
+        return [self._look_twice()]
 
     def _combine(self, *kept: Gradients) -> None:
         if kept:

@@ -81,6 +81,19 @@ class SharpnessAware(ClosureOptimizer):
             moves.append((params, directions, radius(group, key)))
         return self._of_length_one(moves, norms, self.epsilon)
 
+    def _look_twice(self) -> Gradients:
+        """Look at the weights, and once more where the ascent leads from there.
+
+        Returns:
+            The gradient at the weights; the second is left in `.grad`.
+        """
+        self._look()
+        first = self._take()
+        with self._weights.away():
+            self._weights.climb(self._ascent(first))
+            self._look(last=True)
+        return first
+
     def _of_length_one(self, moves: list[Move], norms: list[Tensor], epsilon: float) -> list[Move]:
         """Divide moves by their length, whose parts are given; those of length 0 stay 0."""
         size = self._finite_norm(norms)

@@ -41,12 +41,7 @@ class StableSAM(USAM):
     def _explore(self) -> list[Gradients]:
         if self._knows_the_length():
             return super()._explore()
-        self._look()
-        first = self._take()
-        with self._weights.away():
-            self._weights.climb(self._ascent(first))
-            self._look(last=True)
-        return [first]
+        return [self._look_twice()]
 
     def _combine(self, *kept: Gradients) -> None:
         gradients = list(self._gradients().values())

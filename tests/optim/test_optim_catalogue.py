@@ -33,6 +33,18 @@ def test_defaults_are_those_of_the_class(name: str) -> None:
         assert accepted[entry.name].default == entry.default, entry.name
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_keyword_of_the_class_is_in_the_catalogue(name: str) -> None:
+    info = optimizer_info(name)
+    own = inspect.signature(info.cls).parameters.values()
+    keywords = {entry.name for entry in own if entry.kind is inspect.Parameter.KEYWORD_ONLY}
+    shared = {"model", "hyperparameters", "lr", "weight_decay"}
+    known = set(info.defaults)
+    assert keywords - shared - {"adaptive"} <= known
+    assert ("adaptive" in known) == (info.cls.can_adapt and name != "asam")  # ASAM is adaptive by itself
+    assert ("micro_batch" in known) == (name != "esam")  # which chooses samples by itself
+
+
 @pytest.mark.parametrize("name", list_optimizers())
 def test_ends_of_a_range_are_accepted(name: str) -> None:
     info = optimizer_info(name)
