@@ -27,17 +27,12 @@ def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     if _together(tensors):
         return norm_of_norms(list(torch._foreach_norm(tensors, 2, dtype=_widest(tensors[0].device))))
     small = [tensor for tensor in tensors if tensor.numel() <= BLOCK]
-    norms = _foreach_norms(small)
+    precision = _precise(*{tensor.dtype for tensor in small})
+    norms = list(torch._foreach_norm(small, 2, dtype=precision)) if small else []
     for tensor in tensors:
         if tensor.numel() > BLOCK:
-            norms += _block_norms(tensor)
+            norms += block_norms(tensor)
     return _trusted(norm_of_norms(norms), tensors)
-
-
-def norm_of_norms(norms: list[Tensor]) -> Tensor:
-    """Return the Euclidean norm of what has these norms, scalars or vectors; they may lie on several devices."""
-    device = norms[0].device
-    return torch.linalg.vector_norm(torch.cat([n.to(device, _widest(device)).view(-1) for n in norms]))
 
 
 def norm(tensor: Tensor) -> Tensor:
@@ -48,23 +43,46 @@ def norm(tensor: Tensor) -> Tensor:
     which takes no more time than either, as it reads the tensor once. Where squares may have left the range of float32,
     it is computed once more, of the tensor divided by its largest number.
     """
+    size = norm_of_norms(block_norms(tensor))
+    return _trusted(size, [tensor]) if tensor.device.type == "cpu" else size
+
+
+def block_norms(tensor: Tensor) -> list[Tensor]:
+    """Return the norms of blocks of a tensor, and of what is left over, as scalars or vectors for `norm_of_norms`."""
     if tensor.device.type != "cpu":
-        return torch.linalg.vector_norm(tensor, dtype=_widest(tensor.device))
-    return _trusted(norm_of_norms(_block_norms(tensor)), [tensor])
+        return [torch.linalg.vector_norm(tensor, dtype=_widest(tensor.device))]
+    precision = _precise(tensor.dtype)
+    if tensor.numel() <= BLOCK or precision is not torch.float32:
+        return [torch.linalg.vector_norm(tensor, dtype=precision)]
+    flat = _in_memory_order(tensor)
+    flat = tensor.reshape(-1) if flat is None else flat
+    left = flat.numel() % BLOCK
+    whole = flat[: flat.numel() - left] if left else flat
+    blocks = torch.linalg.vector_norm(whole.view(-1, BLOCK), dim=1, dtype=precision)  # [n / BLOCK]
+    return [blocks, torch.linalg.vector_norm(flat[-left:], dtype=precision)] if left else [blocks]
+
+
+def norm_of_norms(norms: list[Tensor]) -> Tensor:
+    """Return the Euclidean norm of what has these norms, scalars or vectors; they may lie on several devices."""
+    return torch.linalg.vector_norm(_joined(norms))
 
 
 def inner(ones: list[Tensor], others: list[Tensor]) -> float:
-    """Return the inner product of two lists of tensors, added up in float64 over parts of each."""
-    return _sum([_dot(one, other) for one, other in zip(ones, others, strict=True)])
+    """Return the inner product of two lists of tensors: that of the BLAS for parts, added up in float64."""
+    return _sum_of([product for pair in zip(ones, others, strict=True) for product in _products(*pair)], ones, others)
 
 
 def norm_and_inner(ones: list[Tensor], others: list[Tensor]) -> tuple[Tensor, float]:
     """Return the norm of `ones` and its inner product with `others`, as `total_norm` and `inner` do by themselves."""
     if not ones or _together(ones):
         return total_norm(ones), inner(ones, others)
-    # Tensor by tensor, so that the second finds in the cache what the first has read.
-    pairs = [(norm(one), _dot(one, other)) for one, other in zip(ones, others, strict=True)]
-    return norm_of_norms([size for size, _ in pairs]), _sum([product for _, product in pairs])
+    norms: list[Tensor] = []
+    products: list[Tensor] = []
+    for one, other in zip(ones, others, strict=True):
+        # Tensor by tensor, so that the second finds in the cache what the first has read.
+        norms += block_norms(one)
+        products += _products(one, other)
+    return _trusted(norm_of_norms(norms), ones), _sum_of(products, ones, others)
 
 
 def clip_factor(size: float, limit: float) -> float:
@@ -153,23 +171,6 @@ def _together(tensors: list[Tensor]) -> bool:
     return bool(tensors) and tensors[0].device.type != "cpu"
 
 
-def _block_norms(tensor: Tensor) -> list[Tensor]:
-    """Return the norms of blocks of a tensor on the CPU, and of what is left over."""
-    precision = _precise(tensor.dtype)
-    if tensor.numel() <= BLOCK or precision is not torch.float32:
-        return [torch.linalg.vector_norm(tensor, dtype=precision)]
-    flat = _in_memory_order(tensor)
-    flat = tensor.reshape(-1) if flat is None else flat
-    whole = flat.numel() // BLOCK * BLOCK
-    blocks = torch.linalg.vector_norm(flat[:whole].view(-1, BLOCK), dim=1, dtype=precision)  # [n / BLOCK]
-    return [blocks, torch.linalg.vector_norm(flat[whole:], dtype=precision)] if whole < flat.numel() else [blocks]
-
-
-def _foreach_norms(tensors: list[Tensor]) -> list[Tensor]:
-    precision = _precise(*{tensor.dtype for tensor in tensors})
-    return list(torch._foreach_norm(tensors, 2, dtype=precision)) if tensors else []
-
-
 def _trusted(size: Tensor, tensors: list[Tensor]) -> Tensor:
     """Return a norm that was computed from squares, or compute it without them where they may have left their range."""
     if _SMALLEST_TRUSTED < float(size) < float("inf"):
@@ -182,26 +183,37 @@ def _trusted(size: Tensor, tensors: list[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts_of])) * largest
 
 
-def _dot(one: Tensor, other: Tensor) -> Tensor:
+def _products(one: Tensor, other: Tensor) -> list[Tensor]:
+    """Return the inner products of parts of two tensors."""
     precision = _precise(one.dtype, other.dtype)
-    first, second = one.reshape(-1), other.reshape(-1)
-    if one.device.type != "cpu" or first.numel() <= PART:
-        product = torch.dot(first.to(precision), second.to(precision)).to(_widest(one.device))
-    else:
-        pairs = zip(first.split(PART), second.split(PART), strict=True)
-        products = [torch.dot(part.to(precision), factor.to(precision)) for part, factor in pairs]
-        product = torch.stack(products).sum(dtype=torch.float64)
-    if one.device.type == "cpu" and precision is torch.float32 and not math.isfinite(product):
-        # Products of what is finite may overflow in float32; of what is not, they do in float64 as well.
-        return torch.dot(first.double(), second.double())
-    return product
+    first, second = one.reshape(-1).to(precision), other.reshape(-1).to(precision)
+    if one.device.type != "cpu" or first.numel() <= 4 * PART:
+        return [torch.dot(first, second)]
+    return [torch.dot(part, factor) for part, factor in zip(first.split(4 * PART), second.split(4 * PART), strict=True)]
 
 
-def _sum(numbers: list[Tensor]) -> float:
-    if not numbers:
-        return 0.0
+def _sum_of(products: list[Tensor], ones: list[Tensor], others: list[Tensor]) -> float:
+    total = float(_joined(products).sum()) if products else 0.0
+    if math.isfinite(total) or any(tensor.device.type != "cpu" for tensor in ones):
+        return total
+    # Products of what is finite may overflow in float32; those of what is not, do in float64 as well.
+    doubles = ((one.reshape(-1).double(), other.reshape(-1).double()) for one, other in zip(ones, others, strict=True))
+    return float(torch.stack([torch.dot(*pair) for pair in doubles]).sum())
+
+
+def _joined(numbers: list[Tensor]) -> Tensor:
+    """Return scalars and vectors as one vector, in the widest precision of the first's device."""
     device = numbers[0].device
-    return float(torch.stack([number.to(device, _widest(device)) for number in numbers]).sum())
+    # Stacked and joined as they are, and converted together: of hundreds, each conversion would cost.
+    kinds: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+    for number in numbers:
+        kinds.setdefault((number.device, number.dtype), ([], []))[number.ndim].append(number)
+    vectors = [
+        vector.to(device, _widest(device))
+        for scalars, parts_ in kinds.values()
+        for vector in ([torch.stack(scalars)] if scalars else []) + ([torch.cat(parts_)] if parts_ else [])
+    ]
+    return torch.cat(vectors) if len(vectors) > 1 else vectors[0]
 
 
 def _widest(device: torch.device) -> torch.dtype:

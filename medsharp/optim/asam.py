@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import norm, parts
+from medsharp.optim.arithmetic import block_norms, parts
 from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
@@ -74,9 +74,9 @@ class ASAM(SAM):
             directions = values if overwrite else [value.clone() for value in values]
             for parameter, direction in zip(params, directions, strict=True):
                 if self._is_scaled(parameter, names.get(parameter)):
-                    norms += [self._scale(*part, group["eta"]) for part in parts(parameter, direction)]
+                    norms += [n for part in parts(parameter, direction) for n in self._scale(*part, group["eta"])]
                 else:
-                    norms.append(norm(direction))
+                    norms += block_norms(direction)
             moves.append((params, directions, radius(group, key)))
         return self._of_length_one(moves, norms, 1e-16)
 
@@ -85,13 +85,13 @@ class ASAM(SAM):
             return True
         return "weight" in name if name is not None else parameter.ndim >= 2
 
-    def _scale(self, weight: Tensor, gradient: Tensor, eta: float) -> Tensor:
-        """Make `T^2 g` of `g`, in place; return the norm of `T g`."""
+    def _scale(self, weight: Tensor, gradient: Tensor, eta: float) -> list[Tensor]:
+        """Make `T^2 g` of `g`, in place; return the norms of blocks of `T g`."""
         # Without eta, T is the weight itself: its sign cancels in both.
         scale = weight if self.normalization == "elementwise" else torch.abs(weight).add_(eta)
-        size = norm(gradient.mul_(scale))
+        norms = block_norms(gradient.mul_(scale))
         gradient.mul_(scale)
-        return size
+        return norms
 
     def _names_of(self, group: dict[str, Any]) -> dict[Tensor, str]:
         given = group.get("param_names")
