@@ -176,7 +176,8 @@ def _trusted(size: Tensor, tensors: list[Tensor]) -> Tensor:
     if _SMALLEST_TRUSTED < float(size) < float("inf"):
         return size
     filled = [tensor.detach() for tensor in tensors if tensor.numel()]
-    largest = torch.stack([tensor.abs().max().double() for tensor in filled]).max() if filled else size
+    norms = [torch.linalg.vector_norm(tensor, math.inf).double() for tensor in filled]
+    largest = torch.stack(norms).max() if norms else size
     if not 0 < float(largest) < float("inf"):  # zero, infinite, or not a number
         return largest
     parts_of = (part.double() / largest for tensor in filled for part in tensor.reshape(-1).split(PART))
