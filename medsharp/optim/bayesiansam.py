@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from medsharp.optim.closure_optimizer import Closure
 from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
 from medsharp.optim.sharpness_aware import SharpnessAware, radius
+
+ASSUMED_DATA_SIZE = 10_000
 
 
 class PreconditionedMomentum(Optimizer):
@@ -71,13 +74,13 @@ class BayesianSAM(SharpnessAware):
         betas: Decays of the momentum and of the precision, in [0, 1).
         weight_decay: Precision of the prior, per sample; at least 0.
         rho: Radius of the neighbourhood.
-        data_size: Number of training samples, at least 1, which must be told: the noise is `1 / sqrt(data_size s)`.
+        data_size: Number of training samples, at least 1, by which the noise shrinks; 10,000 and a warning without it.
         precision: Where `s` begins, more than 0.
         damping: Added to `s` in the long run, at least 0.
         options: As for `SharpnessAware`; `seed` is that of the samples.
 
     Raises:
-        ValueError: A value is out of range, or `data_size` is missing.
+        ValueError: A value is out of range.
     """
 
     can_adapt = False
@@ -100,7 +103,12 @@ class BayesianSAM(SharpnessAware):
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be at least 0 and less than 1, not {betas}")
         if data_size is None:
-            raise ValueError("BayesianSAM needs to know the number of training samples; give data_size=len(dataset)")
+            data_size = ASSUMED_DATA_SIZE
+            warnings.warn(
+                f"BayesianSAM was not told the number of training samples and assumes {data_size:,}, which sets its "
+                "noise; give data_size=len(dataset)",
+                stacklevel=3,
+            )
         if not data_size >= 1:
             raise ValueError(f"data_size must be 1 or more, not {data_size}")
         if not precision > 0:

@@ -280,7 +280,7 @@ CATALOGUE = (
         "ICLR",
         2023,
         _ADAM[0],
-        Hyperparameter("data_size", None, "number of training samples, which must be told", 1),
+        Hyperparameter("data_size", None, "number of training samples, by which the noise shrinks", 1),
         Hyperparameter("precision", 1.0, "where the precision of the weights begins", _ABOVE_ZERO),
         Hyperparameter("damping", 0.1, "added to the precision", 0),
         adaptive=False,

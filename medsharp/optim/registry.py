@@ -76,13 +76,13 @@ def create_optimizer(
             that they learn when they are unfrozen.
         seed: Of what a method draws: ESAM's tensors, Bayesian SAM's noise, Eigen-SAM's first vector. Others draw
             nothing.
-        data_size: Number of training samples, for a method that must know it (bayesiansam).
+        data_size: Number of training samples, for a method that counts on it (bayesiansam, which warns without it).
         protocol: Make a plain optimizer (sgd, adam, adamw) as `OnePass`, which steps with a closure, clips, and skips
             what is not finite, as the sharpness-aware methods do. Without it, it is torch's own class.
         hyperparameters: The method's own keywords, and those of its base.
 
     Raises:
-        ValueError: A name is unknown, a value out of range, or `data_size` is missing.
+        ValueError: A name is unknown, or a value out of range.
     """
     info = optimizer_info(name)
     if not lr > 0:

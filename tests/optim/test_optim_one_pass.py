@@ -179,9 +179,10 @@ def test_a_seed_decides_all_that_a_method_draws(name: str) -> None:
     assert torch.equal(ends[0], ends[2]) == (name not in DRAWING)
 
 
-def test_bayesian_sam_must_be_told_the_number_of_training_samples() -> None:
-    with pytest.raises(ValueError, match=r"number of training samples; give data_size=len\(dataset\)"):
+def test_bayesian_sam_says_when_it_is_not_told_the_number_of_training_samples() -> None:
+    with pytest.warns(UserWarning, match=r"assumes 10,000.*give data_size=len\(dataset\)") as warned:
         create_optimizer("bayesiansam", perceptron())
+    assert len(warned) == 1
     few = drawn("bayesiansam", data_size=10)
     assert not torch.equal(few, drawn("bayesiansam", data_size=10_000))
     assert create_optimizer("bayesiansam", perceptron(), data_size=7).param_groups[0]["data_size"] == 7
