@@ -16,7 +16,7 @@ def serve(
         Path | None, typer.Argument(help="Bundle folder; without it the one that ships in models/.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need --auth.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
     auth: Annotated[
         str | None, typer.Option(metavar="USER:PASSWORD", envvar="MEDSHARP_AUTH", help="Ask visitors for this.")
     ] = None,
