@@ -49,8 +49,8 @@ _CALIPER_SPREAD = 70
 _SURE_CALIPER = 32
 """Contrast from which on one caliper without a second is a finding."""
 
-_TICKS = 5
-"""So many ticks at equal distances are a ruler."""
+_TICKS = 7
+"""So many ticks at equal distances, as bright as each other, are a ruler."""
 
 _PLUS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _DIAGONAL = ((1, 1), (1, -1), (-1, 1), (-1, -1))
@@ -252,7 +252,11 @@ def _rulers(strokes: list[_Letter], scale: float) -> list[list[_Letter]]:
         for stroke, step in zip(near[1:], steps, strict=True):
             first = _middle(run[1]) - _middle(run[0]) if len(run) > 1 else step
             # A tick on bright tissue is missed; the next is two steps away.
-            if first >= 4 * scale and min(abs(step - first), abs(step - 2 * first)) <= 1:
+            if (
+                first >= 4 * scale
+                and min(abs(step - first), abs(step - 2 * first)) <= 1
+                and abs(stroke.peak - run[0].peak) <= _EVEN
+            ):
                 run.append(stroke)
                 continue
             if len(run) >= _TICKS:
