@@ -43,8 +43,8 @@ _CALIPER_BRIGHT = 80
 _CALIPER_CONTRAST = 25
 """Grey levels by which the four arms are brighter than three of the quadrants between them, and than three ends."""
 
-_CALIPER_SPREAD = 70
-"""Grey levels between the brightest and the darkest pixel of the arms: they were drawn in one grey."""
+_CALIPER_SPREAD = 110
+"""Grey levels between the brightest and the darkest pixel of the arms: drawn in one grey, then reduced or smoothed."""
 
 _SURE_CALIPER = 32
 """Contrast from which on one caliper without a second is a finding."""
