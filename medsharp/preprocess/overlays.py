@@ -226,13 +226,17 @@ def _mark(mask: np.ndarray, labels: np.ndarray, slices: Sequence[tuple[slice, ..
 
 def _lines(letters: list[_Letter]) -> list[list[_Letter]]:
     lines: list[list[_Letter]] = []
+    open_lines: list[list[_Letter]] = []  # those that a letter this far to the right may still follow
+    reach = 1.2 * max((letter.height for letter in letters), default=0)
     for letter in sorted(letters, key=lambda letter: letter.left):
-        for line in lines:
+        open_lines = [line for line in open_lines if letter.left - line[-1].right <= reach]
+        for line in open_lines:
             if letter.follows(line[-1]):
                 line.append(letter)
                 break
         else:
-            lines.append([letter])
+            open_lines.append([letter])
+            lines.append(open_lines[-1])
     return lines
 
 
@@ -321,7 +325,8 @@ def _contrast(
     The second brightest, as a numeral may stand in one quadrant, and a dotted line may begin at one end.
     """
     outer = range(max(2, (arm + 1) // 2), arm + 1)
-    quadrants = np.stack([np.mean([flat[at + step * k] for k in outer], axis=0) for step in between])  # [4, n]
+    sums = [sum(flat[at + step * k].astype(np.int16) for k in outer) for step in between]
+    quadrants = np.stack(sums) / len(outer)  # [4, n], means along the diagonals between the arms
     beyond = np.stack([flat[at + step * (arm + max(2, arm // 3))] for step in along])  # [4, n]
     return np.asarray(np.minimum(low - _second(quadrants), 1.5 * (low - _second(beyond).astype(np.int16))))
 
