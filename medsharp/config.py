@@ -348,6 +348,16 @@ def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, override: s
     section[keys[-1]] = value
 
 
+_PLAIN = {
+    "dict_type": "Input should be a section of keys",
+    "model_type": "Input should be a section of keys",
+    "model_attributes_type": "Input should be a section of keys",
+    "tuple_type": "Input should be a list in brackets, such as [a, b]",
+    "list_type": "Input should be a list in brackets, such as [a, b]",
+}
+"""What pydantic says in words of Python, by its kind of error."""
+
+
 def _sentence(error: Any, values: dict[str, Any]) -> str:
     # The parts in brackets say which kind of value pydantic took something for; no file has such a key.
     location = [str(part) for part in error["loc"] if not str(part).startswith("<")]
@@ -363,7 +373,11 @@ def _sentence(error: Any, values: dict[str, Any]) -> str:
                 known = [*known, *difflib.get_close_matches(location[-1], METHODS)]
             where = f" for {name}"
         return f"unknown key '{key}'{where}{nearest(location[-1], known)}"
-    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
+        # A list is too short; its places are counted from 0, and the list itself was given.
+        number = int(location.pop()) + 1
+        return f"{'.'.join(location)} = {error['input']!r}: value {number} is missing ({_description(location)})"
+    message = _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
     given = error.get("input")
     if isinstance(given, (str, int, float, bool, list, tuple)) or given is None:
         about = _description(location)

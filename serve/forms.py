@@ -133,6 +133,9 @@ async def _form(items: list[tuple[str, UploadFile | str]], limits: Limits) -> Fo
     ]
     if not uploads:
         raise HTTPException(422, _NO_IMAGE)
+    for name, value in items:
+        if name not in FILE_FIELDS and isinstance(value, UploadFile):
+            raise HTTPException(422, "a file was sent in another field than 'files', where it would be overlooked")
     if len(uploads) > limits.max_files:
         raise HTTPException(413, _too_many(limits))
     names = [safe_name(upload.filename, position) for position, upload in enumerate(uploads, start=1)]

@@ -71,6 +71,13 @@ def progress_bar() -> Iterator[Progress]:
         yield report
 
 
+def size_of(count: int) -> str:
+    """Write a number of bytes in the unit that gives it digits, such as `10.7 MiB`, `3.2 KiB` or `180 bytes`."""
+    if count < 2**10:
+        return f"{count} bytes"
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+
+
 def interval(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
     """Write a figure as `0.871 (0.842 to 0.897)`, or a dash where there is none."""
     if figure is None or figure.get("value") is None:

@@ -124,6 +124,7 @@ def evaluate_data(
     from medsharp.data.leaks import assert_no_leak
     from medsharp.evaluation import write_evaluation
     from medsharp.evaluation.report import left_over
+    from medsharp.evaluation.report.wording import alarming, titled
     from medsharp.inference.card import add_external_figures
     from medsharp.inference.external import evaluate_internal, evaluate_manifest, open_external
 
@@ -166,10 +167,11 @@ def evaluate_data(
         note(f"{file} is of an earlier run; this one was not asked for that format")
     for evaluation in evaluations:
         for sentence in evaluation.as_dict()["notes"]:
-            console.print(f"[bold red]{escape(evaluation.as_dict()['name'])}: {escape(sentence)}[/]", soft_wrap=True)
+            style = "bold red" if alarming(sentence) else "yellow"
+            console.print(f"[{style}]{escape(evaluation.as_dict()['name'])}: {escape(sentence)}[/]", soft_wrap=True)
     if card:
         add_external_figures(bundle, [e for e in evaluations if e.as_dict()["role"] == "external"])
         note(f"{bundle / 'MODEL_CARD.md'} has the external figures")
-    columns = {f"{entry['name']} ({entry['role']})": entry["figures"] for entry in (e.as_dict() for e in evaluations)}
+    columns = {titled(entry): entry["figures"] for entry in (e.as_dict() for e in evaluations)}
     console.print(figures_table(columns, "Not for diagnostic use"))
     return written

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import console, heading, note, progress_bar, warn
+from medsharp.cli._console import console, heading, note, progress_bar, size_of, warn
 
 if TYPE_CHECKING:
     from medsharp.bundle import BundleSpec
@@ -33,7 +33,7 @@ def export(
         bundle = export_run(run, out, sensitivity=sensitivity, overwrite=overwrite, progress=report)
     tell_choices(bundle)
     for name in sorted(bundle.files):
-        note(f"{name}: {(out / name).stat().st_size / 2**20:.2f} MiB")
+        note(f"{name}: {size_of((out / name).stat().st_size)}")
     evaluate = f"[bold]medsharp evaluate {escape(str(out))} --data FOLDER[/]"
     # The page does not serve a model that needs to be shown where the lesion is.
     other = "predict" if bundle.preprocess.crop == "lesion" else "serve"

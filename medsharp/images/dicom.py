@@ -45,6 +45,7 @@ NEEDED = (
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "Modality",
     "BurnedInAnnotation",
     "SequenceOfUltrasoundRegions",
     "ExtendedOffsetTable",
@@ -55,6 +56,12 @@ NEEDED = (
 
 BURNED_IN = "burned-in annotation"
 """The flag of an object that says that text is part of its pixels."""
+
+OTHER_MODALITIES = frozenset(
+    {"CR", "CT", "DX", "ECG", "ES", "GM", "IVOCT", "MG", "MR", "NM", "OP", "OPT", "PT", "PX", "RF", "RG"}
+    | {"RTIMAGE", "SM", "XA", "XC"}
+)
+"""What is certainly no ultrasound (PS3.3, C.7.3.1.1.1); secondary captures say OT, SC or nothing at all."""
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _TWO_DIMENSIONAL, _TISSUE = 1, 1
@@ -158,6 +165,9 @@ class Clip:
             flags = ["dicom"]
             if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
                 flags.append(BURNED_IN)
+            modality = str(dataset.get("Modality", "")).strip().upper()
+            if modality in OTHER_MODALITIES:
+                flags.append(of_other_modality(modality))
             if self.box is not None:
                 top, left, bottom, right = self.box
                 samples = samples[top:bottom, left:right]
@@ -222,6 +232,11 @@ def open_dicom(data: bytes, name: str, limits: ImageLimits, region: bool, declar
         encapsulated = bool(dataset.file_meta.TransferSyntaxUID.is_encapsulated)
         box = _region(dataset, limits.min_side) if region else None
     return Clip(dataset, name, width, height, frames, encapsulated, limits, box, declared)
+
+
+def of_other_modality(modality: str) -> str:
+    """Return the flag, and the reason to leave out, of what one of `OTHER_MODALITIES` made."""
+    return f"modality {modality}, not ultrasound"
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def open_picture(data: bytes, name: str, limits: ImageLimits) -> Iterator[Pictur
     except UnidentifiedImageError as error:
         if data.startswith(_SIGNATURES):
             raise ImageError(f"{name} is damaged or cut off, or of a kind that is not read") from error
-        raise ImageError(f"{name} is not a PNG, JPEG, TIFF, BMP or DICOM image") from error
+        raise ImageError(f"{name} is not a PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM image") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels; the most is {limits.max_pixels}") from error
     # Pillow's decoders raise whatever they stumble upon in damaged files, struct.error among it.

@@ -12,6 +12,7 @@ import yaml
 
 from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, read_bundle, write_spec
 from medsharp.evaluation import Evaluation
+from medsharp.evaluation.report.wording import titled
 from medsharp.files import sha256_file, write_text
 from medsharp.inference.external import evaluate_internal
 
@@ -67,7 +68,7 @@ def add_external_figures(bundle: str | Path, external: Sequence[Evaluation]) -> 
 def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
     if not evaluations:
         return f"None: the bundle was made without an internal test split ({INTERNAL})."
-    names = [f"{e['name']} ({e['role']})" for e in evaluations]
+    names = [titled(evaluation) for evaluation in evaluations]
     counts = [f"{e['counts']['images']} images, {e['counts']['clusters']} patients or groups" for e in evaluations]
     lines = [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names), f"| Data | {' | '.join(counts)} |"]
     for key, label in _ROWS:

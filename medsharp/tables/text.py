@@ -71,9 +71,11 @@ def _decode_code_page(path: Path, data: bytes) -> tuple[str, list[str]]:
             continue
         foreign = _foreign_words(text)
         if foreign is not None:
-            words = ", ".join(f"'{word}'" for word in foreign[:3])
+            # Letters only: the words may be names of patients, and notes are printed and stored in manifests.
+            letters = dict.fromkeys(re.findall(r"[^\x00-\x7f]", "".join(foreign)))
+            given = ", ".join(f"'{letter}'" for letter in list(letters)[:5])
             return text, [
-                f"{path.name} is not in UTF-8; it is read as {title}, which gives {words}. Save it as 'CSV UTF-8' if "
+                f"{path.name} is not in UTF-8; it is read as {title}, which gives {given}. Save it as 'CSV UTF-8' if "
                 "that is wrong"
             ]
     raise InputError(f"{path} is neither in UTF-8 nor in a code page of Western Europe; save it as 'CSV UTF-8'")

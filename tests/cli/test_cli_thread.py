@@ -186,6 +186,7 @@ def test_evaluation_on_training_images_says_leak(trained: Path, workspace: Path,
     busi = workspace / "Dataset_BUSI_with_GT"
     result = run("evaluate", trained / "bundle", "--data", busi, "--out", tmp_path, "--resamples", "100")
     assert "LEAK: the model was trained on" in " ".join(result.output.split())
+    assert "leaked)" in result.output
     assert "LEAK" in (tmp_path / "report.html").read_text()
 
 

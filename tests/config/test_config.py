@@ -38,6 +38,10 @@ def test_dumped_configuration_reads_back_equal(tmp_path: Path) -> None:
         ("run.device=tpu", ["run.device", "tpu", "cuda"]),
         ("seed", ["--set seed", "section.key=value"]),
         ("seed.x=1", ["seed"]),
+        ("data.range=5", ["data.range = 5: Input should be a list in brackets", "black and white"]),
+        ("data.range=[1]", ["data.range = [1]: value 2 is missing", "black and white"]),
+        ("data.fractions=[0.9, 0.1]", ["data.fractions = [0.9, 0.1]: value 3 is missing"]),
+        ("optimizer.sam=3", ["optimizer.sam = 3: Input should be a section of keys"]),
     ],
 )
 def test_wrong_override_is_one_sentence_that_names_the_key(override: str, words: list[str]) -> None:

@@ -343,6 +343,8 @@ def test_leak_is_an_alarm_at_the_top_and_beside_the_data(tmp_path: Path) -> None
     assert "Leakage check" not in text
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert markdown.index("LEAK") < markdown.index("## Headline")
+    assert "(external, leaked)" in text
+    assert "(external, leaked)" in markdown
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_lossy_colour_is_near(name: str) -> None:
 
 def test_jpeg_of_twelve_bits_is_read() -> None:
     image = read_image(example("JPGExtended.dcm"))
-    assert image.flags == ("dicom", "16-bit")
+    assert image.flags == ("dicom", "modality NM, not ultrasound", "16-bit")
     assert image.pixels.std() > 0
 
 
@@ -402,6 +402,14 @@ def test_pictures_and_words_are_no_dicom(picture: Make, kind: str) -> None:
 @pytest.mark.parametrize(("value", "flagged"), [("YES", True), ("NO", False), ("", False)])
 def test_burned_in_annotation_is_said(dicom: Make, value: str, flagged: bool) -> None:
     assert ("burned-in annotation" in read_image(dicom(GREY, BurnedInAnnotation=value)).flags) == flagged
+
+
+@pytest.mark.parametrize(
+    ("modality", "flagged"), [("MG", True), ("CT", True), ("US", False), ("OT", False), ("", False)]
+)
+def test_other_modality_is_said(dicom: Make, modality: str, flagged: bool) -> None:
+    flags = read_image(dicom(GREY, Modality=modality)).flags
+    assert (f"modality {modality}, not ultrasound" in flags) == flagged
 
 
 def test_samples_at_the_upper_end_of_their_words_are_shifted_down(dicom: Make) -> None:

@@ -99,6 +99,12 @@ def test_no_image_is_422_and_says_how_to_send_one(client: TestClient, request_ar
     assert "diagnostic" in answer.json()["notice"]
 
 
+def test_file_in_an_unknown_field_is_refused_beside_others(client: TestClient, png: bytes) -> None:
+    answer = client.post("/predict", files=[("files", ("a.png", png)), ("images", ("b.png", png))])
+    assert answer.status_code == 422
+    assert "another field than 'files'" in answer.json()["detail"]
+
+
 def test_names_are_stripped_of_folders_and_control_characters(client: TestClient, png: bytes) -> None:
     answer = client.post(
         "/predict", files=[("files", ("../../etc/pass\u202ewd.png", png)), ("files", ("C:\\a\\b.png", png))]

@@ -47,6 +47,12 @@ def test_western_code_page_is_read_and_announced_with_what_it_gives(
     assert read.notes[0].startswith(f"t.csv is not in UTF-8; it is read as {title}, which gives '")
 
 
+def test_note_on_a_code_page_shows_letters_and_no_name(tmp_path: Path) -> None:
+    (note,) = read_table(written(tmp_path, "image,label,name\na.png,b,Müller-Weiß\n".encode("cp1252")), NEEDED).notes
+    assert "which gives 'ü', 'ß'. Save" in note
+    assert "ller" not in note
+
+
 @pytest.mark.parametrize(("text", "encoding"), [("Киста", "cp1251"), ("囊肿", "gb18030"), ("żółty", "cp1250")])
 def test_other_code_pages_are_refused_with_the_remedy(tmp_path: Path, text: str, encoding: str) -> None:
     path = written(tmp_path, f"image,label,remark\na.png,b,{text}\n".encode(encoding))

@@ -51,7 +51,7 @@ def data(
     seed: Annotated[int, typer.Option(min=0, help="Of what is made up to be measured.")] = 0,
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
 ) -> None:
-    """Measure the search for near-duplicates, and ties and splits, as images grow more, and how fast a network is fed.
+    """Measure how the search for near-duplicates, ties and splits grow with the images, and how fast a network is fed.
 
     The pipeline is measured from files to batches, by augmentation, and in a training that says how long it waited.
     """

@@ -44,7 +44,9 @@ def optim(
     image_size: Annotated[int, typer.Option(min=16, max=4096, help="Side of the images in pixels.")] = 128,
     device: Annotated[Device, typer.Option()] = Device.cpu,
     precision: Annotated[Precision, typer.Option(help="bf16 computes the network under autocast.")] = Precision.fp32,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Lay out images and weights so.")] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Keep the channels of a pixel together in memory.")
+    ] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How often everything is measured.")] = 9,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of torch on the CPU.")] = None,

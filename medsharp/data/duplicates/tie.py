@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from medsharp.data.exclusions import count_exclusions
 from medsharp.data.manifest import Manifest, check_unchanged
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
-from medsharp.images.dicom import BURNED_IN
+from medsharp.images.dicom import BURNED_IN, OTHER_MODALITIES, of_other_modality
 from medsharp.images.values import notes_on_values
 from medsharp.keys import clusters_of, groups_in, named, patient_key, patients_of, site_key, spellings
 from medsharp.progress import Progress
@@ -72,6 +73,7 @@ def tie_duplicates(
         *_patient_notes(tied),
         *notes_on_values(flags),
         *_on_burned_in(flags, manifest.notes),
+        *_on_modalities(flags),
     )
     return tied.replace(notes=(*manifest.notes, *notes))
 
@@ -84,6 +86,13 @@ def _on_burned_in(flags: Sequence[Sequence[str]], said: Sequence[str]) -> list[s
     return [
         f"{count} DICOM files say BurnedInAnnotation YES: names may stand in their pixels: look before you share them"
     ]
+
+
+def _on_modalities(flags: Sequence[Sequence[str]]) -> list[str]:
+    """Warn of what is no ultrasound; folders leave it out by themselves, a table may list it."""
+    known = {of_other_modality(modality) for modality in OTHER_MODALITIES}
+    counts = Counter(flag for given in flags for flag in given if flag in known)
+    return [f"{count} DICOM files say {flag}, and are used: look at them" for flag, count in sorted(counts.items())]
 
 
 def write_looks(table: pd.DataFrame, rows: Sequence[int], looks: Sequence[Look]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.sources.headers import OTHER_MODALITIES, Header
+from medsharp.data.sources.headers import Header
 from medsharp.data.sources.identities import Identity, identified
 from medsharp.data.sources.labels import FRAME, Entry, Labels, find_table, read_labels
 from medsharp.data.sources.listing import IMAGE_FOLDERS, SUFFIXES, Listing, list_images, mask_key, mask_keys, shown
@@ -17,6 +17,7 @@ from medsharp.data.sources.patients import PatientKey
 from medsharp.data.sources.privacy import privacy_notes
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError
+from medsharp.images.dicom import OTHER_MODALITIES, of_other_modality
 
 StudyDate = Literal["none", "year", "month", "day"]
 
@@ -235,7 +236,7 @@ def _rows(
             row |= {"image": name, FRAME: frame}
             identities.append(Identity(entry.patient, patient, study))
             if header is not None and header.modality in OTHER_MODALITIES:
-                row["exclude"] = f"modality {header.modality}, not ultrasound"
+                row["exclude"] = of_other_modality(header.modality)
             rows.append(row)
     for row, identifier, tie in zip(rows, *identified(identities), strict=True):
         row["patient"] = number(identifier)

@@ -32,31 +32,6 @@ TAGS = (
 )
 """The only attributes that are parsed."""
 
-OTHER_MODALITIES = frozenset(
-    {
-        "CR",
-        "CT",
-        "DX",
-        "ECG",
-        "ES",
-        "GM",
-        "IVOCT",
-        "MG",
-        "MR",
-        "NM",
-        "OP",
-        "OPT",
-        "PT",
-        "PX",
-        "RF",
-        "RG",
-        "RTIMAGE",
-        "SM",
-    }
-    | {"XA", "XC"}
-)
-"""What is certainly no ultrasound (PS3.3, C.7.3.1.1.1); secondary captures say OT, SC or nothing at all."""
-
 _CENTIMETRES = 3
 _TWO_DIMENSIONAL, _TISSUE = 1, 1
 _NOT_IMAGES = (

@@ -58,8 +58,10 @@ def sections_of(
 
 
 def role_name(entry: dict[str, Any]) -> str:
-    """Return `internal` or `external`, and nothing where it is not known which."""
-    return "" if entry["role"] == "unstated" else str(entry["role"])
+    """Return `internal` or `external`, and that the model knows images of it; nothing where it is not known which."""
+    role = "" if entry["role"] == "unstated" else str(entry["role"])
+    leaked = "leaked" if any(alarming(note) for note in entry.get("notes", ())) else ""
+    return ", ".join(filter(None, (role, leaked)))
 
 
 def titled(entry: dict[str, Any]) -> str:
