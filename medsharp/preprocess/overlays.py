@@ -6,13 +6,18 @@ and `medsharp bench drawings` measures them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 
 _REFERENCE = 256
 """Sizes below are pixels of an image whose longer side is this."""
+
+_LARGEST = 1600
+"""Larger images are reduced first: no screen has more, and the search would take minutes."""
 
 _STROKE = 3.0
 """Graphics are strokes at most this thick."""
@@ -48,6 +53,9 @@ _CALIPER_SPREAD = 110
 
 _SURE_CALIPER = 32
 """Contrast from which on one caliper without a second is a finding."""
+
+_MOST_CALIPERS = 16
+"""Nobody draws more; so many crosses are texture."""
 
 _TICKS = 7
 """So many ticks at equal distances, as bright as each other, are a ruler."""
@@ -93,6 +101,8 @@ def find_drawings(pixels: np.ndarray, coloured: np.ndarray | None = None) -> Dra
     """
     from scipy import ndimage
 
+    if max(pixels.shape) > _LARGEST:
+        return _find_in_reduced(pixels, coloured)
     scale = max(max(pixels.shape) / _REFERENCE, 0.5)
     width = _odd(2 * _STROKE * scale)
     # An opening never exceeds the image, so that nothing wraps round.
@@ -112,6 +122,24 @@ def find_drawings(pixels: np.ndarray, coloured: np.ndarray | None = None) -> Dra
         len(calipers) if sure else 0,
         letters if letters >= SURE_LETTERS else 0,
         ticks,
+    )
+
+
+def _find_in_reduced(pixels: np.ndarray, coloured: np.ndarray | None) -> Drawings:
+    factor = math.ceil(max(pixels.shape) / _LARGEST)
+    small = np.asarray(Image.fromarray(pixels).reduce(factor))
+    few = None if coloured is None else np.asarray(Image.fromarray(coloured.astype(np.uint8) * 255).reduce(factor)) > 0
+    found = find_drawings(small, few)
+
+    def enlarge(mask: np.ndarray) -> np.ndarray:
+        return mask.repeat(factor, axis=0).repeat(factor, axis=1)[: pixels.shape[0], : pixels.shape[1]]
+
+    return replace(
+        found,
+        calipers=enlarge(found.calipers),
+        text=enlarge(found.text),
+        rulers=enlarge(found.rulers),
+        coloured=enlarge(found.coloured),
     )
 
 
@@ -314,6 +342,8 @@ def _find_calipers(hat: np.ndarray, pixels: np.ndarray, text: np.ndarray, scale:
     for caliper in sorted(found, key=lambda caliper: -caliper.contrast):
         if all(_apart(caliper, other) for other in calipers):
             calipers.append(caliper)
+            if len(calipers) > _MOST_CALIPERS:
+                return []
     return calipers
 
 

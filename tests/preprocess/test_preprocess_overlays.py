@@ -122,14 +122,27 @@ def test_dots_between_two_calipers_go_with_them() -> None:
     assert found.calipers[100, 72:170:4].mean() < 0.5  # the gaps between dots are tissue
 
 
-@pytest.mark.parametrize("side", [128, 256, 700])
+@pytest.mark.parametrize("side", [128, 256, 700, 1700])
 @pytest.mark.parametrize("slanted", [False, True])
 def test_upright_and_slanted_calipers_are_counted_at_any_scale(side: int, slanted: bool) -> None:
     plain = tissue(side) // 2
     marked, arm = plain.copy(), max(3, side // 60)
+    thick = max(1, side // 400)
     for row, column in ((side // 3, side // 3), (side // 2, side // 2)):
         for step in range(-arm, arm + 1):
-            marked[row + step, column + (step if slanted else 0)] = 220
-            marked[row - (step if slanted else 0), column + step] = 220
+            beside = column + (step if slanted else 0)
+            marked[row + step, beside : beside + thick] = 220
+            above = row - (step if slanted else 0)
+            marked[above : above + thick, column + step] = 220
     assert find_drawings(marked).crosses == 2
     assert find_drawings(plain).crosses == 0
+
+
+def test_texture_full_of_crosses_has_no_calipers() -> None:
+    lattice = np.full((256, 256), 60, dtype=np.uint8)
+    for row in range(12, 250, 24):
+        for column in range(12, 250, 24):
+            lattice = with_caliper(lattice, row, column)
+    found = find_drawings(lattice)
+    assert found.crosses == 0
+    assert not found.calipers.any()
