@@ -31,7 +31,8 @@ INTERNAL = "internal.csv"
 VALIDATION = "validation.csv"
 TRAINING_HASHES = "training_images.sha256"
 TRAINING_LOOKS = "training_images.dhash"
-_KNOWN_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HASHES, TRAINING_LOOKS)
+BUNDLE_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HASHES, TRAINING_LOOKS)
+"""What may lie beside `bundle.yaml`; only `MODEL` must."""
 
 
 class _Part(BaseModel):
@@ -189,7 +190,7 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
         raise InputError(f"{path} was changed after it was written; export the bundle again")
     if MODEL not in spec.files:
         raise InputError(f"{path} is damaged: it lists no {MODEL}")
-    for name in _KNOWN_FILES:
+    for name in BUNDLE_FILES:
         if name not in spec.files and (folder / name).exists():
             raise InputError(f"{folder / name} was added after the bundle was written; remove it")
     for name, expected in spec.files.items():
