@@ -1,4 +1,4 @@
-"""The pages under docs/: each can be found, each link leads somewhere, and the files they describe are those written."""
+"""The pages under docs/: each can be found, each link leads somewhere, and the files they describe are written."""
 
 from __future__ import annotations
 
