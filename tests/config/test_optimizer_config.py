@@ -174,7 +174,7 @@ def test_summary_holds_what_trains_and_nothing_of_other_methods() -> None:
         ("optimizer.micro_batch=2.5", ["optimizer.wsam.micro_batch = 2.5", "integer"]),
         ("optimizer.micro_batch=0", ["optimizer.wsam.micro_batch = 0"]),
         ("optimizer.asam.normalization=layers", ["optimizer.asam.normalization = 'layers'", "names", "elementwise"]),
-        ("optimizer.asam=0.5", ["optimizer.asam = 0.5", "dictionary"]),
+        ("optimizer.asam=0.5", ["optimizer.asam = 0.5", "section of keys"]),
         ("optimizer.name=wsma", ["optimizer.name: unknown optimizer 'wsma'", "wsam"]),
         ("optimizer.name=[sam]", ["optimizer.name", "string"]),
         ("optimizer.base=adamm", ["optimizer.base: unknown optimizer 'adamm'", "adam"]),
