@@ -112,6 +112,8 @@ class DataConfig(Section):
         if len(ways) > 1:
             raise ValueError(f"give one of {' and '.join(ways)}, not both")
         folds = self.folds or self.official_folds
+        if folds is None and self.fold:
+            raise ValueError(f"fold {self.fold} is one of folds or official_folds, and neither is given")
         if folds is not None and self.fold >= folds:
             raise ValueError(f"fold {self.fold} does not exist among {folds} folds (they count from 0)")
         return self

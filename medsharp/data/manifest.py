@@ -232,7 +232,7 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     table = complete(_known_names(read.frame))
     about = _read_about(path.with_name(ABOUT))
     root = path.parent / str(about.get("root") or "")  # an absolute root stands by itself
-    known = tuple(about.get("classes") or ())
+    known = _classes(about, path.with_name(ABOUT))
     if known:
         _check_labels(path, table, known, lines)
     elif classes is not None:
@@ -252,10 +252,17 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     written = table["image"].copy()
     notes += _find_files(path, table, root, lines)
     _check_duplicates(path, table, written, lines)
-    notes += _fill_merged(path, table)
+    notes += fill_merged(path, table)
     notes += _unite_sites(path, table)
     kept = (note for note in _notes(about) if note.startswith(AUDITED))
     return Manifest(table, info, root, (*kept, *notes), lines)
+
+
+def _classes(about: dict[str, Any], path: Path) -> tuple[str, ...]:
+    classes = about.get("classes") or []
+    if not isinstance(classes, list):
+        raise InputError(f"{path}: classes must be a list, such as [benign, malignant], and is '{classes}'")
+    return tuple(map(str, classes))
 
 
 def _notes(about: dict[str, Any]) -> list[str]:
@@ -425,8 +432,13 @@ def _check_duplicates(path: Path, table: pd.DataFrame, written: pd.Series, lines
         )
 
 
-def _fill_merged(path: Path, table: pd.DataFrame) -> list[str]:
-    """Fill what merged cells leave empty: the patient below its first row, and the site in a patient's next rows."""
+def fill_merged(path: Path, table: pd.DataFrame) -> list[str]:
+    """Fill what merged cells leave empty: the patient below its first row, and the site in a patient's next rows.
+
+    Args:
+        path: Of the table, to be named in the sentences that are returned.
+        table: With the columns `patient` and `site`, which are changed in place.
+    """
     notes = []
     patients = table["patient"]
     if _is_merged(patients):

@@ -20,6 +20,9 @@ DECLARE = "declare it for the whole data set: `range: [LOW, HIGH]` in manifest.y
 UNDECLARED = "upper bits unused"
 """The flag of values that leave at least three quarters of their type's range above them: a range is missing."""
 
+TWO_GREYS = "two greys only, as a mask has"
+"""What is said of an image that is rather a mask, in a data set that has it for an image."""
+
 WORTH_SAYING = (
     UNDECLARED,
     "signed values without a window",
@@ -170,7 +173,7 @@ def scale_samples(samples: Samples, declared: ValueRange | None, name: str) -> S
 
 def is_doubtful(flag: str) -> bool:
     """Whether a flag puts the greys of its image in doubt."""
-    return flag in WORTH_SAYING or flag.endswith(" assumed")
+    return flag in (*WORTH_SAYING, TWO_GREYS) or flag.endswith(" assumed")
 
 
 def notes_on_values(flags: Sequence[Sequence[str]]) -> list[str]:
@@ -183,7 +186,7 @@ def notes_on_values(flags: Sequence[Sequence[str]]) -> list[str]:
         Sentences for a person, each with its count.
     """
     notes = []
-    for flag in WORTH_SAYING:
+    for flag in (*WORTH_SAYING, TWO_GREYS):
         count = sum(flag in given for given in flags)
         if count:
             notes.append(f"{count} of {len(flags)} images: {flag}" + (f"; {DECLARE}" if flag == UNDECLARED else ""))

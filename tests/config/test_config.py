@@ -32,6 +32,7 @@ def test_dumped_configuration_reads_back_equal(tmp_path: Path) -> None:
         ("optimizer.lr=nan", ["optimizer.lr"]),
         ("optimizer.lr=fast", ["optimizer.lr", "fast", "number"]),
         ("data.fractions=[0.9, 0.2, 0.1]", ["data", "fractions", "sum to 1"]),
+        ("data.fold=2", ["data", "fold 2", "folds or official_folds"]),
         ("data.positive=cyst", ["data", "cyst", "benign"]),
         ("data.classes=[benign, benign]", ["data", "repeats"]),
         ("schedule.batch_size=0", ["schedule.batch_size", "0"]),

@@ -276,6 +276,26 @@ def test_a_patient_id_that_stands_for_several_patients_ties_those_that_the_list_
     assert "PLACEHOLDER" not in manifest.table.to_csv() + said(manifest)
 
 
+def test_classes_may_lie_below_folders_of_patients(tmp_path: Path, save_picture: Save) -> None:
+    for patient in ("anna", "berta", "clara"):
+        for label in ("Benign", "malignant"):
+            save_picture(tmp_path / patient / label / "1.png")
+    manifest = open_dataset(tmp_path, classes=CLASSES)
+    assert by_image(manifest, "label")["berta/Benign/1.png"] == "benign"
+    assert len(manifest.included) == 6
+    assert clusters(manifest) == [
+        {f"{patient}/{label}/1.png" for label in ("Benign", "malignant")} for patient in ("anna", "berta", "clara")
+    ]
+    assert "classes are folders below those of the first level" in said(manifest)
+
+
+def test_a_mask_is_of_both_formats_of_its_image(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        for name in ("1.png", "1.bmp", "1_mask.png"):
+            save_picture(tmp_path / label / name)
+    assert set(open_dataset(tmp_path).table["mask"]) == {f"{label}/1_mask.png" for label in CLASSES}
+
+
 def test_two_sub_folders_are_rather_two_sides_than_two_patients(tmp_path: Path, save_picture: Save) -> None:
     for label in CLASSES:
         for side in ("left", "right"):

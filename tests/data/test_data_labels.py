@@ -232,6 +232,32 @@ def test_a_patient_with_several_labels_is_left_out_as_nobody_can_tell_the_images
     assert any("2 images left out: labels.csv gives their patient" in note for note in manifest.notes)
 
 
+def test_merged_cells_of_a_list_are_filled_and_announced(tmp_path: Path, save_picture: Save) -> None:
+    lines = ["image;patient;site;label"]
+    for patient in range(4):
+        for number in range(3):
+            save_picture(tmp_path / f"{patient}{number}.png")
+            who = f"Anna {patient};Clinic" if number == 0 else ";"
+            lines.append(f"{patient}{number}.png;{who};{CLASSES[patient % 2]}")
+    write(tmp_path, *lines)
+    manifest = open_dataset(tmp_path)
+    assert manifest.table.groupby(manifest.table["image"].str[0])["patient"].nunique().eq(1).all()
+    assert manifest.table["patient"].nunique() == 4
+    assert set(manifest.table["site"]) == {"Clinic"}
+    assert "8 rows are taken as of the patient above" in "\n".join(manifest.notes)
+
+
+def test_a_column_to_keep_must_be_there(export: Path, tmp_path: Path, save_picture: Save) -> None:
+    write(export, "PatientID,label,ward", "P-17,benign,3", "P-18,malignant,4")
+    assert set(open_dataset(export, reading=FolderReading(keep=("ward",))).table["ward"]) == {"3", "4"}
+    with pytest.raises(InputError, match=r"labels\.csv has no column 'wart' to keep; did you mean ward\?"):
+        open_dataset(export, reading=FolderReading(keep=("wart",)))
+    for label in CLASSES:
+        save_picture(tmp_path / "plain" / label / "1.png")
+    with pytest.raises(InputError, match="no list of labels to keep 'ward' of"):
+        open_dataset(tmp_path / "plain", reading=FolderReading(keep=("ward",)))
+
+
 def test_frames_of_a_clip_are_rows(tmp_path: Path, save_dicom: Save) -> None:
     save_dicom(tmp_path / "clip.dcm", "a", frames=5)
     save_dicom(tmp_path / "still.dcm", "b")

@@ -145,3 +145,12 @@ def test_other_code_or_decoders_look_anew(
         monkeypatch.setattr(cache_key, "files", lambda name: tmp_path / "copy")
     prepared(folder)
     assert len(reads) == 42 + 1
+
+
+def test_images_that_are_rather_masks_are_counted(folder: Path) -> None:
+    for label in ("benign", "malignant"):
+        marked = np.zeros((96, 112), dtype=np.uint8)
+        marked[20:50, 30:90] = 1
+        Image.fromarray(marked * 255 if label == "benign" else marked * 9).save(folder / label / "0-r.png")
+    for _ in range(2):  # the second time from the cache
+        assert "2 of 44 images: two greys only, as a mask has" in prepared(folder).notes

@@ -294,6 +294,17 @@ def test_columns_are_known_however_they_are_written(folder: Path) -> None:
     assert [row[name] for name in ("patient", "birads", "study_date", "Age")] == ["7", "4b", "2024-01-02", "51"]
 
 
+@pytest.mark.parametrize("classes", ["benign", "{benign: 0}"])
+def test_classes_of_a_manifest_are_a_list(folder: Path, classes: str) -> None:
+    (folder / "manifest.csv").write_text("image,label\nbenign/0.png,benign\n")
+    (folder / "manifest.yaml").write_text(f"classes: {classes}\n")
+    with pytest.raises(InputError, match=r"manifest\.yaml: classes must be a list"):
+        read_manifest(folder)
+    (folder / "manifest.yaml").write_text("classes: [0, 1]\n")
+    with pytest.raises(InputError, match="row 2: label 'benign' is not one of 0, 1"):
+        read_manifest(folder)
+
+
 @pytest.mark.parametrize(("given", "split"), [("TRAIN", "train"), ("Validation", "val"), ("testing", "test")])
 def test_splits_are_known_by_their_usual_names(folder: Path, given: str, split: str) -> None:
     assert rows_with(folder, "image,label,split", f"benign/0.png,benign,{given}").table.at[0, "split"] == split

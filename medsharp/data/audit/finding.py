@@ -223,7 +223,7 @@ KINDS: dict[str, Kind] = {
             _W,
             Action.flag,
             "The range of stored values or the kind of colours is not what the file says, or nothing says it; declare "
-            "`range: [LOW, HIGH]` in manifest.yaml.",
+            "`range: [LOW, HIGH]` in manifest.yaml. An image of two greys only is rather a mask.",
         ),
         Kind("mask-empty", "Empty masks", _N, Action.flag, "A lesion is labelled, but no pixel of the mask is set."),
         Kind(

@@ -87,7 +87,7 @@ def _inspect(
     if seen.reason:
         return Inspection(seen, None, (("constant", f"grey {int(decoded.pixels[0, 0])} everywhere"),))
     found = [*_shape(*seen.size), *_as_stated([*_colour(decoded), *_drawn(decoded)], stated)]
-    found += [("values", flag) for flag in decoded.flags if is_doubtful(flag)]
+    found += [("values", flag) for flag in seen.flags if is_doubtful(flag)]
     if not _agrees_with_table(entry, seen.size):
         sides = f"{entry['stated_width']} x {entry['stated_height']}"
         found.append(

@@ -14,6 +14,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.images import ImageLimits
+from medsharp.images.values import TWO_GREYS
 
 HASH_SIDE = 16
 """A difference hash of 16 x 16 comparisons: 256 bits."""
@@ -29,7 +30,7 @@ class Look:
         sha256: Of the file; empty where it cannot be opened.
         reason: Why it cannot be used: `unreadable: ...` or `constant image`; else empty.
         size: Width and height in pixels, 0 where it is unreadable.
-        flags: What decoding did, as `read_image` says.
+        flags: What decoding did, as `read_image` says, and whether only two greys are there.
         content: Digest of size and grey pixels: the same for a file that was only saved again.
         bits: uint8 [2, 32], the packed difference hash of the image as it is and mirrored.
         thumbnail: uint8 [64, 64], the whole image, whatever its aspect ratio.
@@ -62,6 +63,8 @@ def look_at_pixels(pixels: np.ndarray, digest: str = "", flags: tuple[str, ...] 
     height, width = pixels.shape
     if pixels.min() == pixels.max():
         return Look(digest, "constant image", (width, height), flags)
+    if np.count_nonzero(np.bincount(pixels.ravel(), minlength=256)) == 2:
+        flags = (*flags, TWO_GREYS)
     content = hashlib.blake2b(pixels.tobytes(), digest_size=16, key=f"{width}x{height}".encode())
     small = Image.fromarray(pixels).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     return Look(digest, "", (width, height), flags, content.digest(), perceptual_hash(pixels), np.asarray(small))

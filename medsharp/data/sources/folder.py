@@ -18,6 +18,7 @@ from medsharp.data.sources.privacy import privacy_notes
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError
 from medsharp.images.dicom import OTHER_MODALITIES, of_other_modality
+from medsharp.keys import named
 
 StudyDate = Literal["none", "year", "month", "day"]
 
@@ -103,6 +104,8 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
             f"{folder} has no table to make labels from {reading.rule.column} of; put a labels.csv there, or name one "
             "with --labels"
         )
+    if table is None and reading.keep:
+        raise InputError(f"{folder} has no list of labels to keep {named(reading.keep)} of; name one with --labels")
     if table is not None:
         labels = read_labels(table, listing, rule=reading.rule, label_of=reading.label, keep=reading.keep)
         listing = _without_masks(listing, labels)
@@ -175,6 +178,17 @@ def _places(
             "split anew, by patient"
         )
     known = {name.casefold() for name in (*KNOWN_CLASSES, *reading.classes)}
+    depth = {
+        file: next((at for at, part in enumerate(inside) if part.casefold() in known), -1)
+        for file, inside in parts.items()
+    }
+    if min(depth.values(), default=-1) >= 0 < max(depth.values()):
+        parts = {
+            file: (inside[depth[file]], *inside[: depth[file]], *inside[depth[file] + 1 :])
+            for file, inside in parts.items()
+        }
+        tops = {inside[0] for inside in parts.values()}
+        notes.append("classes are folders below those of the first level, which are taken for patients' or scanners'")
     by_class = bool(tops) and (
         any(top.casefold() in known for top in tops)
         or not (
@@ -273,14 +287,13 @@ def _of_header(header: Header, study_date: StudyDate) -> dict[str, str]:
 
 
 def _masks(listing: Listing) -> dict[Path, list[str]]:
-    images: dict[object, Path] = {}
-    for file in listing.images:
-        images.setdefault(mask_key(listing.inside(file)), file)
+    images: dict[object, list[Path]] = {}
+    for file in listing.images:  # of one name in two formats, the mask is of both
+        images.setdefault(mask_key(listing.inside(file)), []).append(file)
     found: dict[Path, list[str]] = {}
     for mask in listing.masks:
         name = listing.inside(mask)
-        image = next((images[key] for key in mask_keys(name) if key in images), None)
-        if image is not None:
+        for image in next((images[key] for key in mask_keys(name) if key in images), ()):
             found.setdefault(image, []).append(name)
     return found
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from medsharp.data.manifest import CARRIED, COLUMNS
+import pandas as pd
+
+from medsharp.data.manifest import CARRIED, COLUMNS, fill_merged
 from medsharp.data.sources.finder import KEYS, PRECISION, Finder
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.rules import LabelRule
@@ -131,8 +133,8 @@ def read_labels(
             other.
     """
     read = _read(table)
-    rows, header = list(read.records()), [str(name) for name in read.frame]
-    if not rows:
+    header = [str(name) for name in read.frame]
+    if read.frame.empty:
         raise InputError(f"{table} has no rows")
     columns = {name: _canonical(name) for name in header}
     if "PatientID" not in columns.values() and not set(columns.values()) & {"image", *KEYS}:
@@ -146,6 +148,11 @@ def read_labels(
     source = None if rule is None else rule.heading(header)
     if rule is not None and source is None:
         raise InputError(f"{table} has no column '{rule.column}' to make labels from{nearest(rule.column, header)}")
+    for name in keep:
+        if name not in header:
+            raise InputError(f"{table} has no column '{name}' to keep{nearest(name, header)}")
+    merged = _fill_merged(read, columns)
+    rows = list(read.records())
     finder = Finder(table, listing)
     matched, lost = [], []
     for number, given in rows:
@@ -164,7 +171,7 @@ def read_labels(
         else:
             label = label_of(values.get("label", ""))
             why = "" if label or not labelled else f"no label in {table.name}"
-        values |= {name: given.get(name, "") for name in keep if name in header}
+        values |= {name: given.get(name, "") for name in keep}
         values["exclude"] = reason(values.get("exclude", ""), f"excluded in {table.name}")
         values["mask"] = finder.masks(number, values.get("mask", ""))
         matched.append(_Row(number, values, files, by, label, why))
@@ -179,7 +186,20 @@ def read_labels(
     unused = [name for name, known in columns.items() if known not in kept | {"label", *keys} and name != source]
     if unused:
         notes.append(f"columns of {table.name} that are not carried: {', '.join(sorted(unused))}")
-    return Labels(table, entries, labelled, (*read.notes, *notes, *further))
+    return Labels(table, entries, labelled, (*read.notes, *merged, *notes, *further))
+
+
+def _fill_merged(read: Table, columns: Mapping[str, str]) -> list[str]:
+    """Fill what merged cells leave empty of patients and sites, in place; return what a person should know of it."""
+    names = {known: name for name, known in reversed(columns.items())}
+    places = {"patient": names.get("PatientID", names.get("patient")), "site": names.get("site")}
+    given = {known: read.frame[name] if name else "" for known, name in places.items()}
+    cells = pd.DataFrame(given, index=read.frame.index, dtype=object)
+    notes = fill_merged(read.path, cells)
+    for known, name in places.items():
+        if name:
+            read.frame[name] = cells[known]
+    return notes
 
 
 def _read(table: Path) -> Table:
