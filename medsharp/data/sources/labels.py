@@ -191,7 +191,7 @@ def read_labels(
 
 def _fill_merged(read: Table, columns: Mapping[str, str]) -> list[str]:
     """Fill what merged cells leave empty of patients and sites, in place; return what a person should know of it."""
-    names = {known: name for name, known in reversed(columns.items())}
+    names = {known: name for name, known in reversed(list(columns.items()))}
     places = {"patient": names.get("PatientID", names.get("patient")), "site": names.get("site")}
     given = {known: read.frame[name] if name else "" for known, name in places.items()}
     cells = pd.DataFrame(given, index=read.frame.index, dtype=object)
