@@ -13,6 +13,9 @@ class InputError(ValueError):
     """
 
 
+_LEAST_PART = 3
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Say which known names are close to `name`, as the end of an error sentence.
 
@@ -26,6 +29,9 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.6)
+    if not close and len(name) >= _LEAST_PART:
+        # A part of a long name, such as `jpeg` of `jpeg_compression`, is far from it by its letters.
+        close = [known for known in names if name.casefold() in known.casefold()][:count]
     if close:
         return f"; did you mean {', '.join(close)}?"
     if 0 < len(names) <= 20:

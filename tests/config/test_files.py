@@ -77,6 +77,7 @@ def test_nearest_offers_close_names_or_a_short_list() -> None:
     assert nearest("resnet81", ["resnet18", "vit"]) == "; did you mean resnet18?"
     assert nearest("zzz", ["sam", "sgd"]) == "; choose from sam, sgd"
     assert nearest("zzz", [f"name{i}" for i in range(50)]) == ""
+    assert nearest("jpeg", ["jpeg_compression", *(f"name{i}" for i in range(50))]) == "; did you mean jpeg_compression?"
 
 
 def mode(path: Path) -> int:
