@@ -46,6 +46,19 @@ def export(tmp_path: Path, save_dicom: Save) -> Path:
     return tmp_path / "export"
 
 
+def test_notes_that_are_stored_do_not_name_the_home_folder(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "anna"))
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    options = ("--label-from", "birads", "--malignant", "4b,4c,5", "--benign", "2,3")
+    result = run("data", "prepare", export, "--labels", tmp_path / "list.csv", "--out", tmp_path / "ours", *options)
+    assert result.exit_code == 0, result.output
+    notes = " ".join(yaml.safe_load((tmp_path / "ours" / "manifest.yaml").read_text(encoding="utf-8"))["notes"])
+    assert "by the key ~/.config/medsharp/patients.key (" in notes
+    assert "anna" not in notes
+
+
 def test_prepare_labels_numbers_and_says_what_it_did(export: Path, tmp_path: Path) -> None:
     result = run(
         *("data", "prepare", export, "--labels", tmp_path / "list.csv", "--out", tmp_path / "ours"),
@@ -55,7 +68,7 @@ def test_prepare_labels_numbers_and_says_what_it_did(export: Path, tmp_path: Pat
     assert result.exit_code == 0, result.output
     for words in (
         "labels are made from birads: benign: 3 (3); malignant: 4c (3)",
-        "no row has '4b'",
+        "no row has '4b'; they have 3, 4c",
         "12 paths hold the patient's name or number",
         "patients are numbered by the key",
         "next: medsharp data audit",

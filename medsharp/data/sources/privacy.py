@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from medsharp.data.sources.headers import Header
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.patients import PatientKey
@@ -35,10 +37,16 @@ def privacy_notes(listing: Listing, key: PatientKey) -> list[str]:
         )
     if any(header.patient or header.study for header in headers):
         notes.append(
-            f"patients are numbered by the key {key.where} ({key.fingerprint}); keep it, so that later "
+            f"patients are numbered by the key {_at_home(key.where)} ({key.fingerprint}); keep it, so that later "
             "exports are tied to the same patients"
         )
     return notes
+
+
+def _at_home(path: Path) -> str:
+    """Write a path without the home folder, which names its owner: notes are stored in manifests that are shared."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
 
 def _is_named(path: str, header: Header) -> bool:

@@ -97,7 +97,9 @@ class LabelRule:
         sentences = [f"labels are made from {self.column}: {told}"]
         wanted = {self.plain(value): value for values in self.values.values() for value in values if value != OTHERS}
         sentences += [
-            f"label from {self.column}: no row has '{value}'{nearest(value, set(counts) - {''})}"
+            # No error: a category that a hospital never gave is well stated.
+            f"label from {self.column}: no row has '{value}'"
+            + nearest(value, set(counts) - {""}).replace("; choose from", "; they have")
             for plain, value in wanted.items()
             if plain not in counts
         ]
