@@ -89,6 +89,8 @@ def test_noise_depends_on_seed_epoch_and_index_only(manifest: Manifest, name: st
     assert not torch.equal(other[7]["image"], first[7])
 
 
+# Where the tests may use one core only, torch warns of two workers, and rightly.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_workers_change_nothing_and_see_the_epoch(manifest: Manifest) -> None:
     batches = []
     for workers in (0, 2):
