@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -71,6 +72,24 @@ def test_dicom_without_its_preamble_is_known_by_its_content(tmp_path: Path, save
         "malignant/whole.dcm",
     ]
     assert manifest.table["patient"].nunique() == 2
+
+
+@pytest.mark.parametrize("beginning", ["prefix alone", "implicit", "explicit", "big endian"])
+def test_folders_know_every_beginning_of_dicom_that_decoding_does(
+    beginning: str, tmp_path: Path, save_dicom: Save
+) -> None:
+    file = tmp_path / "IM1"
+    dataset = save_dicom(file)
+    if beginning == "prefix alone":
+        file.write_bytes(file.read_bytes()[128:])
+    else:
+        with file.open("wb") as stream:
+            little, implicit = beginning != "big endian", beginning == "implicit"
+            dcmwrite(stream, Dataset(dataset), implicit_vr=implicit, little_endian=little)
+    manifest = open_dataset(tmp_path)
+    assert list(manifest.table["image"]) == ["IM1"]
+    assert manifest.table["patient"][0] != ""
+    assert manifest.read(manifest.table.iloc[0]).pixels.shape == (96, 96)
 
 
 def test_what_is_no_image_is_counted_with_its_reason(tmp_path: Path, save_dicom: Save, save_picture: Save) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from medsharp.optim import create_optimizer, list_optimizers, optimizer_info
@@ -27,3 +28,15 @@ def batch(step: int = 0, size: int = 12, dtype: torch.dtype = torch.float64) -> 
 def create(name: str, model_or_params: Any, **options: Any) -> Any:
     """Make an optimizer; the one method that must know the number of training samples is told."""
     return create_optimizer(name, model_or_params, **{"data_size": 10_000, **options})
+
+
+def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> Any:
+    """Return the closure of a batch as a user writes it."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    return closure

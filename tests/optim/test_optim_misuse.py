@@ -9,21 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from small import FAST, METHODS, batch, create, perceptron
+from small import FAST, METHODS, batch, closure_of, create, perceptron
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medsharp.optim import GSAM, SAM, ClosureOptimizer, OnePass
-
-
-def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> Any:
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 def assert_refused(model: nn.Module, optimizer: ClosureOptimizer, closure: Any, words: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from small import FAST, METHODS, batch, create, perceptron
+from small import FAST, METHODS, batch, closure_of, create, perceptron
 from torch import Tensor, nn
 
 from medsharp.optim import ClosureOptimizer, SharpnessAware, create_optimizer, list_optimizers
@@ -19,16 +19,6 @@ PLAIN = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2)).double()
-
-
-def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> Any:
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 def assert_same(one: nn.Module, other: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from small import create
+from small import closure_of, create
 from torch import Tensor, nn
 
 from medsharp.optim import SAM, WSAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
@@ -27,16 +27,6 @@ def network(seed: int = 0, momentum: float | None = 0.1) -> nn.Sequential:
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(16, 4, generator=generator), torch.randint(2, (16,), generator=generator)
-
-
-def closure_of(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Any:
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

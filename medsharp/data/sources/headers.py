@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from medsharp.images.dicom_start import PREFIX
 
 TAGS = (
     "SOPClassUID",
@@ -83,21 +86,6 @@ class Header:
     burned_in: bool = False
 
 
-def may_be_dicom(head: bytes) -> bool:
-    """Whether a file that begins so may be DICOM: with its preamble, or a bare data set in little endian.
-
-    Args:
-        head: The first 132 bytes of the file, or more.
-    """
-    if head[128:132] == b"DICM":
-        return True
-    group, element = int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little")
-    if group not in (0x0002, 0x0008) or element >= 0x0100 or len(head) < 12:
-        return False
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
-    return explicit or int.from_bytes(head[4:8], "little") <= 128
-
-
 def read_header(file: Path) -> Header | None:
     """Read what a DICOM file says of itself; None where it cannot be read as DICOM."""
     from pydicom import dcmread
@@ -105,8 +93,11 @@ def read_header(file: Path) -> Header | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that are not quite by the standard; they quote them
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
-            return _header(dataset)
+            with file.open("rb") as stream:
+                bare = stream.read(len(PREFIX)) == PREFIX
+            # A prefix without the preamble before it, which pydicom looks for 128 bytes further on.
+            source = io.BytesIO(file.read_bytes()[len(PREFIX) :]) if bare else file
+            return _header(dcmread(source, stop_before_pixels=True, specific_tags=list(TAGS), force=True))
     # Damaged objects raise whatever the element at hand raises, and their messages quote values.
     except Exception:
         return None

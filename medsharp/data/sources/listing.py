@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from medsharp.data.sources.headers import Header, may_be_dicom, read_header
+from medsharp.data.sources.headers import Header, read_header
 from medsharp.errors import InputError
+from medsharp.images import is_dicom
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom"}
@@ -193,7 +194,7 @@ def _kind_of(file: Path, headers: dict[Path, Header]) -> tuple[str, str]:
             head = stream.read(_HEAD)
     except OSError:
         return "", "cannot be opened"
-    if may_be_dicom(head):
+    if is_dicom(head):
         header = read_header(file)
         if header is not None and header.image:
             headers[file] = header
