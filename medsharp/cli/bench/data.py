@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import heading, progress_bar
+from medsharp.cli.bench._section import show_section
 from medsharp.cores import usable_cores
 from medsharp.errors import InputError
 from medsharp.files import write_text
 
 if TYPE_CHECKING:
-    from medsharp.data.benchmark import Section
+    pass
 
 
 class Part(StrEnum):
@@ -78,17 +77,6 @@ def data(
             manifest = None if data is None else open_dataset(data, classes=("benign", "malignant"))
             sections += measure_pipeline(settings, manifest, report)
     for section in sections:
-        _show(section)
+        show_section(section)
     if json_ is not None:
         write_text(json_, json.dumps([section.as_dict() for section in sections], indent=1) + "\n")
-
-
-def _show(section: Section) -> None:
-    table = Table(title=escape(section.title), title_justify="left", title_style="bold")
-    for column in section.columns:
-        table.add_column(column, justify="right")
-    for row in section.rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
-    for sentence in section.notes:
-        note(sentence)

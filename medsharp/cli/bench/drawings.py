@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import heading, progress_bar
+from medsharp.cli.bench._section import show_section
 from medsharp.errors import InputError
 from medsharp.files import write_text
 
@@ -35,13 +34,6 @@ def drawings(
         section = measure_drawings(
             [open_dataset(name) for name in data or ()], images=images, seed=seed, progress=report
         )
-    table = Table()
-    for column in section.columns:
-        table.add_column(column, justify="right")
-    for row in section.rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
-    for sentence in section.notes:
-        note(sentence)
+    show_section(section)
     if json_ is not None:
         write_text(json_, json.dumps(section.as_dict(), indent=1) + "\n")
