@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -171,3 +172,16 @@ def test_option_scales_plain_files(hospital: Hospital, tmp_path: Path) -> None:
     assert tables[0] == tables[1]
     heats = [read_image(next((tmp_path / f"heat-{name}").iterdir())).pixels for name in ("eight", "twelve")]
     assert np.array_equal(*heats)
+
+
+def test_option_of_robustness_reaches_the_images(hospital: Hospital, tmp_path: Path) -> None:
+    figures = []
+    for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve"), ["--range", "0,4080"])):
+        out = tmp_path / f"robustness-{folder.name}"
+        command = ["robustness", str(default_bundle()), "--data", str(folder), "--corruptions", "axial_blur"]
+        told = CliRunner().invoke(app, [*command, "--resamples", "100", "--out", str(out), *more])
+        assert told.exit_code == 0, told.output
+        table = pd.read_csv(out / "robustness.csv")
+        figures.append(table.select_dtypes("number"))
+    assert len(figures[0]) > 1
+    pd.testing.assert_frame_equal(*figures)
