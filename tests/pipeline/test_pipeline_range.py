@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,35 @@ def test_option_of_robustness_reaches_the_images(hospital: Hospital, tmp_path: P
         figures.append(table.select_dtypes("number"))
     assert len(figures[0]) > 1
     pd.testing.assert_frame_equal(*figures)
+
+
+def test_option_of_predict_and_evaluate_reaches_a_manifest(hospital: Hospital, tmp_path: Path) -> None:
+    found = []
+    for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve"), ["--range", "0,4080"])):
+        rows, report = tmp_path / f"{folder.name}.csv", tmp_path / f"report-{folder.name}"
+        bundle = str(default_bundle())
+        predict = ["predict", bundle, str(folder / "manifest.csv"), "--out", str(rows), *more]
+        evaluate = ["evaluate", bundle, "--data", str(folder), "--resamples", "100", "--out", str(report), *more]
+        for command in (predict, evaluate):
+            told = CliRunner().invoke(app, command)
+            assert told.exit_code == 0, told.output
+        figures = json.loads((report / "evaluation.json").read_text())["datasets"][-1]["figures"]
+        found.append((list(pd.read_csv(rows)["p_malignant"]), figures))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("command", ["prepare", "audit"])
+def test_option_of_what_writes_a_manifest_is_kept_in_it(command: str, hospital: Hospital, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = CliRunner().invoke(app, ["data", command, str(hospital("twelve")), "--range", "0,4080", "--out", str(out)])
+    assert told.exit_code == 0, told.output
+    assert read_manifest(out).info.range == RANGE
+    assert "declare" not in told.output
+
+
+def test_option_of_serve_reaches_the_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr("serve.run", lambda predictor, **options: served.append(predictor))
+    told = CliRunner().invoke(app, ["serve", str(default_bundle()), "--range", "0,4080"])
+    assert told.exit_code == 0, told.output
+    assert served[0].value_range == RANGE
