@@ -31,6 +31,9 @@ def trained(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "2 images of class normal are not used" in result.output
     result = run("export", folder / "run", "--out", folder / "bundle")
     assert result.exit_code == 0, result.output
+    told = " ".join((result.output + result.stderr).split())
+    assert "not calibrated (the temperature is 1): 7 validation images are too few" in told
+    assert "the operating point stands on" in told
     return folder
 
 

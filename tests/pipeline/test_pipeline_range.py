@@ -33,6 +33,8 @@ from medsharp.preprocess import PreprocessSpec
 CLASSES = ("benign", "malignant")
 SPEC = PreprocessSpec(64, "none")
 RANGE = ValueRange(0.0, 4080.0)
+WRONG = "range: [0, 9000]\n"
+"""Of a manifest, which an option goes before."""
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +179,7 @@ def test_option_scales_plain_files(hospital: Hospital, tmp_path: Path) -> None:
 
 def test_option_of_robustness_reaches_the_images(hospital: Hospital, tmp_path: Path) -> None:
     figures = []
-    for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve"), ["--range", "0,4080"])):
+    for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve", declared=WRONG), ["--range", "0,4080"])):
         out = tmp_path / f"robustness-{folder.name}"
         command = ["robustness", str(default_bundle()), "--data", str(folder), "--corruptions", "axial_blur"]
         told = CliRunner().invoke(app, [*command, "--resamples", "100", "--out", str(out), *more])
@@ -190,7 +192,7 @@ def test_option_of_robustness_reaches_the_images(hospital: Hospital, tmp_path: P
 
 def test_option_of_predict_and_evaluate_reaches_a_manifest(hospital: Hospital, tmp_path: Path) -> None:
     found = []
-    for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve"), ["--range", "0,4080"])):
+    for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve", declared=WRONG), ["--range", "0,4080"])):
         rows, report = tmp_path / f"{folder.name}.csv", tmp_path / f"report-{folder.name}"
         bundle = str(default_bundle())
         predict = ["predict", bundle, str(folder / "manifest.csv"), "--out", str(rows), *more]
@@ -206,7 +208,9 @@ def test_option_of_predict_and_evaluate_reaches_a_manifest(hospital: Hospital, t
 @pytest.mark.parametrize("command", ["prepare", "audit"])
 def test_option_of_what_writes_a_manifest_is_kept_in_it(command: str, hospital: Hospital, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    told = CliRunner().invoke(app, ["data", command, str(hospital("twelve")), "--range", "0,4080", "--out", str(out)])
+    told = CliRunner().invoke(
+        app, ["data", command, str(hospital("twelve", declared=WRONG)), "--range", "0,4080", "--out", str(out)]
+    )
     assert told.exit_code == 0, told.output
     assert read_manifest(out).info.range == RANGE
     assert "declare" not in told.output
