@@ -61,10 +61,17 @@ class DataConfig(Section):
     )
     positive: str = Field("malignant", description="the class whose probability is reported and thresholded")
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="train, validation, test")
-    folds: int | None = Field(None, ge=3, le=20, description="k folds instead of fractions")
+    folds: int | None = Field(None, ge=2, le=20, description="k folds instead of fractions")
     official_folds: int | None = Field(None, ge=3, le=20, description="the k folds that the data set's authors dealt")
-    fold: int = Field(0, ge=0, description="with folds of either kind: the test fold; the next one validates")
-    leave_site: str | None = Field(None, description="the site that is tested; the others train and validate")
+    fold: int = Field(0, ge=0, description="with folds of either kind: which of them, from 0, has the role fold_role")
+    fold_role: Literal["test", "val"] = Field(
+        "test",
+        description="of the fold: test: it is tested, the next one validates; val: it validates, all others train, and "
+        "nothing is tested; with leave_site it validates",
+    )
+    leave_site: str | None = Field(
+        None, description="the site that is tested; the others train and validate, by fractions or dealt into folds"
+    )
     split_seed: int = Field(0, ge=0, description="of how patients are dealt to the splits")
     image_size: int = Field(128, ge=32, le=1024, description="side of the square network input in pixels")
     crop: Crop = Field(
@@ -108,15 +115,22 @@ class DataConfig(Section):
             raise ValueError(f"positive '{self.positive}' is not one of classes {list(self.classes)}")
         if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise ValueError(f"fractions {list(self.fractions)} must be positive and sum to 1")
-        ways = [name for name in ("folds", "official_folds", "leave_site") if getattr(self, name) is not None]
-        if len(ways) > 1:
-            raise ValueError(f"give one of {' and '.join(ways)}, not both")
+        self._check_folds()
+        return self
+
+    def _check_folds(self) -> None:
+        other = next((name for name in ("folds", "leave_site") if getattr(self, name) is not None), None)
+        if self.official_folds is not None and other is not None:
+            raise ValueError(f"give one of {other} and official_folds, not both")
         folds = self.folds or self.official_folds
+        if folds is None and self.fold_role == "val" and self.leave_site is None:
+            raise ValueError("fold_role val is that of a fold; give folds or official_folds too")
+        if folds == 2 and self.fold_role == "test" and self.leave_site is None:
+            raise ValueError("2 folds leave none to train on when one is tested and one validates; give 3 or more")
         if folds is None and self.fold:
             raise ValueError(f"fold {self.fold} is one of folds or official_folds, and neither is given")
         if folds is not None and self.fold >= folds:
             raise ValueError(f"fold {self.fold} does not exist among {folds} folds (they count from 0)")
-        return self
 
     def value_range(self) -> ValueRange | None:
         """Return the declared range of values as `medsharp.images` takes it."""

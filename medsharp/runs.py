@@ -8,9 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import pandas as pd
+
 from medsharp.config import TrainConfig, load_config
 from medsharp.data.manifest import Manifest, read_manifest
 from medsharp.errors import InputError
+from medsharp.evaluation.predictions import read_predictions
 
 if TYPE_CHECKING:
     from medsharp.networks import Classifier
@@ -30,7 +34,7 @@ class Run:
 
     It holds `config.yaml` (resolved), `manifest.csv` (as used, with splits), `metrics.jsonl` (a line an epoch),
     `checkpoints/best.safetensors` and `last.safetensors` (weights), `checkpoints/last.pt` (what resuming needs),
-    `predictions.csv` (validation and test, by the best weights) and `environment.json`.
+    `predictions.csv` (validation and test, where something is tested, by the best weights) and `environment.json`.
     """
 
     folder: Path
@@ -80,6 +84,42 @@ class Run:
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except ValueError as error:
             raise InputError(f"{path} is not a line of JSON an epoch: {error}") from error
+
+    def predictions(self) -> pd.DataFrame:
+        """Return `predictions.csv`: validation and test rows, with `p_<class>` and `logit_<class>` as numbers.
+
+        Raises:
+            InputError: Training has not come to its end, or the file is damaged.
+        """
+        path = self.folder / PREDICTIONS
+        if not self.finished:
+            raise InputError(f"{self.folder} is not trained to its end; medsharp train --resume {self.folder}")
+        table = read_predictions(path, self.config.data.classes)
+        for name in self.config.data.classes:
+            column = f"logit_{name}"
+            if column not in table:
+                raise InputError(f"{path} has no column {column}")
+            table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
+            if not np.isfinite(table[column]).all():
+                raise InputError(f"{path} has a value in {column} that is no finite number")
+        if "split" not in table:
+            raise InputError(f"{path} has no column split")
+        return table
+
+    def out_of_fold(self) -> pd.DataFrame:
+        """Return the rows of `predictions` that stand for images of the same hospitals that the run did not learn from.
+
+        They are the test rows where a fold is tested (`data.fold_role: test`), and the validation rows where a fold
+        validates, where a hospital is left out (which is then tested, and decides nothing), and where fractions split.
+
+        Raises:
+            InputError: As `predictions`.
+        """
+        data = self.config.data
+        of_folds = data.folds is not None or data.official_folds is not None
+        tested = of_folds and data.fold_role == "test" and data.leave_site is None
+        table = self.predictions()
+        return table[table["split"] == ("test" if tested else "val")]
 
     def load_network(self, which: Literal["best", "last"] = "best") -> Classifier:
         """Build the network with the best or the last epoch's weights, in eval mode on the CPU.

@@ -1,4 +1,4 @@
-"""The three splits, decoded."""
+"""The splits, decoded."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def check_splits(manifest: Manifest, config: TrainConfig) -> None:
     """Check that nothing leaks from a split into another, and that there is something to learn from and to judge by.
 
     Raises:
-        InputError: A group, patient or file is in two splits, a split is empty or has one class only, or masks are to
-            be learned and there are none.
+        InputError: A group, patient or file is in two splits, a split other than test is empty or has one class only,
+            or masks are to be learned and there are none.
     """
     assert_no_leak(manifest)
     name, positive = manifest.info.name, config.data.positive
     for split in SPLITS:
         rows = manifest.of_split(split)
+        if not len(rows) and split == "test":
+            continue  # all that is not validated is trained on, as a member of an ensemble is
         if not len(rows):
             raise InputError(f"{name} has no images in split '{split}'; split it first")
         if split != "test" and (rows["label"] == positive).nunique() < 2:
@@ -35,16 +37,16 @@ def check_splits(manifest: Manifest, config: TrainConfig) -> None:
 
 
 def make_datasets(config: TrainConfig, manifest: Manifest, events: Events) -> dict[str, ImageDataset]:
-    """Decode train, val and test, and tell how far it is with all of them together.
+    """Decode train, val and, where there is one, test; tell how far it is with all of them together.
 
     Raises:
         InputError: An image or mask cannot be read.
     """
     data = config.data
-    rows = {split: manifest.of_split(split) for split in SPLITS}
+    rows = {split: table for split in SPLITS if len(table := manifest.of_split(split))}
     total = sum(len(table) for table in rows.values())
     datasets: dict[str, ImageDataset] = {}
-    for split in SPLITS:
+    for split in rows:
         before = sum(len(dataset) for dataset in datasets.values())
 
         def progress(done: int, _: int, what: str, before: int = before) -> None:

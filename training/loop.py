@@ -242,6 +242,7 @@ class _Trainer:
         tables = [
             prediction_table(self._logits(network, split), self.datasets[split], self.config.data)
             for split in ("val", "test")
+            if split in self.datasets
         ]
         seconds = sum(record["seconds"] for record in run.metrics())
         about = describe_environment(self.config.seed, self.device, self.config.run.precision)

@@ -37,6 +37,7 @@ def prepare_manifest(config: DataConfig, *, progress: Progress | None = None) ->
         fractions=config.fractions,
         folds=config.folds,
         fold=config.fold,
+        fold_role=config.fold_role,
         official_folds=config.official_folds,
         leave_site=config.leave_site,
         seed=config.split_seed,
@@ -49,6 +50,9 @@ def _counts(manifest: Manifest) -> list[str]:
     sentences = []
     for split in SPLITS:
         rows = manifest.of_split(split)
+        if split == "test" and not len(rows):
+            sentences.append("test: no images; the run is validated, and not tested")
+            continue
         labels = ", ".join(f"{label} {(rows['label'] == label).sum()}" for label in sorted(set(rows["label"])))
         sentences.append(f"{split}: {len(rows)} images of {rows['group'].nunique()} groups ({labels})")
     return sentences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.errors import InputError, nearest
 from medsharp.keys import clusters_of, site_key
+
+FoldRole = Literal["test", "val"]
 
 FEW = 10
 """Patients or groups of a class in a part, below which a warning says that its figures mean little."""
@@ -23,6 +26,7 @@ def split_manifest(
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
     folds: int | None = None,
     fold: int = 0,
+    fold_role: FoldRole = "test",
     official_folds: int | None = None,
     leave_site: str | None = None,
     seed: int = 0,
@@ -33,17 +37,20 @@ def split_manifest(
     of the images within a fifth of it, of the groups within a third, and each label within 5 points of its share of
     all; the notes say where that cannot be met, and where a part has fewer than 10 patients or groups of a class.
 
-    Of `folds`, `official_folds` and `leave_site` one at most is given. Without any, a manifest whose included rows all
-    have a split keeps it.
+    `official_folds` goes with neither `folds` nor `leave_site`. Without any of them, a manifest whose included rows all
+    have a split keeps it, be it one without a test set.
 
     Args:
         manifest: With `group` filled in, as `tie_duplicates` does; patients count besides.
         fractions: Shares of train, validation and test; with `leave_site` those of train and validation count.
-        folds: k folds, of which `fold` is the test set and the next one validates.
-        fold: Counts from 0.
+        folds: k folds instead; with `leave_site`, of the other sites.
+        fold: Which of them, from 0.
+        fold_role: What the fold is. `test`: it is the test set and the next one validates. `val`: it validates, all
+            others train, and there is no test set. With `leave_site` it validates.
         official_folds: The k folds that the data set's authors dealt, from its column `fold<k>`. Where they divide a
             group, as those who did not look for near-duplicates do, the images on the side of training are left out.
-        leave_site: The site that is the test set; the others are split into train and validation.
+        leave_site: The site that is the test set, in any spelling that `medsharp.keys.site_key` takes for its own; the
+            others are split into train and validation.
         seed: Of the dealing; another one gives another split. The order of the rows decides nothing.
 
     Raises:
@@ -73,12 +80,14 @@ def split_manifest(
     clusters = pd.Series(clusters_of(rows), index=rows.index)
     shares: Sequence[float] | None = fractions
     if official_folds is not None:
-        names, shares = _official(manifest, rows, official_folds, fold), None
+        names, shares = _of_folds(_official(manifest, rows, official_folds), fold, official_folds, fold_role), None
     elif leave_site is not None:
-        names, shares = _left_out(manifest, rows, clusters, leave_site, fractions, seed), None
+        place = None if folds is None else (fold, folds)
+        names, shares = _left_out(manifest, rows, clusters, leave_site, fractions, place, seed), None
     elif folds is not None:
-        dealt = _deal(manifest, rows, clusters, [1 / folds] * folds, seed, parts="folds")
-        names, shares = _of_folds(dealt, fold, folds), (1 - 2 / folds, 1 / folds, 1 / folds)
+        dealt = _deal_folds(manifest, rows, clusters, folds, seed)
+        names = _of_folds(dealt, fold, folds, fold_role)
+        shares = (1 - 2 / folds, 1 / folds, 1 / folds) if fold_role == "test" else (1 - 1 / folds, 1 / folds)
     else:
         names = np.array(SPLITS, dtype=object)[_deal(manifest, rows, clusters, fractions, seed)]
     table = manifest.table.copy()
@@ -117,11 +126,19 @@ def _deal(
     return deal(dense, rows["label"].to_numpy(dtype=object), _site_keys(rows).to_numpy(), shares, seed)
 
 
-def _of_folds(dealt: np.ndarray, fold: int, folds: int) -> np.ndarray:
+def _deal_folds(manifest: Manifest, rows: pd.DataFrame, clusters: pd.Series, folds: int, seed: int) -> np.ndarray:
+    return _deal(manifest, rows, clusters, [1 / folds] * folds, seed, parts="folds")
+
+
+def _of_folds(dealt: np.ndarray, fold: int, folds: int, role: FoldRole) -> np.ndarray:
+    """Return the split of each row, by its fold from 0."""
+    if role == "val":
+        return np.where(dealt == fold, "val", "train")
     return np.where(dealt == fold, "test", np.where(dealt == (fold + 1) % folds, "val", "train"))
 
 
-def _official(manifest: Manifest, rows: pd.DataFrame, folds: int, fold: int) -> np.ndarray:
+def _official(manifest: Manifest, rows: pd.DataFrame, folds: int) -> np.ndarray:
+    """Return the fold of each row, from 0, that the data set's authors dealt it to."""
     column = f"fold{folds}"
     if column not in rows or (rows[column] == "").all():
         has = [name.removeprefix("fold") for name in rows if name.startswith("fold") and name[4:].isdigit()]
@@ -134,7 +151,7 @@ def _official(manifest: Manifest, rows: pd.DataFrame, folds: int, fold: int) -> 
         raise InputError(
             f"{manifest.info.name}, row {manifest.line(wrong[0])}: {column} '{given}' is not one of 1 to {folds}"
         )
-    return _of_folds(numbers.to_numpy(dtype=int) - 1, fold, folds)
+    return numbers.to_numpy(dtype=int) - 1
 
 
 def _left_out(
@@ -143,18 +160,31 @@ def _left_out(
     clusters: pd.Series,
     site: str,
     fractions: tuple[float, float, float],
+    place: tuple[int, int] | None,
     seed: int,
 ) -> np.ndarray:
+    """Return the split of each row: the site is tested; of others, `place` (fold, folds) or the fractions decide."""
     sites = sorted(set(rows["site"]) - {""})
-    if site not in sites:
-        raise InputError(f"{manifest.info.name} has no site '{site}'{nearest(site, sites)}")
     keys = _site_keys(rows)
+    if not site_key(site) or site_key(site) not in set(keys):
+        raise InputError(f"{manifest.info.name} has no site '{site}'{nearest(site, sites)}")
+    labels = sorted(set(rows.loc[keys == site_key(site), "label"]))
+    if len(labels) < 2:
+        raise InputError(
+            f"{manifest.info.name}: the left-out site '{site}' has images of class {labels[0]} only; nothing can be "
+            "told apart there, so leave out another one"
+        )
     if set(keys) <= {site_key(site), ""}:
         raise InputError(f"{manifest.info.name} has no other site than '{site}' to train on")
     left, others = (keys == site_key(site)).to_numpy(), (~keys.isin([site_key(site), ""])).to_numpy()
     names = np.full(len(rows), "", dtype=object)  # where the site is not known, it may be the one that is left out
     names[left] = "test"
     # Who is at the left-out site too is left out of training; see _undivided.
+    if place is not None:
+        fold, folds = place
+        dealt = _deal_folds(manifest, rows[others], clusters[others], folds, seed)
+        names[others] = _of_folds(dealt, fold, folds, "val")
+        return names
     within = fractions[0] + fractions[1]
     dealt = _deal(manifest, rows[others], clusters[others], (fractions[0] / within, fractions[1] / within), seed)
     names[others] = np.array(["train", "val"], dtype=object)[dealt]
@@ -176,6 +206,8 @@ def _balance_notes(manifest: Manifest, clusters: pd.Series, shares: Sequence[flo
         ]
     counts = groups.groupby([rows["split"], rows["label"]]).nunique()
     for split in SPLITS:
+        if split not in counts:
+            continue
         few = {label: int(count) for label, count in counts.get(split, pd.Series()).items() if count < FEW}
         if few:
             classes = " and ".join(f"{count} of class {label}" for label, count in sorted(few.items()))
@@ -212,7 +244,8 @@ def _undivided(manifest: Manifest, clusters: pd.Series, cause: str) -> Manifest:
 def _checked(manifest: Manifest) -> Manifest:
     rows = manifest.included
     labels = set(rows["label"])
-    for split in SPLITS:
+    tested = (rows["split"] == "test").any()
+    for split in SPLITS if tested else SPLITS[:2]:
         lacking = labels - set(rows.loc[rows["split"] == split, "label"])
         if lacking:
             raise InputError(

@@ -72,7 +72,9 @@ def test_who_is_at_the_left_out_site_too_is_not_trained_on() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"leave_site": "b"}, "hospitals has no site 'b'; choose from A, B, C"),
+        ({"leave_site": "D"}, "hospitals has no site 'D'; choose from A, B, C"),
+        ({"leave_site": "D", "folds": 5}, "hospitals has no site 'D'; choose from A, B, C"),
+        ({"leave_site": "unknown"}, "hospitals has no site 'unknown'; choose from A, B, C"),
         ({"official_folds": 5}, "hospitals has no 5 official folds; it has none; give folds instead"),
         ({"official_folds": 10}, "no 10 official folds"),
     ],
@@ -118,11 +120,71 @@ def test_another_split_than_the_manifests_own_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"folds": 5, "leave_site": "A"}, {"folds": 5, "official_folds": 5}, {"official_folds": 5, "fold": 5}],
+    [
+        {"official_folds": 5, "leave_site": "A"},
+        {"folds": 5, "official_folds": 5},
+        {"official_folds": 5, "fold": 5},
+        {"folds": 5, "fold": 5, "leave_site": "A"},
+        {"fold_role": "val"},
+        {"folds": 2},
+    ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"give one of|fold 5 does not exist"):
+    with pytest.raises(InputError, match=r"give one of|fold 5 does not exist|fold_role val|2 folds leave none"):
         validate_config({"data": values})
+
+
+@pytest.mark.parametrize("values", [{"folds": 2, "leave_site": "A"}, {"folds": 2, "fold_role": "val", "fold": 1}])
+def test_two_folds_are_enough_where_one_of_them_validates_alone(values: dict[str, object]) -> None:
+    assert validate_config({"data": values}).data.folds == 2
+
+
+@pytest.mark.parametrize("site", ["B", "b", " b "])
+def test_other_sites_are_dealt_into_folds_of_which_each_validates_once(site: str) -> None:
+    validated: list[str] = []
+    for fold in range(4):
+        split = split_manifest(HOSPITALS, leave_site=site, folds=4, fold=fold)
+        assert set(split.of_split("test")["site"]) == {"B"}
+        assert len(split.of_split("test")) == (HOSPITALS.table["site"] == "B").sum()
+        val, train = split.of_split("val"), split.of_split("train")
+        assert set(val["site"]) == set(train["site"]) == {"A", "C"}
+        assert len(val) == pytest.approx((HOSPITALS.table["site"] != "B").sum() / 4, rel=0.1)
+        assert len(val) + len(train) == (HOSPITALS.table["site"] != "B").sum()
+        validated += val["image"].tolist()
+    assert sorted(validated) == sorted(HOSPITALS.table["image"][HOSPITALS.table["site"] != "B"])
+
+
+def test_fold_that_validates_leaves_all_others_to_train_and_none_to_test() -> None:
+    validated: list[str] = []
+    for fold in range(5):
+        split = split_manifest(HOSPITALS, folds=5, fold=fold, fold_role="val")
+        assert not len(split.of_split("test"))
+        assert len(split.of_split("train")) + len(split.of_split("val")) == len(HOSPITALS.table)
+        assert not any("test" in note for note in split.notes)
+        validated += split.of_split("val")["image"].tolist()
+    assert sorted(validated) == sorted(HOSPITALS.table["image"])
+    both = split_manifest(HOSPITALS, folds=5, fold=3)  # the same folds, whatever their role
+    assert both.of_split("test")["image"].tolist() == (
+        split_manifest(HOSPITALS, folds=5, fold=3, fold_role="val").of_split("val")["image"].tolist()
+    )
+
+
+def test_official_fold_may_validate_too() -> None:
+    split = split_manifest(with_folds(HOSPITALS), official_folds=5, fold=2, fold_role="val")
+    assert set(split.of_split("val")["fold5"]) == {"3"}
+    assert set(split.of_split("train")["fold5"]) == {"1", "2", "4", "5"}
+
+
+def test_left_out_site_of_one_class_is_a_sentence() -> None:
+    table = HOSPITALS.table.copy()
+    table.loc[table["site"] == "C", "label"] = "benign"
+    with pytest.raises(InputError, match="hospitals: the left-out site 'C' has images of class benign only"):
+        split_manifest(HOSPITALS.replace(table=table), leave_site="C")
+
+
+def test_split_of_its_own_without_a_test_set_is_kept() -> None:
+    split = split_manifest(split_manifest(HOSPITALS, folds=5, fold_role="val"))
+    assert not len(split.of_split("test"))
 
 
 @pytest.mark.parametrize("folds", [5, 10])

@@ -136,7 +136,7 @@ CHANGES_WEIGHTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 # Looked at in tests of their own, here or elsewhere.
 ELSEWHERE = {
-    *("data.path", "data.fractions", "data.folds", "data.official_folds", "data.fold"),  # make the manifest
+    *("data.path", "data.fractions", "data.folds", "data.official_folds", "data.fold", "data.fold_role"),  # make it
     *("data.leave_site", "data.split_seed", "data.source", "data.label_from", "data.label_values", "data.range"),
     *("data.classes", "data.positive"),  # in test_training_loop
     *("network.name", "network.pretrained", "network.checkpoint", "run.device"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,13 @@ from medsharp.cli._data_options import SOURCE_HELP
 from medsharp.errors import InputError
 
 
+class FoldRole(StrEnum):
+    """What a fold is: `data.fold_role`."""
+
+    test = "test"
+    val = "val"
+
+
 def split(
     data: Annotated[str, typer.Argument(help="Manifest or data set folder.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.csv and manifest.yaml.")],
@@ -20,13 +28,21 @@ def split(
         "benign,malignant"
     ),
     fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.7,0.15,0.15",
-    folds: Annotated[int | None, typer.Option(min=3, max=20, help="k folds instead of fractions.")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, max=20, help="k folds instead of fractions.")] = None,
     official_folds: Annotated[
         int | None, typer.Option(min=3, max=20, help="The k folds of the data set's authors (BUS-BRA: 5 or 10).")
     ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="With folds: the test fold, from 0; the next one validates.")] = 0,
+    fold: Annotated[int, typer.Option(min=0, help="With folds: which of them, from 0.")] = 0,
+    fold_role: Annotated[
+        FoldRole,
+        typer.Option(
+            help="test: the fold is tested and the next one validates; val: it validates, all others train, and "
+            "nothing is tested. With --leave-site it validates."
+        ),
+    ] = FoldRole.test,
     leave_site: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Test on this site; the others train and validate.")
+        str | None,
+        typer.Option(metavar="NAME", help="Test on this site; the others train and validate, perhaps by --folds."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     source: Annotated[str, typer.Option(help=SOURCE_HELP)] = "auto",
@@ -47,6 +63,7 @@ def split(
         "folds": folds,
         "official_folds": official_folds,
         "fold": fold,
+        "fold_role": fold_role.value,
         "leave_site": leave_site,
         "split_seed": seed,
     }
@@ -65,6 +82,8 @@ def split(
         table.add_column(column)
     for part in ("train", "val", "test"):
         rows = manifest.of_split(part)
+        if not len(rows):
+            continue
         for site in sites if len(sites) > 1 else [None]:
             chosen = rows if site is None else rows[rows["site"] == site]
             counts = [str(int((chosen["label"] == name).sum())) for name in names]
