@@ -28,6 +28,7 @@ from medsharp.settings import Section, about
 Cache = Literal["disk", "memory"]
 Precision = Literal["bf16", "fp32"]
 RhoSchedule = Literal["constant", "linear", "cosine", "lr"]
+Keep = Literal["best", "last"]
 
 
 class LimitsConfig(Section):
@@ -169,6 +170,20 @@ class ScheduleConfig(Section):
         "along a cosine, or as the learning rate does, warm-up included; methods without rho have no use for it",
     )
     final_rho_ratio: float = Field(0.0, ge=0, le=1, description="last rho as a share of the first, unless constant")
+    frozen_epochs: int = Field(
+        0, ge=0, description="first epochs in which the head alone learns; all of them: the backbone stays as it came"
+    )
+    keep: Keep = Field(
+        "best",
+        description="which weights stand for the run: best: of the epoch with the highest validation AUROC; last: of "
+        "the last epoch, so that nothing is chosen by the validation images and predictions of them are clean",
+    )
+
+    @model_validator(mode="after")
+    def _thaws(self) -> ScheduleConfig:
+        if self.frozen_epochs > self.epochs:
+            raise ValueError(f"frozen_epochs {self.frozen_epochs} is more than epochs {self.epochs}")
+        return self
 
 
 class LossConfig(Section):

@@ -81,6 +81,15 @@ class OptimizerConfig(_MethodSections):
     weight_decay: float = Field(
         0.05, ge=0, le=10, description="of weights; biases, norm layers and the like are not decayed"
     )
+    backbone_lr_ratio: float = Field(
+        1.0, gt=0, le=1, description="learning rate of all but the head (classifier, lesion map) as a share of lr"
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of its learning rate that each layer has of the layer above it, by timm's groups of layers",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -115,8 +124,15 @@ class OptimizerConfig(_MethodSections):
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return what trains as plain values: name, base, learning rate, weight decay and `hyperparameters()`."""
+        """Return what trains as plain values: name, base, learning rates, weight decay and `hyperparameters()`.
+
+        Shares of the learning rate are left out where the backbone has none of its own.
+        """
         fixed = {"name": self.name, "base": self.base, "lr": self.lr, "weight_decay": self.weight_decay}
+        if self.backbone_lr_ratio != 1:
+            fixed["backbone_lr_ratio"] = self.backbone_lr_ratio
+        if self.layer_decay is not None:
+            fixed["layer_decay"] = self.layer_decay
         plain = {
             key: list(value) if isinstance(value, tuple) else value for key, value in self.hyperparameters().items()
         }

@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from medsharp.config import TrainConfig, load_config
+from medsharp.config import Keep, TrainConfig, load_config
 from medsharp.data.manifest import Manifest, read_manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.predictions import read_predictions
@@ -26,6 +26,8 @@ ENVIRONMENT = "environment.json"
 BEST_WEIGHTS = "checkpoints/best.safetensors"
 LAST_WEIGHTS = "checkpoints/last.safetensors"
 LAST_STATE = "checkpoints/last.pt"
+WEIGHTS = {"best": BEST_WEIGHTS, "last": LAST_WEIGHTS}
+"""The file of weights by what `schedule.keep` says."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Run:
     """A run folder.
 
     It holds `config.yaml` (resolved), `manifest.csv` (as used, with splits), `metrics.jsonl` (a line an epoch),
-    `checkpoints/best.safetensors` and `last.safetensors` (weights), `checkpoints/last.pt` (what resuming needs),
-    `predictions.csv` (validation and test, where something is tested, by the best weights) and `environment.json`.
+    `checkpoints/best.safetensors` (with `schedule.keep: best`) and `last.safetensors` (weights), `checkpoints/last.pt`
+    (what resuming needs), `predictions.csv` (validation and test, where something is tested, by the weights that are
+    kept) and `environment.json`.
     """
 
     folder: Path
@@ -121,15 +124,23 @@ class Run:
         table = self.predictions()
         return table[table["split"] == ("test" if tested else "val")]
 
-    def load_network(self, which: Literal["best", "last"] = "best") -> Classifier:
+    @property
+    def kept(self) -> Keep:
+        """Which weights stand for the run: those of the best or of the last epoch."""
+        return self.config.schedule.keep
+
+    def load_network(self, which: Keep | None = None) -> Classifier:
         """Build the network with the best or the last epoch's weights, in eval mode on the CPU.
+
+        Args:
+            which: Those that the run keeps without it.
 
         Raises:
             InputError: There are no weights yet, or they are damaged.
         """
         from medsharp.networks import create_network, load_weights
 
-        name = {"best": BEST_WEIGHTS, "last": LAST_WEIGHTS}[which]
+        name = WEIGHTS[which or self.kept]
         if not (self.folder / name).is_file():
             raise InputError(f"{self.folder} has no {name}; train it first: medsharp train --resume {self.folder}")
         network = create_network(

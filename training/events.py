@@ -17,7 +17,8 @@ Events = Callable[[dict[str, Any]], None]
   (how long the loop waited for data), both since the epoch began.
 - `epoch`: `best` (whether it is the best so far) and the line of `metrics.jsonl`; `wait_seconds` there is how long the
   steps of the epoch waited for data, and `wait_share` the same as a share of the time in steps.
-- `end`: `epochs`, `trained` (by this call; 0 when the run was finished already), `best_epoch`, `val_auroc`.
+- `end`: `epochs`, `trained` (by this call; 0 when the run was finished already), `kept_epoch`, `val_auroc`
+  (both of the weights that the run keeps).
 
 Epochs count from 0.
 """

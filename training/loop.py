@@ -29,6 +29,7 @@ from training.checkpoint import add_metrics, keep_metrics, load_state, save_stat
 from training.datasets import check_splits, class_counts, make_datasets, mask_share, notes_on_masks
 from training.environment import describe_environment
 from training.events import Events
+from training.finetuning import Backbone, learning_rate_shares
 from training.losses import Objective
 from training.precision import choose_precision
 from training.predictions import Best, judge, predict_logits, prediction_table
@@ -73,9 +74,10 @@ def train(
                 trainer.run_epoch(epoch)
                 trained += 1
             trainer.finish()
-        best = json.loads((folder / runs.ENVIRONMENT).read_text(encoding="utf-8"))["best"]
+        about = json.loads((folder / runs.ENVIRONMENT).read_text(encoding="utf-8"))
+        kept = about.get("kept", about["best"])  # runs finished before there was a choice kept the best
         end = {"epochs": config.schedule.epochs, "trained": trained}
-        events({"kind": "end", **end, "best_epoch": best["epoch"], "val_auroc": best["auroc"]})
+        events({"kind": "end", **end, "kept_epoch": kept["epoch"], "val_auroc": kept["auroc"]})
     return run
 
 
@@ -141,7 +143,9 @@ class _Trainer:
         # What is validated and kept.
         self.judged = self.network if self.average is None else self.average.module
 
-        self.optimizer = make_optimizer(config, self.objective, data_size=images)
+        self.backbone = Backbone(self.network)
+        shares = learning_rate_shares(self.network, config)
+        self.optimizer = make_optimizer(config, self.objective, data_size=images, shares=shares)
         rho = config.optimizer.hyperparameters().get("rho")
         self.schedule = Schedule(self.optimizer, config.optimizer.lr, rho, config.schedule, len(self.loader))
 
@@ -191,6 +195,7 @@ class _Trainer:
         seen, waited = 0, 0.0
         self.training.set_epoch(epoch)
         self.objective.train()
+        self.backbone.freeze(epoch < self.config.schedule.frozen_epochs)
         for number, (batch, wait) in enumerate(self._batches(epoch)):
             self.schedule.set(epoch * steps + number)
             losses.append(float(self._step(batch)))
@@ -236,7 +241,7 @@ class _Trainer:
         self.events({"kind": "epoch", "best": better, **record})
 
     def finish(self) -> None:
-        """Write what the run ran on, and the predictions of the best weights, which make it finished."""
+        """Write what the run ran on, and the predictions of the weights it keeps, which make it finished."""
         run = Run(self.folder)
         network = run.load_network().to(self.device)
         tables = [
@@ -244,9 +249,12 @@ class _Trainer:
             for split in ("val", "test")
             if split in self.datasets
         ]
-        seconds = sum(record["seconds"] for record in run.metrics())
+        records = run.metrics()
+        seconds = sum(record["seconds"] for record in records)
+        best, last = asdict(self.best), records[-1]
+        kept = {"best": best, "last": {"auroc": last["val_auroc"], "loss": last["val_loss"], "epoch": last["epoch"]}}
         about = describe_environment(self.config.seed, self.device, self.config.run.precision)
-        about |= {"best": asdict(self.best), "seconds": round(seconds, 1)}
+        about |= {"best": best, "kept": {"which": run.kept, **kept[run.kept]}, "seconds": round(seconds, 1)}
         write_text(self.folder / runs.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         with atomic_path(self.folder / runs.PREDICTIONS) as temporary:
             pd.concat(tables).to_csv(temporary, index=False, lineterminator="\n", float_format="%.9g")
@@ -290,7 +298,8 @@ class _Trainer:
 
     def _save(self, epoch: int, record: dict[str, Any], better: bool) -> None:
         # The state comes last: what a kill leaves before it is written again, the same, by the resumed run.
-        if better or not (self.folder / runs.BEST_WEIGHTS).exists():
+        by_validation = self.config.schedule.keep == "best"
+        if by_validation and (better or not (self.folder / runs.BEST_WEIGHTS).exists()):
             save_weights(self.folder / runs.BEST_WEIGHTS, self.judged.state_dict())
         save_weights(self.folder / runs.LAST_WEIGHTS, self.judged.state_dict())
         add_metrics(self.folder / runs.METRICS, record)

@@ -14,7 +14,8 @@ class Schedule:
     """Sets the learning rate and rho of an optimizer for a step, whatever was set before.
 
     Args:
-        optimizer: Whose groups have `lr`, and `rho` where the method has one.
+        optimizer: Whose groups have `lr`, and `rho` where the method has one. A group with `lr_scale` learns at that
+            share of the learning rate, as timm's layer-wise groups do; rho follows the whole.
         lr: The highest learning rate.
         rho: The highest rho; None for a method without.
         config: How both change.
@@ -26,6 +27,7 @@ class Schedule:
     ) -> None:
         self.optimizer = optimizer
         self.lr = lr
+        self._rate = lr
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self._radii: RhoScheduler | None = None
@@ -44,16 +46,17 @@ class Schedule:
 
     def set(self, step: int) -> None:
         """Set both for a step, which counts from 0 over all epochs."""
-        rate = self.lr * rate_factor(step, self.steps_per_epoch, self.config)
+        self._rate = self.lr * rate_factor(step, self.steps_per_epoch, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            # Groups of a run that was begun before there were shares have none.
+            group["lr"] = self._rate * group.get("lr_scale", 1.0)
         if self._radii is not None:
             self._radii.step(step)
 
     def now(self) -> dict[str, float | None]:
-        """Return `lr` and `rho` as they are; None for a method without rho."""
+        """Return `lr`, which is that of the head, and `rho` as they are; None for a method without rho."""
         group = self.optimizer.param_groups[0]
-        return {"lr": float(group["lr"]), "rho": None if self._radii is None else float(group["rho"])}
+        return {"lr": self._rate, "rho": None if self._radii is None else float(group["rho"])}
 
 
 def rate_factor(step: int, steps_per_epoch: int, schedule: ScheduleConfig) -> float:

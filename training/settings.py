@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from medsharp.config import TrainConfig
 from medsharp.errors import InputError, nearest
 from medsharp.networks import list_networks
-from medsharp.optim import ClosureOptimizer, create_optimizer
+from medsharp.optim import ClosureOptimizer, create_optimizer, parameter_groups
 from medsharp.optimizer_config import METHODS, OptimizerConfig, methods_in_use
+from training.finetuning import Shares, divided_by_share
 
 
 def check_config(config: TrainConfig) -> None:
@@ -47,7 +50,9 @@ def check_batch_norm(config: TrainConfig, network: nn.Module) -> None:
             )
 
 
-def make_optimizer(config: TrainConfig, model_or_params: nn.Module | list[Tensor], data_size: int) -> ClosureOptimizer:
+def make_optimizer(
+    config: TrainConfig, model_or_params: nn.Module | list[Tensor], data_size: int, shares: Shares | None = None
+) -> ClosureOptimizer:
     """Make the optimizer of a configuration.
 
     Plain methods come with the protocol of the sharpness-aware ones, so that whoever trains need not know which it is:
@@ -57,6 +62,7 @@ def make_optimizer(config: TrainConfig, model_or_params: nn.Module | list[Tensor
         config: The method with its settings, the gradient norm to clip to, and the seed of what the method draws.
         model_or_params: Of a model, the norm layers, biases and the like are not decayed.
         data_size: Number of training images, for methods that count them and whose settings do not say another number.
+        shares: Of the learning rate, for parameters of a model that do not learn at the whole.
 
     Raises:
         ValueError: Two settings contradict each other.
@@ -65,13 +71,16 @@ def make_optimizer(config: TrainConfig, model_or_params: nn.Module | list[Tensor
     options = section.hyperparameters()
     if options.get("data_size") is None:
         options["data_size"] = data_size
+    params: Any = model_or_params
+    if isinstance(model_or_params, nn.Module):
+        groups = parameter_groups(model_or_params, section.weight_decay, decay_norm_and_bias=False)
+        params, options["model"] = divided_by_share(groups, shares or {}, section.lr), model_or_params
     optimizer = create_optimizer(
         section.name,
-        model_or_params,
+        params,
         base=section.base,
         lr=section.lr,
         weight_decay=section.weight_decay,
-        decay_norm_and_bias=False,
         seed=config.seed,
         protocol=True,
         **options,

@@ -61,7 +61,7 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue where it stopped.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and leave.")] = False,
 ) -> None:
-    """Train a classifier; the best weights by validation AUROC are kept.
+    """Train a classifier; the best weights by validation AUROC are kept, or the last (schedule.keep=last).
 
     Images are checked, near-duplicates are tied together, and patients (or ties) are split into train, validation
     and test before anything is learned.

@@ -65,7 +65,7 @@ def export_run(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BundleSpec:
-    """Write the best weights of a run as a bundle.
+    """Write the weights that a run keeps as a bundle.
 
     Args:
         run_folder: As `training.train` leaves it; its images must still be where the manifest says.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ Normalization = Literal["dataset", "image"]
 Features = Tensor | list[Tensor]
 """What a network gives before its head: a map, tokens, or a list of tokens where it has several branches."""
 
+_BACKBONE = "backbone."
 _LEAST_STD = 0.02
 
 
@@ -65,6 +66,18 @@ class Classifier(nn.Module):
             for name, _ in self.backbone.named_parameters()
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in stated)
         }
+
+    def is_head(self, name: str) -> bool:
+        """Whether a parameter or buffer, as `state_dict` names it, is of the head: of what tells classes apart.
+
+        It is what timm makes anew for another number of classes: one layer or, in distilled networks, several.
+        """
+        if not name.startswith(_BACKBONE):
+            return False
+        published: dict[str, Any] = getattr(self.backbone, "pretrained_cfg", {})
+        names = published.get("classifier") or ()
+        heads = (names,) if isinstance(names, str) else names
+        return any(name.startswith(f"{_BACKBONE}{head}.") for head in heads)
 
     def forward_features(self, image: Tensor) -> Features:
         """Return the last feature map [B, D, h, w] (some networks: [B, h, w, D]), or the tokens [B, T, D].

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from timm.models import adapt_input_conv
@@ -37,7 +36,7 @@ def load_weights(network: Classifier, path: str | Path) -> None:
     for key in sorted(set(weights) & set(own)):
         if weights[key].shape == own[key].shape:
             continue
-        if _is_head(network, key):
+        if network.is_head(key):
             network.notes.append(f"{key} of {path.name} has another shape and was left as initialised")
             weights[key] = own[key]
         elif _of_three_colours(weights[key], own[key]):
@@ -65,7 +64,7 @@ def _misfits(network: Classifier, own: Weights, weights: Weights) -> bool:
         return True
     return any(
         weights[key].shape != own[key].shape
-        and not _is_head(network, key)
+        and not network.is_head(key)
         and not _of_three_colours(weights[key], own[key])
         for key in own
     )
@@ -85,13 +84,6 @@ def _republished(network: Classifier, weights: Weights) -> Weights:
         return weights
     outer = {key: weights[key] for key in _OWN}
     return outer | {f"{_PREFIX}{key}": value for key, value in converted.items()}
-
-
-def _is_head(network: Classifier, key: str) -> bool:
-    published: dict[str, Any] = getattr(network.backbone, "pretrained_cfg", {})
-    names = published.get("classifier") or ()
-    heads = (names,) if isinstance(names, str) else names
-    return any(key.startswith(f"{_PREFIX}{head}.") for head in heads)
 
 
 def _of_three_colours(weight: Tensor, grey: Tensor) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medsharp.optim.looksam import LookSAM
     from medsharp.optim.msam import MSAM
     from medsharp.optim.one_pass import OnePass
-    from medsharp.optim.registry import create_optimizer
+    from medsharp.optim.registry import create_optimizer, parameter_groups
     from medsharp.optim.rho_scheduler import RhoScheduler
     from medsharp.optim.sam import SAM
     from medsharp.optim.sharpness_aware import SharpnessAware
@@ -57,6 +57,7 @@ __all__ = [
     "create_optimizer",
     "list_optimizers",
     "optimizer_info",
+    "parameter_groups",
 ]
 
 _PLACES = {
@@ -85,6 +86,7 @@ _PLACES = {
     "create_optimizer": "registry",
     "list_optimizers": "catalogue",
     "optimizer_info": "catalogue",
+    "parameter_groups": "registry",
 }
 
 

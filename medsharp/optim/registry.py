@@ -90,7 +90,7 @@ def create_optimizer(
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be 0 or more, not {weight_decay}")
     model = model_or_params if isinstance(model_or_params, nn.Module) else None
-    params: Any = model_or_params if model is None else _groups(model, weight_decay, decay_norm_and_bias)
+    params: Any = model_or_params if model is None else parameter_groups(model, weight_decay, decay_norm_and_bias)
     options = info.defaults
     method, stepping = info.cls, info.cls
     if info.sharpness_aware:
@@ -128,12 +128,22 @@ def _base(base: str | type[Optimizer]) -> tuple[type[Optimizer], dict[str, Any]]
     return info.cls, info.defaults
 
 
-def _groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = True) -> list[dict[str, Any]]:
+    """Return the named parameters of a model in one group that is decayed, and one that is not; neither is empty.
+
+    They are what `create_optimizer` makes of a model; whoever wants other groups, such as learning rates by layer,
+    divides these and gives them instead.
+
+    Args:
+        model: Whose parameters, frozen ones too.
+        weight_decay: Of the group that is decayed.
+        decay_norm_and_bias: As for `create_optimizer`.
+    """
     chosen: dict[bool, list[tuple[str, nn.Parameter]]] = {True: [], False: []}
-    spared = set() if decay_all else _spared(model)
+    spared = set() if decay_norm_and_bias else _spared(model)
     for name, parameter in model.named_parameters():
         decayed = parameter.ndim > 1 and not any(fnmatch.fnmatchcase(name, pattern) for pattern in spared)
-        chosen[decay_all or decayed].append((name, parameter))
+        chosen[decay_norm_and_bias or decayed].append((name, parameter))
     decays = {True: weight_decay, False: 0.0}
     return [{"params": params, "weight_decay": decays[key]} for key, params in chosen.items() if params]
 

@@ -19,7 +19,8 @@ class RhoScheduler:
     - `"constant"`: `rho_max`.
     - `"linear"`, `"cosine"`: from `rho_max` at the first step to `rho_min` at the last of `steps`.
 
-    Call `step()` after each optimizer step, and after the learning-rate schedule's.
+    Call `step()` after each optimizer step, and after the learning-rate schedule's. Of a group that learns at a share
+    of the schedule's rate, `lr_scale` as timm's layer-wise groups have it, that rate is meant and not the share.
 
     Args:
         optimizer: With `rho` in its groups.
@@ -82,7 +83,8 @@ class RhoScheduler:
 
     def _set(self) -> None:
         for group, rho_max, lr_max in zip(self.optimizer.param_groups, self.rho_max, self.lr_max, strict=True):
-            group["rho"] = self.rho_min + (rho_max - self.rho_min) * self._share(float(group["lr"]), lr_max)
+            rate = float(group["lr"]) / _scale(group)
+            group["rho"] = self.rho_min + (rho_max - self.rho_min) * self._share(rate, lr_max)
 
     def _share(self, lr: float, lr_max: float) -> float:
         """Return where between its ends rho is, 1 at the upper."""
@@ -103,4 +105,8 @@ class RhoScheduler:
 
 
 def _highest(group: dict[str, Any]) -> float:
-    return group.get("max_lr", group.get("initial_lr", group["lr"]))
+    return group.get("max_lr", group.get("initial_lr", group["lr"])) / _scale(group)
+
+
+def _scale(group: dict[str, Any]) -> float:
+    return float(group.get("lr_scale", 1.0))

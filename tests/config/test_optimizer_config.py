@@ -130,7 +130,8 @@ def test_dump_shows_what_is_used_and_what_was_given_and_reads_back_equal(name: s
     shown = yaml.safe_load(text)["optimizer"]
     info = optimizer_info(name)
     stands_on = {"sgd"} if info.sharpness_aware and not info.own_step else set()
-    assert shown.keys() == {"name", "base", "lr", "weight_decay", name, "looksam", *stands_on}
+    rates = {"lr", "backbone_lr_ratio", "layer_decay", "weight_decay"}
+    assert shown.keys() == {"name", "base", *rates, name, "looksam", *stands_on}
     assert shown["looksam"]["k"] == 7
     assert shown["name"] == name
     again = load(tmp_path, text)

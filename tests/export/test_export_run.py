@@ -173,6 +173,26 @@ def test_run_without_weights_says_how_to_get_them(run_folder: Path, tmp_path: Pa
         export_run(tmp_path / "nowhere", tmp_path / "b")
 
 
+def test_weights_that_the_run_keeps_are_exported(run_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    settings = (copy / "config.yaml").read_text()
+    assert "keep: best" in settings
+    (copy / "config.yaml").write_text(settings.replace("keep: best", "keep: last"))
+    torch.manual_seed(7)
+    last = create_network("resnet10_w16", num_classes=2, image_size=64).eval()
+    save_file(last.state_dict(), copy / "checkpoints" / "last.safetensors")  # beside others as the best
+    result = CliRunner().invoke(app, ["export", str(copy), "--out", str(tmp_path / "b")])
+    assert result.exit_code == 0, result.output
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 64), dtype=np.uint8)
+    with torch.no_grad():
+        expected = last(torch.from_numpy(pixels[:, None])).numpy()
+    logits = Predictor.load(tmp_path / "b").session.run(pixels)["logits"]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
 def test_manifest_is_predicted_in_its_order_with_its_columns(bundle: tuple[Path, BundleSpec], tmp_path: Path) -> None:
     manifest = write_images(tmp_path, 10, seed=5)
     (tmp_path / "images" / "Doe-3.png").write_bytes(b"no image")

@@ -191,7 +191,11 @@ def test_a_rate_that_a_network_takes_and_does_nothing_with_is_refused(monkeypatc
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet10_w16", "vit_tiny_patch16_224", "efficientnet_b0", "swin_tiny_patch4_window7_224"]
+    "name",
+    [
+        *("resnet10_w16", "vit_tiny_patch16_224", "efficientnet_b0", "tf_efficientnet_lite0", "convnext_atto"),
+        "swin_tiny_patch4_window7_224",
+    ],
 )
 def test_rates_reach_the_network_and_zero_asks_for_none(name: str) -> None:
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)

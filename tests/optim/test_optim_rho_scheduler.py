@@ -42,6 +42,23 @@ def test_rho_goes_from_one_end_to_the_other(schedule: str, ends: dict[str, float
     assert course(schedule, **ends) == pytest.approx(expected)
 
 
+def test_groups_that_learn_at_a_share_of_the_rate_have_the_radius_of_the_whole() -> None:
+    model = perceptron()
+    shares = [1.0, 0.25]
+    groups = [
+        {"params": layer.parameters(), "lr": 0.1 * share, "lr_scale": share}
+        for layer, share in zip((model[0], model[2]), shares, strict=True)
+    ]
+    optimizer = create("sam", groups, base="sgd", lr=0.1, rho=0.2)  # type: ignore[arg-type]
+    radii = RhoScheduler(optimizer, "lr", rho_min=0.05, lr_min=0.02)
+    for rate in (0.1, 0.06, 0.02):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        radii.step()
+        expected = 0.05 + 0.15 * (rate - 0.02) / 0.08
+        assert [group["rho"] for group in optimizer.param_groups] == pytest.approx([expected, expected])
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_rho_stays_at_its_end_afterwards_and_one_step_begins_and_ends(schedule: str) -> None:
     optimizer = optimizer_of()

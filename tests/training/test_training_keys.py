@@ -113,10 +113,13 @@ CHANGES_WEIGHTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("optimizer.base", SAM, {"optimizer": {"base": "sgd"}}),
     ("optimizer.lr", {}, {"optimizer": {"lr": 0.02}}),
     ("optimizer.weight_decay", {}, {"optimizer": {"weight_decay": 0.5}}),
+    ("optimizer.backbone_lr_ratio", {}, {"optimizer": {"backbone_lr_ratio": 0.5}}),
+    ("optimizer.layer_decay", {}, {"optimizer": {"layer_decay": 0.5}}),
     ("schedule.epochs", {}, {"schedule": {"epochs": 1}}),
     ("schedule.warmup_epochs", {}, {"schedule": {"warmup_epochs": 1.5}}),
     ("schedule.batch_size", {}, {"schedule": {"batch_size": 7}}),
     ("schedule.final_lr_ratio", {}, {"schedule": {"final_lr_ratio": 0.5}}),
+    ("schedule.frozen_epochs", {}, {"schedule": {"frozen_epochs": 1}}),
     ("schedule.rho", SAM, {"schedule": {"rho": "linear"}}),
     ("schedule.final_rho_ratio", {**SAM, "schedule": {"rho": "cosine"}}, {"schedule": {"final_rho_ratio": 0.5}}),
     ("loss.label_smoothing", {}, {"loss": {"label_smoothing": 0.0}}),
@@ -140,6 +143,7 @@ ELSEWHERE = {
     *("data.leave_site", "data.split_seed", "data.source", "data.label_from", "data.label_values", "data.range"),
     *("data.classes", "data.positive"),  # in test_training_loop
     *("network.name", "network.pretrained", "network.checkpoint", "run.device"),
+    "schedule.keep",  # in test_training_keep
     *("data.inpaint", "data.limits", "data.cache", "run.workers", "run.channels_last"),
 }
 

@@ -107,6 +107,38 @@ def test_interrupted_run_resumes_to_the_same_weights(
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [("adamw", (2, 1)), ("asam", (2, 1)), ("wsam", (1, 1)), ("looksam", (2, 2)), ("gsam", (2, 1)), ("looksam", (3, 1))],
+)
+def test_run_resumes_to_the_same_weights_across_the_epoch_in_which_it_thaws(
+    method: str, place: tuple[int, int], squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    shares = {"backbone_lr_ratio": 0.5, "layer_decay": 0.8}
+    schedule = {"epochs": 4, "frozen_epochs": 2}
+    config = configure(**{**EVERYTHING, "optimizer": {"name": method, **shares}, "schedule": schedule})
+    train(config, squares, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(config, squares, out=tmp_path / "stopped", events=stop_at(*place))
+    resume(tmp_path / "stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_run_begun_before_groups_had_shares_goes_on(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    train(configure(), squares, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(configure(), squares, out=tmp_path / "stopped", events=stop_at(1, 1))
+    path = tmp_path / "stopped/checkpoints/last.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        del group["lr_scale"]
+    torch.save(state, path)
+    resume(tmp_path / "stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
 @pytest.mark.parametrize("call", [1, 2])
 def test_run_stopped_between_two_files_of_a_checkpoint_repeats_that_epoch(
     call: int,
