@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from medsharp.errors import InputError, nearest
 from medsharp.images import ImageLimits, ValueRange
@@ -27,6 +28,7 @@ from medsharp.settings import Section, about
 
 Cache = Literal["disk", "memory"]
 Precision = Literal["bf16", "fp32"]
+Sampling = Literal["shuffled", "balanced", "sites", "sites_and_classes"]
 RhoSchedule = Literal["constant", "linear", "cosine", "lr"]
 Keep = Literal["best", "last"]
 
@@ -46,12 +48,23 @@ class LimitsConfig(Section):
         return ImageLimits(**self.model_dump())
 
 
+_OneOrSeveral = Annotated[
+    Annotated[str, Tag("<one>")] | Annotated[tuple[str, ...], Tag("<several>")],
+    Discriminator(lambda given: "<several>" if isinstance(given, (list, tuple)) else "<one>"),
+]
+
+
 class DataConfig(Section):
     """What is trained on, how it is split and how an image becomes a network input."""
 
-    path: str = Field("phantom", description="manifest, dataset folder, folder of class folders, or 'phantom'")
-    source: str = Field(
-        "auto", description="what the folder is: auto, folder (a hospital's own), or a data set such as busi"
+    path: _OneOrSeveral = Field(
+        "phantom",
+        description="manifest, dataset folder, folder of class folders, or 'phantom'; several hospitals as a list",
+    )
+    source: _OneOrSeveral = Field(
+        "auto",
+        description="what the folder is: auto, folder (a hospital's own), or a data set such as busi; of several paths "
+        "one for all, or one each",
     )
     label_from: str | None = Field(None, description="column that labels are made from, by label_values")
     label_values: dict[str, tuple[str | int, ...]] = Field(
@@ -94,13 +107,34 @@ class DataConfig(Section):
         Annotated[str, Tag("<name>")] | Annotated[Augmentation, Tag("<transforms>")],
         Discriminator(lambda given: "<name>" if isinstance(given, str) else "<transforms>"),
     ] = Field("standard", description="a recipe by name, or transforms with their parameters")
-    sampling: Literal["shuffled", "balanced"] = Field(
-        "shuffled", description="each image once an epoch, or drawn with replacement, every class as often"
+    sampling: Sampling = Field(
+        "shuffled",
+        description="each image once an epoch; or drawn with replacement, as often from every class (balanced), from "
+        "every hospital, whose images are drawn as they are (sites), or from every class of every hospital "
+        "(sites_and_classes)",
     )
     cache: Cache = Field("disk", description="where decoded images are kept; memory: nothing is written")
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What is opened."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What each of `paths` is."""
+        given = (self.source,) if isinstance(self.source, str) else self.source
+        return given * len(self.paths) if len(given) == 1 else given
+
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
+        if not self.paths:
+            raise ValueError("path names no data set")
+        if len(self.sources) != len(self.paths):
+            raise ValueError(
+                f"source has {len(self.sources)} entries for {len(self.paths)} of path; give one, or one each (auto to "
+                "find out)"
+            )
         if isinstance(self.augmentation, str) and self.augmentation not in RECIPES:
             raise ValueError(f"augmentation '{self.augmentation}' is no recipe{nearest(self.augmentation, RECIPES)}")
         if len(set(self.classes)) != len(self.classes):
@@ -196,10 +230,20 @@ class LossConfig(Section):
     mask_weight: float = Field(0.0, ge=0, description="weight of the auxiliary lesion-mask loss; 0: off")
 
 
+def check_device(name: str) -> None:
+    """Check a device's name; whether it is there is another question.
+
+    Raises:
+        ValueError: It is none of auto, cpu, cuda and cuda:N.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise ValueError(f"device '{name}' is not one of auto, cpu, cuda, or one GPU such as cuda:1")
+
+
 class RunConfig(Section):
     """Where and how the loop runs."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+    device: str = Field("auto", description="auto (the GPU where there is one), cpu, cuda, or one GPU such as cuda:1")
     precision: Literal["auto", Precision] = Field(
         "auto", description="of forward and backward passes; auto: bf16 where the device is faster with it, else fp32"
     )
@@ -209,6 +253,12 @@ class RunConfig(Section):
     channels_last: bool = Field(
         True, description="memory format of weights and feature maps; convolutions are faster with it"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, name: str) -> str:
+        check_device(name)
+        return name
 
 
 class TrainConfig(Section):

@@ -10,7 +10,9 @@ from medsharp.config import TrainConfig
 from medsharp.data.leaks import assert_no_leak
 from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.data.pipeline import ImageDataset, make_dataset
+from medsharp.data.sampling import strata_of
 from medsharp.errors import InputError
+from medsharp.keys import site_key
 from training.events import Events
 
 
@@ -19,7 +21,7 @@ def check_splits(manifest: Manifest, config: TrainConfig) -> None:
 
     Raises:
         InputError: A group, patient or file is in two splits, a split other than test is empty or has one class only,
-            or masks are to be learned and there are none.
+            hospitals are to be drawn equally and one has one class only, or masks are to be learned and there are none.
     """
     assert_no_leak(manifest)
     name, positive = manifest.info.name, config.data.positive
@@ -31,9 +33,27 @@ def check_splits(manifest: Manifest, config: TrainConfig) -> None:
             raise InputError(f"{name} has no images in split '{split}'; split it first")
         if split != "test" and (rows["label"] == positive).nunique() < 2:
             raise InputError(f"{name}: split '{split}' needs images of {positive} and of another class")
+    if config.data.sampling.startswith("sites"):
+        _check_sites(manifest, config)
     weight = config.loss.mask_weight
     if weight > 0 and (manifest.of_split("train")["mask"] == "").all():
         raise InputError(f"loss.mask_weight = {weight}: no training image of {name} has a mask; set it to 0")
+
+
+def _check_sites(manifest: Manifest, config: TrainConfig) -> None:
+    """Refuse to draw hospitals equally where one is not known, or is a class by itself."""
+    rows, asked = manifest.of_split("train"), f"data.sampling = {config.data.sampling}"
+    keys = rows["site"].map({site: site_key(site) for site in rows["site"].unique()})
+    nowhere = int((keys == "").sum())
+    if nowhere:
+        raise InputError(f"{asked}: the site of {nowhere} training images of {manifest.info.name} is not known")
+    for _, members in rows.groupby(keys):
+        labels = sorted(set(members["label"]))
+        if len(labels) < 2:
+            raise InputError(
+                f"{asked}: site '{members['site'].iloc[0]}' has training images of class {labels[0]} only; a network "
+                "would learn to tell hospitals instead; leave the site out, or draw images otherwise"
+            )
 
 
 def make_datasets(config: TrainConfig, manifest: Manifest, events: Events) -> dict[str, ImageDataset]:
@@ -85,14 +105,21 @@ def class_counts(training: ImageDataset, config: TrainConfig) -> Tensor:
 
     Balanced drawing shows all classes as often: the weights that would balance them are then 1.
     """
-    if config.data.sampling == "balanced":
-        return torch.ones(len(config.data.classes))
-    return training.labels.bincount(minlength=len(config.data.classes)).float()
+    classes = len(config.data.classes)
+    shares = torch.nn.functional.one_hot(training.labels, classes).float()  # [N, C]
+    seen = _seen(training, config, shares)
+    return seen / seen.mean() if config.data.sampling != "shuffled" else shares.sum(dim=0)
 
 
 def mask_share(training: ImageDataset, config: TrainConfig) -> float:
     """Return the share of images with a mask among those that are seen."""
-    if config.data.sampling == "shuffled":
-        return float(training.has_mask.mean())
-    shares = [training.has_mask[training.labels == number].mean() for number in training.labels.unique()]
-    return float(torch.stack(shares).mean())
+    return float(_seen(training, config, training.has_mask))
+
+
+def _seen(training: ImageDataset, config: TrainConfig, values: Tensor) -> Tensor:
+    """Return the mean of values [N, ...] over the images as they are drawn."""
+    strata = strata_of(training.table, config.data.sampling)
+    if strata is None:
+        return values.mean(dim=0)
+    numbers = torch.from_numpy(strata)
+    return torch.stack([values[numbers == number].mean(dim=0) for number in numbers.unique()]).mean(dim=0)

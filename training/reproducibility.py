@@ -42,12 +42,19 @@ def deterministic_on_cpu(device: torch.device) -> Iterator[None]:
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device of `auto`, `cpu` or `cuda`.
+    """Return the device of `auto`, `cpu`, `cuda` or `cuda:N`; with a number it becomes CUDA's current one.
 
     Raises:
-        InputError: `cuda` was asked for and there is none.
+        InputError: A CUDA device was asked for and there is no such.
     """
     available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise InputError("run.device = 'cuda': PyTorch finds no CUDA device here; use cpu or auto")
-    return torch.device("cuda" if name != "cpu" and available else "cpu")
+    if not name.startswith("cuda"):
+        return torch.device("cuda" if name == "auto" and available else "cpu")
+    if not available:
+        raise InputError(f"run.device = '{name}': PyTorch finds no CUDA device here; use cpu or auto")
+    device = torch.device(name)
+    if device.index is not None:
+        if device.index >= torch.cuda.device_count():
+            raise InputError(f"run.device = '{name}': PyTorch finds {torch.cuda.device_count()} CUDA devices, from 0")
+        torch.cuda.set_device(device)  # what names no device, such as pinned memory, is not to wake another one
+    return device

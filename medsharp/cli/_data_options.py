@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from medsharp.cli._console import console, heading
 from medsharp.errors import InputError
 
 if TYPE_CHECKING:
+    from medsharp.config import TrainConfig
     from medsharp.data.sources import LabelRule
 
 SOURCE_HELP = (
@@ -34,6 +36,35 @@ def sources_of(given: Sequence[str] | None, data: Sequence[str]) -> list[str | N
             f"{len(names)} times --source for {len(data)} data sets; give one, or one each (auto to find out)"
         )
     return names
+
+
+def data_overrides(data: Sequence[str] | None, source: Sequence[str] | None) -> list[str]:
+    """Return `--data` and `--source` as assignments to `data.path` and `data.source`.
+
+    Raises:
+        InputError: The number of sources fits neither one for all nor one each, or one is not known.
+    """
+    if data and source:
+        sources_of(source, data)
+    given = {"data.path": data, "data.source": source}
+    return [
+        f"{key}={quoted(values[0])}" if len(values) == 1 else f"{key}=[{', '.join(map(quoted, values))}]"
+        for key, values in given.items()
+        if values
+    ]
+
+
+def quoted(text: str) -> str:
+    """Return text as YAML has it: unquoted, a folder named 2024 would be a number and one named on would be true."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def announce_data(settings: TrainConfig) -> None:
+    """Print what is opened now, and that it is simulated where it is."""
+    paths = settings.data.paths
+    if all(path.split(":")[0] == "phantom" for path in paths):
+        console.print("[yellow]No --data given: training on simulated images, not on patients.[/]")
+    heading(f"Data: {', '.join(paths)}")
 
 
 def rule_of(column: str | None, malignant: str | None, benign: str | None) -> LabelRule | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medsharp.cli._console import console, heading, note, progress_bar
-from medsharp.cli._data_options import SOURCE_HELP
+from medsharp.cli._data_options import SOURCE_HELP, announce_data, data_overrides, quoted
 from medsharp.errors import InputError
 from medsharp.optim.catalogue import list_optimizers, optimizer_info
 
@@ -42,13 +43,15 @@ def _plain(value: object) -> str:
 
 def train(
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Manifest, folder of a known data set, or folder with a sub-folder a class. "
+            help="Manifest, folder of a known data set, or folder with a sub-folder a class; once for each hospital. "
             "Without it: simulated images."
         ),
     ] = None,
-    source: Annotated[str | None, typer.Option(help=SOURCE_HELP)] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each --data.")
+    ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="One of those below."),
@@ -73,13 +76,9 @@ def train(
             raise InputError("--resume takes data and settings from the run folder; give it alone")
         _resume(resume)
         return
-    overrides = list(set_ or [])
-    if data is not None:
-        overrides.append(f"data.path={_quoted(data)}")
-    if source is not None:
-        overrides.append(f"data.source={_quoted(source)}")
+    overrides = [*(set_ or []), *data_overrides(data, source)]
     if optimizer is not None:
-        overrides.append(f"optimizer.name={_quoted(optimizer)}")
+        overrides.append(f"optimizer.name={quoted(optimizer)}")
     settings = load_config(config, overrides)
 
     from training import check_config
@@ -98,9 +97,7 @@ def prepare(settings: TrainConfig) -> Manifest:
     """Open, audit and split the data of a configuration, saying what was left out or tied and why."""
     from medsharp.data.prepare import prepare_manifest
 
-    if settings.data.path.split(":")[0] == "phantom":
-        console.print("[yellow]No --data given: training on simulated images, not on patients.[/]")
-    heading(f"Data: {settings.data.path}")
+    announce_data(settings)
     with progress_bar() as report:
         manifest = prepare_manifest(settings.data, progress=report)
     for sentence in manifest.notes:
@@ -123,7 +120,7 @@ def run_training(settings: TrainConfig, manifest: Manifest, folder: Path, resume
 
 def free_run_folder(settings: TrainConfig, manifest: Manifest) -> Path:
     """Name a new run folder by data, network, optimizer and seed, counted up when taken."""
-    data = "".join(char if char.isalnum() else "-" for char in manifest.info.name.lower()).strip("-")
+    data = re.sub(r"[\W_]+", "-", manifest.info.name.lower()).strip("-")
     name = f"{data}-{settings.network.name}-{settings.optimizer.name}-seed{settings.seed}"
     for count in itertools.count(1):
         folder = Path("runs") / (name if count == 1 else f"{name}-{count}")
@@ -137,8 +134,3 @@ def _resume(folder: Path) -> None:
 
     run = Run.load(folder)
     run_training(run.config, run.manifest, folder, resume=True)
-
-
-def _quoted(text: str) -> str:
-    # YAML would read a folder named 2024 as a number and one named on as true.
-    return "'" + text.replace("'", "''") + "'"

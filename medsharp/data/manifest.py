@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from medsharp.data.parts import Part, PartFolders, read_parts, written_parts
 from medsharp.data.paths import DataFolder
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, sha256_file, write_text
@@ -81,6 +82,8 @@ class Manifest:
         root: The folder that image and mask paths are relative to.
         notes: Sentences on what was dropped or tied and why, for a person.
         lines: The row of each in the file, as a spreadsheet numbers it; empty where row 0 stands in row 2, and so on.
+        parts: The data sets that it joins, whose names the paths begin with; empty for one by itself, where they are
+            relative to `root`.
     """
 
     table: pd.DataFrame
@@ -88,6 +91,7 @@ class Manifest:
     root: Path
     notes: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def included(self) -> pd.DataFrame:
@@ -101,25 +105,34 @@ class Manifest:
 
     def path(self, relative: str) -> Path:
         """The file that an `image` or one entry of `mask` names."""
-        return self.root / relative
+        head, _, below = relative.partition("/")
+        part = next((part for part in self.parts if part.name == head), None)
+        return self.root / relative if part is None else part.root / below
+
+    def range_of(self, row: Any) -> ValueRange | None:
+        """The stored values that are black and white in the image of a row, where its data set declares them."""
+        head = str(row["image"]).partition("/")[0]
+        return next((part.range for part in self.parts if part.name == head), self.info.range)
 
     def masks(self, row: Any) -> list[Path]:
         """The mask files of a row; `mask` joins several with semicolons."""
         return [self.path(name) for name in str(row["mask"]).split(";") if name]
 
     def read(self, row: Any, limits: ImageLimits = ImageLimits()) -> DecodedImage:
-        """Decode the image of a row: the frame that it names, scaled by the range of the data set.
+        """Decode the image of a row: the frame that it names, scaled by the range of its data set.
 
         Raises:
             ImageError: It cannot be used; see `medsharp.images.read_image`.
         """
-        return read_image(self.path(row["image"]), limits=limits, frame=frame_of(row), value_range=self.info.range)
+        path, frame = self.path(row["image"]), frame_of(row)
+        return read_image(path, limits=limits, frame=frame, value_range=self.range_of(row))
 
     def with_range(self, value_range: ValueRange | None) -> Manifest:
         """Return a copy whose images have this range of values; None leaves what `manifest.yaml` declares."""
         if value_range is None:
             return self
-        return dataclasses.replace(self, info=dataclasses.replace(self.info, range=value_range))
+        parts = tuple(dataclasses.replace(part, range=value_range) for part in self.parts)
+        return dataclasses.replace(self, info=dataclasses.replace(self.info, range=value_range), parts=parts)
 
     def line(self, row: Any) -> int:
         """The row in the file that a row of the table, by its index, comes from; the header is row 1 as a rule."""
@@ -232,6 +245,7 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     table = complete(_known_names(read.frame))
     about = _read_about(path.with_name(ABOUT))
     root = path.parent / str(about.get("root") or "")  # an absolute root stands by itself
+    parts = read_parts(about.get("parts"), path.with_name(ABOUT))
     known = _classes(about, path.with_name(ABOUT))
     if known:
         _check_labels(path, table, known, lines)
@@ -250,12 +264,12 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     _read_digests(path, table, lines)
     _read_frames(path, table, lines)
     written = table["image"].copy()
-    notes += _find_files(path, table, root, lines)
+    notes += _find_files(path, table, PartFolders(parts) if parts else DataFolder(root), lines)
     _check_duplicates(path, table, written, lines)
     notes += fill_merged(path, table)
     notes += _unite_sites(path, table)
     kept = (note for note in _notes(about) if note.startswith(AUDITED))
-    return Manifest(table, info, root, (*kept, *notes), lines)
+    return Manifest(table, info, root, (*kept, *notes), lines, parts)
 
 
 def _classes(about: dict[str, Any], path: Path) -> tuple[str, ...]:
@@ -279,7 +293,9 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> None:
         del about["range"]
     else:
         about["range"] = list(manifest.info.range)
-    if manifest.root.resolve() != folder.resolve():
+    if manifest.parts:
+        about["parts"] = written_parts(manifest.parts)
+    elif manifest.root.resolve() != folder.resolve():
         about["root"] = str(manifest.root.resolve())
     if manifest.notes:
         about["notes"] = list(manifest.notes)
@@ -388,9 +404,8 @@ def _read_frames(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
     table["frame"] = frames.str.lstrip("0")
 
 
-def _find_files(path: Path, table: pd.DataFrame, root: Path, lines: Sequence[int]) -> list[str]:
+def _find_files(path: Path, table: pd.DataFrame, folder: DataFolder | PartFolders, lines: Sequence[int]) -> list[str]:
     """Write the paths of the files on disk into `image` and `mask`."""
-    folder = DataFolder(root)
     missing = []
     images, masks = [], []
     for line, image, mask in zip(lines, table["image"], table["mask"], strict=True):
@@ -408,7 +423,7 @@ def _find_files(path: Path, table: pd.DataFrame, root: Path, lines: Sequence[int
     if missing:
         line, name = missing[0]
         more = f" ({len(missing)} images are missing in all)" if len(missing) > 1 else ""
-        raise InputError(f"{path.name}, row {line}: image '{name}' is not in {root}{more}")
+        raise InputError(f"{path.name}, row {line}: image '{name}' is not in {folder.root}{more}")
     table["image"], table["mask"] = images, masks
     return folder.notes(path.name)
 

@@ -22,13 +22,13 @@ from monai.transforms import Compose, MapTransform, Randomizable
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from medsharp.config import Cache
+from medsharp.config import Cache, Sampling
 from medsharp.data.augmentation import make_augmentation
 from medsharp.data.cache import CachedImages, cached_images
 from medsharp.data.cache_key import cache_recipe, file_digests
 from medsharp.data.lesion import BOX, lesion_area, lesion_box
 from medsharp.data.manifest import Manifest, check_unchanged, frame_of
-from medsharp.data.sampling import EpochSampler, Sampling
+from medsharp.data.sampling import EpochSampler, strata_of
 from medsharp.errors import InputError
 from medsharp.images import Frame, ImageLimits, ValueRange, read_image
 from medsharp.preprocess import PreprocessSpec, preprocess, preprocess_mask
@@ -40,16 +40,14 @@ class LoadAndPlace(MapTransform):
     """Decode the files that a sample names and bring them to the network's input size.
 
     `image` becomes uint8 [S, S] of grey levels; where the sample has mask files, `mask` becomes uint8 [S, S] of 0 and 1
-    in its place. A spec that crops to the lesion needs `lesion`: the text of a box, perhaps empty, and mask files.
+    in its place. `frame` and `range` say which frame of a clip is meant, and what is black and white in its values. A
+    spec that crops to the lesion needs `lesion`: the text of a box, perhaps empty, and mask files.
     """
 
-    def __init__(
-        self, spec: PreprocessSpec, limits: ImageLimits = ImageLimits(), value_range: ValueRange | None = None
-    ) -> None:
+    def __init__(self, spec: PreprocessSpec, limits: ImageLimits = ImageLimits()) -> None:
         super().__init__(["image", "mask"], allow_missing_keys=True)
         self.spec = spec
         self.limits = limits
-        self.value_range = value_range
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the paths of a sample by pixels."""
@@ -57,7 +55,7 @@ class LoadAndPlace(MapTransform):
             data["image"],
             limits=self.limits,
             frame=data.get("frame", "sharpest"),
-            value_range=self.value_range,
+            value_range=data.get("range"),
         )
         lesion = None
         if self.spec.crop == "lesion":
@@ -203,13 +201,15 @@ def make_dataset(
     images = [manifest.path(name) for name in table["image"]]
     keys = file_digests(images)
     check_unchanged(manifest, rows.index, [key.hex() for key in keys])
-    load = LoadAndPlace(spec, limits, manifest.info.range)
+    load = LoadAndPlace(spec, limits)
     recipe = image_recipe(spec) if cache == "disk" else None
     frames = [frame_of(row) for row in table.to_dict("records")]
+    ranges = [manifest.range_of(row) for row in table.to_dict("records")]
     samples: list[dict[Hashable, Any]] = [
-        {"image": image, "frame": frame} for image, frame in zip(images, frames, strict=True)
+        {"image": image, "frame": frame, "range": declared}
+        for image, frame, declared in zip(images, frames, ranges, strict=True)
     ]
-    keys = [_of_frame(key, frame, manifest.info.range) for key, frame in zip(keys, frames, strict=True)]
+    keys = [_of_frame(*each) for each in zip(keys, frames, ranges, strict=True)]
     if spec.crop == "lesion":
         lesions = [(row.get(BOX, ""), manifest.masks(row)) for row in table.to_dict("records")]
         samples = [{**sample, "lesion": lesion} for sample, lesion in zip(samples, lesions, strict=True)]
@@ -261,13 +261,14 @@ def make_loader(
         seed: Of the order.
         workers: Processes that prepare batches; 0 prepares them in this one.
         drop_last: Leave out a last batch that is smaller.
-        sampling: With `shuffle`: every image once, or balanced by class, see `EpochSampler`.
+        sampling: With `shuffle`: every image once, or as often from every class or hospital, see `EpochSampler`.
     """
-    labels = dataset.labels.tolist() if sampling == "balanced" else None
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(dataset, seed, labels) if shuffle else SequentialSampler(dataset),
+        sampler=EpochSampler(dataset, seed, strata_of(dataset.table, sampling))
+        if shuffle
+        else SequentialSampler(dataset),
         collate_fn=_as_it_is,
         num_workers=workers,
         drop_last=drop_last,

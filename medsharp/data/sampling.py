@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
 from torch.utils.data import Sampler
 
-Sampling = Literal["shuffled", "balanced"]
+from medsharp.config import Sampling
+from medsharp.keys import site_key
 
 
 class Epochs(Protocol):
@@ -21,33 +23,56 @@ class Epochs(Protocol):
     def __len__(self) -> int: ...
 
 
+def strata_of(rows: pd.DataFrame, sampling: Sampling) -> np.ndarray | None:
+    """Return what images are drawn from equally often: classes, hospitals, or classes of hospitals.
+
+    Args:
+        rows: Of a manifest, with `label` and `site`; two spellings of a site are one.
+        sampling: How images are drawn.
+
+    Returns:
+        int64 [n], the number of each row's stratum; None where every image comes once.
+    """
+    if sampling == "shuffled":
+        return None
+    sites = rows["site"].map({site: site_key(site) for site in rows["site"].unique()})
+    parts = {
+        "balanced": [rows["label"]],
+        "sites": [sites],
+        "sites_and_classes": [sites, rows["label"]],
+    }[sampling]
+    return np.unique(np.stack([pd.factorize(part, sort=True)[0] for part in parts]), axis=1, return_inverse=True)[
+        1
+    ].ravel()
+
+
 class EpochSampler(Sampler[int]):
     """An order that depends on (seed, epoch) only.
 
-    `shuffled` gives every image once. `balanced` draws as many images with replacement: first the class, each with the
-    same probability, then an image of it. An image of a rare class then comes several times an epoch, and one of a
-    frequent class perhaps not at all. Draw k of an image, from 0, is asked for as item `index + k N`, N being the
-    number of images, so that each draw has noise of its own.
+    Without strata every image comes once. With them as many images are drawn with replacement: first the stratum, each
+    with the same probability, then an image of it. An image of a rare class, or of a small hospital, then comes several
+    times an epoch, and one of a large one perhaps not at all. Draw k of an image, from 0, is asked for as item
+    `index + k N`, N being the number of images, so that each draw has noise of its own.
 
     Args:
         dataset: Says how many images there are and which epoch it is.
         seed: Of the order.
-        labels: Class numbers of the images, for `balanced`; None for `shuffled`.
+        strata: The number of each image's stratum, see `strata_of`; None for every image once.
     """
 
-    def __init__(self, dataset: Epochs, seed: int, labels: Sequence[int] | None = None) -> None:
+    def __init__(self, dataset: Epochs, seed: int, strata: Sequence[int] | np.ndarray | None = None) -> None:
         self.dataset = dataset
         self.seed = seed
-        self.labels = None if labels is None else np.asarray(labels)
+        self.strata = None if strata is None else np.asarray(strata)
 
     def __iter__(self) -> Iterator[int]:
         count = len(self.dataset)
         rng = np.random.default_rng([self.seed, self.dataset.epoch, 1])
-        if self.labels is None:
+        if self.strata is None:
             return iter(rng.permutation(count).tolist())
-        members = [np.flatnonzero(self.labels == number) for number in np.unique(self.labels)]
-        classes = rng.integers(len(members), size=count)
-        drawn = np.array([members[number][rng.integers(len(members[number]))] for number in classes.tolist()])
+        members = [np.flatnonzero(self.strata == number) for number in np.unique(self.strata)]
+        strata = rng.integers(len(members), size=count)
+        drawn = np.array([members[number][rng.integers(len(members[number]))] for number in strata.tolist()])
         seen = np.zeros(count, dtype=np.int64)
         items = []
         for index in drawn.tolist():

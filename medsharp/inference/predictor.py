@@ -95,7 +95,7 @@ class Predictor:
         limits: ImageLimits | None = None,
         frames: Frames | Sequence[Frames] = "sharpest",
         lesion: FindLesion | None = None,
-        value_range: ValueRange | None = None,
+        value_ranges: Sequence[ValueRange | None] = (),
         progress: Progress | None = None,
     ) -> list[Prediction]:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
@@ -108,7 +108,8 @@ class Predictor:
             frames: Of DICOM clips: the sharpest, the one of a number, or `all`, which gives a prediction for each; for
                 all sources, or one for each of them.
             lesion: Gives the lesion's box of source number n, for a bundle that crops to it.
-            value_range: What is black and white in images of more than 8 bits; the predictor's own by default.
+            value_ranges: What is black and white in images of more than 8 bits, for each source; the predictor's own
+                where nothing is said.
             progress: Called with images done, images in all and what is being done.
 
         Returns:
@@ -129,12 +130,12 @@ class Predictor:
         wanted = [frames] * len(sources) if isinstance(frames, (str, int)) else list(frames)
         if len(wanted) != len(sources):
             raise InputError(f"{len(wanted)} frames for {len(sources)} images")
-        read_with = partial(
-            read_source, limits=limits or self.limits, lesion=lesion, value_range=value_range or self.value_range
-        )
+        ranges = [given or self.value_range for given in value_ranges or [None] * len(sources)]
+        read_with = partial(read_source, limits=limits or self.limits, lesion=lesion)
 
         def read(source: tuple[int, Source, str]) -> Iterator[Reading]:
-            return read_with(source, frames=wanted[source[0]])
+            number = source[0]
+            return read_with(source, frames=wanted[number], value_range=ranges[number])
 
         predictions: list[Prediction] = []
         with ThreadPoolExecutor() as pool:

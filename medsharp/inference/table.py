@@ -87,7 +87,7 @@ def predict_manifest(
         names=names,
         frames=wanted,
         lesion=lesion,
-        value_range=manifest.info.range,
+        value_ranges=[manifest.range_of(row) for row in records],
         progress=progress,
     )
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")

@@ -1,4 +1,4 @@
-"""Orders depend on seed and epoch; balanced drawing shows every class as often."""
+"""Orders depend on seed and epoch; drawing from strata shows every class, or hospital, as often."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from medsharp.data.sampling import EpochSampler
+from medsharp.config import Sampling
+from medsharp.data.sampling import EpochSampler, strata_of
 
 
 @dataclass
@@ -55,3 +57,34 @@ def test_each_draw_of_an_image_is_another_item() -> None:
     assert len(set(items)) == 1000
     for index, count in Counter(item % 1000 for item in items).items():
         assert {item // 1000 for item in items if item % 1000 == index} == set(range(count))
+
+
+SITES = ["A"] * 600 + [" a "] * 200 + ["B"] * 200
+ROWS = pd.DataFrame(
+    {"site": SITES, "label": (["benign"] * 3 + ["malignant"]) * 200 + ["malignant"] * 190 + ["benign"] * 10}
+)
+
+
+def drawn_shares(sampling: Sampling) -> pd.Series:
+    drawn: Counter[int] = Counter()
+    strata = strata_of(ROWS, sampling)
+    for epoch in range(30):
+        drawn.update(item % 1000 for item in EpochSampler(Epochs(1000, epoch), 0, strata))
+    counts = pd.Series(drawn).reindex(range(1000), fill_value=0)
+    return counts.groupby([ROWS["site"].str.strip().str.upper(), ROWS["label"]]).sum() / counts.sum()
+
+
+def test_hospitals_are_drawn_equally_and_their_images_as_they_are() -> None:
+    shares = drawn_shares("sites")
+    assert shares["A"].sum() == pytest.approx(0.5, abs=0.01)
+    assert shares["A", "benign"] == pytest.approx(0.5 * 0.75, abs=0.01)
+    assert shares["B", "benign"] == pytest.approx(0.5 * 0.05, abs=0.005)
+
+
+def test_classes_of_hospitals_are_drawn_equally() -> None:
+    assert drawn_shares("sites_and_classes").tolist() == pytest.approx([0.25] * 4, abs=0.01)
+
+
+def test_every_image_comes_once_without_strata() -> None:
+    assert strata_of(ROWS, "shuffled") is None
+    assert drawn_shares("balanced").groupby("label").sum().tolist() == pytest.approx([0.5, 0.5], abs=0.01)

@@ -236,12 +236,12 @@ def test_micro_batches_are_evaluated_by_themselves(
     assert sorted(index for part in evaluated[::2] for index in part) == list(range(13))
 
 
-@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced", "sites", "sites_and_classes"])
 def test_images_are_drawn_as_configured(
     sampling: str, evaluated: list[list[int]], uneven: Manifest, tmp_path: Path
 ) -> None:
     config = changed({"data": {"sampling": sampling}, "schedule": {"epochs": 1, "batch_size": 5}})
-    train(config, uneven, out=tmp_path / "run")
+    train(config, uneven.replace(table=uneven.table.assign(site="A")), out=tmp_path / "run")
     drawn = [index for batch in evaluated for index in batch]
     assert len(drawn) == 13
     assert (sorted(drawn) == list(range(13))) == (sampling == "shuffled")

@@ -16,7 +16,9 @@ import training.loop
 from medsharp.config import TrainConfig
 from medsharp.data import Manifest
 from medsharp.data.pipeline import ImageDataset
+from medsharp.errors import InputError
 from training import Interrupted, Run, train
+from training.datasets import class_counts, make_datasets, mask_share
 from training.loop import _Trainer
 from training.losses import Objective
 
@@ -67,12 +69,57 @@ def test_mask_loss_is_divided_by_the_share_of_masks_among_what_is_drawn(
     assert shares[0] != pytest.approx(shares[1])
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("workers", [0, 1])
-def test_interrupted_balanced_run_resumes_to_the_same_weights(
-    workers: int, uneven: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+@pytest.fixture
+def two_sites(squares: Manifest) -> Manifest:
+    """Training images of two hospitals, whose shares of classes and of masks are uneven."""
+    table = squares.table.copy()
+    learned = table[table["split"] == "train"]
+    benign, malignant = (learned.index[learned["label"] == label] for label in ("benign", "malignant"))
+    table.loc[:, "site"] = "A"
+    table.loc[[benign[0], *malignant[:4]], "site"] = "b"
+    table.loc[malignant[0], "site"] = "B"
+    table.loc[table["site"] != "A", "mask"] = ""
+    table.loc[benign[0], "mask"] = table.at[table.index[table["mask"] != ""][0], "mask"]
+    return squares.replace(table=table.drop(index=malignant[6:]))
+
+
+def test_loss_knows_the_classes_and_masks_that_drawing_hospitals_equally_shows(
+    two_sites: Manifest, configure: Callable[..., TrainConfig]
 ) -> None:
-    config = configure(data={"sampling": "balanced", "augmentation": "ultrasound"}, run={"workers": workers})
+    data = two_sites.of_split("train")
+    for sampling in ("sites", "sites_and_classes"):
+        config = configure(data={"sampling": sampling}, loss={"mask_weight": 1.0})
+        training = make_datasets(config, two_sites, lambda event: None)["train"]
+        counts = class_counts(training, config)
+        sites = data["site"].str.upper()
+        malignant = (data["label"] == "malignant").groupby(sites).mean().mean() if sampling == "sites" else 0.5
+        assert float(counts[1] / counts.sum()) == pytest.approx(malignant)
+        strata = [sites] if sampling == "sites" else [sites, data["label"]]
+        assert mask_share(training, config) == pytest.approx((data["mask"] != "").groupby(strata).mean().mean())
+
+
+def test_hospitals_that_are_not_known_or_of_one_class_are_not_drawn_equally(
+    two_sites: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = configure(data={"sampling": "sites"})
+    table = two_sites.table.copy()
+    first = table.index[table["site"] == "b"][0]
+    nowhere = table.assign(site=table["site"].where(table.index != first, "unknown"))
+    with pytest.raises(InputError, match="the site of 1 training images of squares is not known"):
+        train(config, two_sites.replace(table=nowhere), out=tmp_path / "run")
+    one = table.drop(index=table.index[(table["site"] != "A") & (table["label"] == "benign")])
+    with pytest.raises(InputError, match=r"site '[bB]' has training images of class malignant only"):
+        train(config, two_sites.replace(table=one), out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize(("workers", "sampling"), [(0, "balanced"), (1, "balanced"), (0, "sites")])
+def test_interrupted_run_that_draws_resumes_to_the_same_weights(
+    workers: int, sampling: str, two_sites: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    uneven = two_sites
+    config = configure(data={"sampling": sampling, "augmentation": "ultrasound"}, run={"workers": workers})
 
     def stop(event: dict[str, Any]) -> None:
         if event["kind"] == "batch" and (event["epoch"], event["done"]) == (2, 1):

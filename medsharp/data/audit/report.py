@@ -205,7 +205,7 @@ def _thumbnail(manifest: Manifest, name: str, limits: ImageLimits) -> str:
     """Return an image as a data URI; empty where it cannot be read."""
     try:
         path = manifest.path(name)
-        decoded = read_image(path, limits=limits, value_range=manifest.info.range)
+        decoded = read_image(path, limits=limits, value_range=manifest.range_of({"image": name}))
         picture = Image.fromarray(decoded.pixels)
         if decoded.colours is not None:
             picture = Image.fromarray(decoded.colours)

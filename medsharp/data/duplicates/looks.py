@@ -88,7 +88,7 @@ def _digest(place: tuple[Manifest, Any]) -> str:
 def _key(place: tuple[Manifest, Any], digest: str) -> bytes:
     """Return what a look is made from but the recipe: the file, the frame and how its values are scaled."""
     manifest, row = place
-    return hashlib.sha256(f"look {digest} {frame_of(row)} {manifest.info.range!r}".encode()).digest()
+    return hashlib.sha256(f"look {digest} {frame_of(row)} {manifest.range_of(row)!r}".encode()).digest()
 
 
 def _packed(seen: Look) -> np.ndarray:

@@ -53,8 +53,9 @@ class Sample:
         if (self.rows["frame"] != "").any():
             columns.append("frame")
         text = self.rows[columns].to_csv(index=False, lineterminator="\n")
-        if self.manifest.info.range is not None:  # the same files in other greys
-            text += str(self.manifest.info.range)
+        declared = [self.manifest.info.range, *(part.range for part in self.manifest.parts)]
+        if any(declared):  # the same files in other greys
+            text += " ".join(map(str, declared))
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
     def labels(self, positive: str) -> np.ndarray:
