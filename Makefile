@@ -41,7 +41,7 @@ $(BIN)/python:
 # Exact tested versions come from constraints.txt; pyproject.toml holds the ranges.
 $(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PyTorch and the rest into $(VENV): about 6 GB, some minutes the first time"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dicom]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,weights,dicom]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

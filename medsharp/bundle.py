@@ -20,6 +20,7 @@ from pydantic import (
 from medsharp.errors import InputError
 from medsharp.files import sha256_file, write_text
 from medsharp.preprocess import Crop, PreprocessSpec
+from medsharp.weights_origin import WeightsOrigin
 
 FORMAT = 1
 SPEC = "bundle.yaml"
@@ -88,7 +89,7 @@ class InputCheck(_Part):
 
 
 class TrainingRecord(_Part):
-    """What the network was trained on and how."""
+    """What the network was trained on and how; `weights` is what it started from, None for random ones."""
 
     dataset: str
     licence: str = ""
@@ -100,6 +101,15 @@ class TrainingRecord(_Part):
     command: str = ""
     config: dict[str, Any] = {}
     environment: dict[str, Any] = {}
+    weights: WeightsOrigin | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an origin that random weights have not, so that bundles written before it keep their digest."""
+        values: dict[str, Any] = plain(self)
+        if self.weights is None:
+            del values["weights"]
+        return values
 
 
 class BundleSpec(_Part):

@@ -31,6 +31,9 @@ Precision = Literal["bf16", "fp32"]
 Sampling = Literal["shuffled", "balanced", "sites", "sites_and_classes"]
 RhoSchedule = Literal["constant", "linear", "cosine", "lr"]
 Keep = Literal["best", "last"]
+_Level = Annotated[float, Field(ge=0, le=1)]
+_Spread = Annotated[float, Field(gt=0, le=1)]
+_GREY_OR_COLOURS = Discriminator(lambda given: "<colours>" if isinstance(given, (list, tuple)) else "<grey>")
 
 
 class LimitsConfig(Section):
@@ -180,15 +183,58 @@ class NetworkConfig(Section):
     """A timm network, by its timm name, or one of the narrow variants of `medsharp.networks`."""
 
     name: str = Field(
-        "resnet18", description="a timm network, or resnet10_w16, resnet10_w32, resnet18_w16, resnet18_w32"
+        "resnet18",
+        description="a timm network, with a tag for one of its published weights (vit_small_patch16_224.dino) or "
+        "without, or resnet10_w16, resnet10_w32, resnet18_w16, resnet18_w32",
     )
-    pretrained: bool = Field(False, description="timm's published weights (needs network access on first use)")
-    checkpoint: str | None = Field(None, description="local .safetensors or .pt weights to start from")
+    pretrained: bool = Field(
+        False,
+        description="start from timm's published weights, of its hub or an installed package of medsharp[weights]",
+    )
+    checkpoint: str | None = Field(
+        None,
+        description="file of weights to start from: .pth, .pt, .ckpt, .safetensors, of timm, torchvision and others",
+    )
     drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the classifier")
     drop_path_rate: float = Field(0.0, ge=0, lt=1, description="stochastic depth, for networks that have it")
-    normalization: Literal["dataset", "image"] = Field(
-        "dataset", description="mean and deviation of grey values: of all training images, or of each image by itself"
+    normalization: Literal["auto", "weights", "dataset", "image"] = Field(
+        "auto",
+        description="mean and deviation of grey values: of what the initial weights were trained on, of all training "
+        "images, or of each image by itself; auto: weights where theirs are known, else dataset",
     )
+    mean: (
+        Annotated[
+            Annotated[tuple[_Level, _Level, _Level], Tag("<colours>")] | Annotated[_Level, Tag("<grey>")],
+            _GREY_OR_COLOURS,
+        ]
+        | None
+    ) = Field(
+        None,
+        description="of the weights' own training images, scale 0 to 1, grey or a colour each; by default as timm "
+        "or the checkpoint states it",
+    )
+    std: (
+        Annotated[
+            Annotated[tuple[_Spread, _Spread, _Spread], Tag("<colours>")] | Annotated[_Spread, Tag("<grey>")],
+            _GREY_OR_COLOURS,
+        ]
+        | None
+    ) = Field(None, description="their standard deviation, likewise")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> NetworkConfig:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together")
+        if self.mean is not None and self.normalization in ("dataset", "image"):
+            raise ValueError(f"mean and std are those of weights, and normalization is '{self.normalization}'")
+        return self
+
+    def without_weights(self) -> NetworkConfig:
+        """Return the section for a network whose weights and normalisation are restored: nothing is to be fetched."""
+        normalization: Literal["dataset", "image"] = "image" if self.normalization == "image" else "dataset"
+        return self.model_copy(
+            update={"pretrained": False, "checkpoint": None, "normalization": normalization, "mean": None, "std": None}
+        )
 
 
 class ScheduleConfig(Section):

@@ -15,6 +15,7 @@ from medsharp.config import Keep, TrainConfig, load_config
 from medsharp.data.manifest import Manifest, read_manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.predictions import read_predictions
+from medsharp.weights_origin import WeightsOrigin
 
 if TYPE_CHECKING:
     from medsharp.networks import Classifier
@@ -23,6 +24,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.csv"
 ENVIRONMENT = "environment.json"
+ORIGIN = "weights.json"
 BEST_WEIGHTS = "checkpoints/best.safetensors"
 LAST_WEIGHTS = "checkpoints/last.safetensors"
 LAST_STATE = "checkpoints/last.pt"
@@ -37,7 +39,7 @@ class Run:
     It holds `config.yaml` (resolved), `manifest.csv` (as used, with splits), `metrics.jsonl` (a line an epoch),
     `checkpoints/best.safetensors` (with `schedule.keep: best`) and `last.safetensors` (weights), `checkpoints/last.pt`
     (what resuming needs), `predictions.csv` (validation and test, where something is tested, by the weights that are
-    kept) and `environment.json`.
+    kept), `environment.json`, and `weights.json` where the initial weights come from elsewhere.
     """
 
     folder: Path
@@ -71,6 +73,21 @@ class Run:
     def finished(self) -> bool:
         """Whether training came to its end."""
         return (self.folder / PREDICTIONS).is_file()
+
+    @cached_property
+    def origin(self) -> WeightsOrigin | None:
+        """Where the initial weights come from; None for random ones.
+
+        Raises:
+            InputError: The file that says so is damaged.
+        """
+        path = self.folder / ORIGIN
+        if not path.is_file():
+            return None
+        try:
+            return WeightsOrigin.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """One record an epoch: losses, validation AUROC, learning rate, rho, images a second, waiting for data.
@@ -138,16 +155,17 @@ class Run:
         Raises:
             InputError: There are no weights yet, or they are damaged.
         """
-        from medsharp.networks import create_network, load_weights
+        from medsharp.networks import create_network, restore_weights
 
         name = WEIGHTS[which or self.kept]
         if not (self.folder / name).is_file():
             raise InputError(f"{self.folder} has no {name}; train it first: medsharp train --resume {self.folder}")
+        section = self.config.network.without_weights()
         network = create_network(
-            self.config.network.name,
+            section.name,
             num_classes=len(self.config.data.classes),
             image_size=self.config.data.image_size,
-            normalization=self.config.network.normalization,
+            normalization=section.normalization,
         )
-        load_weights(network, self.folder / name)
+        restore_weights(network, self.folder / name)
         return network.eval()

@@ -116,19 +116,23 @@ class _Trainer:
         )
 
         self.state_path = folder / runs.LAST_STATE
-        begun = self.state_path.exists()  # then the weights come from there
+        # Of a run that has begun, weights and normalisation come from there.
+        section = config.network.without_weights() if self.state_path.exists() else config.network
         self.network = create_network(
-            config.network.name,
+            section.name,
             num_classes=len(config.data.classes),
             image_size=config.data.image_size,
-            pretrained=config.network.pretrained and not begun,
-            checkpoint=None if begun else config.network.checkpoint,
-            drop_rate=config.network.drop_rate,
-            drop_path_rate=config.network.drop_path_rate,
-            normalization=config.network.normalization,
+            pretrained=section.pretrained,
+            checkpoint=section.checkpoint,
+            drop_rate=section.drop_rate,
+            drop_path_rate=section.drop_path_rate,
+            normalization=section.normalization,
+            mean=section.mean,
+            std=section.std,
         )
         check_batch_norm(config, self.network)
-        self.network.set_normalization(*self.training.statistics())
+        if self.network.normalization != "weights":
+            self.network.set_normalization(*self.training.statistics())
         self.config, self.precision_reason = self._with_precision(config)
         self.objective = Objective(
             self.network,
@@ -169,6 +173,10 @@ class _Trainer:
                 self.average.load_state_dict(state["average"])
             self.best = Best(**state["best"])
             epoch = state["epoch"] + 1
+        elif self.network.origin is not None:
+            # Kept from the first: no resumption shall need the hub, the package or the file again.
+            write_text(self.folder / runs.ORIGIN, self.network.origin.model_dump_json(indent=1) + "\n")
+            self._save_state(epoch - 1)
         keep_metrics(self.folder / runs.METRICS, epoch)
         self.events(
             {
@@ -181,10 +189,27 @@ class _Trainer:
                 "device": self.device.type,
                 "precision": self.config.run.precision,
                 "precision_reason": self.precision_reason,
-                "notes": [*self.network.notes, *notes_on_masks(self.training)],
+                "notes": [*self._notes_on_weights(), *notes_on_masks(self.training)],
             }
         )
         return epoch
+
+    def _notes_on_weights(self) -> list[str]:
+        origin = Run(self.folder).origin
+        if origin is None:
+            return []
+        notes = [f"starts from {origin.sentence()}", *origin.notes]
+        if self.network.normalization == "image":
+            return [*notes, "each image is normalised by its own mean and deviation"]
+        mean, std = float(self.network.mean), float(self.network.std)
+        whose = ""
+        if self.network.normalization == "weights" and self.config.network.mean is None:
+            whose = ", those of the weights"
+            if origin.assumed:
+                whose = (
+                    f", timm's for this network, as {origin.file} states none; network.mean and network.std say others"
+                )
+        return [*notes, f"grey values are normalised by mean {mean:.4g} and deviation {std:.4g}{whose}"]
 
     def run_epoch(self, epoch: int) -> None:
         """Train an epoch, validate, and save."""
@@ -303,6 +328,10 @@ class _Trainer:
             save_weights(self.folder / runs.BEST_WEIGHTS, self.judged.state_dict())
         save_weights(self.folder / runs.LAST_WEIGHTS, self.judged.state_dict())
         add_metrics(self.folder / runs.METRICS, record)
+        self._save_state(epoch)
+
+    def _save_state(self, epoch: int) -> None:
+        """Save what resuming after an epoch needs; -1 is before the first."""
         state = {
             "epoch": epoch,
             "objective": self.objective.state_dict(),

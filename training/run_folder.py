@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medsharp import runs
@@ -57,14 +57,24 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
             except KeyboardInterrupt as interrupt:
                 raise Interrupted(f"stopped; {_how_to_continue(folder)}") from interrupt
             except InputError:
-                if not resume and not (folder / runs.LAST_STATE).parent.exists():
-                    for name in (runs.CONFIG, "manifest.csv", "manifest.yaml"):
+                if not resume and not _learned(folder):
+                    for name in (runs.CONFIG, "manifest.csv", "manifest.yaml", runs.ORIGIN, runs.LAST_STATE):
                         (folder / name).unlink(missing_ok=True)
+                    with suppress(FileNotFoundError):
+                        (folder / runs.LAST_STATE).parent.rmdir()
                 raise
     finally:
         if ours and made and {file.name for file in folder.iterdir()} <= {_LOCK}:
             (folder / _LOCK).unlink(missing_ok=True)
             folder.rmdir()
+
+
+def _learned(folder: Path) -> bool:
+    """Whether anything was saved but the weights that training starts from."""
+    saved = (folder / runs.LAST_STATE).parent
+    if not saved.exists():
+        return False
+    return (folder / runs.METRICS).exists() or [file.name for file in saved.iterdir()] != [Path(runs.LAST_STATE).name]
 
 
 def _check(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from medsharp.config import TrainConfig
-from medsharp.errors import InputError, nearest
-from medsharp.networks import list_networks
+from medsharp.errors import InputError
+from medsharp.networks import check_name
 from medsharp.optim import ClosureOptimizer, create_optimizer, parameter_groups
 from medsharp.optimizer_config import METHODS, OptimizerConfig, methods_in_use
 from training.finetuning import Shares, divided_by_share
@@ -21,10 +21,10 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         InputError: The network is unknown, or two settings contradict each other; the sentence names the key.
     """
-    name = config.network.name
-    known = list_networks()
-    if name not in known:
-        raise InputError(f"network.name: unknown network '{name}'{nearest(name, known)}")
+    try:
+        check_name(config.network.name)
+    except InputError as error:
+        raise InputError(f"network.name: {error}") from error
     try:
         # Made once for a look: it knows rules that a range of one value cannot say.
         make_optimizer(config, [torch.zeros(1, requires_grad=True)], data_size=1)

@@ -18,6 +18,7 @@ from medsharp.optim.catalogue import list_optimizers, optimizer_info
 if TYPE_CHECKING:
     from medsharp.config import TrainConfig
     from medsharp.data.manifest import Manifest
+    from medsharp.weights_origin import WeightsOrigin
 
 
 def describe_optimizers() -> str:
@@ -81,16 +82,28 @@ def train(
         overrides.append(f"optimizer.name={quoted(optimizer)}")
     settings = load_config(config, overrides)
 
+    from medsharp.networks import find_weights
     from training import check_config
 
     check_config(settings)
+    # Looked for before the data are: an audit may take minutes.
+    network = settings.network
+    origin = find_weights(network.name, pretrained=network.pretrained, checkpoint=network.checkpoint)
     if print_config:
-        typer.echo(dump_config(settings), nl=False)
+        typer.echo(dump_config(settings) + _comments(origin), nl=False)
         return
     manifest = prepare(settings)
     folder = out if out is not None else free_run_folder(settings, manifest)
     run_training(settings, manifest, folder)
     console.print(f"\nnext: [bold]medsharp export {folder} --out BUNDLE[/]", soft_wrap=True)
+
+
+def _comments(origin: WeightsOrigin | None) -> str:
+    """Return where weights would come from as comments, so that what is printed stays a configuration."""
+    if origin is None:
+        return ""
+    values = origin.model_dump(exclude_defaults=True)
+    return f"# starts from {origin.sentence()}:\n" + "".join(f"#   {key}: {value}\n" for key, value in values.items())
 
 
 def prepare(settings: TrainConfig) -> Manifest:

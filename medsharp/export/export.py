@@ -30,7 +30,7 @@ from medsharp.bundle import (
     TrainingRecord,
     write_spec,
 )
-from medsharp.config import DataConfig
+from medsharp.config import DataConfig, TrainConfig
 from medsharp.cores import usable_cores
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.lesion import BOX, lesion_box
@@ -93,8 +93,9 @@ def export_run(
         network=config.network.name,
         optimizer=config.optimizer.summary(),
         command=_AFTER_AUDIT if any(note.startswith(AUDITED) for note in manifest.notes) else "",
-        config=config.model_dump(mode="json") | {"data": config.data.model_dump(mode="json") | {"path": "DATA"}},
+        config=_told(config),
         environment=json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
+        weights=run.origin,
     )
     return export_network(
         network,
@@ -194,6 +195,15 @@ def export_network(
         spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})
         write_spec(folder, spec)
     return spec
+
+
+def _told(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings as a bundle tells them: without folders of the machine that it was made on."""
+    values = config.model_dump(mode="json")
+    values["data"]["path"] = "DATA"
+    if config.network.checkpoint is not None:
+        values["network"]["checkpoint"] = Path(config.network.checkpoint).name
+    return values
 
 
 def _validation_table(labels: np.ndarray, shares: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:

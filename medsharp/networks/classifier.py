@@ -9,8 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Normalization = Literal["dataset", "image"]
-"""Grey values less their mean, over their standard deviation: of all training images, or of each image by itself."""
+from medsharp.weights_origin import WeightsOrigin
+
+Normalization = Literal["dataset", "image", "weights"]
+"""Grey values less a mean, over a standard deviation: of all training images, of each image by itself, or of the images
+that the initial weights were trained on."""
 
 Features = Tensor | list[Tensor]
 """What a network gives before its head: a map, tokens, or a list of tokens where it has several branches."""
@@ -28,7 +31,7 @@ class Classifier(nn.Module):
         num_classes: Number of logits C.
         map_channels: Channels D of the feature map [B, D, h, w]; None where the network gives tokens or [B, h, w, D].
         exact_cam: Whether the class activation map explains the logit exactly: its mean plus the bias is the logit.
-        notes: What was done while loading weights, for a person.
+        origin: Where the initial weights come from and what was done to them; None for random ones.
 
     Raises:
         ValueError: The network gives something else than finite logits [B, C] of images of that size. What it raises
@@ -43,13 +46,18 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.image_size = image_size
         self.normalization = normalization
-        self.notes: list[str] = []
+        self.origin: WeightsOrigin | None = None
         self.register_buffer("mean", torch.tensor(0.25))
         self.register_buffer("std", torch.tensor(0.2))
         self.num_classes, self.map_channels, self.exact_cam = self._probe()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done while loading weights, for a person."""
+        return () if self.origin is None else self.origin.notes
+
     def set_normalization(self, mean: float, std: float) -> None:
-        """Set mean and standard deviation of the training pixels, on the scale 0 to 1; `image` does not use them."""
+        """Set the mean and standard deviation to normalise by, on the scale 0 to 1; `image` does not use them."""
         self.mean.fill_(mean)
         self.std.fill_(std)
 
@@ -74,10 +82,7 @@ class Classifier(nn.Module):
         """
         if not name.startswith(_BACKBONE):
             return False
-        published: dict[str, Any] = getattr(self.backbone, "pretrained_cfg", {})
-        names = published.get("classifier") or ()
-        heads = (names,) if isinstance(names, str) else names
-        return any(name.startswith(f"{_BACKBONE}{head}.") for head in heads)
+        return any(name.startswith(f"{_BACKBONE}{head}.") for head in head_names(self.backbone))
 
     def forward_features(self, image: Tensor) -> Features:
         """Return the last feature map [B, D, h, w] (some networks: [B, h, w, D]), or the tokens [B, T, D].
@@ -155,6 +160,13 @@ class Classifier(nn.Module):
             return classes, channels, torch.allclose(explained, logits, atol=1e-4, rtol=1e-4)
         finally:
             self.train(training)
+
+
+def head_names(backbone: nn.Module) -> tuple[str, ...]:
+    """Return the names of the modules that tell classes apart, as timm states them."""
+    published: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
+    names = published.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _image_statistics(scaled: Tensor) -> tuple[Tensor, Tensor]:

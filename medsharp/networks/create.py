@@ -11,8 +11,11 @@ import torch
 from torch import nn
 
 from medsharp.errors import InputError, nearest
-from medsharp.networks.classifier import Classifier, Normalization
-from medsharp.networks.weights import load_weights
+from medsharp.networks.classifier import Classifier
+from medsharp.networks.normalization import Statistic, Wanted, normalize_like_weights
+from medsharp.networks.pretrained import find_pretrained, load_pretrained
+from medsharp.networks.weights import identify, load_weights
+from medsharp.weights_origin import WeightsOrigin
 
 # Narrow ResNets: widths of the four stages. Small data does not fill a full-width network, and the files stay small.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -56,7 +59,9 @@ def create_network(
     checkpoint: str | Path | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
-    normalization: Normalization = "dataset",
+    normalization: Wanted = "auto",
+    mean: Statistic | None = None,
+    std: Statistic | None = None,
 ) -> Classifier:
     """Make a network for grey images.
 
@@ -64,28 +69,33 @@ def create_network(
         name: A timm name, or one of the narrow variants such as `resnet18_w32`.
         num_classes: Number of logits.
         image_size: Side of the input in pixels.
-        pretrained: Load timm's published weights; they are downloaded on first use.
-        checkpoint: Local weights: `.safetensors`, or `.pt` read with `weights_only=True`, of this project or as
-            published for the network. What was adapted or left as initialised is in `notes`.
+        pretrained: Load published weights: timm's from the hub where it can be reached, else those of an installed
+            package of `medsharp[weights]`. `origin` says which.
+        checkpoint: Local weights of this project or of others, see `load_weights`. What was adapted or left as
+            initialised is in `origin.notes`.
         drop_rate: Dropout before the classifier; 0 asks for none.
         drop_path_rate: Stochastic depth; 0 asks for none.
-        normalization: `dataset` takes mean and standard deviation from all training images, `image` from each image by
-            itself, which takes away what a scanner's gain and dynamic range do to all of its pixels.
+        normalization: `weights` takes mean and standard deviation of what the initial weights were trained on,
+            `dataset` (set by whoever trains) from all training images, and `image` from each image by itself, which
+            takes away what a scanner's gain and dynamic range do to all of its pixels. `auto` is `weights` where they
+            are known, else `dataset`.
+        mean: In place of that of the weights.
+        std: In place of that of the weights.
 
     Raises:
-        InputError: The name is unknown, the network cannot take that image size or those rates, or the weights do not
-            fit.
+        InputError: The name is unknown, the network cannot take that image size or those rates, or the weights are out
+            of reach or do not fit.
     """
-    if name not in _VARIANTS and not timm.is_model(name):
-        raise InputError(f"unknown network '{name}'{nearest(name, list_networks())}")
-    if (reason := _why_not_offered(name)) is not None:
-        raise InputError(f"network {name} {reason}; choose another network.name")
-    if pretrained and name in _VARIANTS:
-        raise InputError(f"network {name} has no published weights; set pretrained: false, or give a checkpoint")
+    check_name(name)
+    _check_source(name, pretrained, checkpoint)
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+
+    def build(overlay: dict[str, Any] | None = None) -> nn.Module:
+        return _backbone(name, num_classes, image_size, rates, overlay)
+
     try:
-        backbone = _backbone(name, num_classes, image_size, rates, pretrained)
-        network = Classifier(backbone, image_size, normalization)
+        backbone, origin = load_pretrained(name, build) if pretrained else (build(), None)
+        network = Classifier(backbone, image_size)
     except InputError:
         raise  # it is a ValueError too
     except _REFUSALS as refusal:
@@ -93,22 +103,61 @@ def create_network(
     _check_rates(network, name, rates)
     if network.num_classes != num_classes:
         raise InputError(f"network {name} gives {network.num_classes} logits, not one a class; choose another")
+    network.origin = origin
     if checkpoint is not None:
-        load_weights(network, checkpoint)
+        load_weights(network, checkpoint, published=name not in _VARIANTS)
+    normalize_like_weights(network, normalization, mean, std)
     return network
 
 
-def _backbone(name: str, num_classes: int, image_size: int, rates: dict[str, float], pretrained: bool) -> nn.Module:
+def check_name(name: str) -> None:
+    """Check that a network of that name can be made.
+
+    Raises:
+        InputError: It is unknown, or does not classify grey images.
+    """
+    if name not in _VARIANTS and not timm.is_model(name):
+        raise InputError(f"unknown network '{name}'{nearest(name, list_networks())}")
+    architecture, _, tag = name.partition(".")
+    known = timm.list_pretrained(f"{architecture}.*") if tag else [name]
+    if name not in known:
+        raise InputError(f"unknown weights '{tag}' of network {architecture}{nearest(name, known)}")
+    if (reason := _why_not_offered(name)) is not None:
+        raise InputError(f"network {name} {reason}; choose another network.name")
+
+
+def find_weights(name: str, *, pretrained: bool = False, checkpoint: str | Path | None = None) -> WeightsOrigin | None:
+    """Say where the initial weights of a network would come from, before anything is loaded; None for random ones.
+
+    Raises:
+        InputError: They are out of reach, or the file cannot be read.
+    """
+    _check_source(name, pretrained, checkpoint)
+    if checkpoint is not None:
+        return identify(checkpoint)
+    return find_pretrained(name).origin if pretrained else None
+
+
+def _check_source(name: str, pretrained: bool, checkpoint: str | Path | None) -> None:
+    if pretrained and checkpoint is not None:
+        raise InputError("network.pretrained and network.checkpoint are two sources of weights; give one of them")
+    if pretrained and name in _VARIANTS:
+        raise InputError(f"network {name} has no published weights; set pretrained: false, or give a checkpoint")
+
+
+def _backbone(
+    name: str, num_classes: int, image_size: int, rates: dict[str, float], overlay: dict[str, Any] | None = None
+) -> nn.Module:
     """Make timm's network, leaving out options that it does not know, where leaving them out changes nothing."""
     variant = dict(_VARIANTS.get(name, {"model": name}))
     model = variant.pop("model")
+    if overlay is not None:
+        variant |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
     # Convolutional networks take any size and know no such keyword; some know no dropout, or no stochastic depth.
     optional: dict[str, Any] = {"img_size": image_size, **rates}
     while True:
         try:
-            return timm.create_model(
-                model, pretrained=pretrained, in_chans=1, num_classes=num_classes, **variant, **optional
-            )
+            return timm.create_model(model, in_chans=1, num_classes=num_classes, **variant, **optional)
         except TypeError as unknown:
             key = next((key for key in optional if f"'{key}'" in str(unknown)), None)
             if key is None:
@@ -116,13 +165,6 @@ def _backbone(name: str, num_classes: int, image_size: int, rates: dict[str, flo
             if rates.get(key):
                 raise InputError(_no_rate(name, key, rates[key])) from unknown
             del optional[key]
-        except (OSError, RuntimeError) as failure:
-            if not pretrained:
-                raise
-            raise InputError(
-                f"the published weights of {name} could not be loaded ({_first_line(failure)}); set pretrained: false "
-                "or give a local checkpoint"
-            ) from failure
 
 
 def _check_rates(network: Classifier, name: str, rates: dict[str, float]) -> None:
@@ -160,7 +202,7 @@ def _takes(name: str, image_size: int) -> bool:
     """Try a size by shapes alone, without weights in memory."""
     try:
         with torch.device("meta"):
-            Classifier(_backbone(name, 2, image_size, {"drop_rate": 0.0, "drop_path_rate": 0.0}, False), image_size)
+            Classifier(_backbone(name, 2, image_size, {"drop_rate": 0.0, "drop_path_rate": 0.0}), image_size)
     except _REFUSALS:
         return False
     return True

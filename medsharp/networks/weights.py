@@ -1,134 +1,217 @@
-"""Local weights: of this project's runs, and checkpoints as they are published for a network."""
+"""Local weights: of this project's runs, and checkpoints as people have them."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
-from timm.models import adapt_input_conv
-from torch import Tensor
+from torch import nn
 
 from medsharp.errors import InputError
+from medsharp.files import sha256_file
+from medsharp.networks.checkpoint_file import Weights, read_checkpoint
 from medsharp.networks.classifier import Classifier
+from medsharp.networks.layouts import (
+    Layout,
+    conversion_of,
+    find_layout,
+    is_replaceable,
+    of_three_colours,
+    sum_colours,
+)
+from medsharp.networks.normalization import grey
+from medsharp.weights_origin import WeightsOrigin
 
-Weights = dict[str, Tensor]
 _PREFIX = "backbone."
-_OWN = ("mean", "std")
-"""Buffers of the classifier around the network; published checkpoints have none."""
+
+_WRAPPERS = {"", "state_dict", "model", "module", "_orig_mod", "backbone"}
+"""Prefixes that every training script puts there: not worth telling."""
+
+_DERIVED = (
+    *("relative_position_index", "relative_coords_table", "attn_mask"),  # networks compute them for themselves
+    *("total_ops", "total_params"),  # of profilers
+    "num_batches_tracked",  # of batch norm: old files have none, and nothing here needs it
+)
+"""How tensors are named that are no weights: missing or left over, they mean nothing."""
 
 
-def load_weights(network: Classifier, path: str | Path) -> None:
-    """Load local weights into a network; what is adapted or left as initialised is added to its `notes`.
-
-    A classifier head of another shape keeps its initial weights. Published checkpoints of three colours are summed over
-    them, which gives a grey image the answer that it had as three equal channels; their position tables are resampled
-    to the image size, as timm does.
+def restore_weights(network: Classifier, path: Path) -> None:
+    """Load what this project saved of the same network: every tensor, under its own name.
 
     Raises:
-        InputError: The file is missing or damaged, or its weights are those of another network.
+        InputError: The file is missing or damaged, or is of another network.
     """
-    path = Path(path)
-    own = network.state_dict()
-    weights = _named_as(own, _read_weights(path))
-    if _misfits(network, own, weights):
-        weights = _republished(network, weights)
-    for key in sorted(set(weights) & set(own)):
-        if weights[key].shape == own[key].shape:
-            continue
-        if network.is_head(key):
-            network.notes.append(f"{key} of {path.name} has another shape and was left as initialised")
-            weights[key] = own[key]
-        elif _of_three_colours(weights[key], own[key]):
-            network.notes.append(f"{key} of {path.name} is of three colours, which were summed for grey images")
-            weights[key] = adapt_input_conv(1, weights[key])
-    missing = sorted(set(own) - set(weights))
-    wrong = sorted(key for key in weights if key not in own or weights[key].shape != own[key].shape)
-    if missing or wrong:
-        raise InputError(f"{path} does not fit this network: {_describe(own, weights, missing, wrong)}")
+    weights, own = read_checkpoint(path), network.state_dict()
+    differing = [
+        key for key in {*weights, *own} if key not in weights or key not in own or not _alike(key, weights, own)
+    ]
+    if differing:
+        raise InputError(f"{path} does not fit this network: {_few(sorted(differing))} differ")
+    _check_finite(path, weights)
     network.load_state_dict(weights)
 
 
-def _named_as(own: Weights, weights: Weights) -> Weights:
-    """Name weights as the classifier's own are: without what wrappers prefix, and within `backbone`."""
-    named = {}
-    for key, value in weights.items():
-        for wrapper in ("module.", "_orig_mod.", "module."):
-            key = key.removeprefix(wrapper)
-        named[key if key in own else f"{_PREFIX}{key.removeprefix(_PREFIX)}"] = value
-    return {key: own[key] for key in _OWN} | named
+def load_weights(network: Classifier, path: str | Path, *, published: bool = True) -> None:
+    """Load a checkpoint into a network, and keep in `network.origin` what it is and what was done to it.
+
+    Found are a network's weights within nested dictionaries and behind any prefix, as timm, torchvision, Lightning,
+    DDP, moving averages and self-supervised methods leave them; names of first publications are turned into timm's by
+    timm's own functions, which resample position tables too. A first layer of three colours is summed over them, which
+    gives a grey image the answer that it had as three equal channels. A head that is missing or of another shape stays
+    as initialised. Mean and standard deviation are the file's where this project wrote it, else those of timm's
+    configuration of the network; see `network.origin`.
+
+    Args:
+        network: To load them into.
+        path: The file.
+        published: Whether the network is timm's own, so that timm knows how its images are normalised.
+
+    Raises:
+        InputError: The file is missing or damaged, lacks a part of the network's body, holds a number that is not
+            finite, or is of another network or an unknown layout.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    backbone = network.backbone
+    layout = find_layout(backbone, content)
+    fit = _fit(backbone, layout, path)
+    _check_finite(path, fit.taken)
+    backbone.load_state_dict({**backbone.state_dict(), **fit.taken})
+    used = {layout.prefix + key for key in layout.before}
+    statistics = _own_statistics(layout, content)
+    rest = [key for key in content if key not in used and key not in statistics]
+    notes = [*fit.notes, *_unused([*fit.unused, *rest], path)]
+    stated: dict[str, float | None] = dict(zip(("mean", "std"), statistics.values()))
+    if not stated and published:
+        config: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
+        stated = {"mean": grey(config.get("mean")), "std": grey(config.get("std")), "assumed": True}
+    network.origin = _origin(path).model_copy(update={**stated, "notes": tuple(notes)})
 
 
-def _misfits(network: Classifier, own: Weights, weights: Weights) -> bool:
-    if set(weights) != set(own):
-        return True
-    return any(
-        weights[key].shape != own[key].shape
-        and not network.is_head(key)
-        and not _of_three_colours(weights[key], own[key])
-        for key in own
-    )
+def identify(path: str | Path) -> WeightsOrigin:
+    """Say which file it is, having read it.
+
+    Raises:
+        InputError: It is missing or damaged, or would run code when read.
+    """
+    read_checkpoint(Path(path))
+    return _origin(Path(path))
 
 
-def _republished(network: Classifier, weights: Weights) -> Weights:
-    """Return weights as timm turns those of a network's first publication into its own, at the network's image size."""
-    # timm keeps the function with the network's module, by this name.
-    convert = getattr(sys.modules[type(network.backbone).__module__], "checkpoint_filter_fn", None)
-    if convert is None:
-        return weights
-    inner = {key.removeprefix(_PREFIX): value for key, value in weights.items() if key not in _OWN}
-    try:
-        converted = convert(inner, network.backbone)
-    # Written for the weights of one network each, they fail in as many ways on those of another.
-    except Exception:
-        return weights
-    outer = {key: weights[key] for key in _OWN}
-    return outer | {f"{_PREFIX}{key}": value for key, value in converted.items()}
+def _origin(path: Path) -> WeightsOrigin:
+    return WeightsOrigin(kind="file", name=path.name, file=path.name, sha256=sha256_file(path))
 
 
-def _of_three_colours(weight: Tensor, grey: Tensor) -> bool:
-    """Whether a convolution [O, 3 I, k, k] becomes one of grey images [O, I, k, k] by summing colours."""
-    return (
-        weight.ndim == grey.ndim == 4
-        and weight.shape[1] == 3 * grey.shape[1]
-        and weight.shape[::2] == grey.shape[::2]
-        and weight.shape[3] == grey.shape[3]
-    )
+class _Fit(NamedTuple):
+    """Tensors to load, what of the file is not among them, and what to tell."""
+
+    taken: Weights
+    unused: list[str]
+    notes: list[str]
 
 
-def _describe(own: Weights, weights: Weights, missing: list[str], wrong: list[str]) -> str:
-    if missing:
-        return f"it lacks {_few(missing)}"
-    strange = [key for key in wrong if key not in own]
+def _fit(backbone: nn.Module, layout: Layout, path: Path) -> _Fit:
+    own, weights = backbone.state_dict(), layout.weights
+    taken: Weights = {}
+    lacking: list[str] = []
+    misfits: list[str] = []
+    untouched: list[str] = []
+    summed: list[str] = []
+    for key, value in own.items():
+        given = weights.get(key)
+        if given is not None and given.shape == value.shape:
+            taken[key] = given
+        elif given is not None and of_three_colours(given, value):
+            taken[key] = sum_colours(given)
+            summed.append(key)
+        elif is_replaceable(backbone, key):
+            untouched.append(key)
+        elif given is not None:
+            misfits.append(key)
+        elif not key.endswith(_DERIVED):
+            lacking.append(key)
+    unused = [key for key in weights if key not in taken and key not in own and not key.endswith(_DERIVED)]
+    _check_body(backbone, layout, path, lacking, misfits, unused)
+    notes = []
+    if not set(layout.prefix.split(".")) <= _WRAPPERS:
+        notes.append(f"{path.name}: the network's weights stand behind {layout.prefix.removesuffix('.')}")
+    if layout.converted and set(layout.weights) != set(layout.before):
+        notes.append(f"{path.name}: names were turned into timm's by timm's own conversion")
+    resampled = [key for key in taken if key in layout.before and _resampled(key, layout)]
+    if resampled:
+        notes.append(f"{path.name}: resampled to this size by timm: {_few(resampled)}")
+    if summed:
+        notes.append(f"{_few(summed)} of {path.name} is of three colours, which were summed for grey images")
+    if untouched:
+        reason = "of another shape" if any(key in weights for key in untouched) else "missing"
+        notes.append(f"left as initialised, being {reason} in {path.name}: {_few(untouched)}")
+    return _Fit(taken, unused, notes)
+
+
+def _resampled(key: str, layout: Layout) -> bool:
+    return layout.converted and layout.before[key].shape != layout.weights[key].shape
+
+
+def _check_body(
+    backbone: nn.Module, layout: Layout, path: Path, lacking: list[str], misfits: list[str], unused: list[str]
+) -> None:
+    """Refuse a file that is not this network's, all but its head."""
+    own, weights = backbone.state_dict(), layout.weights
+    body = [key for key in own if not is_replaceable(backbone, key)]
+    start = f"checkpoint {path} does not fit this network:"
+    if len(lacking) > len(body) / 2:
+        remedy = (
+            "has a conversion, which does not know them" if conversion_of(backbone) else "has no conversion of others"
+        )
+        raise InputError(
+            f"{start} its names begin {_few(list(layout.before))}, the network's begin {_few(list(own))}, and timm "
+            f"{remedy}{_torchvision(layout.before)}"
+        )
+    if misfits:
+        first = misfits[0]
+        raise InputError(
+            f"{start} {first} is {list(weights[first].shape)} there and {list(own[first].shape)} here "
+            f"({len(misfits)} in all); was it trained with another data.image_size or network?"
+        )
+    if lacking:
+        raise InputError(f"{start} it lacks {_few(lacking)}")
+    # A deeper network of the same family has all of a shallower one's tensors, and more in the same places.
+    places = {key.partition(".")[0] for key in body}
+    strange = [key for key in unused if key.partition(".")[0] in places and not is_replaceable(backbone, key)]
     if strange:
-        return f"it has weights that the network has not: {_few(strange)}"
-    first = wrong[0]
-    return (
-        f"{first.removeprefix(_PREFIX)} is {list(weights[first].shape)} there and {list(own[first].shape)} here "
-        f"({len(wrong)} in all); was it trained with another data.image_size or network?"
-    )
+        raise InputError(f"{start} it has weights that the network has not: {_few(strange)}")
+
+
+def _torchvision(names: Weights) -> str:
+    if any(name.startswith(("features.0.", "conv_proj.", "encoder.layers.encoder_layer_0.")) for name in names):
+        return "; these look like torchvision's, so take timm's weights of this network instead"
+    return ""
+
+
+def _unused(names: list[str], path: Path) -> list[str]:
+    return [f"{path.name}: not used: {_few(names)}"] if names else []
+
+
+def _own_statistics(layout: Layout, content: Weights) -> dict[str, float]:
+    """Return mean and standard deviation, in this order, by their names in this project's files; else nothing."""
+    if not f".{layout.prefix}".endswith(f".{_PREFIX}"):
+        return {}
+    outer = layout.prefix.removesuffix(_PREFIX)
+    found = {outer + name: content[outer + name] for name in ("mean", "std") if outer + name in content}
+    if len(found) < 2 or any(value.ndim for value in found.values()):
+        return {}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _check_finite(path: Path, weights: Weights) -> None:
+    wrong = [key for key, value in weights.items() if not value.float().isfinite().all()]
+    if wrong:
+        raise InputError(f"checkpoint {path} holds numbers that are not finite in {_few(wrong)}")
+
+
+def _alike(key: str, weights: Weights, own: Weights) -> bool:
+    return weights[key].shape == own[key].shape
 
 
 def _few(keys: list[str]) -> str:
-    return f"{', '.join(key.removeprefix(_PREFIX) for key in keys[:3])} ({len(keys)} in all)"
-
-
-def _read_weights(path: Path) -> Weights:
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    # Both readers raise errors of many classes on damaged files.
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"checkpoint {path} cannot be read: {reason}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
-            weights = weights[key]
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f"checkpoint {path} holds no state dict of tensors")
-    return weights
+    return f"{', '.join(keys[:3])}{f' ({len(keys)} in all)' if len(keys) > 3 else ''}"

@@ -1,0 +1,86 @@
+"""Reading a file of weights into named tensors, whatever it wraps them in; nothing in it is run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medsharp.errors import InputError
+
+Weights = dict[str, Tensor]
+
+# Training scripts keep their arguments and best figures beside the weights. None of these does anything when built.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64", "bool")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+
+
+def read_checkpoint(path: Path) -> Weights:
+    """Read all tensors of a file; those in dictionaries within it are named by the way to them, joined by dots.
+
+    Args:
+        path: safetensors, or what `torch.save` wrote, read with `weights_only=True`.
+
+    Raises:
+        InputError: The file is missing, damaged, would run code when read, or holds no tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} does not exist")
+    try:
+        content = _read(path)
+    # Both readers raise errors of many classes on damaged files.
+    except Exception as error:
+        foreign = _foreign_classes(path)
+        if foreign:
+            raise InputError(
+                f"checkpoint {path} cannot be read: it is a pickle of {foreign}, which would run code; where it was "
+                "written, save the weights alone: torch.save(model.state_dict(), FILE)"
+            ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"checkpoint {path} cannot be read: {reason}") from error
+    weights = dict(_tensors(content)) if isinstance(content, dict) else {}
+    if not weights:
+        raise InputError(f"checkpoint {path} holds no state dict of tensors")
+    return weights
+
+
+def _read(path: Path) -> Any:
+    with open(path, "rb") as stream:
+        start = stream.read(9)
+    # safetensors: the length of a header in eight bytes, then the header, which is JSON.
+    if path.suffix == ".safetensors" or start[8:] == b"{":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    with torch.serialization.safe_globals(_HARMLESS):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _foreign_classes(path: Path) -> str:
+    """Return what a pickle would have to import, or nothing where it is no pickle."""
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    # Of a file that is damaged, or of another kind, there is nothing to tell.
+    except Exception:
+        return ""
+    return ", ".join(sorted(names)[:3])
+
+
+def _tensors(content: dict[Any, Any], way: str = "") -> Iterator[tuple[str, Tensor]]:
+    for key, value in content.items():
+        if not isinstance(key, str):
+            continue  # an optimizer's state, by number
+        if isinstance(value, Tensor):
+            yield way + key, value
+        elif isinstance(value, dict):
+            yield from _tensors(value, f"{way}{key}.")
