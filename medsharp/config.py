@@ -220,6 +220,11 @@ class NetworkConfig(Section):
         ]
         | None
     ) = Field(None, description="their standard deviation, likewise")
+    pooling: Literal["average", "lesion"] = Field(
+        "average",
+        description="how the feature map becomes one vector: all places count the same, or those of the lesion more, "
+        "which is learned from masks (loss.mask_weight) and exported with the network",
+    )
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> NetworkConfig:

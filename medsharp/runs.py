@@ -166,6 +166,7 @@ class Run:
             num_classes=len(self.config.data.classes),
             image_size=self.config.data.image_size,
             normalization=section.normalization,
+            pooling=section.pooling,
         )
         restore_weights(network, self.folder / name)
         return network.eval()

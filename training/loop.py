@@ -129,6 +129,7 @@ class _Trainer:
             normalization=section.normalization,
             mean=section.mean,
             std=section.std,
+            pooling=section.pooling,
         )
         check_batch_norm(config, self.network)
         if self.network.normalization != "weights":

@@ -20,8 +20,8 @@ class Objective(nn.Module):
     from it, and its expectation is the loss over all training images.
 
     With `mask_weight` above 0 a 1 x 1 convolution on the last feature map predicts the lesion's mask at its resolution.
-    The classifier then learns features of the place that it shall judge, which small data alone teaches slowly; the
-    head is not part of the exported network.
+    The classifier then learns features of the place that it shall judge, which small data alone teaches slowly. With
+    lesion pooling it is the network's own, which it looks by, and exported with it; else it is left behind here.
 
     Args:
         network: Classifier of images [B, 1, S, S].
@@ -56,7 +56,8 @@ class Objective(nn.Module):
                     f"loss.mask_weight = {config.mask_weight}: this network has no feature map [B, D, h, w], as a "
                     "ResNet has; choose another network.name or set it to 0"
                 )
-            self.lesion = nn.Conv2d(network.map_channels, 1, kernel_size=1)
+            if network.lesion is None:
+                self.lesion = nn.Conv2d(network.map_channels, 1, kernel_size=1)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of each image of a batch as `medsharp.data.pipeline` gives it, [B], float32 or wider.
@@ -68,8 +69,9 @@ class Objective(nn.Module):
         losses = F.cross_entropy(
             logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
         )
-        if self.lesion is not None:
-            cells = _at_least_float32(self.lesion(features))  # [B, 1, h, w]
+        lesion = self.lesion if self.network.lesion is None else self.network.lesion
+        if self.mask_weight > 0 and lesion is not None:
+            cells = _at_least_float32(lesion(features))  # [B, 1, h, w]
             found = lesion_losses(cells, batch["mask"], batch["has_mask"]) / self.mask_share
             losses = losses + self.mask_weight * found
         return losses

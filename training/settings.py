@@ -25,6 +25,11 @@ def check_config(config: TrainConfig) -> None:
         check_name(config.network.name)
     except InputError as error:
         raise InputError(f"network.name: {error}") from error
+    if config.network.pooling == "lesion" and config.loss.mask_weight == 0:
+        raise InputError(
+            "network.pooling = lesion: where the lesion is, is learned from masks alone; set loss.mask_weight, such as "
+            "to 1, or network.pooling: average"
+        )
     try:
         # Made once for a look: it knows rules that a range of one value cannot say.
         make_optimizer(config, [torch.zeros(1, requires_grad=True)], data_size=1)

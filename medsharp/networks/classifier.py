@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from medsharp.errors import InputError
 from medsharp.weights_origin import WeightsOrigin
 
 Normalization = Literal["dataset", "image", "weights"]
@@ -17,6 +18,13 @@ that the initial weights were trained on."""
 
 Features = Tensor | list[Tensor]
 """What a network gives before its head: a map, tokens, or a list of tokens where it has several branches."""
+
+Pooling = Literal["average", "lesion"]
+"""How a feature map becomes one vector: all places count the same, or those of the lesion more."""
+
+LESION_FLOOR = 0.05
+"""Weight in lesion pooling of a place that is surely no lesion, beside 1.05 of one that surely is: a lesion on a tenth
+of the image then has seven tenths of the weight, and without any the pooling is the average."""
 
 _BACKBONE = "backbone."
 _LEAST_STD = 0.02
@@ -31,9 +39,20 @@ class Classifier(nn.Module):
         num_classes: Number of logits C.
         map_channels: Channels D of the feature map [B, D, h, w]; None where the network gives tokens or [B, h, w, D].
         exact_cam: Whether the class activation map explains the logit exactly: its mean plus the bias is the logit.
+        lesion: With lesion pooling: the 1 x 1 convolution that tells lesion from surroundings, else None.
         origin: Where the initial weights come from and what was done to them; None for random ones.
 
+    Args:
+        backbone: As above.
+        image_size: As above.
+        normalization: Whether grey values are normalised by all training images or by each image itself.
+        pooling: `average` leaves the network as timm has it. `lesion` multiplies each place of the feature map, before
+            it is averaged, with `w / mean(w)`, `w = sigmoid(a) + LESION_FLOOR`, where `a` is the lesion logit that
+            `lesion` gives there. Where to look is learned from masks alone: no gradient of the logits passes through w.
+
     Raises:
+        InputError: Lesion pooling is asked of a network that does not average a feature map [B, D, h, w] and classify
+            the average linearly.
         ValueError: The network gives something else than finite logits [B, C] of images of that size. What it raises
             of its own accord on images that are too small passes through.
     """
@@ -41,7 +60,13 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, image_size: int, normalization: Normalization = "dataset") -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        image_size: int,
+        normalization: Normalization = "dataset",
+        pooling: Pooling = "average",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.image_size = image_size
@@ -49,7 +74,15 @@ class Classifier(nn.Module):
         self.origin: WeightsOrigin | None = None
         self.register_buffer("mean", torch.tensor(0.25))
         self.register_buffer("std", torch.tensor(0.2))
+        self.lesion: nn.Conv2d | None = None
         self.num_classes, self.map_channels, self.exact_cam = self._probe()
+        if pooling == "lesion":
+            if self.map_channels is None or not self.exact_cam:
+                raise InputError(
+                    "network.pooling = lesion: this network does not average a feature map [B, D, h, w] and classify "
+                    "the average linearly, as a ResNet or an EfficientNet does; choose another network.name, or average"
+                )
+            self.lesion = nn.Conv2d(self.map_channels, 1, kernel_size=1)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -78,10 +111,11 @@ class Classifier(nn.Module):
     def is_head(self, name: str) -> bool:
         """Whether a parameter or buffer, as `state_dict` names it, is of the head: of what tells classes apart.
 
-        It is what timm makes anew for another number of classes: one layer or, in distilled networks, several.
+        It is what timm makes anew for another number of classes, one layer or, in distilled networks, several, and the
+        convolution of lesion pooling.
         """
         if not name.startswith(_BACKBONE):
-            return False
+            return name.startswith("lesion.")
         return any(name.startswith(f"{_BACKBONE}{head}.") for head in head_names(self.backbone))
 
     def forward_features(self, image: Tensor) -> Features:
@@ -98,7 +132,7 @@ class Classifier(nn.Module):
 
     def forward_head(self, features: Features) -> Tensor:
         """Return logits [B, C] of what `forward_features` gave."""
-        return self.backbone.forward_head(features)  # type: ignore[operator]
+        return self.backbone.forward_head(self._attended(features))  # type: ignore[operator]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits [B, C] of images [B, 1, S, S], uint8 or float on the scale 0 to 255."""
@@ -108,14 +142,21 @@ class Classifier(nn.Module):
         """Return `logits` [B, C], `features` [B, D] and, where it is exact, `cam` [B, C, h, w].
 
         The map is the classifier's weight applied at each place of the feature map before pooling (Zhou et al., CVPR
-        2016, eq. 2).
+        2016, eq. 2), with lesion pooling times the place's weight: its mean plus the bias is the logit in either case.
         """
-        features = self.forward_features(image)
+        features = self._attended(self.forward_features(image))
         pooled = self.backbone.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        outputs = {"logits": self.forward_head(features), "features": pooled}
+        outputs = {"logits": self.backbone.forward_head(features), "features": pooled}  # type: ignore[operator]
         if self.exact_cam and isinstance(features, Tensor):
             outputs["cam"] = self._cam(features)
         return outputs
+
+    def _attended(self, features: Features) -> Features:
+        """Return the feature map whose average is what the pooling gives: with lesion pooling `F w / mean(w)`."""
+        if self.lesion is None or not isinstance(features, Tensor):
+            return features
+        weights = self.lesion(features).detach().sigmoid() + LESION_FLOOR  # [B, 1, h, w]
+        return features * (weights / weights.mean(dim=(2, 3), keepdim=True))
 
     def _cam(self, maps: Tensor) -> Tensor:
         head = self.backbone.get_classifier()  # type: ignore[operator]

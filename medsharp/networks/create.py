@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from medsharp.errors import InputError, nearest
-from medsharp.networks.classifier import Classifier
+from medsharp.networks.classifier import Classifier, Pooling
 from medsharp.networks.normalization import Statistic, Wanted, normalize_like_weights
 from medsharp.networks.pretrained import find_pretrained, load_pretrained
 from medsharp.networks.weights import identify, load_weights
@@ -62,6 +62,7 @@ def create_network(
     normalization: Wanted = "auto",
     mean: Statistic | None = None,
     std: Statistic | None = None,
+    pooling: Pooling = "average",
 ) -> Classifier:
     """Make a network for grey images.
 
@@ -81,10 +82,11 @@ def create_network(
             are known, else `dataset`.
         mean: In place of that of the weights.
         std: In place of that of the weights.
+        pooling: How its feature map becomes one vector, see `Classifier`.
 
     Raises:
-        InputError: The name is unknown, the network cannot take that image size or those rates, or the weights are out
-            of reach or do not fit.
+        InputError: The name is unknown, the network cannot take that image size, those rates or that pooling, or the
+            weights are out of reach or do not fit.
     """
     check_name(name)
     _check_source(name, pretrained, checkpoint)
@@ -95,7 +97,7 @@ def create_network(
 
     try:
         backbone, origin = load_pretrained(name, build) if pretrained else (build(), None)
-        network = Classifier(backbone, image_size)
+        network = Classifier(backbone, image_size, pooling=pooling)
     except InputError:
         raise  # it is a ValueError too
     except _REFUSALS as refusal:

@@ -77,7 +77,7 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     fit = _fit(backbone, layout, path)
     _check_finite(path, fit.taken)
     backbone.load_state_dict({**backbone.state_dict(), **fit.taken})
-    used = {layout.prefix + key for key in layout.before}
+    used = {layout.prefix + key for key in layout.before} | _load_lesion(network, layout, content, path)
     statistics = _own_statistics(layout, content)
     rest = [key for key in content if key not in used and key not in statistics]
     notes = [*fit.notes, *_unused([*fit.unused, *rest], path)]
@@ -194,13 +194,32 @@ def _unused(names: list[str], path: Path) -> list[str]:
 
 def _own_statistics(layout: Layout, content: Weights) -> dict[str, float]:
     """Return mean and standard deviation, in this order, by their names in this project's files; else nothing."""
-    if not f".{layout.prefix}".endswith(f".{_PREFIX}"):
-        return {}
-    outer = layout.prefix.removesuffix(_PREFIX)
-    found = {outer + name: content[outer + name] for name in ("mean", "std") if outer + name in content}
+    found = _beside(layout, content, ("mean", "std"))
     if len(found) < 2 or any(value.ndim for value in found.values()):
         return {}
     return {name: float(value) for name, value in found.items()}
+
+
+def _load_lesion(network: Classifier, layout: Layout, content: Weights, path: Path) -> set[str]:
+    """Load the convolution of lesion pooling where the network and the file have one; return its names in the file."""
+    if network.lesion is None:
+        return set()
+    own = network.lesion.state_dict()
+    found = _beside(layout, content, tuple(f"lesion.{name}" for name in own))
+    given = {name.rpartition(".")[2]: value for name, value in found.items()}
+    if given.keys() != own.keys() or any(given[name].shape != own[name].shape for name in own):
+        return set()
+    _check_finite(path, found)
+    network.lesion.load_state_dict(given)
+    return set(found)
+
+
+def _beside(layout: Layout, content: Weights, names: tuple[str, ...]) -> Weights:
+    """Return what this project's files hold beside timm's network, by its names in the file; of other files nothing."""
+    if not f".{layout.prefix}".endswith(f".{_PREFIX}"):
+        return {}
+    outer = layout.prefix.removesuffix(_PREFIX)
+    return {outer + name: content[outer + name] for name in names if outer + name in content}
 
 
 def _check_finite(path: Path, weights: Weights) -> None:

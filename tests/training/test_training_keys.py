@@ -109,6 +109,7 @@ CHANGES_WEIGHTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("network.drop_rate", {}, {"network": {"drop_rate": 0.5}}),
     ("network.drop_path_rate", {}, {"network": {"drop_path_rate": 0.5}}),
     ("network.normalization", {}, {"network": {"normalization": "image"}}),
+    ("network.pooling", {"loss": {"mask_weight": 1.0}, "data": {"image_size": 64}}, {"network": {"pooling": "lesion"}}),
     ("optimizer.name", {}, {"optimizer": {"name": "adam"}}),
     ("optimizer.base", SAM, {"optimizer": {"base": "sgd"}}),
     ("optimizer.lr", {}, {"optimizer": {"lr": 0.02}}),
