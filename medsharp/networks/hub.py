@@ -84,8 +84,9 @@ def _on_hub(config: Any) -> Published:
         digest = found.etag if re.fullmatch("[0-9a-f]{64}", found.etag or "") else ""
         return Published(
             _origin(about, name, commit, digest or ""),
-            lambda name=name, commit=commit: Path(  # type: ignore[misc]
-                hf_hub_download(repository, name, revision=commit or revision or None, etag_timeout=PATIENCE)
+            # By its branch, not its commit: the cache finds it again by the branch alone.
+            lambda name=name: Path(  # type: ignore[misc]
+                hf_hub_download(repository, name, revision=revision or None, etag_timeout=PATIENCE)
             ),
         )
     raise UnavailableError(f"{repository} on {constants.ENDPOINT} has no {' or '.join(names)}")

@@ -95,6 +95,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 SAM = {"optimizer": {"name": "sam"}}
+MID = {"network": {"mean": 0.5, "std": 0.5}}
 SGD = {"optimizer": {"name": "sgd"}}
 
 # What is trained without and with a key: the weights must differ.
@@ -110,6 +111,8 @@ CHANGES_WEIGHTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("network.drop_path_rate", {}, {"network": {"drop_path_rate": 0.5}}),
     ("network.normalization", {}, {"network": {"normalization": "image"}}),
     ("network.pooling", {"loss": {"mask_weight": 1.0}, "data": {"image_size": 64}}, {"network": {"pooling": "lesion"}}),
+    ("network.mean", MID, {"network": {"mean": 0.3}}),
+    ("network.std", MID, {"network": {"std": [0.1, 0.2, 0.3]}}),
     ("optimizer.name", {}, {"optimizer": {"name": "adam"}}),
     ("optimizer.base", SAM, {"optimizer": {"base": "sgd"}}),
     ("optimizer.lr", {}, {"optimizer": {"lr": 0.02}}),
