@@ -23,6 +23,8 @@ from medsharp.networks.normalization import grey
 from medsharp.weights_origin import WeightsOrigin
 
 _PREFIX = "backbone."
+_STATISTICS = ("mean", "std")
+"""Buffers of the classifier, by which it normalises."""
 
 _WRAPPERS = {"", "state_dict", "model", "module", "_orig_mod", "backbone"}
 """Prefixes that every training script puts there: not worth telling."""
@@ -72,20 +74,22 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     """
     path = Path(path)
     content = read_checkpoint(path)
-    backbone = network.backbone
-    layout = find_layout(backbone, content)
-    fit = _fit(backbone, layout, path)
-    _check_finite(path, fit.taken)
-    backbone.load_state_dict({**backbone.state_dict(), **fit.taken})
-    used = {layout.prefix + key for key in layout.before} | _load_lesion(network, layout, content, path)
-    statistics = _own_statistics(layout, content)
-    rest = [key for key in content if key not in used and key not in statistics]
-    notes = [*fit.notes, *_unused([*fit.unused, *rest], path)]
-    stated: dict[str, float | None] = dict(zip(("mean", "std"), statistics.values()))
-    if not stated and published:
-        config: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
-        stated = {"mean": grey(config.get("mean")), "std": grey(config.get("std")), "assumed": True}
-    network.origin = _origin(path).model_copy(update={**stated, "notes": tuple(notes)})
+    layout = find_layout(network.backbone, content)
+    fit = _fit(network.backbone, layout, path)
+    beside = _beside(network, layout, content)
+    taken = {_PREFIX + key: value for key, value in fit.taken.items()} | beside
+    _check_finite(path, taken)
+    own = network.state_dict()
+    network.load_state_dict(own | taken)
+    notes = list(fit.notes)
+    if untouched := [key for key in own if key not in taken and not key.startswith((_PREFIX, *_STATISTICS))]:
+        notes.append(f"left as initialised, being missing in {path.name}: {_few(untouched)}")
+    used = {layout.prefix + key for key in layout.before}
+    used |= {layout.prefix.removesuffix(_PREFIX) + key for key in beside}
+    if unused := [*fit.unused, *(key for key in content if key not in used)]:
+        notes.append(f"{path.name}: not used: {_few(unused)}")
+    statistics = _statistics(network.backbone, beside, published)
+    network.origin = _origin(path).model_copy(update={**statistics, "notes": tuple(notes)})
 
 
 def identify(path: str | Path) -> WeightsOrigin:
@@ -188,42 +192,28 @@ def _torchvision(names: Weights) -> str:
     return ""
 
 
-def _unused(names: list[str], path: Path) -> list[str]:
-    return [f"{path.name}: not used: {_few(names)}"] if names else []
-
-
-def _own_statistics(layout: Layout, content: Weights) -> dict[str, float]:
-    """Return mean and standard deviation, in this order, by their names in this project's files; else nothing."""
-    found = _beside(layout, content, ("mean", "std"))
-    if len(found) < 2 or any(value.ndim for value in found.values()):
-        return {}
-    return {name: float(value) for name, value in found.items()}
-
-
-def _load_lesion(network: Classifier, layout: Layout, content: Weights, path: Path) -> set[str]:
-    """Load the convolution of lesion pooling where the network and the file have one; return its names in the file."""
-    if network.lesion is None:
-        return set()
-    own = network.lesion.state_dict()
-    found = _beside(layout, content, tuple(f"lesion.{name}" for name in own))
-    given = {name.rpartition(".")[2]: value for name, value in found.items()}
-    if given.keys() != own.keys() or any(given[name].shape != own[name].shape for name in own):
-        return set()
-    _check_finite(path, found)
-    network.lesion.load_state_dict(given)
-    return set(found)
-
-
-def _beside(layout: Layout, content: Weights, names: tuple[str, ...]) -> Weights:
-    """Return what this project's files hold beside timm's network, by its names in the file; of other files nothing."""
+def _beside(network: Classifier, layout: Layout, content: Weights) -> Weights:
+    """Return what this project's files have beside the backbone, such as mean and deviation; of others nothing."""
     if not f".{layout.prefix}".endswith(f".{_PREFIX}"):
         return {}
     outer = layout.prefix.removesuffix(_PREFIX)
-    return {outer + name: content[outer + name] for name in names if outer + name in content}
+    own = {key: value for key, value in network.state_dict().items() if not key.startswith(_PREFIX)}
+    found = {key: content[outer + key] for key in own if outer + key in content}
+    return {key: value for key, value in found.items() if value.shape == own[key].shape}
+
+
+def _statistics(backbone: nn.Module, beside: Weights, published: bool) -> dict[str, Any]:
+    """Return mean and deviation of the images behind the weights, and whether they are assumed; {} where unknown."""
+    if all(name in beside for name in _STATISTICS):
+        return {name: float(beside[name]) for name in _STATISTICS}
+    if not published:
+        return {}
+    config: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
+    return {name: grey(config.get(name)) for name in _STATISTICS} | {"assumed": True}
 
 
 def _check_finite(path: Path, weights: Weights) -> None:
-    wrong = [key for key, value in weights.items() if not value.float().isfinite().all()]
+    wrong = [key.removeprefix(_PREFIX) for key, value in weights.items() if not value.float().isfinite().all()]
     if wrong:
         raise InputError(f"checkpoint {path} holds numbers that are not finite in {_few(wrong)}")
 

@@ -9,6 +9,7 @@ import pytest
 
 from medsharp import bundle, runs
 from medsharp.bundle import BundleSpec, InputCheck, OperatingPoint, Preprocessing, TrainingRecord
+from medsharp.weights_origin import WeightsOrigin
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -50,10 +51,10 @@ def test_the_page_of_bundles_names_every_file_and_key() -> None:
     named = set(re.findall(r"`([^`]+)`", text))
     files = {bundle.SPEC, *bundle.BUNDLE_FILES}
     files |= {runs.CONFIG, runs.METRICS, runs.PREDICTIONS, runs.ENVIRONMENT}
-    files |= {runs.BEST_WEIGHTS, runs.LAST_WEIGHTS, runs.LAST_STATE, "manifest.csv", "manifest.yaml"}
+    files |= {runs.BEST_WEIGHTS, runs.LAST_WEIGHTS, runs.LAST_STATE, runs.ORIGIN, "manifest.csv", "manifest.yaml"}
     keys = {
         key
-        for model in (BundleSpec, Preprocessing, OperatingPoint, InputCheck, TrainingRecord)
+        for model in (BundleSpec, Preprocessing, OperatingPoint, InputCheck, TrainingRecord, WeightsOrigin)
         for key in model.model_fields
     }
     assert not (files | keys) - named

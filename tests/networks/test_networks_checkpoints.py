@@ -176,6 +176,19 @@ def test_own_checkpoints_bring_their_mean_and_deviation(kind: str, tmp_path: Pat
     assert not any("mean" in note for note in made.notes)
 
 
+def test_lesion_pooling_is_taken_from_own_files_and_missed_in_others(tmp_path: Path) -> None:
+    source = network("resnet10_w16", pooling="lesion")
+    torch.save(source.state_dict(), tmp_path / "own.pt")
+    made = network("resnet10_w16", pooling="lesion", checkpoint=tmp_path / "own.pt")
+    assert all(torch.equal(value, made.state_dict()[key]) for key, value in source.state_dict().items())
+    assert made.notes == ()
+    torch.save(source.backbone.state_dict(), tmp_path / "other.pt")
+    (note,) = network("resnet10_w16", pooling="lesion", checkpoint=tmp_path / "other.pt").notes
+    assert note == "left as initialised, being missing in other.pt: lesion.weight, lesion.bias"
+    (note,) = network("resnet10_w16", checkpoint=tmp_path / "own.pt").notes
+    assert note == "own.pt: not used: lesion.weight, lesion.bias"
+
+
 def test_normalisation_of_a_foreign_file_is_timms_for_the_network_unless_said_otherwise(tmp_path: Path) -> None:
     torch.save(published("resnet18", num_classes=0).state_dict(), tmp_path / "w.pth")
     made = network("resnet18", checkpoint=tmp_path / "w.pth")
