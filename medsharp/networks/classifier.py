@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from medsharp.errors import InputError
+from medsharp.networks.head import head_names
 from medsharp.weights_origin import WeightsOrigin
 
 Normalization = Literal["dataset", "image", "weights"]
@@ -201,13 +202,6 @@ class Classifier(nn.Module):
             return classes, channels, torch.allclose(explained, logits, atol=1e-4, rtol=1e-4)
         finally:
             self.train(training)
-
-
-def head_names(backbone: nn.Module) -> tuple[str, ...]:
-    """Return the names of the modules that tell classes apart, as timm states them."""
-    published: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
-    names = published.get("classifier") or ()
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _image_statistics(scaled: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from medsharp.errors import InputError, nearest
 from medsharp.networks.classifier import Classifier, Pooling
+from medsharp.networks.head import begin_near_zero
 from medsharp.networks.normalization import Statistic, Wanted, normalize_like_weights
 from medsharp.networks.pretrained import find_pretrained, load_pretrained
 from medsharp.networks.weights import identify, load_weights
@@ -84,6 +85,8 @@ def create_network(
         std: In place of that of the weights.
         pooling: How its feature map becomes one vector, see `Classifier`.
 
+    A head that the weights do not bring starts near zero (`begin_near_zero`).
+
     Raises:
         InputError: The name is unknown, the network cannot take that image size, those rates or that pooling, or the
             weights are out of reach or do not fit.
@@ -106,6 +109,9 @@ def create_network(
     if network.num_classes != num_classes:
         raise InputError(f"network {name} gives {network.num_classes} logits, not one a class; choose another")
     network.origin = origin
+    published = timm.get_pretrained_cfg(name) if pretrained else None
+    if published is not None and published.num_classes != num_classes:
+        begin_near_zero(backbone)
     if checkpoint is not None:
         load_weights(network, checkpoint, published=name not in _VARIANTS)
     normalize_like_weights(network, normalization, mean, std)

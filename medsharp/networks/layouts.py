@@ -12,7 +12,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from medsharp.networks.checkpoint_file import Weights
-from medsharp.networks.classifier import head_names
+from medsharp.networks.head import head_names
 
 _CONVERSIONS = ("checkpoint_filter_fn", "_filter_torchvision_pretrained", "_filter_fn", "pretrained_filter_fn")
 """What timm's modules call the function that turns a first publication's names and shapes into its own."""

@@ -11,6 +11,7 @@ from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.networks.checkpoint_file import Weights, read_checkpoint
 from medsharp.networks.classifier import Classifier
+from medsharp.networks.head import begin_near_zero, head_names
 from medsharp.networks.layouts import (
     Layout,
     conversion_of,
@@ -79,6 +80,8 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     beside = _beside(network, layout, content)
     taken = {_PREFIX + key: value for key, value in fit.taken.items()} | beside
     _check_finite(path, taken)
+    if fit.new_head:
+        begin_near_zero(network.backbone)
     own = network.state_dict()
     network.load_state_dict(own | taken)
     notes = list(fit.notes)
@@ -107,10 +110,11 @@ def _origin(path: Path) -> WeightsOrigin:
 
 
 class _Fit(NamedTuple):
-    """Tensors to load, what of the file is not among them, and what to tell."""
+    """Tensors to load, what of the file is not among them, whether a head is left as initialised, and what to tell."""
 
     taken: Weights
     unused: list[str]
+    new_head: bool
     notes: list[str]
 
 
@@ -149,7 +153,8 @@ def _fit(backbone: nn.Module, layout: Layout, path: Path) -> _Fit:
     if untouched:
         reason = "of another shape" if any(key in weights for key in untouched) else "missing"
         notes.append(f"left as initialised, being {reason} in {path.name}: {_few(untouched)}")
-    return _Fit(taken, unused, notes)
+    new_head = any(key.startswith(f"{name}.") for key in untouched for name in head_names(backbone))
+    return _Fit(taken, unused, new_head, notes)
 
 
 def _resampled(key: str, layout: Layout) -> bool:
