@@ -232,6 +232,8 @@ class NetworkConfig(Section):
             raise ValueError("mean and std go together")
         if self.mean is not None and self.normalization in ("dataset", "image"):
             raise ValueError(f"mean and std are those of weights, and normalization is '{self.normalization}'")
+        if self.normalization == "weights" and not (self.pretrained or self.checkpoint or self.mean is not None):
+            raise ValueError("normalization is 'weights', and there are none: give pretrained or checkpoint")
         return self
 
     def without_weights(self) -> NetworkConfig:

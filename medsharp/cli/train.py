@@ -88,7 +88,13 @@ def train(
     check_config(settings)
     # Looked for before the data are: an audit may take minutes.
     network = settings.network
-    origin = find_weights(network.name, pretrained=network.pretrained, checkpoint=network.checkpoint)
+    origin = find_weights(
+        network.name,
+        num_classes=len(settings.data.classes),
+        image_size=settings.data.image_size,
+        pretrained=network.pretrained,
+        checkpoint=network.checkpoint,
+    )
     if print_config:
         typer.echo(dump_config(settings) + _comments(origin), nl=False)
         return

@@ -15,7 +15,7 @@ from medsharp.networks.classifier import Classifier, Pooling
 from medsharp.networks.head import begin_near_zero
 from medsharp.networks.normalization import Statistic, Wanted, normalize_like_weights
 from medsharp.networks.pretrained import find_pretrained, load_pretrained
-from medsharp.networks.weights import identify, load_weights
+from medsharp.networks.weights import load_weights
 from medsharp.weights_origin import WeightsOrigin
 
 # Narrow ResNets: widths of the four stages. Small data does not fill a full-width network, and the files stay small.
@@ -134,15 +134,19 @@ def check_name(name: str) -> None:
         raise InputError(f"network {name} {reason}; choose another network.name")
 
 
-def find_weights(name: str, *, pretrained: bool = False, checkpoint: str | Path | None = None) -> WeightsOrigin | None:
-    """Say where the initial weights of a network would come from, before anything is loaded; None for random ones.
+def find_weights(
+    name: str, *, num_classes: int, image_size: int, pretrained: bool = False, checkpoint: str | Path | None = None
+) -> WeightsOrigin | None:
+    """Say where initial weights come from, None for random ones, before there are data to train on.
+
+    Published weights are looked for and not loaded; a checkpoint is loaded into the network: does it fit?
 
     Raises:
-        InputError: They are out of reach, or the file cannot be read.
+        InputError: They are out of reach, or the file cannot be read or does not fit.
     """
     _check_source(name, pretrained, checkpoint)
     if checkpoint is not None:
-        return identify(checkpoint)
+        return create_network(name, num_classes=num_classes, image_size=image_size, checkpoint=checkpoint).origin
     return find_pretrained(name).origin if pretrained else None
 
 

@@ -95,16 +95,6 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     network.origin = _origin(path).model_copy(update={**statistics, "notes": tuple(notes)})
 
 
-def identify(path: str | Path) -> WeightsOrigin:
-    """Say which file it is, having read it.
-
-    Raises:
-        InputError: It is missing or damaged, or would run code when read.
-    """
-    read_checkpoint(Path(path))
-    return _origin(Path(path))
-
-
 def _origin(path: Path) -> WeightsOrigin:
     return WeightsOrigin(kind="file", name=path.name, file=path.name, sha256=sha256_file(path))
 

