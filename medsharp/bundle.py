@@ -36,8 +36,30 @@ BUNDLE_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HA
 """What may lie beside `bundle.yaml`; only `MODEL` must."""
 
 
+Average = Literal["probabilities", "logits"]
+"""What an ensemble takes the mean of."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_LATER: dict[str, Any] = {"later": True}
+"""Marks a key that is written only where it says something."""
+
+
+class _Growing(_Part):
+    """A part that has got keys since: those that say nothing are left out, so that older bundles keep their digest."""
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        fields = type(self).model_fields
+        later = (name for name, field in fields.items() if (field.json_schema_extra or {}) == _LATER)
+        for name in later:
+            if getattr(self, name) == fields[name].default:
+                del values[name]
+        return values
 
 
 class Preprocessing(_Part):
@@ -64,8 +86,11 @@ class Preprocessing(_Part):
         return values
 
 
-class OperatingPoint(_Part):
-    """The threshold on the positive class's probability, and what it reached where it was chosen."""
+class OperatingPoint(_Growing):
+    """The threshold on the positive class's probability, and what it reached where it was chosen.
+
+    `interval` is that of the threshold over resampled patients, 95 %.
+    """
 
     threshold: float = Field(ge=0, le=1)
     rule: str
@@ -73,6 +98,7 @@ class OperatingPoint(_Part):
     specificity: float
     images: int
     positives: int
+    interval: tuple[float, float] | None = Field(None, json_schema_extra=_LATER)
 
 
 class InputCheck(_Part):
@@ -88,8 +114,34 @@ class InputCheck(_Part):
     brightness: tuple[float, float]
 
 
-class TrainingRecord(_Part):
-    """What the network was trained on and how; `weights` is what it started from, None for random ones."""
+class Member(_Part):
+    """One of several runs in a bundle.
+
+    Attributes:
+        seed: Of initial weights, order and augmentation.
+        fold: Which fold was not learned from, such as `2 of 5`; empty without folds.
+        left_out: The site that was left out of training; empty without one.
+        images: How many were in each of its splits.
+        out_of_fold: How many of its predictions decide temperature and operating point.
+        weights: SHA-256 of the weights' file.
+        differences: Settings in which its configuration differs from `TrainingRecord.config`, `section.key` to value.
+    """
+
+    seed: int
+    fold: str = ""
+    left_out: str = ""
+    images: dict[str, int]
+    out_of_fold: int
+    weights: str
+    differences: dict[str, Any] = {}
+
+
+class TrainingRecord(_Growing):
+    """What the network was trained on and how; of several what they have in common, and each under `members`.
+
+    `weights` is what it started from, None for random ones. With several, `images` counts under `train` what any of
+    them learned from, under `val` what besides was used to choose, and under `test` what is left.
+    """
 
     dataset: str
     licence: str = ""
@@ -101,23 +153,66 @@ class TrainingRecord(_Part):
     command: str = ""
     config: dict[str, Any] = {}
     environment: dict[str, Any] = {}
-    weights: WeightsOrigin | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an origin that random weights have not, so that bundles written before it keep their digest."""
-        values: dict[str, Any] = plain(self)
-        if self.weights is None:
-            del values["weights"]
-        return values
+    weights: WeightsOrigin | None = Field(None, json_schema_extra=_LATER)
+    members: tuple[Member, ...] = Field((), json_schema_extra=_LATER)
 
 
-class BundleSpec(_Part):
+class Combination(_Part):
+    """How one graph makes one answer of several networks, or of an image and its mirror image."""
+
+    members: int
+    average: Average
+    flip: bool
+
+    def sentence(self) -> str:
+        """Say in words what the answer is the mean of: a sentence without a full stop."""
+        views = "the image and its mirror image" if self.flip else "the image"
+        who = "one network" if self.members == 1 else f"{self.members} networks"
+        return f"the answer is the mean of the {self.average} that {who} give of {views}"
+
+
+class Figure(_Part):
+    """A figure with its 95 % interval; None where it does not exist for these images."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+class HeldOut(_Part):
+    """How models made in the same way do at a hospital that they never saw, at the threshold frozen without it.
+
+    Attributes:
+        site: The hospital.
+        images: How many, of `patients` patients or groups; `positives` of the images are of the positive class.
+        threshold: Frozen for the model that never saw it; None where several models with several thresholds share it.
+        figures: `auroc`, `sensitivity`, `specificity` and `calibration_slope`.
+    """
+
+    site: str
+    images: int
+    patients: int
+    positives: int
+    threshold: float | None = None
+    figures: dict[str, Figure]
+
+
+class BundleSpec(_Growing):
     """All of `bundle.yaml` but its digest.
 
     Attributes:
         temperature: What logits are divided by before softmax; 1 where it could not be estimated.
         uncalibrated: Why it could not be: the end of a sentence; empty where it was.
+        weights: How the graph stores them; it computes in float32 either way.
+        combination: How the graph makes one answer of several; None for one network that sees one view.
+        held_out: Figures at each hospital left out wholly; empty where none was measured.
     """
 
     format: int
@@ -128,21 +223,27 @@ class BundleSpec(_Part):
     positive: str
     preprocess: Preprocessing
     temperature: float = Field(gt=0)
-    uncalibrated: str = ""
+    uncalibrated: str = Field("", json_schema_extra=_LATER)
     operating_point: OperatingPoint
     input_check: InputCheck
     heatmap_reference: float = Field(gt=0)
     outputs: tuple[str, ...]
+    weights: Literal["fp32", "fp16"] = Field("fp32", json_schema_extra=_LATER)
+    combination: Combination | None = Field(None, json_schema_extra=_LATER)
     training: TrainingRecord
+    held_out: tuple[HeldOut, ...] = Field((), json_schema_extra=_LATER)
     files: dict[str, str]
 
-    @model_serializer(mode="wrap")
-    def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a reason that there is none of, so that bundles written before it existed keep their digest."""
-        values: dict[str, Any] = plain(self)
-        if not self.uncalibrated:
-            del values["uncalibrated"]
-        return values
+    @property
+    def exact_map(self) -> bool:
+        """Whether the class activation map, where the graph has one, explains the answer's logits exactly."""
+        return self.combination is None or self.combination.average == "logits"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether predictions of members out of their folds fixed the temperature and the operating point."""
+        members = self.training.members
+        return any(member.out_of_fold < self.operating_point.images for member in members)
 
     @property
     def network(self) -> str:

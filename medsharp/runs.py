@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -126,20 +126,25 @@ class Run:
             raise InputError(f"{path} has no column split")
         return table
 
-    def out_of_fold(self) -> pd.DataFrame:
-        """Return the rows of `predictions` that stand for images of the same hospitals that the run did not learn from.
+    @property
+    def out_of_fold_split(self) -> Literal["test", "val"]:
+        """The split that stands for images of the same hospitals that the run did not learn from.
 
-        They are the test rows where a fold is tested (`data.fold_role: test`), and the validation rows where a fold
+        It is the test split where a fold is tested (`data.fold_role: test`), and the validation split where a fold
         validates, where a hospital is left out (which is then tested, and decides nothing), and where fractions split.
+        """
+        data = self.config.data
+        of_folds = data.folds is not None or data.official_folds is not None
+        return "test" if of_folds and data.fold_role == "test" and data.leave_site is None else "val"
+
+    def out_of_fold(self) -> pd.DataFrame:
+        """Return the rows of `predictions` that are of `out_of_fold_split`.
 
         Raises:
             InputError: As `predictions`.
         """
-        data = self.config.data
-        of_folds = data.folds is not None or data.official_folds is not None
-        tested = of_folds and data.fold_role == "test" and data.leave_site is None
         table = self.predictions()
-        return table[table["split"] == ("test" if tested else "val")]
+        return table[table["split"] == self.out_of_fold_split]
 
     @property
     def kept(self) -> Keep:

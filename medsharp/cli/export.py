@@ -1,7 +1,8 @@
-"""`medsharp export`: a run folder in, a bundle that can be served out."""
+"""`medsharp export`: run folders in, a bundle that can be served out."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,24 +15,75 @@ if TYPE_CHECKING:
     from medsharp.bundle import BundleSpec
 
 
+class Average(StrEnum):
+    """What the answer of several members is the mean of: `medsharp.bundle.Average`."""
+
+    probabilities = "probabilities"
+    logits = "logits"
+
+
+class Weights(StrEnum):
+    """How weights are stored: `medsharp.export.half_weights.Weights`."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder, as `medsharp train` makes it.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN",
+            help="Run folders, as `medsharp train` makes them. Several, such as folds or seeds of one data set, become "
+            "one graph that gives the mean of their answers.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
     sensitivity: Annotated[
         float, typer.Option(min=0.5, max=1.0, help="Sensitivity that the operating point reaches on validation data.")
     ] = 0.95,
+    average: Annotated[
+        Average, typer.Option(help="What the mean of several answers is of: probabilities, or logits.")
+    ] = Average.probabilities,
+    flip: Annotated[
+        bool,
+        typer.Option("--flip", help="The mean over the image and its mirror image, in twice the time."),
+    ] = False,
+    weights: Annotated[
+        Weights, typer.Option(help="How weights are stored; fp16 halves the file, and still computes in float32.")
+    ] = Weights.fp32,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What `medsharp crossvalidate --by site` wrote: figures at each hospital left out go into the bundle, "
+            "its card and its page.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
-    """Write the best weights of a run as an ONNX bundle: checked against PyTorch, calibrated, threshold frozen.
+    """Write the weights that one or several runs keep as an ONNX bundle: checked, calibrated, threshold frozen.
 
-    Temperature and operating point are chosen on the internal validation images alone.
+    Temperature and operating point are chosen on the internal validation images alone; of several runs, on the images
+    out of the folds of each, answered by members that did not learn from them.
     """
-    from medsharp.export import export_run
+    from medsharp.export import export_runs
 
-    heading(f"Exporting {run} to {out}")
+    heading(f"Exporting {' and '.join(map(str, runs))} to {out}")
     with progress_bar() as report:
-        bundle = export_run(run, out, sensitivity=sensitivity, overwrite=overwrite, progress=report)
+        bundle = export_runs(
+            runs,
+            out,
+            sensitivity=sensitivity,
+            average=average.value,
+            flip=flip,
+            weights=weights.value,
+            held_out=held_out,
+            overwrite=overwrite,
+            progress=report,
+        )
     tell_choices(bundle)
+    tell_held_out(bundle)
     for name in sorted(bundle.files):
         note(f"{name}: {size_of((out / name).stat().st_size)}")
     evaluate = f"[bold]medsharp evaluate {escape(str(out))} --data FOLDER[/]"
@@ -46,14 +98,27 @@ def tell_choices(bundle: BundleSpec) -> None:
     from medsharp.export.calibration import scarcity
 
     point = bundle.operating_point
+    if bundle.combination is not None:
+        note(bundle.combination.sentence())
     if bundle.uncalibrated:
         warn(f"not calibrated (the temperature is 1): {bundle.uncalibrated}")
     else:
         note(f"temperature {bundle.temperature:.3f}")
+    images = "images out of the folds" if bundle.pooled else "validation images"
+    strays = "" if point.interval is None else f", 95 % interval {point.interval[0]:.4f} to {point.interval[1]:.4f}"
     note(
-        f"operating point: probability of {bundle.positive} >= {point.threshold:.4f} "
+        f"operating point: probability of {bundle.positive} >= {point.threshold:.4f}{strays} "
         f"(sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f} "
-        f"on {point.images} validation images)"
+        f"on {point.images} {images})"
     )
     if few := scarcity(point.positives, point.images - point.positives):
         warn(f"the operating point stands on {few}")
+
+
+def tell_held_out(bundle: BundleSpec) -> None:
+    """Print the figures at each hospital left out, or that there are none."""
+    if not bundle.held_out:
+        note("not measured on a hospital left out (medsharp crossvalidate --by site, then --held-out)")
+    for site in bundle.held_out:
+        figures = "; ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in site.figures.items())
+        note(f"left out, {site.site} ({site.images} images): {figures}")

@@ -1,5 +1,6 @@
-"""A run becomes a bundle: ONNX, checked against PyTorch, calibrated, its operating point frozen."""
+"""Runs become a bundle: ONNX, checked against PyTorch, calibrated, its operating point frozen."""
 
-from medsharp.export.export import export_network, export_run
+from medsharp.export.export import export_network
+from medsharp.export.from_runs import export_run, export_runs
 
-__all__ = ["export_network", "export_run"]
+__all__ = ["export_network", "export_run", "export_runs"]

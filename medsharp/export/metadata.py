@@ -8,7 +8,7 @@ from typing import Any
 from medsharp.bundle import BundleSpec
 from medsharp.evaluation import Evaluation
 
-_METRICS = ("auroc", "sensitivity", "specificity", "brier")
+_METRICS = ("auroc", "sensitivity", "specificity", "brier", "calibration_slope")
 
 
 def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict[str, Any]:
@@ -44,6 +44,7 @@ def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict
         "label_classes": ", ".join(spec.classes),
         "pred_classes": ", ".join(spec.classes),
         "eval_metrics": {f"internal_{name}": _numbers(figures[name]) for name in _METRICS if name in figures},
+        **({"eval_data": internal.as_dict()["name"]} if internal is not None else {}),
         "intended_use": "Research only. Not for diagnostic use.",
         "references": [spec.training.citation] if spec.training.citation else [],
         "network_data_format": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +13,12 @@ import jinja2
 import yaml
 
 from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, read_bundle, write_spec
+from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
 from medsharp.evaluation.report.wording import titled
 from medsharp.files import sha256_file, write_text
 from medsharp.inference.external import evaluate_internal
+from medsharp.inference.glance import glance_table, glances
 
 _ROWS = (
     ("auroc", "AUROC"),
@@ -28,6 +32,9 @@ _ROWS = (
     ("calibration_slope", "Calibration slope"),
 )
 
+_SHOWN = ("seed", "data.fold", "data.leave_site")
+"""Settings that the table of members has columns for."""
+
 
 def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = ()) -> None:
     """Write the card of a bundle that is being made: its data, protocol, figures and limits.
@@ -39,11 +46,15 @@ def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = 
     """
     evaluations = [e for e in (evaluate_internal(spec, folder),) if e is not None]
     evaluations += external
+    internal = next((e.as_dict() for e in evaluations if e.as_dict()["role"] == "internal"), None)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     template = (files("medsharp.inference") / "card.md.j2").read_text(encoding="utf-8")
     text = environment.from_string(template).render(
         spec=spec,
         figures=_figures([evaluation.as_dict() for evaluation in evaluations]),
+        glance=_glance(spec, internal),
+        members=_members(spec),
+        pooled=spec.pooled,
         hashes=(folder / TRAINING_LOOKS).exists(),
         command=_command(spec),
         settings=yaml.safe_dump(spec.training.config, sort_keys=False, default_flow_style=None, width=110),
@@ -80,6 +91,43 @@ def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _glance(spec: BundleSpec, internal: dict[str, Any] | None) -> str:
+    rows = glances(spec, {}) if internal is None else glances(spec, internal["figures"], internal["name"])
+    table = glance_table(rows)
+    if not spec.held_out:
+        return table
+    return (
+        "95 % intervals in brackets. A hospital left out was seen by none of the models that are measured there, and\n"
+        "their thresholds were frozen without it.\n\n" + table
+    )
+
+
+def _members(spec: BundleSpec) -> str:
+    """Return a table of the runs in a bundle of several, or nothing."""
+    members = spec.training.members
+    if not members:
+        return ""
+    lines = [
+        "| Member | Seed | Fold, from 0 | Left out | Images: train, val, test | Decided by | Weights, SHA-256 | "
+        "Settings unlike those below |",
+        "|---" * 8 + "|",
+    ]
+    for number, member in enumerate(members):
+        other = {key: value for key, value in member.differences.items() if key not in _SHOWN}
+        cells = [
+            str(number),
+            str(member.seed),
+            member.fold or "-",
+            member.left_out or "-",
+            ", ".join(str(member.images[split]) for split in SPLITS),
+            f"{member.out_of_fold} images",
+            f"`{member.weights[:12]}`",
+            ", ".join(f"{key} {value}" for key, value in other.items()) or "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _cell(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "-"
@@ -88,4 +136,25 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
 
 def _command(spec: BundleSpec) -> str:
     given = spec.training.command or "medsharp train --data DATA --config settings.yaml --out RUN"
-    return f"{given}\nmedsharp export RUN --out {spec.name}"
+    options = ["--held-out CROSSVALIDATION"] if spec.held_out and not _own(spec) else []
+    if spec.weights != "fp32":
+        options.append(f"--weights {spec.weights}")
+    if spec.combination is not None:
+        options += ["--flip"] * spec.combination.flip
+        options += [f"--average {spec.combination.average}"] * (spec.combination.average != "probabilities")
+    members = spec.training.members
+    if not members:
+        return "\n".join([given, " ".join(["medsharp export RUN", *options, f"--out {spec.name}"])])
+    *before, train = given.splitlines()
+    lines = [*before]
+    for number, member in enumerate(members):
+        pairs = (f"{key}={json.dumps(value)}" for key, value in member.differences.items())
+        sets = "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
+        lines.append(f"{train}{number}{sets}")
+    runs = " ".join(f"RUN{number}" for number in range(len(members)))
+    return "\n".join([*lines, " ".join(["medsharp export", runs, *options, f"--out {spec.name}"])])
+
+
+def _own(spec: BundleSpec) -> bool:
+    """Whether the figures at the hospital left out are of the bundle itself, whose members left it out."""
+    return any(member.left_out for member in spec.training.members)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from medsharp.bundle import INTERNAL, VALIDATION, BundleSpec
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.exclusions import count_exclusions
@@ -46,12 +48,13 @@ def evaluate_internal(
     path = Path(bundle) / INTERNAL
     if not path.exists():
         return None
+    table = read_predictions(path)
     return evaluate_predictions(
-        read_predictions(path),
+        table,
         classes=spec.classes,
         positive=spec.positive,
         threshold=spec.operating_point.threshold,
-        name=f"{spec.training.dataset}, test split",
+        name=f"{spec.training.dataset}, {internal_split(table)}",
         role="internal",
         resamples=resamples,
         seed=seed,
@@ -59,6 +62,12 @@ def evaluate_internal(
         prevalence=prevalence,
         conformal=conformal_of(spec, bundle),
     )
+
+
+def internal_split(table: pd.DataFrame) -> str:
+    """Return what the internal images are, in words: the test split, or those that fixed the operating point."""
+    names = {"out-of-fold": "out-of-fold predictions", "val": "validation split"}
+    return names.get(str(table["split"].iloc[0]) if "split" in table else "", "test split")
 
 
 def open_external(
@@ -177,7 +186,8 @@ def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:
     path = Path(bundle) / VALIDATION
     if not path.exists():
         return None
-    return calibrate(read_predictions(path), spec.classes, f"{spec.training.dataset}, validation split")
+    images = "out-of-fold predictions" if spec.pooled else "validation split"
+    return calibrate(read_predictions(path), spec.classes, f"{spec.training.dataset}, {images}")
 
 
 def _patients(manifest: Manifest) -> int | None:

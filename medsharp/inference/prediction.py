@@ -22,7 +22,9 @@ class Prediction:
         error: Why the image could not be read, or None.
         source: The image, without a frame.
         frame: Which frame of a clip it is, counted from 1; None for a file of one image.
-        heatmap_method: How `heatmap` finds the evidence: `class activation map`, exact, or `occlusion`.
+        heatmap_method: How `heatmap` finds the evidence: `class activation map`, which adds up to the logits; `mean
+            class activation map`, the mean of those of an ensemble's members, which adds up to the mean of their
+            logits and not quite to the answer, a mean of probabilities; or `occlusion`.
     """
 
     name: str

@@ -199,13 +199,18 @@ class Predictor:
                 flags=(*image.flags, *changed, *odd),
                 source=one.source or one.name,
                 frame=image.frame,
-                heatmap_method="class activation map" if "cam" in outputs else "occlusion",
+                heatmap_method=self._heatmap_method(outputs),
                 _explain=partial(self._heatmap, where, shape, evidence),
             )
             for (one, image), (shape, where), share, odd, evidence in zip(
                 decoded, places, shares, unusual, self._evidence(inputs, outputs), strict=True
             )
         ]
+
+    def _heatmap_method(self, outputs: dict[str, np.ndarray]) -> str:
+        if "cam" not in outputs:
+            return "occlusion"
+        return "class activation map" if self.spec.exact_map else "mean class activation map"
 
     def _decide(self, share: np.ndarray) -> str:
         if share[self._positive] >= self.spec.operating_point.threshold:

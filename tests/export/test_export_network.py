@@ -121,10 +121,11 @@ def test_network_that_onnx_does_not_reproduce_is_not_written(
 ) -> None:
     from medsharp.export import graph
 
-    def write_then_change(network: Classifier, path: Path, metadata: dict[str, str]) -> None:
-        graph.write_onnx(network, path, metadata)
+    def write_then_change(ensemble: Any, *args: Any, **options: Any) -> list[Path]:
+        paths = graph.write_onnx(ensemble, *args, **options)
         with torch.no_grad():
             network.backbone.get_parameter(weight).add_(1e-3)
+        return paths
 
     monkeypatch.setattr("medsharp.export.export.write_onnx", write_then_change)
     with pytest.raises(InputError, match="ONNX Runtime and PyTorch differ"):
@@ -153,7 +154,10 @@ def test_network_that_gives_nan_is_not_written(export: Export, network: Classifi
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"validation_images": np.zeros((0, 64, 64), np.uint8), "validation_labels": np.zeros(0, int)}, "is empty"),
+        (
+            {"validation_images": np.zeros((0, 64, 64), np.uint8), "validation_labels": np.zeros(0, int)},
+            "there are no internal",
+        ),
         ({"validation_labels": np.zeros(40, int)}, "one class only"),
         ({"sensitivity": 0.0}, "sensitivity"),
     ],

@@ -14,7 +14,7 @@ from medsharp.bundle import read_bundle
 from medsharp.config import load_config
 from medsharp.data.manifest import read_manifest
 from medsharp.data.pipeline import make_dataset
-from medsharp.export import export as exporter
+from medsharp.export import from_runs as exporter
 from medsharp.inference import Predictor, predict_manifest
 from medsharp.inference.session import Session
 from serve.assess import Assessor
@@ -79,7 +79,7 @@ def test_training_exporter_and_server_see_the_same_bytes(
     assert np.array_equal(training, training.astype(np.uint8))
 
     handed: dict[str, Any] = {}
-    run = SimpleNamespace(config=config, manifest=manifest, folder=tmp_path, load_network=lambda: None)
+    run = SimpleNamespace(config=config, manifest=manifest, folder=tmp_path, origin=None, load_network=lambda: None)
     monkeypatch.setattr(exporter, "Run", SimpleNamespace(load=lambda folder: run))
     monkeypatch.setattr(exporter, "export_network", lambda *args, **options: handed.update(options))
     exporter.export_run(tmp_path, tmp_path / "bundle")

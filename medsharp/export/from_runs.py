@@ -1,0 +1,182 @@
+"""One or several run folders as one bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medsharp.bundle import Average, BundleSpec, HeldOut, Member, TrainingRecord
+from medsharp.config import DataConfig, TrainConfig
+from medsharp.cores import usable_cores
+from medsharp.data.exclusions import count_exclusions
+from medsharp.data.lesion import BOX, lesion_box
+from medsharp.data.manifest import AUDITED, SPLITS, Manifest
+from medsharp.export.export import export_network
+from medsharp.export.half_weights import Weights
+from medsharp.export.held_out import read_held_out
+from medsharp.export.out_of_fold import Evidence, evidence_of, left_out_site
+from medsharp.files import sha256_file
+from medsharp.inference.table import name_of
+from medsharp.preprocess import preprocess
+from medsharp.progress import Progress
+from medsharp.runs import ENVIRONMENT, WEIGHTS, Run
+
+_AFTER_AUDIT = "medsharp data audit DATA --out AUDIT\nmedsharp train --data AUDIT --config settings.yaml --out RUN"
+"""What the card says of a run on an audited manifest."""
+
+
+def export_run(run_folder: str | Path, out: str | Path, **options: Any) -> BundleSpec:
+    """Write the weights that one run keeps as a bundle: `export_runs` with one."""
+    return export_runs([run_folder], out, **options)
+
+
+def export_runs(
+    run_folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    average: Average = "probabilities",
+    flip: bool = False,
+    weights: Weights = "fp32",
+    sensitivity: float = 0.95,
+    held_out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> BundleSpec:
+    """Write the weights that one or several runs keep as a bundle with one graph.
+
+    Of one run, its validation images decide temperature and operating point. Of several, the images out of the folds of
+    each do, answered by those members alone that did not learn from them, with weights and views as they are served.
+
+    Args:
+        run_folders: As `training.train` leaves them; their images must still be where the manifest says.
+        out: The bundle's folder; its name becomes the model's.
+        average: What the answer is the mean of.
+        flip: Whether each member also sees the mirror image.
+        weights: How they are stored.
+        sensitivity: What the operating point reaches on the images that decide it.
+        held_out: What `medsharp crossvalidate --by site` wrote: figures at each hospital left out wholly.
+        overwrite: Replace an existing bundle.
+        progress: Called with images done, images in all and what is being done.
+
+    Raises:
+        InputError: A run has no weights, runs do not belong together, an image is missing, or ONNX and PyTorch
+            disagree; nothing is written then.
+    """
+    runs = [Run.load(folder) for folder in run_folders]
+    evidence = evidence_of(runs)
+    data = runs[0].config.data
+    site = left_out_site(runs) if len(runs) > 1 else ""
+    figures: tuple[HeldOut, ...] = ()
+    if held_out is not None:
+        known = {name_of(row) for row in evidence.manifest.table.to_dict("records")}
+        figures = read_held_out(held_out, classes=data.classes, positive=data.positive, known=known)
+    networks = [run.load_network() for run in runs]
+    rows, test = evidence.rows, evidence.manifest.of_split("test")
+    return export_network(
+        networks,
+        out,
+        classes=data.classes,
+        positive=data.positive,
+        preprocess_spec=data.preprocessing(),
+        average=average,
+        flip=flip,
+        weights=weights,
+        validation_images=_load(rows, evidence.manifest, data, progress),
+        validation_labels=np.array([data.classes.index(label) for label in rows["label"]], dtype=int),
+        validation_rows=rows,
+        answered_by=evidence.answered_by,
+        training=_record(runs, evidence),
+        internal=test,
+        internal_images=_load(test, evidence.manifest, data, progress),
+        left_out=site,
+        seen=evidence.manifest,
+        held_out=figures,
+        sensitivity=sensitivity,
+        overwrite=overwrite,
+    )
+
+
+def _record(runs: Sequence[Run], evidence: Evidence) -> TrainingRecord:
+    first, manifest = runs[0], evidence.manifest
+    environment = first.folder / ENVIRONMENT
+    names = list(dict.fromkeys(run.config.network.name for run in runs))
+    return TrainingRecord(
+        dataset=manifest.info.name,
+        licence=manifest.info.licence,
+        citation=manifest.info.citation,
+        images={split: len(manifest.of_split(split)) for split in SPLITS},
+        excluded=count_exclusions(manifest.table["exclude"]),
+        network=" and ".join(names),
+        optimizer=first.config.optimizer.summary(),
+        command=_AFTER_AUDIT if any(note.startswith(AUDITED) for note in manifest.notes) else "",
+        config=_told(first.config),
+        environment=json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
+        weights=first.origin,
+        members=_members(runs, evidence) if len(runs) > 1 else (),
+    )
+
+
+def _members(runs: Sequence[Run], evidence: Evidence) -> tuple[Member, ...]:
+    common = _flat(_told(runs[0].config))
+    members = []
+    for number, run in enumerate(runs):
+        data = run.config.data
+        folds = data.folds or data.official_folds
+        own = _flat(_told(run.config))
+        members.append(
+            Member(
+                seed=run.config.seed,
+                fold=f"{data.fold} of {folds}" if folds else "",
+                left_out=data.leave_site or "",
+                images={split: len(run.manifest.of_split(split)) for split in SPLITS},
+                out_of_fold=int(evidence.answered_by[:, number].sum()),
+                weights=sha256_file(run.folder / WEIGHTS[run.kept]),
+                differences={key: value for key, value in own.items() if value != common.get(key)},
+            )
+        )
+    return tuple(members)
+
+
+def _told(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings as a bundle tells them: without folders of the machine that it was made on."""
+    values = config.model_dump(mode="json")
+    values["data"]["path"] = "DATA"
+    if config.network.checkpoint is not None:
+        values["network"]["checkpoint"] = Path(config.network.checkpoint).name
+    return values
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested values by `section.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{before}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _load(rows: pd.DataFrame, manifest: Manifest, data: DataConfig, progress: Progress | None) -> np.ndarray:
+    """Return the network's inputs, uint8 [rows, S, S]."""
+    place, limits = data.preprocessing(), data.limits.limits()
+
+    def load(row: dict[Hashable, Any]) -> np.ndarray:
+        name = row["image"]
+        image = manifest.read(row, limits)
+        lesion = None
+        if place.crop == "lesion":
+            lesion = lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, limits)
+        return preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured)
+
+    loaded = []
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for image in pool.map(load, rows.to_dict("records")):
+            loaded.append(image)
+            if progress is not None:
+                progress(len(loaded), len(rows), "reading internal images")
+    return np.stack(loaded) if loaded else np.zeros((0, place.size, place.size), dtype=np.uint8)

@@ -1,0 +1,114 @@
+"""Figures at each hospital that was left out wholly, from the predictions of a cross-validation by site."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp.bundle import Figure, HeldOut
+from medsharp.errors import InputError
+from medsharp.evaluation import evaluate_predictions, read_predictions
+from medsharp.evaluation.calibration import expit, logit
+from medsharp.evaluation.predictions import text_of
+from medsharp.keys import site_key
+
+FIGURES = ("auroc", "sensitivity", "specificity", "calibration_slope")
+_AT_THRESHOLD = ("sensitivity", "specificity")
+LEFT_OUT, THRESHOLD = "left_out", "threshold"
+
+
+def read_held_out(
+    folder: str | Path, *, classes: Sequence[str], positive: str, known: Collection[str] | None = None
+) -> tuple[HeldOut, ...]:
+    """Read `predictions.csv` of a cross-validation by site and compute the figures of each site.
+
+    Args:
+        folder: What `medsharp crossvalidate --by site` wrote.
+        classes: Of the bundle.
+        positive: The class that is thresholded.
+        known: Names of the images that the bundle was made with and could have been; others are of other data.
+
+    Raises:
+        InputError: The table is missing or wrong, is of other data, or is not by site; the sentence names the row.
+    """
+    path = Path(folder) / "predictions.csv"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} has no predictions.csv; give the folder that medsharp crossvalidate --by site wrote"
+        )
+    table = read_predictions(path, classes)
+    for column in (LEFT_OUT, THRESHOLD):
+        if column not in table:
+            raise InputError(f"{path} has no column {column}; give what medsharp crossvalidate --by site wrote")
+    if known is not None:
+        _refuse(~table["image"].isin(known), table, path, "is not among the images of the runs: it is of other data")
+    if (text_of(table, LEFT_OUT) == "").all():
+        raise InputError(f"{path} leaves no site out; give what medsharp crossvalidate --by site wrote")
+    table[LEFT_OUT] = text_of(table, LEFT_OUT)
+    keys = table[LEFT_OUT].map(site_key)
+    _refuse((keys == "") | (keys != text_of(table, "site").map(site_key)), table, path, "is not of the site left out")
+    numbers = pd.to_numeric(table[THRESHOLD], errors="coerce").astype(float)
+    _refuse(~numbers.between(0, 1), table, path, "has a threshold that is no probability")
+    return held_out_figures(table.assign(threshold=numbers), classes, positive)
+
+
+def held_out_figures(table: pd.DataFrame, classes: Sequence[str], positive: str) -> tuple[HeldOut, ...]:
+    """Return the figures of each site, in the order of their names.
+
+    Where models with several thresholds share a site, each image is decided at its own model's: log odds are taken
+    relative to it, so that one threshold of 0.5 decides alike.
+
+    Args:
+        table: Predictions with `left_out` and a number `threshold`.
+        classes: In the order of the columns.
+        positive: The class that is thresholded.
+
+    Raises:
+        InputError: A site has images of one class only.
+    """
+    return tuple(
+        _figures_at(str(site), rows.reset_index(drop=True), classes, positive)
+        for site, rows in table.groupby(LEFT_OUT, sort=True)
+    )
+
+
+def _figures_at(site: str, rows: pd.DataFrame, classes: Sequence[str], positive: str) -> HeldOut:
+    thresholds = np.unique(rows[THRESHOLD])
+    evaluate = partial(evaluate_predictions, positive=positive, name=site, role="external")
+    content = evaluate(rows, classes=classes, threshold=float(thresholds[0])).as_dict()
+    figures = {name: content["figures"][name] for name in FIGURES}
+    if len(thresholds) > 1:
+        shifted = expit(logit(rows[f"p_{positive}"].to_numpy()) - logit(rows[THRESHOLD].to_numpy()))
+        # Exactly at the threshold is above it, whatever the rounding.
+        shifted = np.where(
+            rows[f"p_{positive}"] >= rows[THRESHOLD], np.maximum(shifted, 0.5), np.minimum(shifted, 0.49)
+        )
+        binary = rows.assign(
+            label=np.where(rows["label"] == positive, positive, "others"),
+            **{f"p_{positive}": shifted, "p_others": 1 - shifted},
+        )
+        decided = evaluate(binary, classes=("others", positive), threshold=0.5).as_dict()
+        figures |= {name: decided["figures"][name] for name in _AT_THRESHOLD}
+    counts = content["counts"]
+    return HeldOut(
+        site=site,
+        images=counts["images"],
+        patients=counts["clusters"],
+        positives=int((rows["label"] == positive).sum()),
+        threshold=float(thresholds[0]) if len(thresholds) == 1 else None,
+        figures={
+            name: Figure(**{key: figure.get(key) for key in Figure.model_fields}) for name, figure in figures.items()
+        },
+    )
+
+
+def _refuse(wrong: pd.Series, table: pd.DataFrame, path: Path, reason: str) -> None:
+    found = np.flatnonzero(wrong.to_numpy())
+    if len(found):
+        more = f" ({len(found)} such rows)" if len(found) > 1 else ""
+        row = int(found[0])
+        raise InputError(f"{path}, row {int(table.index[row]) + 2}: {table['image'].iloc[row]} {reason}{more}")

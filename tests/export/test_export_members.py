@@ -1,0 +1,176 @@
+"""The graph of several networks, and of an image and its mirror image: what each output is, in numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from medsharp.bundle import Average
+from medsharp.errors import InputError
+from medsharp.export.graph import check_parity, write_onnx
+from medsharp.export.members import Ensemble
+from medsharp.inference.session import Session
+from medsharp.networks import Classifier, create_network
+
+from .runs import SIZE, member_network
+
+
+@pytest.fixture(scope="module")
+def members() -> list[Classifier]:
+    return [member_network(seed) for seed in (0, 2)]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """Speckle, brighter to one side, dark at another place in each, uint8 [12, 64, 64]: no mirror image is like it."""
+    rng = np.random.default_rng(1)
+    pixels = rng.rayleigh(60.0, size=(12, SIZE, SIZE)) * np.linspace(0.3, 1.4, SIZE)
+    for number in range(12):
+        pixels[number, 3 * number : 3 * number + 20, 5:25] *= 0.15
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits.astype(np.float64))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def outputs_of(network: Classifier, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    with torch.inference_mode():
+        found = network.forward_all(torch.from_numpy(np.ascontiguousarray(pixels)[:, None]))
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def exported(ensemble: Ensemble, path: Path, **options: str) -> Session:
+    write_onnx(ensemble.eval(), path, {}, **options)  # type: ignore[arg-type]
+    return Session(path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("average", "flip"), [("probabilities", False), ("probabilities", True), ("logits", False), ("logits", True)]
+)
+def test_outputs_are_the_means_that_they_are_said_to_be(
+    members: list[Classifier], pictures: np.ndarray, tmp_path: Path, average: Average, flip: bool
+) -> None:
+    session = exported(Ensemble(members, average=average, flip=flip), tmp_path / "m.onnx")
+    found = session.run(pictures)
+    straight = [outputs_of(member, pictures) for member in members]
+    mirrored = [outputs_of(member, pictures[:, :, ::-1]) for member in members] if flip else []
+    answers = [*straight, *mirrored]
+    assert session.outputs == ("logits", "features", "cam")
+    logits = np.stack([answer["logits"] for answer in answers])
+    # The two means are told apart by these members.
+    of_shares, of_logits = softmax(logits).mean(axis=0), softmax(logits.mean(axis=0))
+    assert np.abs(of_shares - of_logits).max() > 0.02
+    np.testing.assert_allclose(
+        softmax(found["logits"]), of_shares if average == "probabilities" else of_logits, atol=1e-5
+    )
+    if average == "logits":
+        np.testing.assert_allclose(found["logits"], logits.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found["features"], np.mean([one["features"] for one in answers], axis=0), atol=1e-5)
+    maps = [one["cam"] for one in straight] + [one["cam"][..., ::-1] for one in mirrored]
+    np.testing.assert_allclose(found["cam"], np.mean(maps, axis=0), atol=1e-4)
+
+
+def test_flipped_answer_is_the_same_for_an_image_and_its_mirror_image(
+    members: list[Classifier], pictures: np.ndarray, tmp_path: Path
+) -> None:
+    session = exported(Ensemble(members[:1], flip=True), tmp_path / "m.onnx")
+    one, other = session.run(pictures), session.run(pictures[:, :, ::-1])
+    np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-5)
+    np.testing.assert_allclose(one["cam"], other["cam"][..., ::-1], atol=1e-4)
+    plain = outputs_of(members[0], pictures)["logits"]
+    assert np.abs(softmax(plain) - softmax(one["logits"])).max() > 0.01
+
+
+def test_one_network_that_sees_one_view_keeps_its_logits(
+    members: list[Classifier], pictures: np.ndarray, tmp_path: Path
+) -> None:
+    session = exported(Ensemble(members[1:2]), tmp_path / "m.onnx")
+    np.testing.assert_allclose(session.run(pictures)["logits"], outputs_of(members[1], pictures)["logits"], atol=1e-5)
+
+
+def test_graph_of_a_member_by_itself_gives_its_answer_over_its_views(
+    members: list[Classifier], pictures: np.ndarray, tmp_path: Path
+) -> None:
+    paths = write_onnx(Ensemble(members, flip=True).eval(), tmp_path / "all.onnx", {}, members_to=tmp_path)
+    assert Session(tmp_path / "all.onnx", device="cpu").outputs == ("logits", "features", "cam")
+    for path, member in zip(paths, members, strict=True):
+        session = Session(path, device="cpu")
+        views = [outputs_of(member, view)["logits"] for view in (pictures, pictures[:, :, ::-1])]
+        shares = softmax(session.run(pictures)[session.outputs[0]])
+        np.testing.assert_allclose(shares, softmax(np.stack(views)).mean(axis=0), atol=1e-5)
+        assert path.stat().st_size < 0.6 * (tmp_path / "all.onnx").stat().st_size
+
+
+def test_half_weights_halve_the_file_and_hardly_move_probabilities(
+    members: list[Classifier], pictures: np.ndarray, tmp_path: Path
+) -> None:
+    ensemble = Ensemble(members)
+    whole = exported(ensemble, tmp_path / "whole.onnx")
+    half = exported(ensemble, tmp_path / "half.onnx", weights="fp16")
+    assert (tmp_path / "half.onnx").stat().st_size < 0.55 * (tmp_path / "whole.onnx").stat().st_size
+    moved = np.abs(softmax(whole.run(pictures)["logits"]) - softmax(half.run(pictures)["logits"])).max()
+    assert 0 < moved < 5e-3
+    record = check_parity(ensemble, half, pictures, weights="fp16")
+    assert record["weights"] == "fp16"
+    assert record["tolerance"] == 5e-3
+    assert record["largest_difference"]["probabilities"] == pytest.approx(moved, abs=1e-5)
+    # It computes in float32: only weights are float16, and each goes through a Cast.
+    graph = onnx.load(tmp_path / "half.onnx").graph
+    stored = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    readers = [node.op_type for node in graph.node if stored & set(node.input)]
+    assert readers == ["Cast"] * len(stored)
+    assert record["largest_difference"]["logits"] > 1e-4
+    with pytest.raises(InputError, match=r"differ by .* in logits"):
+        check_parity(ensemble, half, pictures)
+
+
+def test_weight_that_half_precision_cannot_hold_stays_whole(members: list[Classifier], tmp_path: Path) -> None:
+    network = member_network(0)
+    with torch.no_grad():
+        network.backbone.get_parameter("layer1.0.conv1.weight")[0, 0, 0, 0] = 1e5
+    session = exported(Ensemble([network]), tmp_path / "m.onnx", weights="fp16")
+    kinds = [
+        tensor.data_type for tensor in onnx.load(tmp_path / "m.onnx").graph.initializer if np.prod(tensor.dims) > 2000
+    ]
+    assert kinds.count(onnx.TensorProto.FLOAT) == 1
+    assert np.isfinite(session.run(np.zeros((1, SIZE, SIZE), np.uint8))["logits"]).all()
+
+
+def test_half_weights_that_move_a_probability_too_far_are_refused(pictures: np.ndarray, tmp_path: Path) -> None:
+    network = member_network(0, spread=2e3)
+    odds = float(np.diff(outputs_of(network, pictures[:1])["logits"])[0, 0])
+    with torch.no_grad():
+        network.backbone.get_parameter("fc.bias")[1] -= odds  # the first picture is at the edge
+    ensemble = Ensemble([network]).eval()
+    session = exported(ensemble, tmp_path / "m.onnx", weights="fp16")
+    with pytest.raises(InputError, match=r"differ by .* in probabilities, more than 0\.005"):
+        check_parity(ensemble, session, pictures, weights="fp16")
+
+
+def test_members_of_several_designs_have_no_common_map_and_features_side_by_side(
+    members: list[Classifier], pictures: np.ndarray
+) -> None:
+    torch.manual_seed(4)
+    wider = create_network("resnet10_w32", num_classes=2, image_size=SIZE).eval()
+    ensemble = Ensemble([members[0], wider], flip=True).eval()
+    with torch.inference_mode():
+        found = ensemble.forward_all(torch.from_numpy(pictures[:, None]))
+    parts = [
+        (outputs_of(one, pictures)["features"] + outputs_of(one, pictures[:, :, ::-1])["features"]) / 2
+        for one in (members[0], wider)
+    ]
+    np.testing.assert_allclose(found["features"].numpy(), np.concatenate(parts, axis=1), atol=1e-5)
+    assert parts[0].shape != parts[1].shape
+    # Both maps are exact and of one size here, so that their mean is still there.
+    assert found["cam"].shape == (12, 2, 2, 2)
+    members[0].exact_cam = False
+    try:
+        assert not Ensemble([members[0], wider]).has_cam
+    finally:
+        members[0].exact_cam = True
