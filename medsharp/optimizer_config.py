@@ -88,7 +88,7 @@ class OptimizerConfig(_MethodSections):
         None,
         gt=0,
         le=1,
-        description="share of its learning rate that each layer has of the layer above it, by timm's groups of layers",
+        description="learning rate of each layer as a share of that of the layer above it, by timm's groups of layers",
     )
 
     @model_validator(mode="before")

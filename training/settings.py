@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 from medsharp.config import TrainConfig
 from medsharp.errors import InputError
-from medsharp.networks import check_name
+from medsharp.networks import check_name, create_network
 from medsharp.optim import ClosureOptimizer, create_optimizer, parameter_groups
 from medsharp.optimizer_config import METHODS, OptimizerConfig, methods_in_use
-from training.finetuning import Shares, divided_by_share
+from training.finetuning import Shares, divided_by_share, learning_rate_shares
 
 
 def check_config(config: TrainConfig) -> None:
-    """Check the network's name, and whether the settings of the optimizer go together.
+    """Check the network's name, and whether the settings of the optimizer go together and with the network.
 
     Raises:
-        InputError: The network is unknown, or two settings contradict each other; the sentence names the key.
+        InputError: The network is unknown, or has no layers to divide the learning rate by, or two settings contradict
+            each other; the sentence names the key.
     """
     try:
         check_name(config.network.name)
@@ -30,6 +31,12 @@ def check_config(config: TrainConfig) -> None:
             "network.pooling = lesion: where the lesion is, is learned from masks alone; set loss.mask_weight, such as "
             "to 1, or network.pooling: average"
         )
+    if config.optimizer.layer_decay is not None:
+        with torch.device("meta"):  # names alone, before there are data
+            network = create_network(
+                config.network.name, num_classes=len(config.data.classes), image_size=config.data.image_size
+            )
+        learning_rate_shares(network, config)
     try:
         # Made once for a look: it knows rules that a range of one value cannot say.
         make_optimizer(config, [torch.zeros(1, requires_grad=True)], data_size=1)

@@ -17,7 +17,7 @@ from medsharp.config import TrainConfig
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.networks import Classifier, create_network
-from training import train
+from training import check_config, train
 from training.finetuning import Backbone, learning_rate_shares
 from training.losses import Objective
 from training.schedule import Schedule, rate_factor
@@ -290,6 +290,8 @@ def test_layers_that_timm_does_not_know_are_refused(squares: Manifest, configure
     with pytest.raises(InputError, match=r"optimizer\.layer_decay = 0\.75: timm knows no layers of network pit_ti_224"):
         train(config, squares, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="timm knows no layers of network pit_ti_224"):
+        check_config(config)  # before there are data
 
 
 @pytest.mark.parametrize(
