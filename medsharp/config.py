@@ -161,10 +161,6 @@ class DataConfig(Section):
         if self.official_folds is not None and other is not None:
             raise ValueError(f"give one of {other} and official_folds, not both")
         folds = self.folds or self.official_folds
-        if folds is None and self.fold_role == "val" and self.leave_site is None:
-            raise ValueError("fold_role val is that of a fold; give folds or official_folds too")
-        if folds == 2 and self.fold_role == "test" and self.leave_site is None:
-            raise ValueError("2 folds leave none to train on when one is tested and one validates; give 3 or more")
         if folds is None and self.fold:
             raise ValueError(f"fold {self.fold} is one of folds or official_folds, and neither is given")
         if folds is not None and self.fold >= folds:

@@ -40,7 +40,13 @@ from training.settings import check_batch_norm, check_config, make_optimizer
 
 
 def train(
-    config: TrainConfig, manifest: Manifest, *, out: str | Path, resume: bool = False, events: Events | None = None
+    config: TrainConfig,
+    manifest: Manifest,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    events: Events | None = None,
+    device: str | None = None,
 ) -> Run:
     """Train a network and leave a run folder.
 
@@ -54,6 +60,7 @@ def train(
         out: The run folder to make, or to continue.
         resume: Continue a run; config and manifest must be those it was started with, `Run.load(out)` has them.
         events: Called with what happens, see `Events`.
+        device: In place of `run.device`, which stays as it is in the run folder.
 
     Raises:
         InputError: The folder is in use, exists already, or was started with other settings; the data cannot be read;
@@ -61,15 +68,15 @@ def train(
         Interrupted: The user stopped it; the last whole epoch is saved.
     """
     check_config(config)
-    device = select_device(config.run.device)
+    chosen = select_device(device or config.run.device)
     check_splits(manifest, config)
     events = events or (lambda event: None)
     folder = Path(out)
-    with taken(folder, config, manifest, resume) as run, deterministic_on_cpu(device):
+    with taken(folder, config, manifest, resume) as run, deterministic_on_cpu(chosen):
         trained = 0
         if not run.finished:
             # The configuration as the folder has it: what was chosen on another machine stays chosen.
-            trainer = _Trainer(run.config, manifest, folder, device, events)
+            trainer = _Trainer(run.config, manifest, folder, chosen, events)
             for epoch in range(trainer.start(), config.schedule.epochs):
                 trainer.run_epoch(epoch)
                 trained += 1

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from medsharp.config import DataConfig
+from medsharp.data.manifest import name_of
 from medsharp.data.pipeline import ImageDataset, make_loader
 from medsharp.evaluation import auroc
 
@@ -59,7 +60,7 @@ def judge(logits: Tensor, dataset: ImageDataset, data: DataConfig) -> tuple[floa
 
 def prediction_table(logits: Tensor, dataset: ImageDataset, data: DataConfig) -> pd.DataFrame:
     """Return a row an image: what the manifest says, then `p_<class>` and `logit_<class>`."""
-    table = dataset.table[_KEPT].copy()
+    table = dataset.table[_KEPT].assign(image=[name_of(row) for row in dataset.table.to_dict("records")])
     shares = logits.softmax(dim=1)
     for number, name in enumerate(data.classes):
         table[f"p_{name}"] = shares[:, number].numpy()

@@ -9,7 +9,20 @@ import typer
 from typer.core import TyperGroup
 
 from medsharp import __version__
-from medsharp.cli import bench, compare, data, demo, evaluate, export, predict, robustness, score, serve, train
+from medsharp.cli import (
+    bench,
+    compare,
+    crossvalidate,
+    data,
+    demo,
+    evaluate,
+    export,
+    predict,
+    robustness,
+    score,
+    serve,
+    train,
+)
 from medsharp.cli._console import fail
 from medsharp.errors import InputError
 
@@ -70,6 +83,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train", epilog=train.describe_optimizers())(train.train)
+app.command("crossvalidate")(crossvalidate.crossvalidate)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -156,6 +156,11 @@ def frame_of(row: Any) -> int | Literal["sharpest"]:
     """Return which frame of a clip a row of a manifest is: its number from 1, or the sharpest where it says nothing."""
     given = str(row.get("frame") or "")
     return int(given) if given else "sharpest"
+
+
+def name_of(row: Mapping[Any, Any]) -> str:
+    """Return what a row of a manifest is called in predictions: the image, with `#12` where the row is of one frame."""
+    return f"{row['image']}#{row['frame']}" if row.get("frame") else str(row["image"])
 
 
 def manifest_file(folder: Path) -> Path | None:

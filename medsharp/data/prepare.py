@@ -8,6 +8,7 @@ from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.data.pool import pool_manifests
 from medsharp.data.sources import LabelRule, open_dataset
 from medsharp.data.split import split_manifest
+from medsharp.errors import InputError
 from medsharp.progress import Progress
 
 
@@ -25,7 +26,26 @@ def prepare_manifest(config: DataConfig, *, progress: Progress | None = None) ->
     Raises:
         InputError: The data cannot be read, a class is missing, or there are too few groups to split.
     """
+    check_folds(config)
     return split_as(config, open_tied(config, progress=progress))
+
+
+def check_folds(config: DataConfig) -> None:
+    """Check that folds leave something to train on, before anything is read; a cross-validation may settle them later.
+
+    Raises:
+        InputError: There are too few folds, or a fold is given a role and there are none.
+    """
+    folds = config.folds or config.official_folds
+    if config.leave_site is not None:
+        return
+    if folds is None and config.fold_role == "val":
+        raise InputError("data.fold_role = val is of a fold; give data.folds or data.official_folds too")
+    if folds == 2 and config.fold_role == "test":
+        raise InputError(
+            "data.folds = 2: one fold is tested and the other validates, which leaves none to train on; give 3 or more "
+            "or data.fold_role = val"
+        )
 
 
 def open_tied(config: DataConfig, *, progress: Progress | None = None) -> Manifest:
@@ -50,8 +70,9 @@ def split_as(config: DataConfig, manifest: Manifest) -> Manifest:
     """Split a tied manifest as configured; its notes count the images of each split.
 
     Raises:
-        InputError: As `medsharp.data.split.split_manifest`.
+        InputError: As `check_folds` and `medsharp.data.split.split_manifest`.
     """
+    check_folds(config)
     manifest = split_manifest(
         manifest,
         fractions=config.fractions,

@@ -16,7 +16,9 @@ MOST = 20
 _COLUMNS = ("site", "device", "birads", "histology", "flags")
 
 
-def failures_of(rows: pd.DataFrame, *, classes: Sequence[str], positive: str, threshold: float) -> dict[str, Any]:
+def failures_of(
+    rows: pd.DataFrame, *, classes: Sequence[str], positive: str, threshold: float | np.ndarray
+) -> dict[str, Any]:
     """Return positive images below the threshold and negative images at or above it.
 
     A mistake is the more confident the further the probability lies on the wrong side. Images are named as the user's
@@ -26,7 +28,7 @@ def failures_of(rows: pd.DataFrame, *, classes: Sequence[str], positive: str, th
         rows: Checked predictions.
         classes: In the order of the columns.
         positive: The class of interest.
-        threshold: A probability that equals it counts as positive.
+        threshold: A probability that equals it counts as positive; one for all, or one each [N].
 
     Returns:
         `missed` and `false_alarms`, each with how many there are (`total`) and the first `MOST` as `images`: name,

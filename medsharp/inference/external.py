@@ -14,7 +14,7 @@ from medsharp.bundle import INTERNAL, VALIDATION, BundleSpec
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.leaks import assert_no_leak
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import Manifest, name_of
 from medsharp.data.sources import LabelRule, open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, evaluate_predictions, read_predictions
@@ -24,7 +24,7 @@ from medsharp.files import atomic_path
 from medsharp.images import DecodedImage, ImageLimits
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
-from medsharp.inference.table import name_of, predict_manifest
+from medsharp.inference.table import predict_manifest
 from medsharp.progress import Progress
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from medsharp.data.lesion import BOX, lesion_box
-from medsharp.data.manifest import Manifest, frame_of
+from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage
 from medsharp.images.box import Box
@@ -39,11 +38,6 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
             "error": [p.error or "" for p in predictions],
         }
     )
-
-
-def name_of(row: Mapping[Any, Any]) -> str:
-    """Return what a row of a manifest is called in predictions: the image, with `#12` where the row is of one frame."""
-    return f"{row['image']}#{row['frame']}" if row.get("frame") else str(row["image"])
 
 
 def predict_manifest(

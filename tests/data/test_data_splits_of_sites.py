@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from medsharp.config import DataConfig, validate_config
 from medsharp.data import Manifest, split_manifest
 from medsharp.data.manifest import DatasetInfo, make_table
-from medsharp.data.prepare import prepare_manifest
+from medsharp.data.prepare import check_folds, prepare_manifest
 from medsharp.errors import InputError
 
 
@@ -125,18 +126,26 @@ def test_another_split_than_the_manifests_own_is_refused() -> None:
         {"folds": 5, "official_folds": 5},
         {"official_folds": 5, "fold": 5},
         {"folds": 5, "fold": 5, "leave_site": "A"},
-        {"fold_role": "val"},
-        {"folds": 2},
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"give one of|fold 5 does not exist|fold_role val|2 folds leave none"):
+    with pytest.raises(InputError, match=r"give one of|fold 5 does not exist"):
         validate_config({"data": values})
 
 
-@pytest.mark.parametrize("values", [{"folds": 2, "leave_site": "A"}, {"folds": 2, "fold_role": "val", "fold": 1}])
-def test_two_folds_are_enough_where_one_of_them_validates_alone(values: dict[str, object]) -> None:
-    assert validate_config({"data": values}).data.folds == 2
+@pytest.mark.parametrize(("values", "key"), [({"fold_role": "val"}, "fold_role"), ({"folds": 2}, "folds")])
+def test_folds_that_leave_none_to_train_on_are_refused_before_anything_is_read(
+    values: dict[str, object], key: str
+) -> None:
+    with pytest.raises(InputError, match=rf"data\.{key} = "):
+        prepare_manifest(DataConfig(path="nowhere", **values))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"leave_site": "A"}, {"fold_role": "val", "fold": 1}])
+def test_two_folds_are_enough_where_one_of_them_validates_alone(options: dict[str, Any]) -> None:
+    check_folds(DataConfig(folds=2, **options))
+    split = split_manifest(HOSPITALS, folds=2, **options)
+    assert len(split.of_split("train")) == pytest.approx(len(split.of_split("val")), rel=0.15)
 
 
 @pytest.mark.parametrize("site", ["B", "b", " b "])

@@ -1,0 +1,183 @@
+"""Training the members of a cross-validation: one after another, or a process for each device."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medsharp import runs
+from medsharp.data.manifest import Manifest
+from medsharp.data.prepare import split_as
+from medsharp.errors import InputError
+from medsharp.files import write_text
+from training.crossvalidation.plan import Member
+from training.events import Events
+from training.loop import train
+
+ERRORS = "errors"
+_WORKER = "training.crossvalidation.worker"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A member that could not be trained, and why in a sentence."""
+
+    name: str
+    sentence: str
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a member's run came to its end."""
+    return (folder / runs.PREDICTIONS).is_file()
+
+
+def train_member(folder: Path, member: Member, manifest: Manifest, device: str | None, events: Events) -> None:
+    """Train a member, from where it stopped if it was begun.
+
+    Raises:
+        InputError: As `training.train`.
+    """
+    _clear_unbegun(folder)
+    begun = (folder / runs.CONFIG).is_file()
+    train(
+        member.config,
+        split_as(member.config.data, manifest),
+        out=folder,
+        resume=begun,
+        events=events,
+        device=device,
+    )
+
+
+def train_here(
+    root: Path, members: Sequence[Member], manifest: Manifest, device: str | None, events: Events
+) -> list[Failure]:
+    """Train members one after another; one that fails does not keep the others from being trained."""
+    failures = []
+    for member in members:
+        try:
+            train_member(root / member.name, member, manifest, device, _named(events, member.name))
+        except InputError as error:
+            failures.append(Failure(member.name, str(error)))
+        except Exception as error:  # whatever it is, it is told, kept with its traceback, and ends with code 2
+            kept = _keep_error(root, member.name, traceback.format_exc())
+            failures.append(Failure(member.name, f"{type(error).__name__}: {error} (see {kept})"))
+        _tell_end(events, member.name, failures)
+    return failures
+
+
+def train_on_devices(root: Path, members: Sequence[Member], devices: Sequence[str], events: Events) -> list[Failure]:
+    """Train members in a process each, one at a time on each device.
+
+    Args:
+        root: The cross-validation's folder, whose plan and manifest the processes read.
+        members: To be trained.
+        devices: Such as `cuda:0`, `cuda:1`.
+        events: Called from several threads, one call at a time.
+    """
+    waiting: queue.SimpleQueue[Member] = queue.SimpleQueue()
+    for member in members:
+        waiting.put(member)
+    failures: list[Failure] = []
+    lock, stop = threading.Lock(), threading.Event()
+    processes: dict[str, subprocess.Popen[str]] = {}
+
+    def tell(event: dict[str, object]) -> None:
+        with lock:
+            events(event)
+
+    def serve(device: str) -> None:
+        while not stop.is_set():
+            try:
+                member = waiting.get_nowait()
+            except queue.Empty:
+                return
+            sentence = _in_process(root, member.name, device, tell, processes)
+            with lock:
+                if sentence and not stop.is_set():
+                    failures.append(Failure(member.name, sentence))
+                _tell_end(events, member.name, failures)
+
+    threads = [threading.Thread(target=serve, args=(device,)) for device in devices]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(timeout=0.2)  # short, so that an interrupt is heard
+    except BaseException:
+        stop.set()
+        for process in processes.values():
+            process.terminate()
+        for thread in threads:
+            thread.join()
+        raise
+    return failures
+
+
+def _in_process(root: Path, name: str, device: str, events: Events, processes: dict[str, subprocess.Popen[str]]) -> str:
+    """Train a member in a process of its own; return why that failed, or nothing."""
+    command = [sys.executable, "-m", _WORKER, str(root), name, device]
+    sentence, printed = "", list[str]()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        processes[device] = process
+        assert process.stdout is not None
+        assert process.stderr is not None
+        errors = process.stderr
+        reader = threading.Thread(target=lambda: printed.extend(errors))  # or a full pipe would stop the process
+        reader.start()
+        for line in process.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                printed.append(line)  # of a library that prints
+                continue
+            if event["kind"] == "refused":
+                sentence = event["sentence"]
+            else:
+                events({**event, "member": name})
+        reader.join()
+    del processes[device]
+    if process.returncode == 0 or sentence:
+        return sentence
+    kept = _keep_error(root, name, "".join(printed))
+    last = next((line.strip() for line in reversed(printed) if line.strip()), f"exit code {process.returncode}")
+    return f"{last} (see {kept})"
+
+
+def _keep_error(root: Path, name: str, text: str) -> Path:
+    path = root / ERRORS / f"{name.replace('/', '-')}.txt"
+    write_text(path, text)
+    return path
+
+
+def _tell_end(events: Events, name: str, failures: Sequence[Failure]) -> None:
+    sentence = failures[-1].sentence if failures and failures[-1].name == name else ""
+    events({"kind": "member", "member": name, "failure": sentence})
+
+
+def _named(events: Events, name: str) -> Events:
+    return lambda event: events({**event, "member": name})
+
+
+def _clear_unbegun(folder: Path) -> None:
+    """Remove what a run leaves that was killed before its settings were written, which is nothing that was trained."""
+    if not folder.is_dir() or (folder / runs.CONFIG).exists():
+        return
+    files = list(folder.iterdir())
+    ours = all(
+        file.is_file() and (file.name.startswith((".manifest.", ".config.")) or file.name in _UNBEGUN) for file in files
+    )
+    if ours:
+        for file in files:
+            file.unlink()
+
+
+_UNBEGUN = frozenset({".lock", "manifest.csv", "manifest.yaml"})
