@@ -94,6 +94,7 @@ def train(
         image_size=settings.data.image_size,
         pretrained=network.pretrained,
         checkpoint=network.checkpoint,
+        pooling=network.pooling,
     )
     if print_config:
         typer.echo(dump_config(settings) + _comments(origin), nl=False)

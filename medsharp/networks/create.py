@@ -135,7 +135,13 @@ def check_name(name: str) -> None:
 
 
 def find_weights(
-    name: str, *, num_classes: int, image_size: int, pretrained: bool = False, checkpoint: str | Path | None = None
+    name: str,
+    *,
+    num_classes: int,
+    image_size: int,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+    pooling: Pooling = "average",
 ) -> WeightsOrigin | None:
     """Say where initial weights come from, None for random ones, before there are data to train on.
 
@@ -146,7 +152,8 @@ def find_weights(
     """
     _check_source(name, pretrained, checkpoint)
     if checkpoint is not None:
-        return create_network(name, num_classes=num_classes, image_size=image_size, checkpoint=checkpoint).origin
+        options: dict[str, Any] = {"num_classes": num_classes, "image_size": image_size, "pooling": pooling}
+        return create_network(name, checkpoint=checkpoint, **options).origin
     return find_pretrained(name).origin if pretrained else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -114,6 +114,24 @@ def test_exported_graph_pools_as_the_network_does(squares: Manifest, configure: 
     assert parity["largest_difference"]["logits from cam"] < 1e-4
     table = pd.read_csv(run.folder / "predictions.csv")
     assert np.isfinite(table["logit_malignant"]).all()
+
+
+def test_printed_configuration_tells_that_a_checkpoint_brings_the_convolution(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"num_classes": 2, "image_size": 64}
+    network = create_network("resnet10_w16", **options, pooling="lesion")
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    settings = {
+        "network.name": "resnet10_w16",
+        "network.checkpoint": str(tmp_path / "w.safetensors"),
+        "data.image_size": "64",
+        "loss.mask_weight": "1",
+    }
+    pairs = [f"--set={key}={value}" for key, value in settings.items()]
+    for pooling, unused in (("average", True), ("lesion", False)):
+        command = ["train", "--print-config", *pairs, f"--set=network.pooling={pooling}"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert ("not used" in result.output) == unused, result.output
 
 
 def test_lesion_pooling_without_a_mask_to_learn_from_is_refused(
