@@ -20,7 +20,7 @@ def learning_rate_shares(network: Classifier, config: TrainConfig) -> dict[Tenso
     """Return the share of each parameter of the backbone, `backbone_lr_ratio * layer_decay ** depth`.
 
     The depth counts layers from the last one, whose depth is 0; layers are those of timm's `param_groups_layer_decay`
-    (H. Bao, L. Dong, S. Piao, F. Wei, "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022, appendix D).
+    (H. Bao, L. Dong, S. Piao, F. Wei, "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022).
 
     Raises:
         InputError: Layers are asked for, and timm does not know those of the network.
