@@ -78,7 +78,7 @@ def _on_hub(config: Any) -> Published:
             continue
         # Which error says that there is no network, or no such repository, depends on the hub's HTTP library.
         except Exception as error:
-            raise UnavailableError(f"{constants.ENDPOINT} does not give them ({_short(error)})") from error
+            raise UnavailableError(f"the hub does not give them ({_short(error)})") from error
         commit = found.commit_hash or ""
         # Large files are tagged by their SHA-256, small ones by git's hash.
         digest = found.etag if re.fullmatch("[0-9a-f]{64}", found.etag or "") else ""
@@ -89,7 +89,7 @@ def _on_hub(config: Any) -> Published:
                 hf_hub_download(repository, name, revision=revision or None, etag_timeout=PATIENCE)
             ),
         )
-    raise UnavailableError(f"{repository} on {constants.ENDPOINT} has no {' or '.join(names)}")
+    raise UnavailableError(f"the hub's {repository} has no {' or '.join(names)}")
 
 
 def _origin(about: dict[str, str], name: str, commit: str, digest: str) -> WeightsOrigin:

@@ -45,11 +45,10 @@ def restore_weights(network: Classifier, path: Path) -> None:
         InputError: The file is missing or damaged, or is of another network.
     """
     weights, own = read_checkpoint(path), network.state_dict()
-    differing = [
-        key for key in {*weights, *own} if key not in weights or key not in own or not _alike(key, weights, own)
-    ]
+    common = {key for key in weights.keys() & own.keys() if weights[key].shape == own[key].shape}
+    differing = sorted((weights.keys() | own.keys()) - common)
     if differing:
-        raise InputError(f"{path} does not fit this network: {_few(sorted(differing))} differ")
+        raise InputError(f"{path} does not fit this network: {_few(differing)} differ")
     _check_finite(path, weights)
     network.load_state_dict(weights)
 
@@ -211,10 +210,6 @@ def _check_finite(path: Path, weights: Weights) -> None:
     wrong = [key.removeprefix(_PREFIX) for key, value in weights.items() if not value.float().isfinite().all()]
     if wrong:
         raise InputError(f"checkpoint {path} holds numbers that are not finite in {_few(wrong)}")
-
-
-def _alike(key: str, weights: Weights, own: Weights) -> bool:
-    return weights[key].shape == own[key].shape
 
 
 def _few(keys: list[str]) -> str:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medsharp.errors import InputError
-from medsharp.networks import Classifier, create_network, find_weights
+from medsharp.networks import Classifier, create_network, find_weights, restore_weights
 from training.average import moving_average
 
 Weights = dict[str, Tensor]
@@ -299,6 +299,22 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(kind: str, tmp_path: Pat
     assert str(path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert [file.name for file in tmp_path.iterdir()] == ["wrong.pth"]
+
+
+@pytest.mark.parametrize("name", ["fc.bias", "layer1.0.bn1.running_var"])
+def test_a_runs_own_weights_are_restored_whole_or_not_at_all(name: str, tmp_path: Path) -> None:
+    source = network("resnet10_w16")
+    save_file(source.state_dict(), tmp_path / "own.safetensors")
+    made = network("resnet10_w16")
+    restore_weights(made, tmp_path / "own.safetensors")
+    assert all(torch.equal(value, made.state_dict()[key]) for key, value in source.state_dict().items())
+    less = {key: value for key, value in source.state_dict().items() if key != f"backbone.{name}"}
+    save_file(less, tmp_path / "less.safetensors")
+    with pytest.raises(InputError, match=rf"less\.safetensors does not fit this network: backbone\.{name} differ"):
+        restore_weights(made, tmp_path / "less.safetensors")
+    save_file(network("resnet10_w16", num_classes=3).state_dict(), tmp_path / "three.safetensors")
+    with pytest.raises(InputError, match=r"backbone\.fc\.bias, backbone\.fc\.weight differ"):
+        restore_weights(made, tmp_path / "three.safetensors")
 
 
 def test_a_file_is_tried_before_there_are_data(tmp_path: Path) -> None:
