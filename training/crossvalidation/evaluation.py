@@ -73,6 +73,7 @@ def summary_table(units: Sequence[Unit], evaluations: Sequence[Evaluation]) -> p
     for unit in units:
         row = {"left_out": unit.left_out or unit.name, "images": len(unit.predictions), **_of_members([unit])}
         row |= {"temperature": unit.temperature.value, "threshold": unit.point.threshold}
+        row |= dict(zip(("threshold_low", "threshold_high"), unit.point.interval or (), strict=False))
         rows.append(row | _plain(figures.get(unit.left_out, {})))
     pooled = evaluations[-1].content
     images = sum(len(unit.predictions) for unit in units)
@@ -110,12 +111,16 @@ def _member_notes(units: Sequence[Unit]) -> list[str]:
 
 
 def _unit_notes(unit: Unit) -> list[str]:
-    point = unit.point
+    point, obstacle = unit.point, unit.temperature.obstacle
     return [
-        f"threshold {point.threshold:.4f}, chosen on {point.images} images of the other hospitals (there: sensitivity "
-        f"{point.sensitivity:.3f}, specificity {point.specificity:.3f}); temperature {unit.temperature.value:.3f}"
-        + (f", as {unit.temperature.obstacle}" if unit.temperature.obstacle else "")
+        f"threshold {point.threshold:.4f}{_between(point.interval)}, chosen on {point.images} images of the other "
+        f"hospitals (there: sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}); temperature "
+        f"{unit.temperature.value:.3f}{f', as {obstacle}' if obstacle else ''}"
     ]
+
+
+def _between(limits: tuple[float, float] | None) -> str:
+    return "" if limits is None else f" (95 % interval {limits[0]:.4f} to {limits[1]:.4f})"
 
 
 def _cautions(config: TrainConfig, by: By) -> list[str]:

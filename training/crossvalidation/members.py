@@ -126,7 +126,8 @@ def _in_process(root: Path, name: str, device: str, events: Events, processes: d
     """Train a member in a process of its own; return why that failed, or nothing."""
     command = [sys.executable, "-m", _WORKER, str(root), name, device]
     sentence, printed = "", list[str]()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE  # standard input tells it that this process lives
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         processes[device] = process
         assert process.stdout is not None
         assert process.stderr is not None

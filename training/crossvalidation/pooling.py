@@ -15,6 +15,7 @@ from medsharp.errors import InputError
 from medsharp.evaluation import auroc
 from medsharp.export.calibration import Temperature, choose_operating_point, estimate_temperature
 from medsharp.inference.predictor import softmax
+from medsharp.keys import clusters_of
 from medsharp.runs import Run
 from training.crossvalidation.plan import Member
 
@@ -109,7 +110,13 @@ def _unit(
     number = classes.index(positive)
     logits, labels = _logits(decides, classes), np.array([classes.index(label) for label in decides["label"]])
     temperature = estimate_temperature(logits, labels)
-    point = choose_operating_point(softmax(logits / temperature.value)[:, number], labels == number, sensitivity)
+    point = choose_operating_point(
+        softmax(logits / temperature.value)[:, number],
+        labels == number,
+        sensitivity,
+        clusters=clusters_of(decides),
+        where="images out of the members' folds",
+    )
     first = left[0].reset_index(drop=True)
     answers = [_aligned(first, table, name) for table in left]
     shares = np.stack([softmax(_logits(table, classes)) for table in answers])  # [members, N, C]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ def main(root: str, name: str, device: str) -> int:
     """Train the member of a name; return the exit code."""
 
     def tell(event: dict[str, Any]) -> None:
-        # Whoever reads this has gone where writing fails; then this process ends too.
         print(json.dumps(event), flush=True)
 
     folder = Path(root)
@@ -35,5 +36,15 @@ def main(root: str, name: str, device: str) -> int:
     return 0
 
 
+def _end_with_parent() -> None:
+    """End where the process that started this one has ended, however: its end of standard input is closed then.
+
+    Nothing is lost by it: a run goes on from its last whole epoch, and must not hold its folder against a new start.
+    """
+    sys.stdin.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.exit(main(*sys.argv[1:]))

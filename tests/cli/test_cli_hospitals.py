@@ -1,0 +1,135 @@
+"""Several hospitals at the command line: trained on together, and each left out once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from medsharp.cli import app
+from medsharp.data.phantom import write_phantom
+
+CONFIG = """
+data: {image_size: 32, crop: none, augmentation: light, cache: memory}
+network: {name: resnet10_w16}
+optimizer: {name: adamw}
+schedule: {epochs: 1, warmup_epochs: 0, batch_size: 16}
+run: {device: cpu, precision: fp32}
+"""
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two simulated hospitals and a configuration."""
+    root = tmp_path_factory.mktemp("hospitals")
+    for name in ("A", "B"):
+        write_phantom(root / name, hospital=name, patients=24, size=64)
+    (root / "small.yaml").write_text(CONFIG)
+    return root
+
+
+def both(folder: Path) -> list[str | Path]:
+    return ["--data", folder / "A", "--data", folder / "B"]
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> tuple[Result, Path]:
+    out = folder / "run"
+    options = ["--set", "data.sampling=sites", "--set", "data.leave_site=simulated hospital b", "--set", "data.folds=2"]
+    return run("train", *both(folder), "--config", folder / "small.yaml", *options, "--out", out), out
+
+
+def test_hospitals_are_trained_on_together_and_one_is_left_out(trained: tuple[Result, Path], folder: Path) -> None:
+    result, out = trained
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load((out / "config.yaml").read_text())["data"]["path"] == [str(folder / "A"), str(folder / "B")]
+    table = pd.read_csv(out / "manifest.csv")
+    assert set(table.loc[table["split"] == "test", "site"]) == {"simulated hospital B"}
+    assert table["image"].str.startswith(("simulated hospital A/images/", "simulated hospital B/images/")).all()
+
+
+def test_run_on_several_hospitals_resumes_and_is_exported(trained: tuple[Result, Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained[1], tmp_path / "elsewhere" / "run"))
+    before = (copy / "predictions.csv").read_bytes()
+    (copy / "predictions.csv").unlink()
+    assert run("train", "--resume", copy).exit_code == 0
+    assert (copy / "predictions.csv").read_bytes() == before
+    result = run("export", copy, "--out", tmp_path / "bundle")
+    assert result.exit_code == 0, result.output
+    card = (tmp_path / "bundle/MODEL_CARD.md").read_text()
+    assert "medsharp train --data DATA1 --data DATA2 --config settings.yaml" in card
+    assert "DATA1 and DATA2 are the folders of simulated hospital A and simulated hospital B" in " ".join(card.split())
+    assert "path: [DATA1, DATA2]" in card
+
+
+@pytest.fixture(scope="module")
+def left_out(folder: Path) -> tuple[list[str | Path], Result, Path]:
+    out = folder / "cv"
+    command = ["crossvalidate", folder / "small.yaml", *both(folder), "--by", "site", "--out", out]
+    return command, run(*command), out
+
+
+def test_table_shows_each_hospital_and_all(left_out: tuple[list[str | Path], Result, Path]) -> None:
+    _, result, out = left_out
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    (heading,) = (line for line in lines if "figure (95 %" in line)
+    assert heading.index("hospital A") < heading.index("hospital B") < heading.index("all left-out hospitals pooled")
+    for row in ("AUROC", "mean AUROC of single members", "calibration slope", "sensitivity", "specificity"):
+        assert any(row in line for line in lines)
+    assert "2/2  leave-simulated-hospital-b  validation AUROC" in result.output
+    assert (out / "report.html").exists()
+
+
+def test_failed_member_is_listed_and_the_exit_code_tells(
+    left_out: tuple[list[str | Path], Result, Path], tmp_path: Path
+) -> None:
+    command, _, out = left_out
+    copy = Path(shutil.copytree(out, tmp_path / "cv"))
+    (copy / "leave-simulated-hospital-a/predictions.csv").unlink()
+    (copy / "leave-simulated-hospital-a/checkpoints/last.pt").write_bytes(b"damaged")
+    result = run(*command[:-1], copy)
+    assert result.exit_code == 2
+    assert "1 of 2 members are finished already" in result.output
+    assert "1 of 2 members failed; nothing is pooled yet" in result.output
+    assert "leave-simulated-hospital-a: " in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--by", "site", "--data", "A"], "names 'simulated hospital A' alone; --by site needs two hospitals"),
+        (["--by", "site", "--data", "A", "--data", "nowhere"], "nowhere does not exist"),
+        (["--by", "fold", "--data", "A", "--devices", "cuda:77"], "run.device = 'cuda:77': PyTorch finds"),
+        (["--by", "fold", "--data", "A", "--source", "auto", "--source", "auto"], "2 times --source for 1 data sets"),
+        (["--by", "fold", "--data", "A", "--set", "data.leave_site=B"], "data.leave_site is of one run"),
+    ],
+)
+def test_wrong_input_is_a_sentence_and_leaves_nothing(
+    options: list[str], sentence: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    result = run("crossvalidate", "small.yaml", *options, "--out", tmp_path / "cv")
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert not (tmp_path / "cv").exists()
+
+
+def test_training_on_hospitals_that_do_not_fit_is_a_sentence(folder: Path, tmp_path: Path) -> None:
+    for options, sentence in (
+        (["--data", folder / "A", "--data", folder / "A"], "two data sets are called simulated hospital A"),
+        ([*both(folder), "--set", "data.leave_site=C"], "has no site 'C'; choose from simulated hospital A, "),
+        ([*both(folder), "--source", "auto", "--source", "auto", "--source", "auto"], "3 times --source for 2 data"),
+    ):
+        result = run("train", "--config", folder / "small.yaml", *options, "--out", tmp_path / "run")
+        assert result.exit_code == 2
+        assert sentence in result.output
+        assert not (tmp_path / "run").exists()
