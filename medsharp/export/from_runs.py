@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,20 +15,21 @@ import pandas as pd
 from medsharp.bundle import Average, BundleSpec, HeldOut, Member, TrainingRecord
 from medsharp.config import DataConfig, TrainConfig
 from medsharp.cores import usable_cores
+from medsharp.data.audit.report import folder_name
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.lesion import BOX, lesion_box
-from medsharp.data.manifest import AUDITED, SPLITS, Manifest
+from medsharp.data.manifest import AUDITED, SPLITS, Manifest, name_of
 from medsharp.export.export import export_network
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import read_held_out
 from medsharp.export.out_of_fold import Evidence, evidence_of, left_out_site
 from medsharp.files import sha256_file
-from medsharp.inference.table import name_of
 from medsharp.preprocess import preprocess
 from medsharp.progress import Progress
 from medsharp.runs import ENVIRONMENT, WEIGHTS, Run
 
-_AFTER_AUDIT = "medsharp data audit DATA --out AUDIT\nmedsharp train --data AUDIT --config settings.yaml --out RUN"
+_TRAIN = "medsharp train {data} --config settings.yaml --out RUN"
+_AUDIT = "medsharp data audit {data} --out AUDIT"
 """What the card says of a run on an audited manifest."""
 
 
@@ -114,7 +116,7 @@ def _record(runs: Sequence[Run], evidence: Evidence) -> TrainingRecord:
         excluded=count_exclusions(manifest.table["exclude"]),
         network=" and ".join(names),
         optimizer=first.config.optimizer.summary(),
-        command=_AFTER_AUDIT if any(note.startswith(AUDITED) for note in manifest.notes) else "",
+        command=_command(first.config, manifest),
         config=_told(first.config),
         environment=json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
         weights=first.origin,
@@ -143,10 +145,30 @@ def _members(runs: Sequence[Run], evidence: Evidence) -> tuple[Member, ...]:
     return tuple(members)
 
 
+def _folders(config: TrainConfig) -> list[str]:
+    """Return what the data folders are called in a bundle."""
+    count = len(config.data.paths)
+    return ["DATA"] if count == 1 else [f"DATA{number}" for number in range(1, count + 1)]
+
+
+def _command(config: TrainConfig, manifest: Manifest) -> str:
+    """Return how the runs were trained, where there is more to tell than one folder."""
+    folders = _folders(config)
+    audited = any(note.startswith(AUDITED) for note in manifest.notes)
+    if not audited and len(folders) == 1:
+        return ""
+    data = folders
+    if audited:
+        below = [f"AUDIT/{folder_name(part.name)}" for part in manifest.parts]
+        data = below if len(below) == len(folders) > 1 else ["AUDIT"]
+    train = _TRAIN.format(data=" ".join(f"--data {shlex.quote(folder)}" for folder in data))
+    return "\n".join([_AUDIT.format(data=" ".join(folders)), train] if audited else [train])
+
+
 def _told(config: TrainConfig) -> dict[str, Any]:
     """Return the settings as a bundle tells them: without folders of the machine that it was made on."""
     values = config.model_dump(mode="json")
-    values["data"]["path"] = "DATA"
+    values["data"]["path"] = _folders(config) if len(config.data.paths) > 1 else "DATA"
     if config.network.checkpoint is not None:
         values["network"]["checkpoint"] = Path(config.network.checkpoint).name
     return values

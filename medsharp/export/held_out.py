@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,12 @@ import pandas as pd
 
 from medsharp.bundle import Figure, HeldOut
 from medsharp.errors import InputError
-from medsharp.evaluation import evaluate_predictions, read_predictions
-from medsharp.evaluation.calibration import expit, logit
+from medsharp.evaluation import read_predictions
+from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
 from medsharp.evaluation.predictions import text_of
 from medsharp.keys import site_key
 
 FIGURES = ("auroc", "sensitivity", "specificity", "calibration_slope")
-_AT_THRESHOLD = ("sensitivity", "specificity")
 LEFT_OUT, THRESHOLD = "left_out", "threshold"
 
 
@@ -59,8 +57,7 @@ def read_held_out(
 def held_out_figures(table: pd.DataFrame, classes: Sequence[str], positive: str) -> tuple[HeldOut, ...]:
     """Return the figures of each site, in the order of their names.
 
-    Where models with several thresholds share a site, each image is decided at its own model's: log odds are taken
-    relative to it, so that one threshold of 0.5 decides alike.
+    Where models with several thresholds share a site, each image is decided at its own model's.
 
     Args:
         table: Predictions with `left_out` and a number `threshold`.
@@ -78,21 +75,9 @@ def held_out_figures(table: pd.DataFrame, classes: Sequence[str], positive: str)
 
 def _figures_at(site: str, rows: pd.DataFrame, classes: Sequence[str], positive: str) -> HeldOut:
     thresholds = np.unique(rows[THRESHOLD])
-    evaluate = partial(evaluate_predictions, positive=positive, name=site, role="external")
-    content = evaluate(rows, classes=classes, threshold=float(thresholds[0])).as_dict()
+    evaluation = evaluate_at_own_thresholds(rows, classes=classes, positive=positive, name=site, role="external")
+    content = evaluation.as_dict()
     figures = {name: content["figures"][name] for name in FIGURES}
-    if len(thresholds) > 1:
-        shifted = expit(logit(rows[f"p_{positive}"].to_numpy()) - logit(rows[THRESHOLD].to_numpy()))
-        # Exactly at the threshold is above it, whatever the rounding.
-        shifted = np.where(
-            rows[f"p_{positive}"] >= rows[THRESHOLD], np.maximum(shifted, 0.5), np.minimum(shifted, 0.49)
-        )
-        binary = rows.assign(
-            label=np.where(rows["label"] == positive, positive, "others"),
-            **{f"p_{positive}": shifted, "p_others": 1 - shifted},
-        )
-        decided = evaluate(binary, classes=("others", positive), threshold=0.5).as_dict()
-        figures |= {name: decided["figures"][name] for name in _AT_THRESHOLD}
     counts = content["counts"]
     return HeldOut(
         site=site,

@@ -57,6 +57,7 @@ def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = 
         pooled=spec.pooled,
         hashes=(folder / TRAINING_LOOKS).exists(),
         command=_command(spec),
+        folders=_folders(spec),
         settings=yaml.safe_dump(spec.training.config, sort_keys=False, default_flow_style=None, width=110),
     )
     write_text(folder / CARD, text)
@@ -132,6 +133,15 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _folders(spec: BundleSpec) -> str:
+    """Say which folder of the commands is of which data set."""
+    names = spec.training.dataset
+    folders = spec.training.config.get("data", {}).get("path", "DATA")
+    if isinstance(folders, str):
+        return f"{folders} is the folder of {names}"
+    return f"{' and '.join(folders)} are the folders of {names.replace(' + ', ' and ')}"
 
 
 def _command(spec: BundleSpec) -> str:

@@ -89,7 +89,7 @@ def write_audit(audit: Audit, folder: str | Path, progress: Progress | None = No
     folder = Path(folder)
     page = render(audit, progress)
     several = len(audit.after) > 1
-    places = [folder / _folder_name(manifest.info.name) if several else folder for manifest in audit.after]
+    places = [folder / folder_name(manifest.info.name) if several else folder for manifest in audit.after]
     if len(set(places)) < len(places):
         raise InputError("two data sets have names that make one folder; give one another name in its manifest.yaml")
     if folder.is_dir() and any(folder.iterdir()):
@@ -243,5 +243,6 @@ def _about(before: Manifest, after: Manifest) -> dict[str, Any]:
     }
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
+    """Return what the folder of a data set's manifest is called, where several were audited together."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
