@@ -1,4 +1,4 @@
-"""The HTTP API: `/healthz`, `POST /predict`, its description, and the page mounted at `/`."""
+"""The HTTP API: `/healthz`, `/model`, `POST /predict`, its description, and the page mounted at `/`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from serve.assess import Assessment, Assessor, is_missing
 from serve.capacity import RETRY_AFTER, BusyError, Memory, Result, WorkQueue
 from serve.forms import Form, read_form
 from serve.gate import NOTICE, Gate, refuse
+from serve.model import Model, describe
 from serve.uploads import Limits, Uploads, close_cache, open_cache
 
 _HEATMAP_SIDE = 1024
@@ -157,6 +158,12 @@ def _add_routes(app: FastAPI, assessor: Assessor, limits: Limits, queue: WorkQue
     @app.head("/healthz", include_in_schema=False)
     async def healthz() -> Any:
         return health
+
+    model = describe(assessor.predictor)
+
+    @app.get("/model", response_model=Model, summary="What is the model, and how did it do?")
+    async def about() -> Any:
+        return model
 
     @app.post(
         "/predict",
@@ -309,5 +316,7 @@ td{{padding:.3rem .8rem .3rem 0;vertical-align:top}}
 others are assessed. 200 when at least one was assessed, 422 when none was, 413 for too many bytes or images,
 503 with <code>Retry-After</code> when too many requests wait already,
 401 without the password where one is set (<code>curl --user user:password</code>).</p><table>{rows}</table>
+<h2>GET /model</h2><p>What the model is and how it did: internal figures, and those of each hospital that was left out
+of training, each with its 95 % interval, or a remark that there are none.</p>
 <h2>GET /healthz</h2><p>Status, version, model name and the SHA-256 of the model; needs no password.</p>
 <p>Machine-readable: <a href="openapi.json">openapi.json</a>. <a href="./">The page</a>.</p></body></html>"""

@@ -19,7 +19,7 @@ from starlette.routing import Mount
 
 from medsharp.errors import InputError
 from serve import cards
-from serve.about import about_model, model_card
+from serve.about import about_model, model_card, performance
 from serve.assess import Assessor, png_uri, shrink
 from serve.capacity import BusyError, Memory, WorkQueue
 from serve.forms import read_form
@@ -143,7 +143,7 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
         gr.HTML(_BANNER)
         gr.HTML(
             value='<div class="ms-head"><h1>Breast-ultrasound lesion classifier</h1>'
-            f"<p>Model <b>{html.escape(spec.name)}</b>, served by medsharp</p></div>",
+            f"<p>Model <b>{html.escape(spec.name)}</b>, served by medsharp</p></div>{performance(assessor.predictor)}",
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):

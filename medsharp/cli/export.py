@@ -104,6 +104,13 @@ def tell_choices(bundle: BundleSpec) -> None:
         warn(f"not calibrated (the temperature is 1): {bundle.uncalibrated}")
     else:
         note(f"temperature {bundle.temperature:.3f}")
+    if bundle.pooled:
+        members = bundle.training.members
+        each = sum(member.out_of_fold for member in members) / point.images
+        note(
+            f"decided by {each:.3g} of {len(members)} members for each image, those that did not learn from it; "
+            "the mean of all of them gives less extreme probabilities"
+        )
     images = "images out of the folds" if bundle.pooled else "validation images"
     strays = "" if point.interval is None else f", 95 % interval {point.interval[0]:.4f} to {point.interval[1]:.4f}"
     note(
