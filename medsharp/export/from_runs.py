@@ -76,10 +76,11 @@ def export_runs(
     site = left_out_site(runs) if len(runs) > 1 else ""
     figures: tuple[HeldOut, ...] = ()
     if held_out is not None:
-        known = {name_of(row) for row in evidence.manifest.table.to_dict("records")}
+        rows = evidence.manifest.table.to_dict("records")
+        known = {name for row in rows for name in (row["image"], name_of(row))}
         figures = read_held_out(held_out, classes=data.classes, positive=data.positive, known=known)
     networks = [run.load_network() for run in runs]
-    rows, test = evidence.rows, evidence.manifest.of_split("test")
+    deciding, test = evidence.rows, evidence.manifest.of_split("test")
     return export_network(
         networks,
         out,
@@ -89,9 +90,9 @@ def export_runs(
         average=average,
         flip=flip,
         weights=weights,
-        validation_images=_load(rows, evidence.manifest, data, progress),
-        validation_labels=np.array([data.classes.index(label) for label in rows["label"]], dtype=int),
-        validation_rows=rows,
+        validation_images=_load(deciding, evidence.manifest, data, progress),
+        validation_labels=np.array([data.classes.index(label) for label in deciding["label"]], dtype=int),
+        validation_rows=deciding,
         answered_by=evidence.answered_by,
         training=_record(runs, evidence),
         internal=test,

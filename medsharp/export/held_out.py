@@ -13,9 +13,9 @@ from medsharp.errors import InputError
 from medsharp.evaluation import read_predictions
 from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
 from medsharp.evaluation.predictions import text_of
+from medsharp.inference.glance import FIGURES
 from medsharp.keys import site_key
 
-FIGURES = ("auroc", "sensitivity", "specificity", "calibration_slope")
 LEFT_OUT, THRESHOLD = "left_out", "threshold"
 
 
@@ -55,9 +55,7 @@ def read_held_out(
 
 
 def held_out_figures(table: pd.DataFrame, classes: Sequence[str], positive: str) -> tuple[HeldOut, ...]:
-    """Return the figures of each site, in the order of their names.
-
-    Where models with several thresholds share a site, each image is decided at its own model's.
+    """Return the figures of each site, in the order of their names, each image decided at the threshold of its row.
 
     Args:
         table: Predictions with `left_out` and a number `threshold`.
@@ -74,15 +72,13 @@ def held_out_figures(table: pd.DataFrame, classes: Sequence[str], positive: str)
 
 
 def _figures_at(site: str, rows: pd.DataFrame, classes: Sequence[str], positive: str) -> HeldOut:
-    thresholds = np.unique(rows[THRESHOLD])
-    evaluation = evaluate_at_own_thresholds(rows, classes=classes, positive=positive, name=site, role="external")
-    content = evaluation.as_dict()
+    content = evaluate_at_own_thresholds(rows, classes=classes, positive=positive, name=site, role="external").as_dict()
     figures = {name: content["figures"][name] for name in FIGURES}
-    counts = content["counts"]
+    thresholds = np.unique(rows[THRESHOLD])
     return HeldOut(
         site=site,
-        images=counts["images"],
-        patients=counts["clusters"],
+        images=content["counts"]["images"],
+        patients=content["counts"]["clusters"],
         positives=int((rows["label"] == positive).sum()),
         threshold=float(thresholds[0]) if len(thresholds) == 1 else None,
         figures={
