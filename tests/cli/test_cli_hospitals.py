@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.special import expit
 from typer.testing import CliRunner, Result
 
 from medsharp.cli import app
@@ -133,3 +136,50 @@ def test_training_on_hospitals_that_do_not_fit_is_a_sentence(folder: Path, tmp_p
         assert result.exit_code == 2
         assert sentence in result.output
         assert not (tmp_path / "run").exists()
+
+
+def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
+    left_out: tuple[list[str | Path], Result, Path], tmp_path: Path
+) -> None:
+    """Each hospital's own rows decide and are decided: both tables are replaced by known scores, A's unlike B's."""
+    copy = Path(shutil.copytree(left_out[2], tmp_path / "cv"))
+    summary = pd.read_csv(copy / "summary.csv")
+    temperature = dict(zip(summary["left_out"], summary["temperature"], strict=True))
+    decided, predicted = (pd.read_csv(copy / name) for name in ("out_of_fold.csv", "predictions.csv"))
+    malignant = decided["label"] == "malignant"
+    # Scores of positives from 1 up, of negatives -1: the largest threshold that misses none of few positives is 1.
+    odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), -1.0)
+    decided["logit_benign"] = 0.5
+    decided["logit_malignant"] = 0.5 + odds * decided["left_out"].map(temperature)
+    above = {"simulated hospital A": 1.5, "simulated hospital B": 0.5}
+    predicted["p_malignant"] = expit(
+        np.where(predicted["label"] == "malignant", predicted["left_out"].map(above), -2.0)
+    )
+    predicted["p_benign"] = 1 - predicted["p_malignant"]
+    decided.to_csv(copy / "out_of_fold.csv", index=False)
+    predicted.to_csv(copy / "predictions.csv", index=False)
+    result = run("bench", "thresholds", copy, "--sensitivity", "0.95", "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = {site: {row["rule"]: row for row in rules} for site, rules in found.items()}
+    for site, sensitivity in (("simulated hospital A", 1.0), ("simulated hospital B", 0.0)):
+        row = rows[site]["out of fold"]
+        assert row["threshold"] == pytest.approx(expit(1.0), abs=1e-9)
+        assert row["sensitivity"][0] == sensitivity
+        assert row["specificity"] == [1, 1, 1]
+        assert rows[site]["half"]["sensitivity"][0] == 1
+    lower = run("bench", "thresholds", copy, "--sensitivity", "0.5", "--json", tmp_path / "lower.json")
+    assert lower.exit_code == 0, lower.output
+    half = {row["rule"]: row for row in json.loads((tmp_path / "lower.json").read_text())["simulated hospital A"]}
+    assert half["out of fold"]["threshold"] > expit(1.0)
+
+
+def test_rules_for_thresholds_need_a_finished_cross_validation_by_site(
+    left_out: tuple[list[str | Path], Result, Path], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(left_out[2], tmp_path / "cv"))
+    (copy / "out_of_fold.csv").unlink()
+    for folder, sentence in ((copy, "has no out_of_fold.csv"), (tmp_path, "crossvalidation.yaml: No such file")):
+        result = run("bench", "thresholds", folder)
+        assert result.exit_code == 2
+        assert sentence in " ".join(result.output.split())
