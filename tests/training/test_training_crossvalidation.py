@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 import training.crossvalidation.members as members_module
+import training.loop
 from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.errors import InputError
@@ -26,6 +28,7 @@ from training.crossvalidation import Crossvalidation, Member, crossvalidate, pla
 from training.crossvalidation.plan import settled_config
 from training.crossvalidation.pooling import make_units
 from training.crossvalidation.worker import main as work
+from training.reproducibility import select_device
 
 from .conftest import make_manifest
 
@@ -229,6 +232,34 @@ def test_processes_train_members_and_tell_what_they_do(several: Configured, copy
     assert sorted(event["member"] for event in told if event["kind"] == "member") == names
     assert weights(copy).keys() == before.keys()
     assert Run.load(copy / names[1]).config.run.device == "cpu"  # where it was trained is no setting of a member
+
+
+def test_device_that_is_asked_for_goes_before_the_configurations(
+    several: Configured, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    select = training.loop.select_device
+    monkeypatch.setattr(training.loop, "select_device", lambda name: asked.append(name) or select(name))
+    (copy / "leave-south/fold-0/predictions.csv").unlink()
+    by_site(several(), copy, devices=("auto",))
+    (copy / "leave-south/fold-0/predictions.csv").unlink()
+    by_site(several(), copy)
+    assert asked == ["auto", "cpu"]
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda:1", 1), ("cuda", None), ("auto", None)])
+def test_one_gpu_of_several_becomes_the_current_one(
+    name: str, index: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert select_device(name) == torch.device("cuda" if index is None else f"cuda:{index}")
+    assert current == ([] if index is None else [torch.device("cuda", index)])
+    assert select_device("cpu") == torch.device("cpu")
+    with pytest.raises(InputError, match=r"run\.device = 'cuda:2': PyTorch finds 2 CUDA devices, from 0"):
+        select_device("cuda:2")
 
 
 def test_process_of_a_member_that_is_refused_says_why(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
