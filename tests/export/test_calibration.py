@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from medsharp.errors import InputError
-from medsharp.export.calibration import choose_operating_point, estimate_temperature, fit_temperature
+from medsharp.export.calibration import (
+    _threshold,
+    choose_operating_point,
+    estimate_temperature,
+    fit_temperature,
+    threshold_interval,
+)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -152,3 +158,37 @@ def test_one_class_has_no_operating_point(positive: np.ndarray) -> None:
 def test_impossible_sensitivity_is_refused(sensitivity: float) -> None:
     with pytest.raises(InputError, match="sensitivity"):
         choose_operating_point(np.array([0.1, 0.9]), np.array([False, True]), sensitivity)
+
+
+def test_interval_of_the_threshold_resamples_patients_with_all_their_images() -> None:
+    rng = np.random.default_rng(4)
+    positive = np.arange(120) % 3 == 0
+    scores = 1 / (1 + np.exp(-(rng.normal(size=120) + 1.5 * positive)))
+    alone = threshold_interval(scores, positive, 0.9)
+    copies = np.repeat(np.arange(120), 4)
+    # Four copies of each image: as images they are many, as patients no more than before.
+    together = threshold_interval(scores[copies], positive[copies], 0.9, copies)
+    apart = threshold_interval(scores[copies], positive[copies], 0.9)
+    assert alone is not None
+    assert together is not None
+    assert apart is not None
+    assert together == pytest.approx(alone, abs=1e-12)
+    assert apart[1] - apart[0] < 0.75 * (together[1] - together[0])
+    point = choose_operating_point(scores[copies], positive[copies], 0.9, clusters=copies)
+    assert point.interval == together
+    assert together[0] < point.threshold < together[1]
+
+
+def test_threshold_of_resamples_is_that_of_the_repeated_images() -> None:
+    rng = np.random.default_rng(7)
+    positive = np.arange(40) % 2 == 0
+    scores = rng.random(40)
+    times = rng.multinomial(40, np.full(40, 1 / 40))
+    repeated = np.repeat(np.arange(40), times)
+    expected = choose_operating_point(scores[repeated], positive[repeated], 0.8).threshold
+    assert _threshold(scores, positive, times, 0.8) == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_interval_stands_on_one_patient() -> None:
+    scores, positive = np.array([0.1, 0.8, 0.9, 0.2]), np.array([False, True, True, False])
+    assert threshold_interval(scores, positive, 0.9, np.array([0, 1, 1, 2])) is None
