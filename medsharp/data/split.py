@@ -172,7 +172,7 @@ def _left_out(
     if len(labels) < 2:
         raise InputError(
             f"{manifest.info.name}: the left-out site '{site}' has images of class {labels[0]} only; nothing can be "
-            "told apart there, so leave out another one"
+            "told apart there: leave out another one, or exclude its images"
         )
     if set(keys) <= {site_key(site), ""}:
         raise InputError(f"{manifest.info.name} has no other site than '{site}' to train on")
