@@ -109,7 +109,7 @@ def _members(spec: BundleSpec) -> str:
     if not members:
         return ""
     lines = [
-        "| Member | Seed | Fold, from 0 | Left out | Images: train, val, test | Decided by | Weights, SHA-256 | "
+        "| Member | Seed | Fold, from 0 | Left out | Images: train, val, test | Decides | Weights, SHA-256 | "
         "Settings unlike those below |",
         "|---" * 8 + "|",
     ]
@@ -138,10 +138,12 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
 def _folders(spec: BundleSpec) -> str:
     """Say which folder of the commands is of which data set."""
     names = spec.training.dataset
+    held_out = spec.held_out and not _own(spec)
+    more = ", CROSSVALIDATION is what `medsharp crossvalidate --by site` wrote" if held_out else ""
     folders = spec.training.config.get("data", {}).get("path", "DATA")
     if isinstance(folders, str):
-        return f"{folders} is the folder of {names}"
-    return f"{' and '.join(folders)} are the folders of {names.replace(' + ', ' and ')}"
+        return f"{folders} is the folder of {names}{more}"
+    return f"{' and '.join(folders)} are the folders of {names.replace(' + ', ' and ')}{more}"
 
 
 def _command(spec: BundleSpec) -> str:

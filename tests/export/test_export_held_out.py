@@ -90,6 +90,7 @@ def test_each_site_has_its_own_figures_at_its_own_threshold(run: Path, table: pd
         assert line.endswith(" | ".join(str(site.figures[name]) for name in FIGURES) + " |")
         assert card.index(line) < card.index("## Data")
     assert "--held-out CROSSVALIDATION" in card
+    assert "CROSSVALIDATION is what `medsharp crossvalidate --by site` wrote" in card
     assert NOT_MEASURED not in card
     rows_shown = recorded_glances(spec, folder)
     assert [(row.name, row.left_out) for row in rows_shown] == [("A", True), ("B", True)]
