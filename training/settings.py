@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from medsharp.config import TrainConfig
 from medsharp.errors import InputError
-from medsharp.networks import check_name, create_network
+from medsharp.networks import check_name, create_network, find_weights
 from medsharp.optim import ClosureOptimizer, create_optimizer, parameter_groups
 from medsharp.optimizer_config import METHODS, OptimizerConfig, methods_in_use
+from medsharp.weights_origin import WeightsOrigin
 from training.finetuning import Shares, divided_by_share, learning_rate_shares
 
 
@@ -42,6 +43,38 @@ def check_config(config: TrainConfig) -> None:
         make_optimizer(config, [torch.zeros(1, requires_grad=True)], data_size=1)
     except ValueError as error:
         raise InputError(f"{_culprit(config.optimizer, str(error))}: {error}") from error
+
+
+def check_network(config: TrainConfig) -> WeightsOrigin | None:
+    """Make the network once, with the checkpoint that it starts from: an audit of the data may take minutes.
+
+    Returns:
+        Where its initial weights come from, None for random ones; published ones are looked for, and not loaded.
+
+    Raises:
+        InputError: It cannot be made or cannot learn from such batches; its weights are out of reach or do not fit.
+    """
+    section = config.network
+    classes, size = len(config.data.classes), config.data.image_size
+    published = None
+    if section.pretrained:
+        published = find_weights(
+            section.name, num_classes=classes, image_size=size, pretrained=True, checkpoint=section.checkpoint
+        )
+    network = create_network(
+        section.name,
+        num_classes=classes,
+        image_size=size,
+        checkpoint=section.checkpoint,
+        drop_rate=section.drop_rate,
+        drop_path_rate=section.drop_path_rate,
+        normalization="auto" if section.pretrained else section.normalization,
+        mean=section.mean,
+        std=section.std,
+        pooling=section.pooling,
+    )
+    check_batch_norm(config, network)
+    return published or network.origin
 
 
 def check_batch_norm(config: TrainConfig, network: nn.Module) -> None:

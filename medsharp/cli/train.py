@@ -82,20 +82,10 @@ def train(
         overrides.append(f"optimizer.name={quoted(optimizer)}")
     settings = load_config(config, overrides)
 
-    from medsharp.networks import find_weights
-    from training import check_config
+    from training import check_config, check_network
 
     check_config(settings)
-    # Looked for before the data are: an audit may take minutes.
-    network = settings.network
-    origin = find_weights(
-        network.name,
-        num_classes=len(settings.data.classes),
-        image_size=settings.data.image_size,
-        pretrained=network.pretrained,
-        checkpoint=network.checkpoint,
-        pooling=network.pooling,
-    )
+    origin = check_network(settings)
     if print_config:
         typer.echo(dump_config(settings) + _comments(origin), nl=False)
         return

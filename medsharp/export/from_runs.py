@@ -73,12 +73,12 @@ def export_runs(
     runs = [Run.load(folder) for folder in run_folders]
     evidence = evidence_of(runs)
     data = runs[0].config.data
-    site = left_out_site(runs) if len(runs) > 1 else ""
+    site = left_out_site(runs)
     figures: tuple[HeldOut, ...] = ()
     if held_out is not None:
         rows = evidence.manifest.table.to_dict("records")
-        known = {name for row in rows for name in (row["image"], name_of(row))}
-        figures = read_held_out(held_out, classes=data.classes, positive=data.positive, known=known)
+        labels = {name: row["label"] for row in rows for name in (row["image"], name_of(row))}
+        figures = read_held_out(held_out, classes=data.classes, positive=data.positive, labels=labels)
     networks = [run.load_network() for run in runs]
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
     return export_network(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ LEFT_OUT, THRESHOLD = "left_out", "threshold"
 
 
 def read_held_out(
-    folder: str | Path, *, classes: Sequence[str], positive: str, known: Collection[str] | None = None
+    folder: str | Path, *, classes: Sequence[str], positive: str, labels: Mapping[str, str] | None = None
 ) -> tuple[HeldOut, ...]:
     """Read `predictions.csv` of a cross-validation by site and compute the figures of each site.
 
@@ -28,7 +28,8 @@ def read_held_out(
         folder: What `medsharp crossvalidate --by site` wrote.
         classes: Of the bundle.
         positive: The class that is thresholded.
-        known: Names of the images that the bundle was made with and could have been; others are of other data.
+        labels: Of the images that the bundle was made with and could have been, by name; other images or labels are of
+            other data.
 
     Raises:
         InputError: The table is missing or wrong, is of other data, or is not by site; the sentence names the row.
@@ -42,8 +43,10 @@ def read_held_out(
     for column in (LEFT_OUT, THRESHOLD):
         if column not in table:
             raise InputError(f"{path} has no column {column}; give what medsharp crossvalidate --by site wrote")
-    if known is not None:
-        _refuse(~table["image"].isin(known), table, path, "is not among the images of the runs: it is of other data")
+    if labels is not None:
+        known = table["image"].map(labels)
+        _refuse(known.isna(), table, path, "is not among the images of the runs: it is of other data")
+        _refuse(table["label"] != known, table, path, "has another label in the runs: it is of other data")
     if (text_of(table, LEFT_OUT) == "").all():
         raise InputError(f"{path} leaves no site out; give what medsharp crossvalidate --by site wrote")
     table[LEFT_OUT] = text_of(table, LEFT_OUT)

@@ -168,5 +168,6 @@ def _command(spec: BundleSpec) -> str:
 
 
 def _own(spec: BundleSpec) -> bool:
-    """Whether the figures at the hospital left out are of the bundle itself, whose members left it out."""
-    return any(member.left_out for member in spec.training.members)
+    """Whether the figures at the hospital left out are of the bundle itself, whose runs left it out."""
+    site = spec.training.config.get("data", {}).get("leave_site")
+    return [(one.site, one.threshold) for one in spec.held_out] == [(site, spec.operating_point.threshold)]

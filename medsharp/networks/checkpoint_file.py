@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from medsharp.errors import InputError
@@ -24,6 +27,10 @@ _HARMLESS: list[Any] = [
 ]
 
 
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+"""What `torch.load` names in a pickle that it does not read."""
+
+
 def read_checkpoint(path: Path) -> Weights:
     """Read all tensors of a file; those in dictionaries within it are named by the way to them, joined by dots.
 
@@ -31,25 +38,35 @@ def read_checkpoint(path: Path) -> Weights:
         path: safetensors, or what `torch.save` wrote, read with `weights_only=True`.
 
     Raises:
-        InputError: The file is missing, damaged, would run code when read, or holds no tensors.
+        InputError: The file is missing or a folder, damaged, would run code when read, or holds no tensors
+            or none with numbers in them.
     """
+    if path.is_dir():
+        raise InputError(f"checkpoint {path} is a folder; give the file of weights in it")
     if not path.is_file():
         raise InputError(f"checkpoint {path} does not exist")
     try:
-        content = _read(path)
+        with warnings.catch_warnings(action="ignore"):  # of formats: what comes of them is told below
+            content = _read(path)
     # Both readers raise errors of many classes on damaged files.
     except Exception as error:
-        foreign = _foreign_classes(path)
+        foreign = _foreign_classes(path) or ", ".join(_REFUSED.findall(str(error))[:3])
         if foreign:
             raise InputError(
                 f"checkpoint {path} cannot be read: it is a pickle of {foreign}, which would run code; where it was "
                 "written, save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"checkpoint {path} cannot be read: {reason}") from error
-    weights = dict(_tensors(content)) if isinstance(content, dict) else {}
+        raise InputError(f"checkpoint {path} cannot be read: {_reason(error)}") from error
+    weights = dict(_tensors(content, set())) if isinstance(content, dict) else {}
     if not weights:
         raise InputError(f"checkpoint {path} holds no state dict of tensors")
+    odd = [
+        key for key, value in weights.items() if value.is_meta or value.is_quantized or value.layout != torch.strided
+    ]
+    if odd:
+        raise InputError(
+            f"checkpoint {path}: {odd[0]} is empty, sparse or quantised; save the weights as plain tensors"
+        )
     return weights
 
 
@@ -65,6 +82,13 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError | RuntimeError | SafetensorError):  # of unpickling what is no pickle
+        return "it is damaged, or neither safetensors nor what torch.save writes"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].partition(". ")[0][:200]
+
+
 def _foreign_classes(path: Path) -> str:
     """Return what a pickle would have to import, or nothing where it is no pickle."""
     try:
@@ -76,11 +100,13 @@ def _foreign_classes(path: Path) -> str:
     return ", ".join(sorted(names)[:3])
 
 
-def _tensors(content: dict[Any, Any], way: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(content: dict[Any, Any], read: set[int], way: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Give all tensors, those of a dictionary that stands in several places, or in itself, once."""
+    read.add(id(content))
     for key, value in content.items():
         if not isinstance(key, str):
             continue  # an optimizer's state, by number
         if isinstance(value, Tensor):
             yield way + key, value
-        elif isinstance(value, dict):
-            yield from _tensors(value, f"{way}{key}.")
+        elif isinstance(value, dict) and id(value) not in read:
+            yield from _tensors(value, read, f"{way}{key}.")

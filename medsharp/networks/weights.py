@@ -49,7 +49,7 @@ def restore_weights(network: Classifier, path: Path) -> None:
     differing = sorted((weights.keys() | own.keys()) - common)
     if differing:
         raise InputError(f"{path} does not fit this network: {_few(differing)} differ")
-    _check_finite(path, weights)
+    _check_numbers(path, weights, own)
     network.load_state_dict(weights)
 
 
@@ -78,10 +78,10 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     fit = _fit(network.backbone, layout, path)
     beside = _beside(network, layout, content)
     taken = {_PREFIX + key: value for key, value in fit.taken.items()} | beside
-    _check_finite(path, taken)
+    own = network.state_dict()
+    _check_numbers(path, taken, own)
     if fit.new_head:
         begin_near_zero(network.backbone)
-    own = network.state_dict()
     network.load_state_dict(own | taken)
     notes = list(fit.notes)
     if untouched := [key for key in own if key not in taken and not key.startswith((_PREFIX, *_STATISTICS))]:
@@ -206,7 +206,12 @@ def _statistics(backbone: nn.Module, beside: Weights, published: bool) -> dict[s
     return {name: grey(config.get(name)) for name in _STATISTICS} | {"assumed": True}
 
 
-def _check_finite(path: Path, weights: Weights) -> None:
+def _check_numbers(path: Path, weights: Weights, own: Weights) -> None:
+    floating = {key for key, value in own.items() if value.is_floating_point()}
+    other = [key for key, value in weights.items() if key in floating and not value.is_floating_point()]
+    if other:
+        names = [key.removeprefix(_PREFIX) for key in other]
+        raise InputError(f"checkpoint {path}: not floating-point but {weights[other[0]].dtype}: {_few(names)}")
     wrong = [key.removeprefix(_PREFIX) for key, value in weights.items() if not value.float().isfinite().all()]
     if wrong:
         raise InputError(f"checkpoint {path} holds numbers that are not finite in {_few(wrong)}")

@@ -13,6 +13,7 @@ import yaml
 from scipy.special import expit
 from typer.testing import CliRunner, Result
 
+from medsharp.bundle import read_bundle
 from medsharp.cli import app
 from medsharp.data.phantom import write_phantom
 
@@ -71,6 +72,11 @@ def test_run_on_several_hospitals_resumes_and_is_exported(trained: tuple[Result,
     assert "medsharp train --data DATA1 --data DATA2 --config settings.yaml" in card
     assert "DATA1 and DATA2 are the folders of simulated hospital A and simulated hospital B" in " ".join(card.split())
     assert "path: [DATA1, DATA2]" in card
+    (site,) = read_bundle(tmp_path / "bundle").held_out
+    tested = pd.read_csv(copy / "predictions.csv")["split"] == "test"
+    assert (site.site, site.images) == ("simulated hospital b", tested.sum())
+    assert set(pd.read_csv(tmp_path / "bundle/internal.csv")["site"]) == {"simulated hospital A"}
+    assert "medsharp export RUN --out bundle" in card
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +120,11 @@ def test_failed_member_is_listed_and_the_exit_code_tells(
         (["--by", "fold", "--data", "A", "--devices", "cuda:77"], "run.device = 'cuda:77': PyTorch finds"),
         (["--by", "fold", "--data", "A", "--source", "auto", "--source", "auto"], "2 times --source for 1 data sets"),
         (["--by", "fold", "--data", "A", "--set", "data.leave_site=B"], "data.leave_site is of one run"),
+        (["--by", "fold", "--data", "A", "--set", "network.checkpoint=A"], "checkpoint A is a folder; give the file"),
+        (
+            ["--by", "fold", "--data", "A", "--set", "schedule.batch_size=1"],
+            "schedule.batch_size = 1: network resnet10",
+        ),
     ],
 )
 def test_wrong_input_is_a_sentence_and_leaves_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
 from medsharp.errors import InputError
 from medsharp.evaluation import evaluate_predictions
@@ -58,6 +59,18 @@ def test_ranking_and_calibration_are_of_the_probabilities_as_they_are() -> None:
     plain = evaluate_predictions(table, threshold=0.5, **SETTINGS).as_dict()["figures"]
     for key in set(plain) - DECIDED - {"net_benefit_at_threshold", "net_benefit_gain_at_threshold"}:
         assert own[key] == plain[key], key
+
+
+def test_confidence_is_the_distance_from_the_images_own_threshold() -> None:
+    """Scores and thresholds that are moved together by log odds leave the order of confidence as it was."""
+    table = predictions()
+    before = evaluate_predictions(table, threshold=0.4, **SETTINGS).as_dict()
+    moves = np.array([-0.7, 0.0, 1.3])[np.arange(len(table)) % 3]
+    share = expit(logit(table["p_malignant"]) + moves)
+    moved = table.assign(p_malignant=share, p_benign=1 - share, threshold=expit(logit(0.4) + moves))
+    own = evaluate_at_own_thresholds(moved, **SETTINGS).as_dict()
+    assert own["figures"]["aurc"]["value"] == pytest.approx(before["figures"]["aurc"]["value"])
+    assert own["curves"]["risk_coverage"]["risk"] == pytest.approx(before["curves"]["risk_coverage"]["risk"])
 
 
 def test_one_threshold_is_evaluated_as_ever() -> None:

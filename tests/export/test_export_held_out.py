@@ -119,6 +119,10 @@ def test_models_with_several_thresholds_decide_by_their_own(run: Path, table: pd
         (lambda table: table.assign(threshold="high"), "row 2: images/Doe-0.png has a threshold that is no"),
         (lambda table: table.assign(image="no" + table["image"]), "row 2: noimages/Doe-0.png is not among the images"),
         (
+            lambda table: table.assign(label=table["label"].where(table.index != 4, "malignant")),
+            "row 6: images/Doe-4.png has another label in the runs: it is of other data",
+        ),
+        (
             lambda table: table[(table["site"] == "A") | (table["label"] == "benign")],
             "B has images of one class only (benign)",
         ),

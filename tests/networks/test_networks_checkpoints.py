@@ -230,6 +230,11 @@ def _lacking(weights: Weights) -> Weights:
     return weights
 
 
+def _within_itself() -> dict[str, object]:
+    content: dict[str, object] = {"w": torch.ones(2)}
+    return content | {"again": content, "once more": {"content": content.setdefault("self", content)}}
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "class": (
         lambda path: torch.save(published(), path),
@@ -241,7 +246,25 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "plain pickle": (
         lambda path: path.write_bytes(pickle.dumps({"w": Trap(path.parent / "sprung")})),
-        "cannot be read",
+        r"is a pickle of .*pathlib\.Path",
+    ),
+    "old format": (
+        lambda path: torch.save({"w": Trap(path.parent / "sprung")}, path, _use_new_zipfile_serialization=False),
+        r"is a pickle of .*pathlib\.Path",
+    ),
+    "text": (lambda path: path.write_text("hello"), "neither safetensors nor what torch.save writes$"),
+    "within itself": (lambda path: torch.save(_within_itself(), path), "does not fit this network"),
+    "shapes alone": (
+        lambda path: torch.save({k: v.to("meta") for k, v in published().state_dict().items()}, path),
+        r"conv1\.0\.weight is empty, sparse or quantised",
+    ),
+    "sparse": (
+        lambda path: torch.save(published().state_dict() | {"fc.weight": torch.eye(9).to_sparse()}, path),
+        r"fc\.weight is empty, sparse or quantised",
+    ),
+    "integers": (
+        lambda path: torch.save({k: v.to(torch.int8) for k, v in published().state_dict().items()}, path),
+        r"not floating-point but torch\.int8: conv1\.1\.weight",
     ),
     "truncated": (
         lambda path: (torch.save(published().state_dict(), path), path.write_bytes(path.read_bytes()[:-5000])),
@@ -252,6 +275,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         "cannot be read",
     ),
     "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
+    "folder": (lambda path: path.mkdir(), "is a folder; give the file of weights in it"),
     "no tensors": (lambda path: torch.save({"epoch": 3}, path), "holds no state dict of tensors"),
     "tensor": (lambda path: torch.save(torch.ones(3), path), "holds no state dict of tensors"),
     "NaN": (

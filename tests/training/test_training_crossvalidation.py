@@ -23,8 +23,10 @@ from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.errors import InputError
 from medsharp.export.calibration import choose_operating_point, fit_temperature
+from medsharp.keys import clusters_of
 from training import Interrupted, Run
 from training.crossvalidation import Crossvalidation, Member, crossvalidate, plan_members
+from training.crossvalidation.evaluation import evaluate_units
 from training.crossvalidation.plan import settled_config
 from training.crossvalidation.pooling import make_units
 from training.crossvalidation.worker import main as work
@@ -164,6 +166,10 @@ def test_second_start_trains_nothing_and_another_one_is_refused(several: Configu
     with pytest.raises(InputError, match=r"\(sensitivity: 0.95 there, 0.9 here\)"):
         by_site(several(), copy, sensitivity=0.9)
     assert weights(copy) == before
+    request = copy / "crossvalidation.yaml"
+    request.write_text(request.read_text().replace("sensitivity: 0.95", "sensitivity: high"))
+    with pytest.raises(InputError, match=r"crossvalidation.yaml: sensitivity 'high' is not a number"):
+        by_site(several(), copy)
 
 
 def test_interrupted_cross_validation_goes_on_to_the_same_result(
@@ -284,7 +290,7 @@ def folds_of_one_network(role: str) -> tuple[pd.DataFrame, list[Member], TrainCo
                 logit = (2.0 + fold) * (rng.normal() + (1.5 if malignant else -0.5))
                 rows.append(
                     {"member": f"fold-{fold}", "left_out": "", "fold": str(fold), "image": f"{held}-{number}"}
-                    | {"split": split, "label": CLASSES[malignant], "site": "A", "patient": f"{held}-{number}"}
+                    | {"split": split, "label": CLASSES[malignant], "site": "A", "patient": f"{held}-{number // 8}"}
                     | {"logit_benign": 0.0, "logit_malignant": logit}
                 )
     members = [Member(f"fold-{fold}", f"fold-{fold}", "", fold, config) for fold in range(3)]
@@ -304,12 +310,41 @@ def test_threshold_of_a_fold_never_comes_from_itself(role: str) -> None:
         positive = (decides["label"] == "malignant").to_numpy()
         temperature = fit_temperature(logits, positive.astype(int))
         assert temperature != 1
-        point = choose_operating_point(softmax(logits / temperature, axis=1)[:, 1], positive, 0.9)
+        scores, clusters = softmax(logits / temperature, axis=1)[:, 1], clusters_of(decides)
+        point = choose_operating_point(scores, positive, 0.9, clusters=clusters)
         assert unit.point.threshold == point.threshold
+        assert unit.point.interval == point.interval  # over patients, who have eight images each
+        assert point.interval != choose_operating_point(scores, positive, 0.9).interval
         assert (unit.predictions["threshold"] == point.threshold).all()
         tested = table[(table["member"] == unit.name) & (table["split"] == role)]
         expected = 1 / (1 + np.exp(-tested["logit_malignant"] / temperature))
         np.testing.assert_allclose(unit.predictions["p_malignant"], expected)
+
+
+def test_epochs_that_the_evaluated_fold_chose_are_told_of_every_hospital() -> None:
+    table, members, config = folds_of_one_network("val")
+    table["site"] = np.where(np.arange(len(table)) % 3 == 0, "A", "B")
+    units = make_units(table, members, config, 0.9)
+    info = DatasetInfo("hospitals", CLASSES)
+    evaluations = evaluate_units(units, config, "fold", info)
+    assert [evaluation.content["name"] for evaluation in evaluations] == ["A", "B", "hospitals, all folds pooled"]
+    for evaluation in evaluations:
+        assert any("figures are too good" in note for note in evaluation.content["notes"])
+    last = config.model_copy(update={"schedule": config.schedule.model_copy(update={"keep": "last"})})
+    for evaluation in evaluate_units(units, last, "fold", info):
+        assert not any("figures are too good" in note for note in evaluation.content["notes"])
+
+
+def test_what_a_library_prints_in_a_process_is_no_event(
+    several: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noisy.py").write_text("""print('3\\n{"loss": 1}\\nnull\\n{"kind": "end", "val_auroc": 0.5}')""")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(members_module, "_WORKER", "noisy")
+    told: list[dict[str, Any]] = []
+    member = Member("fold-0", "fold-0", "", 0, several())
+    assert not members_module.train_on_devices(tmp_path, [member], ["cpu", "auto"], told.append)
+    assert [(event["kind"], event["member"]) for event in told] == [("end", "fold-0"), ("member", "fold-0")]
 
 
 def test_folds_are_dealt_once_and_each_is_tested_once(several: Configured, tmp_path: Path) -> None:

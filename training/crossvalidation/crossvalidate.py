@@ -24,7 +24,7 @@ from training.datasets import check_splits
 from training.events import Events
 from training.reproducibility import select_device
 from training.run_folder import Interrupted
-from training.settings import check_config
+from training.settings import check_config, check_network
 
 _LOCK = ".lock"
 
@@ -94,6 +94,7 @@ def crossvalidate(
         raise InputError(f"{root} exists already and is no cross-validation; choose another folder")
     manifest = None
     if not (begun and request.has_manifest(root)):
+        check_network(request.config)
         manifest = open_tied(request.config.data, progress=progress)
         if opened is not None:
             opened(manifest)

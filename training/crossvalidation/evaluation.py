@@ -40,7 +40,7 @@ def evaluate_units(units: Sequence[Unit], config: TrainConfig, by: By, info: Dat
     if by == "site":
         groups = [(unit.left_out, unit.predictions, [*_member_notes([unit]), *_unit_notes(unit)]) for unit in units]
     elif table["site"].nunique() > 1:
-        groups = [(str(site), rows, []) for site, rows in table.groupby("site", sort=True) if site]
+        groups = [(str(site), rows, caution) for site, rows in table.groupby("site", sort=True) if site]
     groups.append((_pooled_name(by, info), table, [*caution, *_member_notes(units)]))
     positive = config.data.positive
     return [

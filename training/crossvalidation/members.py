@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medsharp import runs
 from medsharp.data.manifest import Manifest
@@ -114,7 +115,7 @@ def train_on_devices(root: Path, members: Sequence[Member], devices: Sequence[st
                 thread.join(timeout=0.2)  # short, so that an interrupt is heard
     except BaseException:
         stop.set()
-        for process in processes.values():
+        for process in list(processes.values()):  # threads take theirs out
             process.terminate()
         for thread in threads:
             thread.join()
@@ -135,12 +136,10 @@ def _in_process(root: Path, name: str, device: str, events: Events, processes: d
         reader = threading.Thread(target=lambda: printed.extend(errors))  # or a full pipe would stop the process
         reader.start()
         for line in process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                printed.append(line)  # of a library that prints
-                continue
-            if event["kind"] == "refused":
+            event = _event_of(line)
+            if event is None:
+                printed.append(line)
+            elif event["kind"] == "refused":
                 sentence = event["sentence"]
             else:
                 events({**event, "member": name})
@@ -151,6 +150,15 @@ def _in_process(root: Path, name: str, device: str, events: Events, processes: d
     kept = _keep_error(root, name, "".join(printed))
     last = next((line.strip() for line in reversed(printed) if line.strip()), f"exit code {process.returncode}")
     return f"{last} (see {kept})"
+
+
+def _event_of(line: str) -> dict[str, Any] | None:
+    """Return the event that a line of a worker's tells, or None for what a library prints."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event else None
 
 
 def _keep_error(root: Path, name: str, text: str) -> Path:

@@ -54,6 +54,8 @@ class Request:
             )
         if values["format"] != _FORMAT:
             raise InputError(f"{path} has format {values['format']}; this version reads {_FORMAT}")
+        if not isinstance(values["sensitivity"], int | float):
+            raise InputError(f"{path}: sensitivity '{values['sensitivity']}' is not a number")
         return Request(values["by"], float(values["sensitivity"]), validate_config(values["config"], str(path)))
 
     def write(self, folder: Path, members: Sequence[Member]) -> None:
