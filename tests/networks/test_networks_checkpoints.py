@@ -246,11 +246,11 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "plain pickle": (
         lambda path: path.write_bytes(pickle.dumps({"w": Trap(path.parent / "sprung")})),
-        r"is a pickle of .*pathlib\.Path",
+        "cannot be read: it is damaged, or neither safetensors nor what torch.save writes$",
     ),
     "old format": (
         lambda path: torch.save({"w": Trap(path.parent / "sprung")}, path, _use_new_zipfile_serialization=False),
-        r"is a pickle of .*pathlib\.Path",
+        "is a pickle of getattr, which would run code",
     ),
     "text": (lambda path: path.write_text("hello"), "neither safetensors nor what torch.save writes$"),
     "within itself": (lambda path: torch.save(_within_itself(), path), "does not fit this network"),
@@ -264,7 +264,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "integers": (
         lambda path: torch.save({k: v.to(torch.int8) for k, v in published().state_dict().items()}, path),
-        r"not floating-point but torch\.int8: conv1\.1\.weight",
+        r"not floating-point but torch\.int8: conv1\.0\.weight, .* \(75 in all\)$",
     ),
     "truncated": (
         lambda path: (torch.save(published().state_dict(), path), path.write_bytes(path.read_bytes()[:-5000])),

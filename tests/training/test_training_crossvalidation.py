@@ -21,6 +21,7 @@ import training.crossvalidation.members as members_module
 import training.loop
 from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
+from medsharp.data.parts import Part
 from medsharp.errors import InputError
 from medsharp.export.calibration import choose_operating_point, fit_temperature
 from medsharp.keys import clusters_of
@@ -382,6 +383,12 @@ def test_data_that_cannot_be_left_out_so_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         plan_members(settled_config(TrainConfig(), by, 3), manifest_of(sites, patient), by)
+
+
+def test_two_data_sets_of_one_site_are_no_two_hospitals() -> None:
+    manifest = dataclasses.replace(manifest_of({"A": "bmbm"}), parts=(Part("x", Path("x")), Part("y", Path("y"))))
+    with pytest.raises(InputError, match=r"names 'A' alone; .* two hospitals or more, told apart by the column 'site'"):
+        plan_members(settled_config(TrainConfig(), "site", None), manifest, "site")
 
 
 def test_hospital_is_one_in_whatever_spelling_and_names_of_folders_differ() -> None:

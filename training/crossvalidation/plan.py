@@ -93,9 +93,8 @@ def _by_site(config: TrainConfig, manifest: Manifest) -> list[Member]:
     known = list(dict.fromkeys(site for site in sites if site))
     if len(known) < 2:
         found = f"'{known[0]}' alone" if known else "no site"
-        raise InputError(
-            f"{manifest.info.name} names {found}; --by site needs two hospitals or more, such as two --data"
-        )
+        remedy = "told apart by the column 'site' of each" if manifest.parts else "such as two --data"
+        raise InputError(f"{manifest.info.name} names {found}; --by site needs two hospitals or more, {remedy}")
     members = []
     for site, unit in zip(known, _unit_names(known, sites, rows, bool(manifest.parts)), strict=True):
         folds: Sequence[int | None] = range(config.data.folds) if config.data.folds else [None]
