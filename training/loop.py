@@ -156,10 +156,10 @@ class _Trainer:
         self.judged = self.network if self.average is None else self.average.module
 
         self.backbone = Backbone(self.network)
-        shares = learning_rate_shares(self.network, config)
-        self.optimizer = make_optimizer(config, self.objective, data_size=images, shares=shares)
+        shares, steps = learning_rate_shares(self.network, config), len(self.loader)
+        self.optimizer = make_optimizer(config, self.objective, data_size=images, shares=shares, steps=steps)
         rho = config.optimizer.hyperparameters().get("rho")
-        self.schedule = Schedule(self.optimizer, config.optimizer.lr, rho, config.schedule, len(self.loader))
+        self.schedule = Schedule(self.optimizer, config.optimizer.lr, rho, config.schedule, steps)
 
     def _with_precision(self, config: TrainConfig) -> tuple[TrainConfig, str]:
         """Settle `auto` for good, in the run folder too: wherever the run is resumed, it goes on as it began."""

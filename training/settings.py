@@ -96,7 +96,11 @@ def check_batch_norm(config: TrainConfig, network: nn.Module) -> None:
 
 
 def make_optimizer(
-    config: TrainConfig, model_or_params: nn.Module | list[Tensor], data_size: int, shares: Shares | None = None
+    config: TrainConfig,
+    model_or_params: nn.Module | list[Tensor],
+    data_size: int,
+    shares: Shares | None = None,
+    steps: int | None = None,
 ) -> ClosureOptimizer:
     """Make the optimizer of a configuration.
 
@@ -108,6 +112,7 @@ def make_optimizer(
         model_or_params: Of a model, the norm layers, biases and the like are not decayed.
         data_size: Number of training images, for methods that count them and whose settings do not say another number.
         shares: Of the learning rate, for parameters of a model that do not learn at the whole.
+        steps: Of an epoch, for a method that does something once an epoch, if its settings do not say how often.
 
     Raises:
         ValueError: Two settings contradict each other.
@@ -116,6 +121,8 @@ def make_optimizer(
     options = section.hyperparameters()
     if options.get("data_size") is None:
         options["data_size"] = data_size
+    if "interval" in options and options["interval"] is None:
+        options["interval"] = steps
     params: Any = model_or_params
     if isinstance(model_or_params, nn.Module):
         groups = parameter_groups(model_or_params, section.weight_decay, decay_norm_and_bias=False)

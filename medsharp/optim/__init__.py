@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medsharp.optim.gam import GAM
     from medsharp.optim.gcsam import GCSAM
     from medsharp.optim.gsam import GSAM
+    from medsharp.optim.lesam import LESAM
     from medsharp.optim.looksam import LookSAM
     from medsharp.optim.msam import MSAM
     from medsharp.optim.one_pass import OnePass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from medsharp.optim.usam import USAM, StableSAM
     from medsharp.optim.vasso import VaSSO
     from medsharp.optim.wsam import WSAM
+    from medsharp.optim.xsam import XSAM
+    from medsharp.optim.zsharp import ZSharp
 
 __all__ = [
     "ASAM",
@@ -39,10 +42,12 @@ __all__ = [
     "GAM",
     "GCSAM",
     "GSAM",
+    "LESAM",
     "MSAM",
     "SAM",
     "USAM",
     "WSAM",
+    "XSAM",
     "BayesianSAM",
     "ClosureOptimizer",
     "EigenSAM",
@@ -54,6 +59,7 @@ __all__ = [
     "SharpnessAware",
     "StableSAM",
     "VaSSO",
+    "ZSharp",
     "create_optimizer",
     "list_optimizers",
     "optimizer_info",
@@ -72,6 +78,7 @@ _PLACES = {
     "GCSAM": "gcsam",
     "GSAM": "gsam",
     "Hyperparameter": "catalogue",
+    "LESAM": "lesam",
     "LookSAM": "looksam",
     "MSAM": "msam",
     "OnePass": "one_pass",
@@ -83,6 +90,8 @@ _PLACES = {
     "USAM": "usam",
     "VaSSO": "vasso",
     "WSAM": "wsam",
+    "XSAM": "xsam",
+    "ZSharp": "zsharp",
     "create_optimizer": "registry",
     "list_optimizers": "catalogue",
     "optimizer_info": "catalogue",

@@ -85,6 +85,24 @@ def norm_and_inner(ones: list[Tensor], others: list[Tensor]) -> tuple[Tensor, fl
     return _trusted(norm_of_norms(norms), ones), _sum_of(products, ones, others)
 
 
+def kth_smallest(numbers: Tensor, k: int) -> Tensor:
+    """Return the k-th smallest number of a tensor, a scalar; `k` counts from 1. NaN is larger than any number.
+
+    As `kthvalue` of all of it, which takes some 40 times as long as a norm; of large ones a sample tells which numbers
+    are too small to look at.
+    """
+    flat = numbers.reshape(-1)
+    if flat.numel() > PART:
+        sample = flat[:: flat.numel() // 4096]
+        share = (k - 1) / flat.numel() - 4 * math.sqrt(0.25 / sample.numel())
+        if share > 0:
+            left = flat[~(flat < sample.kthvalue(1 + int(share * (sample.numel() - 1))).values)]  # with NaN
+            k_left = k - (flat.numel() - left.numel())
+            if k_left > 0:
+                return left.kthvalue(k_left).values
+    return flat.kthvalue(k).values
+
+
 def clip_factor(size: float, limit: float) -> float:
     """Return what to multiply a gradient of this norm with to bring it to the limit, as `clip_grad_norm_` does."""
     return min(1.0, limit / (size + 1e-6))

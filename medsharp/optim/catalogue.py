@@ -264,6 +264,41 @@ CATALOGUE = (
         micro_batch=False,
     ),
     _method(
+        "xsam",
+        "xsam:XSAM",
+        "J. Chen, Z. Zhou, Revisiting Sharpness-Aware Minimization: A More Faithful and Effective Implementation",
+        "arXiv",
+        2026,
+        _weight("rho_max", 0.3, "radius at which the search compares losses"),
+        Hyperparameter("ascents", 1, "steps up, each rho long, before a direction is chosen", 1),
+        Hyperparameter("interval", None, "steps from one search to the next; an epoch's in training, else 100", 1),
+        passes=2.07,
+        rho=0.15,
+        adaptive=False,
+    ),
+    _method(
+        "lesam",
+        "lesam:LESAM",
+        "J. Wang et al., Fix the Loss, Not the Radius: Rethinking the Adversarial Perturbation of Sharpness-Aware "
+        "Minimization",
+        "ICML",
+        2026,
+        _weight("sigma", 0.35, "by how much the loss rises along the ascent; rho bounds its length"),
+        rho=0.3,
+    ),
+    _method(
+        "zsharp",
+        "zsharp:ZSharp",
+        "V.-D. Yun, Sharpness-Aware Minimization with Z-Score Gradient Filtering",
+        "NeurIPS workshop OPT",
+        2025,
+        Hyperparameter(
+            "quantile", 0.95, "of a tensor's absolute z-scores, above which entries climb; 0 is SAM", 0, _BELOW_ONE
+        ),
+        Hyperparameter("norm", "global", "of all that climbs or of each tensor", choices=("global", "tensor")),
+        adaptive=False,
+    ),
+    _method(
         "msam",
         "msam:MSAM",
         "M. Becker et al., Momentum-SAM: Sharpness Aware Minimization without Computational Overhead",

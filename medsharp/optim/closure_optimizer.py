@@ -131,6 +131,7 @@ class ClosureOptimizer(Optimizer):
         self._skipped = SkippedSteps(max_skipped)
         self._memory = Memory(seed)
         self._pass: _Pass | None = None
+        self._explored: list[_Pass] = []
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -187,7 +188,7 @@ class ClosureOptimizer(Optimizer):
             self._skipped.add()
             return torch.stack(losses).sum()
         finally:
-            self._pass = None
+            self._pass, self._explored = None, []
         self._skipped.end_of_row()
         with self._values_of_base():
             self.base.step()
@@ -355,6 +356,7 @@ class ClosureOptimizer(Optimizer):
         means = MeanGradients()
         for rows, share in chunks:
             self._pass = _Pass(closure, rows, chunked)
+            self._explored.append(self._pass)
             try:
                 kept = self._explore()
             finally:

@@ -49,6 +49,14 @@ class Workers:
         dist.all_reduce(flag, dist.ReduceOp.MIN, self._group)
         return bool(flag)
 
+    def mean(self, number: float, device: torch.device) -> float:
+        """Return the mean over the workers, the same on each."""
+        if self.count == 1:
+            return number
+        total = torch.tensor(number, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        dist.all_reduce(total, group=self._group)
+        return float(total) / self.count
+
     def average(self, gradients: dict[Tensor, Tensor], params: list[Tensor]) -> dict[Tensor, Tensor]:
         """Return the mean gradient over the workers.
 

@@ -128,10 +128,10 @@ def test_cuda_without_a_device_is_refused() -> None:
 
 
 def test_a_method_that_repeats_itself_is_measured_over_a_cycle() -> None:
-    weights = {c.name: c.weights for c in choose(["sam", "looksam", "eigensam"], "sgd", rivals=False)}
+    weights = {c.name: c.weights for c in choose(["sam", "looksam", "eigensam", "xsam"], "sgd", rivals=False)}
     assert weights["sam"] == [1]
     assert weights["looksam"] == [0.2] * 5
-    assert weights["eigensam"] == [0.01, 0.99]
+    assert weights["eigensam"] == weights["xsam"] == [0.01, 0.99]
 
 
 def test_live_tensors_counts_memory_once_and_while_it_lives() -> None:

@@ -254,6 +254,48 @@ def esam(step: Step) -> None:
     step.descend(step.gradient(up, rise > cut))
 
 
+def xsam(step: Step) -> None:
+    o, memory = step.options, step.memory
+    number = memory["steps"] = memory.get("steps", -1) + 1
+    up = step.w
+    for _ in range(o.ascents):
+        up = up + step.ascent(step.gradient(up))
+    g = step.gradient(up)
+    v0, v1 = (up - step.w) / (up - step.w).norm(), g / g.norm()
+    theta = torch.arccos(v0 @ v1)
+
+    def d(a: float) -> Tensor:
+        return (torch.sin((1 - a) * theta) * v0 + torch.sin(a * theta) * v1) / torch.sin(theta)
+
+    if number % o.interval == 0:
+        with torch.no_grad():
+            losses = {k / 10: float(step.losses(step.w + o.rho_max * d(k / 10)).mean()) for k in range(21)}
+        memory["a"] = max(losses, key=lambda a: losses[a])
+    step.descend(g.norm() * d(memory["a"]))
+
+
+def lesam(step: Step) -> None:
+    T, g = step.scale(), step.gradient(step.w)
+    slope = (T * g).norm() + EPS
+    length = torch.minimum(step.options.sigma / slope, step.rho)
+    step.descend(step.gradient(step.w + length * T**2 * g / slope))
+
+
+def zsharp(step: Step) -> None:
+    o, g = step.options, step.gradient(step.w)
+    filtered = []
+    for part in step.split(g):
+        z = (part - part.mean()) / part.std()
+        filtered.append(part * (z.abs() > torch.quantile(z.abs(), o.quantile)) if part.ndim > 1 else part)
+    f = step.join(filtered)
+    if o.norm == "global":
+        e = step.rho * f / (f.norm() + EPS)
+    else:
+        lengths = [part.norm() if part.ndim > 1 else g.norm() for part in filtered]
+        e = step.rho * step.join(part / (length + EPS) for part, length in zip(filtered, lengths))
+    step.descend(step.gradient(step.w + e))
+
+
 def msam(step: Step) -> None:
     base = step.base
     key = "momentum_buffer" if isinstance(base, torch.optim.SGD) else "exp_avg"
@@ -302,8 +344,8 @@ def eigensam(step: Step) -> None:
 METHODS: dict[str, Callable[[Step], None]] = {
     function.__name__: function
     for function in (
-        sam, asam, gsam, wsam, crsam, fsam, vasso, usam, stablesam, gcsam, gam, looksam, esam, msam, bayesiansam,
-        eigensam,
+        sam, asam, gsam, wsam, crsam, fsam, vasso, usam, stablesam, gcsam, gam, looksam, esam, xsam, lesam, zsharp,
+        msam, bayesiansam, eigensam,
     )
 }  # fmt: skip
 """By the names of `medsharp.optim`."""

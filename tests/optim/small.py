@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medsharp.optim import create_optimizer, list_optimizers, optimizer_info
 
 METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
-FAST = {"looksam": {"k": 2}, "eigensam": {"freq": 2}}
+FAST = {"looksam": {"k": 2}, "eigensam": {"freq": 2}, "xsam": {"interval": 2}}
 """So that a few steps see what happens every few steps."""
 
 

@@ -516,6 +516,7 @@ COPIES = {
     "vasso": 3,
     "looksam": 3,
     "eigensam": 2,
+    "xsam": 2,
     "gam": 3,
     "bayesiansam": 4,
 }

@@ -34,6 +34,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "looksam-tensor": ("looksam", {"rho": 0.3, "alpha": 0.5, "k": 3, "projection": "tensor"}),
     "esam": ("esam", {"rho": 0.3, "beta": 1.0, "gamma": 0.5}),
     "esam-frozen": ("esam", {"rho": 0.3, "beta": 0.6, "gamma": 0.8, "seed": 3}),
+    "xsam": ("xsam", {"rho": 0.3, "rho_max": 0.6, "ascents": 1, "interval": 3}),
+    "xsam-three-ascents": ("xsam", {"rho": 0.2, "rho_max": 1.0, "ascents": 3, "interval": 2}),
+    "lesam": ("lesam", {"rho": 2.0, "sigma": 0.1}),
+    "lesam-bounded": ("lesam", {"rho": 0.3, "sigma": 1.0}),
+    "zsharp-global": ("zsharp", {"rho": 0.3, "quantile": 0.8, "norm": "global"}),
+    "zsharp-tensor": ("zsharp", {"rho": 0.3, "quantile": 0.7, "norm": "tensor"}),
     "msam": ("msam", {"rho": 0.5}),
     "bayesiansam": ("bayesiansam", {"rho": 0.4, "data_size": 50, "precision": 0.7, "damping": 0.1, "seed": 3}),
     "eigensam": ("eigensam", {"rho": 0.3, "alpha": 0.4, "freq": 4, "seed": 3}),
@@ -52,6 +58,8 @@ ADAPTIVE = [
     "gam",
     "looksam-global",
     "esam-frozen",
+    "lesam",
+    "lesam-bounded",
 ]
 BASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02}),

@@ -102,8 +102,10 @@ def test_takes_as_many_passes_as_the_catalogue_says(name: str) -> None:
         passes.append(0)
         return closure_of(model, optimizer, *batch())()
 
-    # Eigen-SAM: an estimate in 100 steps counts ten passes more, of which the closure sees one.
-    steps, expected = (100, 201) if name == "eigensam" else (5, round(5 * optimizer_info(name).passes))
+    # In 100 steps, Eigen-SAM's estimate counts ten passes more, of which the closure sees one, and XSAM's search about
+    # seven, which are 21 calls of the closure that do not go backward.
+    rare = {"eigensam": (100, 201), "xsam": (100, 221)}
+    steps, expected = rare.get(name, (5, round(5 * optimizer_info(name).passes)))
     for _ in range(steps):
         optimizer.step(closure)
     assert len(passes) == expected

@@ -375,7 +375,7 @@ def test_a_closure_that_does_not_clear_the_gradients_is_told(name: str, inside: 
             assert torch.equal(value, before[key])
 
 
-TAKEN = {"bayesiansam", "crsam", "fsam", "gsam", "looksam", "msam", "vasso", "wsam"}
+TAKEN = {"bayesiansam", "crsam", "fsam", "gsam", "looksam", "msam", "vasso", "wsam", "xsam"}
 """Methods whose later passes find no gradient of an earlier one in `.grad`."""
 
 

@@ -38,7 +38,7 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 
 
 def options_of(name: str) -> dict[str, Any]:
-    own = {"looksam": {"k": 3}, "eigensam": {"freq": 7}, "esam": {"beta": 0.7}}.get(name, {})
+    own = {"looksam": {"k": 3}, "eigensam": {"freq": 7}, "esam": {"beta": 0.7}, "xsam": {"interval": 7}}.get(name, {})
     return {"lr": 0.05, "base": "sgd", **own}
 
 

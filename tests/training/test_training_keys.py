@@ -18,6 +18,7 @@ import training.loop
 from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.pipeline import make_dataset, make_loader
+from medsharp.optim import XSAM
 from medsharp.optimizer_config import METHODS
 from medsharp.preprocess import PreprocessSpec
 from medsharp.settings import Section
@@ -317,3 +318,20 @@ def test_bayesian_sam_counts_the_training_images(
     run: Run = train(changed({"optimizer": {"name": "bayesiansam"}}), uneven, out=tmp_path / "run")
     assert told == [13]
     assert run.config.optimizer.bayesiansam.data_size is None
+
+
+def test_xsam_searches_on_the_first_batch_of_an_epoch(
+    uneven: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    search = XSAM._search
+
+    def watched(self: XSAM, *given: Any) -> int:
+        searched.append(self._memory.numbers["steps"])
+        return search(self, *given)
+
+    monkeypatch.setattr(XSAM, "_search", watched)
+    # Of 13 training images.
+    schedule = {"epochs": 3, "batch_size": 4}
+    train(changed({"optimizer": {"name": "xsam"}, "schedule": schedule}), uneven, out=tmp_path / "run")
+    assert searched == [0, 3, 6]

@@ -93,7 +93,8 @@ def test_run_killed_in_mid_epoch_resumes_to_the_same_weights(
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("method", "workers"), [("adamw", 0), ("sam", 0), ("wsam", 1), ("esam", 0), ("bayesiansam", 0), ("eigensam", 0)]
+    ("method", "workers"),
+    [("adamw", 0), ("sam", 0), ("wsam", 1), ("esam", 0), ("xsam", 0), ("bayesiansam", 0), ("eigensam", 0)],
 )
 def test_interrupted_run_resumes_to_the_same_weights(
     method: str, workers: int, squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path

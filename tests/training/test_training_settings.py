@@ -60,6 +60,18 @@ def test_method_that_counts_training_images_is_told_how_many_there_are() -> None
     assert set(places(make_optimizer(validate_config(values), nn.Linear(2, 2), data_size=321), "data_size")) == {77}
 
 
+def test_method_that_looks_once_an_epoch_is_told_how_many_steps_it_has() -> None:
+    values: dict[str, Any] = {"optimizer": {"name": "xsam"}}
+
+    def interval(**told: int) -> set[Any]:
+        return set(places(make_optimizer(validate_config(values), nn.Linear(2, 2), data_size=1, **told), "interval"))
+
+    assert interval(steps=17) == {17}
+    assert interval() == {100}
+    values["optimizer"]["interval"] = 5
+    assert interval(steps=17) == {5}
+
+
 def test_norm_layers_and_biases_are_not_decayed() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
     for name in ("adamw", "wsam", "bayesiansam"):

@@ -27,6 +27,9 @@ SETTINGS: dict[str, dict[str, Any]] = {"esam": {"beta": 0.6, "gamma": 0.5}, "bay
 """What differs from the defaults: those of ESAM switch its savings off; these are its paper's. Bayesian SAM has
 none for the number of training samples."""
 
+EPOCH = 100
+"""Steps from one search of XSAM to the next."""
+
 WHOLE_CYCLE = 5
 """A method that repeats itself after more steps than this is measured at the first step of a cycle and one other."""
 
@@ -108,8 +111,8 @@ def rival_library() -> ModuleType | None:
 def _ours(name: str, base: str, below: dict[str, Any]) -> Contestant:
     info = optimizer_info(name)
     defaults = {entry.name: entry.default for entry in info.hyperparameters}
-    key = next((key for key in ("k", "freq") if key in defaults), None)
-    period = defaults[key] if key else 1
+    key = next((key for key in ("k", "freq", "interval") if key in defaults), None)
+    period = (defaults[key] or EPOCH) if key else 1
     differentiates = name == "eigensam"
 
     def make(network: nn.Module, empty: bool) -> Step:
