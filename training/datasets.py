@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -100,25 +101,25 @@ def notes_on_masks(dataset: ImageDataset) -> list[str]:
     return [f"{len(empty)} of {int(lesions.sum())} lesions have a mask in which nothing is marked, such as {first}"]
 
 
-def class_counts(training: ImageDataset, config: TrainConfig) -> Tensor:
-    """Return how often an image of each class is seen, float32 [C], up to a factor.
+def class_counts(rows: pd.DataFrame, config: TrainConfig) -> Tensor:
+    """Return how often an image of each class is seen, float32 [C], up to a factor; `rows` are those of training.
 
     Balanced drawing shows all classes as often: the weights that would balance them are then 1.
     """
-    classes = len(config.data.classes)
-    shares = torch.nn.functional.one_hot(training.labels, classes).float()  # [N, C]
-    seen = _seen(training, config, shares)
+    labels = rows["label"].to_numpy(dtype=str)
+    shares = torch.from_numpy(np.stack([labels == name for name in config.data.classes], axis=1)).float()  # [N, C]
+    seen = _seen(rows, config, shares)
     return seen / seen.mean() if config.data.sampling != "shuffled" else shares.sum(dim=0)
 
 
 def mask_share(training: ImageDataset, config: TrainConfig) -> float:
     """Return the share of images with a mask among those that are seen."""
-    return float(_seen(training, config, training.has_mask))
+    return float(_seen(training.table, config, training.has_mask))
 
 
-def _seen(training: ImageDataset, config: TrainConfig, values: Tensor) -> Tensor:
+def _seen(rows: pd.DataFrame, config: TrainConfig, values: Tensor) -> Tensor:
     """Return the mean of values [N, ...] over the images as they are drawn."""
-    strata = strata_of(training.table, config.data.sampling)
+    strata = strata_of(rows, config.data.sampling)
     if strata is None:
         return values.mean(dim=0)
     numbers = torch.from_numpy(strata)

@@ -145,7 +145,7 @@ class _Trainer:
         self.objective = Objective(
             self.network,
             config.loss,
-            class_counts(self.training, config),
+            class_counts(self.training.table, config),
             mask_share(self.training, config),
         ).to(device)
         if config.run.channels_last:

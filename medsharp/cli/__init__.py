@@ -21,6 +21,7 @@ from medsharp.cli import (
     robustness,
     score,
     serve,
+    sharpness,
     train,
 )
 from medsharp.cli._console import fail
@@ -90,6 +91,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)
+app.command("sharpness")(sharpness.sharpness)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")

@@ -73,6 +73,28 @@ def deal(
     return best[clusters]
 
 
+def choose_by_class(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose some of many images, each class in its share, and one of each class at least.
+
+    Args:
+        labels: Of all images, [N].
+        count: How many; a little more where classes are rare.
+        rng: Draws them.
+
+    Returns:
+        Places, ascending: a random order within each class, dealt out by largest remainder.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    wanted = count * counts / len(labels)
+    shares = np.floor(wanted).astype(int)
+    shares[np.argsort(shares - wanted, kind="stable")[: count - shares.sum()]] += 1
+    places = [
+        rng.permutation(np.flatnonzero(labels == name))[: max(1, share)]
+        for name, share in zip(names, shares, strict=True)
+    ]
+    return np.sort(np.concatenate(places))
+
+
 def imbalances(
     parts: np.ndarray, clusters: np.ndarray, labels: Sequence[str], shares: Sequence[float]
 ) -> dict[int, tuple[str, ...]]:

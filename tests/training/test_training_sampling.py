@@ -90,7 +90,7 @@ def test_loss_knows_the_classes_and_masks_that_drawing_hospitals_equally_shows(
     for sampling in ("sites", "sites_and_classes"):
         config = configure(data={"sampling": sampling}, loss={"mask_weight": 1.0})
         training = make_datasets(config, two_sites, lambda event: None)["train"]
-        counts = class_counts(training, config)
+        counts = class_counts(training.table, config)
         sites = data["site"].str.upper()
         malignant = (data["label"] == "malignant").groupby(sites).mean().mean() if sampling == "sites" else 0.5
         assert float(counts[1] / counts.sum()) == pytest.approx(malignant)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medsharp.data.dealing import choose_by_class
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest
@@ -132,7 +133,7 @@ def take_sample(
     if unlabelled:
         raise InputError(f"{data}: {unlabelled} images have no label; robustness is measured against labels")
     if images is not None and images < len(rows):
-        chosen = _chosen(rows["label"].to_numpy(dtype=str), images, np.random.default_rng([seed, 0xDA7A]))
+        chosen = choose_by_class(rows["label"].to_numpy(dtype=str), images, np.random.default_rng([seed, 0xDA7A]))
         notes.append(f"{images} of {len(rows)} images drawn, each class in its share")
         rows = rows.iloc[chosen]
     sample = _sample(manifest, rows, notes, limits)
@@ -152,16 +153,3 @@ def _sample(manifest: Manifest, rows: pd.DataFrame, notes: Sequence[str], limits
     table = manifest.table.copy()
     table.loc[(table["exclude"] == "") & ~table.index.isin(rows.index), "exclude"] = "not among the images chosen"
     return Sample(manifest.replace(table=table), rows.reset_index(drop=True), tuple(notes), limits)
-
-
-def _chosen(labels: np.ndarray, images: int, rng: np.random.Generator) -> np.ndarray:
-    """Return places in the table, ascending: a random order within each class, dealt out by largest remainder."""
-    names, counts = np.unique(labels, return_counts=True)
-    wanted = images * counts / len(labels)
-    shares = np.floor(wanted).astype(int)
-    shares[np.argsort(shares - wanted, kind="stable")[: images - shares.sum()]] += 1
-    places = [
-        rng.permutation(np.flatnonzero(labels == name))[: max(1, share)]
-        for name, share in zip(names, shares, strict=True)
-    ]
-    return np.sort(np.concatenate(places))
