@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from medsharp.bundle import BundleSpec, read_bundle
+from medsharp.bundle import Average, BundleSpec, read_bundle
 from medsharp.cli import app
 from medsharp.config import dump_config, load_config
 from medsharp.data.manifest import Manifest, read_manifest, write_manifest
@@ -20,6 +20,7 @@ from medsharp.export import export_runs
 from medsharp.inference import Predictor
 from medsharp.preprocess import preprocess
 from medsharp.runs import Run
+from medsharp.weights_origin import WeightsOrigin
 
 from .runs import FOLDS, copy_run, fold_splits, folds_of, member_network, speckle_manifest, write_run
 
@@ -138,18 +139,25 @@ def test_record_tells_the_members_apart(bundle: tuple[Path, BundleSpec], folds: 
         assert b"MRN" not in content
 
 
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_seeds_of_a_fold_decide_by_their_mean(
-    data: Manifest, folds: list[Path], inputs: np.ndarray, tmp_path: Path
+    data: Manifest, folds: list[Path], inputs: np.ndarray, tmp_path: Path, average: Average
 ) -> None:
     again = write_run(
         tmp_path / "again", data, fold_splits(data, 0), ["data.folds=3", "data.fold=0", "data.fold_role=val"], seed=3
     )
-    runs = [folds[0], folds[1], again]
-    spec = export_runs(runs, tmp_path / "b")
+    origin = WeightsOrigin(kind="file", name="theirs.pth", sha256="ab" * 32)
+    (again / "weights.json").write_text(origin.model_dump_json())
+    runs = [again, folds[1], folds[0]]
+    spec = export_runs(runs, tmp_path / "b", average=average)
+    assert spec.training.weights == origin  # of the first, as all that is told of several
     of_members = np.stack([shares_of(run, inputs) for run in runs])
     first, second = (np.array(fold_splits(data, fold)) == "val" for fold in (0, 1))
     # Of the third fold every member learned: its images decide nothing.
-    expected = np.where(first[:, None], (of_members[0] + of_members[2]) / 2, of_members[1])[first | second]
+    both = of_members[[0, 2]]
+    # Shares from the mean of logits: the geometric mean, normalised.
+    mean = both.mean(axis=0) if average == "probabilities" else np.sqrt(both.prod(axis=0))
+    expected = np.where(first[:, None], mean / mean.sum(axis=1, keepdims=True), of_members[1])[first | second]
     validation = pd.read_csv(tmp_path / "b" / "validation.csv")
     np.testing.assert_allclose(validation["p_malignant"], tempered(expected, spec.temperature)[:, 1], atol=1e-4)
     assert [member.out_of_fold for member in spec.training.members] == [24, 18, 24]
