@@ -145,9 +145,12 @@ def test_figures_of_members_stand_beside_those_of_their_mean(whole: Crossvalidat
     }
     for unit, site in (("leave-north", "north"), ("leave-south", "Porto")):
         own = [area for name, area in areas.items() if name.startswith(unit)]
-        assert summary.at[site, "members_auroc_mean"] == pytest.approx(np.mean(own))
+        told = summary.loc[site, ["members_auroc_mean", "members_auroc_low", "members_auroc_high"]]
+        assert list(told) == pytest.approx([np.mean(own), min(own), max(own)])
+        assert min(own) < max(own)
     names = [evaluation.content["name"] for evaluation in result.evaluations]
     assert names == ["north", "Porto", "all left-out hospitals pooled"]
+    assert {evaluation.content["role"] for evaluation in result.evaluations} == {"external"}
     assert any("2 members by themselves" in note for note in result.evaluations[0].content["notes"])
     assert (result.folder / "report.html").exists()
     assert (result.folder / "evaluation.json").exists()
@@ -330,6 +333,7 @@ def test_epochs_that_the_evaluated_fold_chose_are_told_of_every_hospital() -> No
     evaluations = evaluate_units(units, config, "fold", info)
     assert [evaluation.content["name"] for evaluation in evaluations] == ["A", "B", "hospitals, all folds pooled"]
     for evaluation in evaluations:
+        assert evaluation.content["role"] == "internal"
         assert any("figures are too good" in note for note in evaluation.content["notes"])
     last = config.model_copy(update={"schedule": config.schedule.model_copy(update={"keep": "last"})})
     for evaluation in evaluate_units(units, last, "fold", info):
