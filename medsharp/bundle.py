@@ -40,6 +40,9 @@ Average = Literal["probabilities", "logits"]
 """What an ensemble takes the mean of."""
 
 
+_DEFAULT = "default"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -321,10 +324,17 @@ def digest_of(spec: BundleSpec) -> str:
 def default_bundle() -> Path:
     """Return the bundle in `models/`, of the working folder or of the source checkout.
 
+    It is the one that the file `models/default` names, else the first by name.
+
     Raises:
-        InputError: There is none.
+        InputError: There is none, or none of the name in the file.
     """
     for models in (Path("models"), Path(__file__).resolve().parents[1] / "models"):
+        if (models / _DEFAULT).is_file():
+            named = models / (models / _DEFAULT).read_text(encoding="utf-8").strip()
+            if not (named / SPEC).is_file():
+                raise InputError(f"{models / _DEFAULT} names {named.name}, which is no bundle there; give one")
+            return named
         found = sorted(path.parent for path in models.glob(f"*/{SPEC}"))
         if found:
             return found[0]

@@ -211,6 +211,17 @@ def test_default_bundle_is_the_first_in_models_of_the_working_folder(
     assert default_bundle().resolve() == tmp_path / "models" / "first"
 
 
+def test_default_bundle_is_the_one_that_models_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("second", "first"):
+        make(tmp_path / "models" / name)
+    (tmp_path / "models/default").write_text("second\n")
+    monkeypatch.chdir(tmp_path)
+    assert default_bundle().resolve() == tmp_path / "models" / "second"
+    (tmp_path / "models/default").write_text("third\n")
+    with pytest.raises(InputError, match="names third, which is no bundle there"):
+        default_bundle()
+
+
 def test_without_a_default_bundle_the_error_says_to_give_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("medsharp.bundle.__file__", str(tmp_path / "site-packages" / "medsharp" / "bundle.py"))
