@@ -107,6 +107,7 @@ def test_every_hospital_is_left_out_once_and_its_members_are_averaged(whole: Cro
     ]
     for member in result.members:
         run = Run.load(result.folder / member.name)
+        assert (run.config.data.leave_site, run.config.data.fold) == (member.left_out, member.fold)
         assert set(run.manifest.of_split("test")["site"]) == {member.left_out}
         assert member.left_out not in set(run.manifest.of_split("train")["site"])
     table = pd.read_csv(result.folder / "predictions.csv")
