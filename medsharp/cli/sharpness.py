@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from enum import StrEnum
 from pathlib import Path
@@ -36,7 +35,7 @@ class Precision(StrEnum):
 
 def sharpness(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that are trained to their end.")],
-    out: Annotated[Path, typer.Option(help="Folder of sharpness.json.")],
+    out: Annotated[Path, typer.Option(help="Folder of the page, the figures and sharpness.json.")],
     split: Annotated[
         list[Split] | None, typer.Option(help="Images of the run; may be repeated. By default train and val.")
     ] = None,
@@ -64,6 +63,22 @@ def sharpness(
         float | None,
         typer.Option(help="Measure the same function with layers multiplied and divided by this factor, too."),
     ] = None,
+    landscape: Annotated[
+        int | None,
+        typer.Option(
+            metavar="POINTS",
+            min=3,
+            max=201,
+            help="Draw the loss along random and top Hessian directions and on their planes, so many points a side.",
+        ),
+    ] = None,
+    span: Annotated[float, typer.Option(min=1e-6, help="How far a landscape reaches to either side.")] = 1.0,
+    between: Annotated[
+        bool,
+        typer.Option(
+            "--between", help="Draw the lines between runs (with their barriers) and the plane through the first three."
+        ),
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time; changes no figure.")] = 32,
     precision: Annotated[Precision, typer.Option(help="In which to compute.")] = Precision.fp32,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of images and of random vectors.")] = 0,
@@ -74,9 +89,8 @@ def sharpness(
     By the run's own loss without augmentation, on images of its own manifest, with batch norm in evaluation mode.
     Docs: docs/sharpness.md.
     """
-    from medsharp.files import write_text
     from training.reproducibility import deterministic_on_cpu
-    from training.sharpness import Measures, measure_runs
+    from training.sharpness import Measures, measure_runs, write_sharpness
 
     if rescale is not None and not (0 < rescale < math.inf and rescale != 1):
         raise InputError(f"--rescale {rescale}: must be more than 0, and not 1")
@@ -104,14 +118,16 @@ def sharpness(
             measures=how,
             micro_batch=m,
             rescale=rescale,
+            landscape=landscape,
+            span=span,
+            between=between,
             precision=precision.value,
             device=chosen,
             progress=lambda name: lambda done, total, what: report(done, total, f"{name}: {what}"),
         )
-    text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_text(out / "sharpness.json", text)
+    written = write_sharpness(out, document)
     _show(document)
-    console.print(f"figures: [bold]{escape(str(out / 'sharpness.json'))}[/]", soft_wrap=True)
+    console.print(f"page: [bold]{escape(str(written[-1]))}[/]", soft_wrap=True)
 
 
 def _radii(given: list[str]) -> dict[str, float]:
@@ -143,6 +159,8 @@ def _device(name: str) -> Any:
 
 
 def _show(document: dict[str, Any]) -> None:
+    from training.sharpness.page import loose_eigenvalues
+
     for place in range(len(document["runs"][0]["splits"])):
         entries = [(run["name"], run["splits"][place]) for run in document["runs"]]
         console.print(_table(entries))
@@ -150,15 +168,19 @@ def _show(document: dict[str, Any]) -> None:
             cost = entry["measures"]["cost"]
             units = "-" if cost["units"] is None else f"{cost['units']:.0f}"
             note(f"{name}: {units} forward and backward passes over {entry['images']} images, {cost['seconds']:.0f} s")
-            for sentence in _loose(entry["measures"]):
+            for sentence in loose_eigenvalues(entry["measures"]):
                 note(f"{name}: {sentence}")
     for run in document["runs"]:
         rescaled = run["splits"][0].get("rescaled")
         if rescaled is not None:
             _show_rescaled(run["name"], rescaled)
+    for path in (document["between"] or {"paths": []})["paths"]:
+        note(f"{path['first']} to {path['second']}: barrier {path['barrier']:.4g} on the line between them")
 
 
 def _table(entries: list[tuple[str, dict[str, Any]]]) -> Table:
+    from training.sharpness.page import rows_of
+
     first = entries[0][1]
     smoothing = first["loss"]["label_smoothing"]
     table = Table(
@@ -174,38 +196,9 @@ def _table(entries: list[tuple[str, dict[str, Any]]]) -> Table:
     return table
 
 
-def rows_of(measured: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the label and text of every figure of a split."""
-    rows = [("loss", _number(measured["loss"]))]
-    rows += [(f"gradient norm, {key}", _number(value)) for key, value in measured["gradient_norm"].items()]
-    for key, spectrum in measured["eigenvalues"].items():
-        ends = [*spectrum["largest"], *spectrum["smallest"]]
-        rows.append((f"eigenvalues, {key}", ", ".join(_number(end["value"]) for end in ends)))
-    rows += [(f"trace, {key}", _estimate(each)) for key, each in measured["trace"].items()]
-    rows += [
-        (f"surrogate gap, {key}, rho {gap['rho']:g}", _number(gap["value"]))
-        for key, gap in measured["surrogate_gap"].items()
-    ]
-    for key, rises in measured["worst_case"].items():
-        rows += [(f"worst case, {key}, rho {r['rho']:g}, m {r['m']}", _number(r["rise"])) for r in rises]
-    rows += [
-        (f"average case, {key}, rho {each['rho']:g}", _estimate(each)) for key, each in measured["average_case"].items()
-    ]
-    return rows
-
-
-def _loose(measured: dict[str, Any]) -> list[str]:
-    """Say which eigenvalues are not known as well as was asked for."""
-    return [
-        f"an eigenvalue ({key}) of {_number(end['value'])} is known to {_number(end['error'])} only after "
-        f"{spectrum['products']} products"
-        for key, spectrum in measured["eigenvalues"].items()
-        for end in (*spectrum["largest"], *spectrum["smallest"])
-        if not end["converged"]
-    ]
-
-
 def _show_rescaled(name: str, rescaled: dict[str, Any]) -> None:
+    from training.sharpness.page import number
+
     factor, pairs = rescaled["factor"], rescaled["pairs"]
     if not pairs:
         note(f"{name}: no two layers can be rescaled without a change of the function; that takes a ReLU between them")
@@ -215,14 +208,5 @@ def _show_rescaled(name: str, rescaled: dict[str, Any]) -> None:
     table.add_column("measure")
     table.add_column("factor", justify="right")
     for key, ratio in rescaled["ratios"].items():
-        table.add_row(key, _number(ratio))
+        table.add_row(key, number(ratio))
     console.print(table)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _estimate(estimate: dict[str, Any]) -> str:
-    error = estimate["standard_error"]
-    return _number(estimate["value"]) + ("" if error is None else f" ± {_number(error)}")

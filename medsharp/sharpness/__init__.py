@@ -1,8 +1,9 @@
-"""How sharp a minimum is: Hessian spectrum, rise of the loss within a ball; needs torch and medsharp.optim alone."""
+"""How sharp a minimum is: Hessian, rise of the loss nearby, landscapes; needs torch and medsharp.optim only."""
 
 from medsharp.sharpness.ball import Norm, Slope, WorstCase, average_case, slope, worst_case
 from medsharp.sharpness.cost import Cost
 from medsharp.sharpness.lanczos import Eigenvalue, Eigenvalues, Lanczos, eigenvalues
+from medsharp.sharpness.landscape import Triangle, barrier, between, blend, filter_normalised, line, plane
 from medsharp.sharpness.problem import Problem
 from medsharp.sharpness.rescaling import Rescaling, find_rescalings
 from medsharp.sharpness.scales import SCALES, Scale, scaled_product, weight_scale
@@ -21,11 +22,18 @@ __all__ = [
     "Rescaling",
     "Scale",
     "Slope",
+    "Triangle",
     "WorstCase",
     "average_case",
+    "barrier",
+    "between",
+    "blend",
     "density",
     "eigenvalues",
+    "filter_normalised",
     "find_rescalings",
+    "line",
+    "plane",
     "scaled_product",
     "slope",
     "trace",

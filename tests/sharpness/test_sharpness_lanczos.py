@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medsharp.networks import create_network
 from medsharp.sharpness import Lanczos, Problem, density, eigenvalues, find_rescalings, trace, weight_scale
 
 
@@ -167,3 +168,16 @@ def test_smooth_activations_allow_no_rescaling() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2))
     assert find_rescalings(network, lambda n: n(torch.eye(3))) == []
+
+
+def test_top_eigenvalue_of_a_resnet18_takes_at_most_twenty_passes() -> None:
+    torch.manual_seed(0)
+    network = create_network("resnet18", num_classes=2, image_size=32)
+    batch = torch.rand(6, 1, 32, 32) * 255, torch.tensor([0, 1, 0, 1, 1, 1])
+    problem, reference = (Problem(network, [batch], losses, keep_graph=True) for _ in range(2))
+    _, gradient = problem.gradient()
+    found = eigenvalues(problem.product, gradient, torch.Generator().manual_seed(0), tolerance=1e-3)
+    assert problem.cost.units <= 20
+    start = torch.randn(reference.size, generator=torch.Generator().manual_seed(1))
+    exact = eigenvalues(reference.product, start, torch.Generator().manual_seed(2), tolerance=1e-7, max_products=30)
+    assert found.largest[0].value == pytest.approx(exact.largest[0].value, rel=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,62 @@ def test_command_writes_every_measure_of_every_run(run: Run, uneven: Manifest, t
     assert "forward and backward passes over 7 images" in result.stdout
 
 
+def test_landscapes_are_drawn_on_one_scale_and_lines_end_at_the_runs(
+    run: Run, uneven: Manifest, tmp_path: Path
+) -> None:
+    others = [
+        train(config_of().model_copy(update={"seed": seed}), uneven, out=tmp_path / f"seed{seed}") for seed in (1, 2)
+    ]
+    runs = [run, *others]
+    result = sharpness(
+        *(each.folder for each in runs),
+        "--out",
+        tmp_path / "out",
+        "--split",
+        "train",
+        "--landscape",
+        "4",
+        "--between",
+        *("--eigenvalues", "0", "--draws", "0", "--density", "1", "--density-steps", "2", "--steps", "0"),
+        *("--max-products", "6"),
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "out" / "sharpness.json").read_text())
+    for entry in document["runs"]:
+        own, loss = entry["landscape"], entry["splits"][0]["measures"]["loss"]
+        assert own["steps"] == [-1, -0.5, 0, 0.5, 1]
+        for kind in ("random", "eigenvectors"):
+            assert own["lines"][kind][2] == own["planes"][kind][2][2] == pytest.approx(loss, rel=1e-6)
+            assert own["lines"][kind] == own["planes"][kind][2]
+    between = document["between"]
+    assert between["steps"] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    first = problem_of(run).problem
+    ends = []
+    for each in runs:  # by the images and the loss of the first run
+        objective = problem_of(each).problem.network
+        ends.append(float(first.losses(objective, {**first.batches[0]}).mean().detach()))
+    pairs = {(path["first"], path["second"]): path for path in between["paths"]}
+    assert list(pairs) == [("one", "seed1"), ("one", "seed2"), ("seed1", "seed2")]
+    for (one, other), path in zip(((0, 1), (0, 2), (1, 2)), pairs.values(), strict=True):
+        assert path["loss"][0] == pytest.approx(ends[one], rel=1e-5)
+        assert path["loss"][-1] == pytest.approx(ends[other], rel=1e-5)
+        assert path["barrier"] >= 0
+    assert between["triangle"]["names"] == ["one", "seed1", "seed2"]
+    assert np.array(between["triangle"]["loss"]).shape == (4, 4)
+    figures = ["density", "lines", "contours-random", "surfaces-random", "paths", "triangle"]
+    figures += ["contours-eigenvectors", "surfaces-eigenvectors"]
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"{name}.{kind}" for name in figures for kind in ("png", "svg")} | {
+        "sharpness.json",
+        "sharpness.html",
+    }
+    page = (tmp_path / "out" / "sharpness.html").read_text()
+    assert page.count("<svg") == 8
+    assert "Not for diagnostic use" in page
+    assert "batch norm by its running statistics" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
 def test_m_is_the_runs_batch_size_where_none_is_given(run: Run, tmp_path: Path) -> None:
     quick = [*QUICK]
     quick[-1] = "1"
@@ -183,6 +240,8 @@ def test_weights_in_double_precision_and_the_same_twice(run: Run, tmp_path: Path
         (("{run}", "--rho", "l2=x"), "--rho l2=x: 'x' is not a number"),
         (("{run}", "--rho", "l2=0"), "--rho l2=0: must be more than 0"),
         (("{run}", "--rescale", "1"), "--rescale 1.0: must be more than 0, and not 1"),
+        (("{run}", "--between"), "--between: give two runs or more"),
+        (("{run}", "{other}", "--between"), "--between: network.name of"),
         (("{run}", "--device", "gpu"), "device 'gpu' is not one of auto, cpu, cuda"),
     ],
 )
@@ -194,7 +253,11 @@ def test_wrong_input_ends_in_one_sentence_and_leaves_nothing(
     for name in ("config.yaml", "manifest.csv", "manifest.yaml"):
         if (run.folder / name).exists():
             (unfinished / name).write_bytes((run.folder / name).read_bytes())
-    filled = [part.format(run=run.folder, unfinished=unfinished, tmp=tmp_path) for part in arguments]
+    other = tmp_path / "other"
+    shutil.copytree(run.folder, other)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("resnet10_w16", "resnet18"))
+    filled = [part.format(run=run.folder, other=other, unfinished=unfinished, tmp=tmp_path) for part in arguments]
     result = sharpness(*filled, "--out", tmp_path / "out", *QUICK)
     assert result.exit_code == 2, result.output
     assert words in result.stderr

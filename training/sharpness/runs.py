@@ -18,6 +18,7 @@ from medsharp.evaluation.report import plain
 from medsharp.progress import Progress
 from medsharp.runs import Run
 from medsharp.sharpness import Problem, find_rescalings
+from training.sharpness.landscapes import between_runs, check_between, own_landscape
 from training.sharpness.measures import BALLS, Measures, measure
 from training.sharpness.run_problem import RunProblem, Split, open_run, problem_of
 
@@ -33,6 +34,9 @@ def measure_runs(
     measures: Measures | None = None,
     micro_batch: int | None = None,
     rescale: float | None = None,
+    landscape: int | None = None,
+    span: float = 1.0,
+    between: bool = False,
     precision: str = "fp32",
     device: torch.device | str = "cpu",
     progress: Callable[[str], Progress] | None = None,
@@ -48,6 +52,10 @@ def measure_runs(
         micro_batch: m of m-sharpness; by default the batch size that the run was trained with, or all images where
             there are fewer.
         rescale: Also measure the same function with layers multiplied and divided by this factor, on the first split.
+        landscape: Also measure each run's own landscape, so many points a side, made odd; on the first split.
+        span: How far it reaches to either side.
+        between: Also measure the lines between runs and the plane through the first three, by images and loss of the
+            first run, `landscape` points a side, 21 without it; on the first split.
         precision: `fp32` or `fp64`.
         device: Where to compute.
         progress: Gives what to call with work done, work in all and what is being done, for the name of a run.
@@ -56,7 +64,8 @@ def measure_runs(
         The content of `sharpness.json`.
 
     Raises:
-        InputError: A folder is no finished run, a split has too few images, or a loss is not finite.
+        InputError: A folder is no finished run, a split has too few images, a loss is not finite, or no line leads
+            between runs.
     """
     measures = measures or Measures()
     runs = [open_run(folder) for folder in folders]
@@ -64,10 +73,12 @@ def measure_runs(
     for run in runs:
         for split in splits:
             _check_size(run, split, images, micro_batch)
-    entries = []
+    if between:
+        check_between(runs)
+    entries, first = [], None
     for name, run in zip(names, runs, strict=True):
         report = None if progress is None else progress(name)
-        parts = []
+        parts, own = [], None
         for split in splits:
             opened = problem_of(
                 run,
@@ -79,6 +90,7 @@ def measure_runs(
                 device=device,
                 progress=report,
             )
+            first = first or opened.problem
             how = replace(measures, micro_batch=min(opened.images, micro_batch or run.config.schedule.batch_size))
             try:
                 parts.append(_of_split(opened, measure(opened.problem, how, report)))
@@ -86,13 +98,20 @@ def measure_runs(
                     parts[-1]["rescaled"] = _rescaled(opened.problem, rescale, how, parts[-1]["measures"], report)
             except ValueError as error:
                 raise InputError(f"{run.folder}, split '{split}': {error}") from error
-        entries.append({"name": name, **_about(run), "splits": parts})
+            if landscape is not None and split == splits[0]:
+                own = own_landscape(opened.problem, landscape | 1, span, measures.seed, measures.max_products)
+        entries.append({"name": name, **_about(run), "splits": parts, "landscape": own})
+    joined = None
+    if between and first is not None:
+        joined = between_runs(first, runs, names, landscape or 21, report)
     settings = {key: value for key, value in asdict(measures).items() if key not in {"radii", "micro_batch"}}
     settings |= {
         "images": images,
         "batch": batch,
         "m": micro_batch,
         "rescale": rescale,
+        "landscape": landscape,
+        "span": span,
         "precision": precision,
         "device": str(device),
         "balls": {key: {"scale": b.scale, "norm": b.norm, "rho": measures.radius(key)} for key, b in BALLS.items()},
@@ -105,6 +124,7 @@ def measure_runs(
             "versions": {"torch": version("torch"), "timm": version("timm")},
             "settings": settings,
             "runs": entries,
+            "between": joined,
         }
     )
 
