@@ -16,7 +16,8 @@ SIDE = 32
 COUNTS = {"train": 16, "val": 8, "test": 6}
 
 
-@pytest.fixture(autouse=True)
+# Of the module, so that what its fixtures train and what its tests train again is summed in one order.
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Sums in a fixed order; tiny networks gain nothing from a second thread."""
     threads = torch.get_num_threads()
