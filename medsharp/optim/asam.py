@@ -12,6 +12,7 @@ from medsharp.optim.arithmetic import block_norms, parts
 from medsharp.optim.gradients import Gradients
 from medsharp.optim.moved_weights import Move
 from medsharp.optim.sam import SAM
+from medsharp.optim.shards import shard
 from medsharp.optim.sharpness_aware import radius
 
 NORMALIZATIONS = ("names", "elementwise")
@@ -95,4 +96,5 @@ class ASAM(SAM):
 
     def _names_of(self, group: dict[str, Any]) -> dict[Tensor, str]:
         given = group.get("param_names")
-        return self._names if given is None else dict(zip(group["params"], given, strict=True))
+        names = self._names if given is None else dict(zip(group["params"], given, strict=True))
+        return {shard(parameter): name for parameter, name in names.items()}

@@ -84,6 +84,7 @@ class BayesianSAM(SharpnessAware):
     """
 
     can_adapt = False
+    can_shard = False
 
     def __init__(
         self,

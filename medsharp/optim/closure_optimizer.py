@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import clip_factor, norm_of_norms, scale_each, total_norm
+from medsharp.optim.arithmetic import clip_factor, norm_and_inner, norm_of_norms, scale_each, total_norm
 from medsharp.optim.backward import Backward
 from medsharp.optim.batch_norm import RunningStatistics
 from medsharp.optim.first_passes import FirstPasses, loss_of
@@ -28,6 +28,7 @@ from medsharp.optim.micro_batches import MeanGradients, dealt
 from medsharp.optim.moved_weights import Move, MovedWeights
 from medsharp.optim.randomness import random_states, set_random_states
 from medsharp.optim.saved_state import Memory, check_state
+from medsharp.optim.shards import shard
 from medsharp.optim.skipped_steps import NotFiniteError, SkippedSteps
 from medsharp.optim.workers import Workers
 
@@ -119,17 +120,21 @@ class ClosureOptimizer(Optimizer):
         self.defaults = {**self.base.defaults, **own}
         # One list of groups and one state for both: schedules, checkpoints and added groups reach the base optimizer.
         self.param_groups, self.state = self.base.param_groups, self.base.state
-        self.sync_perturbation = sync_perturbation
+        self._workers = Workers(model, self._parameters())
+        if self._workers.sharded:
+            self._check_sharded(scaler)
+        # What fully_shard computes is the mean gradient of all workers, in every pass.
+        self.sync_perturbation = sync_perturbation or self._workers.sharded
         self.micro_batch = micro_batch
         self.max_grad_norm = max_grad_norm
         self.replay_rng = replay_rng
-        self._workers = Workers(model)
         self._statistics = RunningStatistics(model)
         self._weights = MovedWeights()
         self._loss_scale = LossScale(scaler, self._workers)
         self._first_passes = FirstPasses(4)
         self._skipped = SkippedSteps(max_skipped)
         self._memory = Memory(seed)
+        self._shards = [shard(p) for p in self._parameters()]
         self._pass: _Pass | None = None
         self._explored: list[_Pass] = []
 
@@ -170,6 +175,7 @@ class ClosureOptimizer(Optimizer):
                 group.update({name: value for name, value in self._own.items() if name not in group})
         self._check_groups()
         self._loss_scale.begin_step()
+        self._follow_shards()
         known, drawn = len(self.state), self._memory.generators.state_dict()
         self._begin()
         self._statistics.keep("before the step")
@@ -206,6 +212,9 @@ class ClosureOptimizer(Optimizer):
         return self.micro_batch is not None or self.needs_sample_losses
 
     # What a method says.
+
+    can_shard = True
+    """Whether it can work with parameters of `fully_shard`."""
 
     def _check_groups(self) -> None:
         """Check the values of the groups, before every step; nothing by default.
@@ -268,10 +277,12 @@ class ClosureOptimizer(Optimizer):
             with apart, passing, self._first_passes.watched(self._parameters, self._loss_scale.scaler, only):
                 returned = now.closure() if chosen is None else now.closure(chosen)
         finally:
+            self._workers.let_go()
             if now.losses:
                 self._statistics.bring_back("after the first pass")
             elif not last:
                 self._statistics.keep("after the first pass")
+        self._check_dense()
         loss = loss_of(returned)
         finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
         if backward:
@@ -303,10 +314,32 @@ class ClosureOptimizer(Optimizer):
         Raises:
             NotFiniteError: It is not finite, on any worker.
         """
-        size = float(norm_of_norms(norms)) if norms else 0.0
-        if not self._workers.agree(math.isfinite(size), self._parameters()[0].device):
-            raise NotFiniteError
+        size = self._workers.norm_of_shards(float(norm_of_norms(norms)) if norms else 0.0, self._device)
+        self._check_finite(size)
         return size
+
+    def _check_finite(self, *numbers: float) -> None:
+        """Check that numbers are finite on every worker.
+
+        Raises:
+            NotFiniteError: One is not.
+        """
+        if not self._workers.agree(all(map(math.isfinite, numbers)), self._device):
+            raise NotFiniteError
+
+    def _size(self, tensors: Iterable[Tensor]) -> float:
+        """Return the norm of these, or of what these are this process's shards of."""
+        return self._workers.norm_of_shards(float(total_norm(tensors)), self._device)
+
+    def _size_and_inner(self, ones: list[Tensor], others: list[Tensor]) -> tuple[float, float]:
+        """Return the norm of `ones`, and their inner product with `others`; likewise."""
+        length, product = norm_and_inner(ones, others)
+        size = self._workers.norm_of_shards(float(length), self._device)
+        return size, self._workers.sum_of_shards(product, self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return shard(self._parameters()[0]).device
 
     @staticmethod
     def _scaled(moves: list[Move], factor: float) -> list[Move]:
@@ -333,6 +366,41 @@ class ClosureOptimizer(Optimizer):
         return self._pass
 
     # How a step is run.
+
+    def _check_dense(self) -> None:
+        sparse = next(
+            (p for p in self._parameters() if p.grad is not None and p.grad.layout is not torch.strided), None
+        )
+        if sparse is not None:
+            raise ValueError(
+                f"the gradient of {self._name_of(sparse)} is sparse, and sparse gradients cannot be climbed; make the "
+                "embedding with sparse=False"
+            )
+
+    def _name_of(self, parameter: Tensor) -> str:
+        """Return what a parameter is called, or where it stands in the groups."""
+        for group in self.param_groups:
+            for name, other in zip(group.get("param_names", ()), group["params"], strict=False):
+                if other is parameter:
+                    return f"'{name}'"
+        number = next(i for i, other in enumerate(self._parameters()) if other is parameter)
+        return self._workers.name_of(parameter) or f"parameter {number}, of shape {tuple(parameter.shape)},"
+
+    def _follow_shards(self) -> None:
+        """Find what is remembered of shards that have moved, as they do when a model is."""
+        if self._workers.sharded:
+            shards = [shard(p) for p in self._parameters()]
+            self._memory.rename(dict(zip(self._shards, shards, strict=False)))
+            self._shards = shards
+
+    def _check_sharded(self, scaler: torch.amp.GradScaler | None) -> None:
+        if not self.can_shard:
+            raise ValueError(
+                f"{type(self).__name__} needs whole tensors and cannot work with parameters that fully_shard has "
+                "divided; use DistributedDataParallel, or a method that can, such as SAM"
+            )
+        if scaler is not None and scaler.is_enabled():
+            raise ValueError("a scaler does not go with sharded parameters; use bfloat16, which needs none")
 
     def _chunks(self, batch_size: int | None) -> list[tuple[slice | None, float]]:
         """Return the samples to be explored by themselves, each with its share of the batch."""
@@ -366,7 +434,7 @@ class ClosureOptimizer(Optimizer):
         params = self._parameters()
         if chunked:
             *kept, final = means.sums
-            put_gradients(final if self.sync_perturbation else self._workers.average(final, params))
+            put_gradients(params, final if self.sync_perturbation else self._workers.average(final, params))
         return kept if self.sync_perturbation else [self._workers.average(part, params) for part in kept]
 
     # How it is kept.
@@ -374,7 +442,7 @@ class ClosureOptimizer(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's state, the groups, and what the method remembers of earlier steps."""
         kind = {"method": type(self).__name__, "base": type(self.base).__name__}
-        return super().state_dict() | kind | self._memory.state_dict(self._parameters())
+        return super().state_dict() | kind | self._memory.state_dict([shard(p) for p in self._parameters()])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` gave.
@@ -385,7 +453,7 @@ class ClosureOptimizer(Optimizer):
         expected = {*self._own, *({"betas", "momentum"} & self.base.defaults.keys())}
         check_state(state_dict, type(self).__name__, type(self.base).__name__, expected)
         super().load_state_dict(state_dict)
-        self._memory.load_state_dict(state_dict, self._parameters())
+        self._memory.load_state_dict(state_dict, [shard(p) for p in self._parameters()])
 
     def __getstate__(self) -> dict[str, Any]:
         # As torch's optimizers do: hooks stay behind, and so does the step that a schedule has put in the way.

@@ -51,6 +51,7 @@ class EigenSAM(SharpnessAware):
     """
 
     can_adapt = False
+    can_shard = False
 
     def __init__(
         self,

@@ -51,6 +51,8 @@ class ESAM(SharpnessAware):
         ValueError: `beta` or `gamma` is out of range, or `micro_batch` is given.
     """
 
+    can_shard = False
+
     def __init__(
         self,
         params: Any,

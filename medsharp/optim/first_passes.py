@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from medsharp.optim.interception import Interception
+from medsharp.optim.shards import is_sharded
 
 WATCHED = 3
 """So many of the smallest gradients are looked at, a few numbers of each."""
@@ -61,7 +62,7 @@ class FirstPasses:
             only: It is the only pass of its step, which may add to gradients from before, as with torch's optimizers.
 
         Raises:
-            ValueError: On leaving it, gradients were added to those from before, or are sparse, or the loss was scaled
+            ValueError: On leaving it, gradients were added to those from before, or the loss was scaled
                 by another scaler than the one that is known.
         """
         if self._left <= 0:
@@ -72,7 +73,7 @@ class FirstPasses:
 
 @contextmanager
 def _watching(params: list[Tensor], scaler: torch.amp.GradScaler | None, only: bool) -> Iterator[None]:
-    known = [p for p in params if not only and p.requires_grad and p.grad is not None]
+    known = [p for p in params if not only and p.requires_grad and p.grad is not None and not is_sharded(p)]
     known = [p for p in known if p.grad is not None and p.grad.layout is torch.strided]
     smallest = sorted(known, key=torch.numel)[:WATCHED]
     before = [_some(p.grad).clone() for p in smallest if p.grad is not None]
@@ -97,8 +98,6 @@ def _watching(params: list[Tensor], scaler: torch.amp.GradScaler | None, only: b
         for handle in handles:
             handle.remove()
     _check_scaler(scaler, scalers, any(p.grad is not None for p in params))
-    if any(p.grad is not None and p.grad.layout is not torch.strided for p in params):
-        raise ValueError("sparse gradients cannot be climbed; make the embedding with sparse=False")
     for parameter, old, parts in zip(smallest, before, given, strict=True):
         if parameter.grad is None or not parts or not old.any():
             continue

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, norm_and_inner, total_norm
+from medsharp.optim.arithmetic import add_each
 from medsharp.optim.gradients import Gradients
 from medsharp.optim.sharpness_aware import SharpnessAware
 
@@ -85,9 +85,9 @@ class GAM(SharpnessAware):
         new = self._pair(old, first)
         for group, params, gradients in self._by_group(new):
             add_each(gradients, [first[p] for p in params], weight=group["beta1"], scale=group["beta3"])
-        length, product = norm_and_inner(list(new.values()), [old[p] for p in new])
-        self._finite_norm([length, torch.tensor(product, dtype=torch.float64)])
-        size, old_size = float(length), float(total_norm([old[p] for p in new]))
+        size, product = self._size_and_inner(list(new.values()), [old[p] for p in new])
+        self._check_finite(size, product)
+        old_size = self._size(old[p] for p in new)
         cosine = product / (size * old_size + 1e-12)
         share = cosine * old_size / (size + 1e-12)
         for group, params, gradients in self._by_group(new):

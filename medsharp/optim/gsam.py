@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, norm_and_inner
+from medsharp.optim.arithmetic import add_each
 from medsharp.optim.gradients import Gradients
 from medsharp.optim.sharpness_aware import SharpnessAware
 
@@ -53,9 +53,8 @@ class GSAM(SharpnessAware):
     def _combine(self, *kept: Gradients) -> None:
         (first,) = kept
         present = self._pair(first)
-        length, product = norm_and_inner(list(present.values()), [first[p] for p in present])
-        self._finite_norm([length, torch.tensor(product, dtype=torch.float64)])
-        size = float(length)
+        size, product = self._size_and_inner(list(present.values()), [first[p] for p in present])
+        self._check_finite(size, product)
         share = product / size / size if size > 0 else 0.0
         for group, params, gradients in self._by_group(present):
             alpha = group["alpha"]

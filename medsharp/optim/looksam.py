@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, norm_and_inner, scale_each, total_norm
+from medsharp.optim.arithmetic import add_each, scale_each, total_norm
 from medsharp.optim.gradients import Gradients
 from medsharp.optim.sharpness_aware import SharpnessAware
 
@@ -80,7 +80,7 @@ class LookSAM(SharpnessAware):
                 for params in self._together(list(present))
             ]
             # A product with what is not finite is not finite: this checks the gradients without reading them again.
-            self._finite_norm([torch.tensor(products, dtype=torch.float64)])
+            self._check_finite(*products)
             self._orthogonal = first
             return
         known = self._memory.tensors["orthogonal"]
@@ -104,13 +104,11 @@ class LookSAM(SharpnessAware):
     def _together(self, params: list[Tensor]) -> list[list[Tensor]]:
         return [params] if self.projection == "global" else [[p] for p in params]
 
-    @staticmethod
-    def _project(first: list[Tensor], second: list[Tensor]) -> float:
+    def _project(self, first: list[Tensor], second: list[Tensor]) -> float:
         """Overwrite `first` with the unit part of `second` orthogonal to it; return their inner product."""
-        length, product = norm_and_inner(first, second)
-        size = float(length)
+        size, product = self._size_and_inner(first, second)
         share = product / size / size if size > 0 else 0.0
         add_each(first, second, weight=1.0, scale=-share)
-        size = float(total_norm(first))
+        size = self._size(first)
         scale_each(first, 1 / size if size > 0 else 0.0)
         return product

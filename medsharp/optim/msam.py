@@ -39,6 +39,7 @@ class MSAM(SharpnessAware):
     """
 
     can_adapt = False
+    can_shard = False
 
     def __init__(
         self, params: Any, base: type[Optimizer] = torch.optim.SGD, *, rho: float = 0.3, **options: Any

@@ -25,6 +25,13 @@ class Memory:
         self.numbers: dict[str, int] = {}
         self.generators = Generators(seed)
 
+    def rename(self, moved: Gradients) -> None:
+        """Remember of the values what was remembered of the keys."""
+        self.tensors = {
+            slot: {moved.get(parameter, parameter): value for parameter, value in values.items()}
+            for slot, values in self.tensors.items()
+        }
+
     def state_dict(self, params: list[Tensor]) -> dict[str, Any]:
         """Return all of it, parameters by their place in the groups."""
         places = {parameter: number for number, parameter in enumerate(params)}

@@ -46,7 +46,7 @@ class StableSAM(USAM):
     def _combine(self, *kept: Gradients) -> None:
         gradients = list(self._gradients().values())
         length = self._finite_norm([total_norm(gradients)])
-        before = float(total_norm(kept[0].values())) if kept else self._length
+        before = self._size(kept[0].values()) if kept else self._length
         scale_each(gradients, before / length if length > 0 else 1.0)
 
     def _knows_the_length(self) -> bool:

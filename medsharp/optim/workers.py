@@ -1,7 +1,8 @@
-"""What several workers of `DistributedDataParallel` must agree on: skipped steps and averaged gradients."""
+"""What several workers must agree on: skipped steps, averaged gradients, and norms of what they share."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,16 +12,30 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from medsharp.optim.shards import Shards
+
 
 class Workers:
-    """The process group of a model; without `DistributedDataParallel`, a single worker that agrees with itself."""
+    """The processes that train a model; a single one that agrees with itself without a wrapper.
 
-    def __init__(self, model: nn.Module | None) -> None:
+    Args:
+        model: Perhaps with `DistributedDataParallel` or `fully_shard`.
+        params: Of the optimizer.
+
+    Raises:
+        ValueError: Parameters are sharded in a way that norms cannot be computed of.
+    """
+
+    def __init__(self, model: nn.Module | None, params: list[Tensor]) -> None:
         # It may be inside of what torch.compile or another module has made of it.
         inside = [] if model is None else list(model.modules())
+        self._model = model
         self._models = [module for module in inside if isinstance(module, DistributedDataParallel)]
         self._group: Any = self._models[0].process_group if self._models else None
-        self.count = dist.get_world_size(self._group) if self._models else 1
+        self._shards = Shards(model, params)
+        self.sharded = bool(self._shards.groups)
+        self._groups = self._shards.groups or ([self._group] if self._models else [])
+        self.count = dist.get_world_size(self._group) if self._models else self._shards.count
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -46,7 +61,8 @@ class Workers:
         if self.count == 1:
             return finite
         flag = torch.tensor(float(finite), device=device)
-        dist.all_reduce(flag, dist.ReduceOp.MIN, self._group)
+        for group in self._groups:
+            dist.all_reduce(flag, dist.ReduceOp.MIN, group)
         return bool(flag)
 
     def mean(self, number: float, device: torch.device) -> float:
@@ -54,8 +70,26 @@ class Workers:
         if self.count == 1:
             return number
         total = torch.tensor(number, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-        dist.all_reduce(total, group=self._group)
+        for group in self._groups:
+            dist.all_reduce(total, group=group)
         return float(total) / self.count
+
+    def norm_of_shards(self, size: float, device: torch.device) -> float:
+        """Return the norm of what has a norm on this worker; its own, where parameters are not sharded."""
+        return math.sqrt(self._shards.sum([size * size], device)[0]) if self.sharded else size
+
+    def sum_of_shards(self, number: float, device: torch.device) -> float:
+        """Return the sum over the workers that parameters are divided among; likewise."""
+        return self._shards.sum([number], device)[0]
+
+    def name_of(self, parameter: Tensor) -> str:
+        """Return the name of a parameter in the model, quoted; empty where it has none."""
+        named = () if self._model is None else self._model.named_parameters()
+        return next((f"'{name}'" for name, other in named if other is parameter), "")
+
+    def let_go(self) -> None:
+        """Free whole parameters that a pass has left behind."""
+        self._shards.let_go()
 
     def average(self, gradients: dict[Tensor, Tensor], params: list[Tensor]) -> dict[Tensor, Tensor]:
         """Return the mean gradient over the workers.

@@ -84,7 +84,7 @@ class WSAM(SharpnessAware):
             # Subtracted now, because a base optimizer may write into .grad.
             self._difference = self._take()
             add_each(list(self._difference.values()), [first[p] for p in self._difference], weight=-1.0)
-            put_gradients(first)
+            put_gradients(self._parameters(), first)
             return
         for group, params, gradients in self._by_group(present):
             a = weight_of_sharpness(group["gamma"])
@@ -101,7 +101,7 @@ class WSAM(SharpnessAware):
         for group, params, gradients in self._by_group(self._gradients()):
             a = weight_of_sharpness(group["gamma"])
             applied += [g + a * self._difference[p] for p, g in zip(params, gradients, strict=True)]
-        factor = clip_factor(float(total_norm(applied)), self.max_grad_norm)
+        factor = clip_factor(self._size(applied), self.max_grad_norm)
         scale_each(list(self._gradients().values()), factor)
         scale_each(list(self._difference.values()), factor)
 
@@ -116,7 +116,7 @@ class WSAM(SharpnessAware):
     def _clip_to_max_norm(self) -> None:
         if self.max_norm is not None:
             gradients = list(self._gradients().values())
-            scale_each(gradients, clip_factor(float(total_norm(gradients)), self.max_norm))
+            scale_each(gradients, clip_factor(self._size(gradients), self.max_norm))
 
 
 def weight_of_sharpness(gamma: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import add_each, norm_and_inner, scale_each, total_norm
+from medsharp.optim.arithmetic import add_each, scale_each
 from medsharp.optim.gradients import Gradients, put_gradients
 from medsharp.optim.randomness import random_states, set_random_states
 from medsharp.optim.sharpness_aware import SharpnessAware
@@ -114,9 +114,9 @@ class XSAM(SharpnessAware):
     def _combine(self, *kept: Gradients) -> None:
         (way,) = kept
         present = self._pair(way)
-        length, product = norm_and_inner(list(present.values()), [way[p] for p in present])
-        slope = self._finite_norm([length])  # finite, so that nothing below has to look
-        distance = float(total_norm([way[p] for p in present]))
+        slope, product = self._size_and_inner(list(present.values()), [way[p] for p in present])
+        self._check_finite(slope)  # so that nothing below has to look
+        distance = self._size(way.values())
         if not slope * distance > 0:
             return
         plane = _Plane(self._sign() * product / slope / distance)
@@ -145,7 +145,7 @@ class XSAM(SharpnessAware):
                     )
                 set_random_states(states)
                 losses.append(self._sign() * self._mean_loss())
-        put_gradients(gradients)
+        put_gradients(self._parameters(), gradients)
         return max(range(CANDIDATES), key=losses.__getitem__)
 
     def _mean_loss(self) -> float:
@@ -156,7 +156,7 @@ class XSAM(SharpnessAware):
             size = 1 if explored.rows is None else explored.rows.stop - explored.rows.start
             total += size * float(self._look(backward=False).mean())
             count += size
-        return self._workers.mean(total / count, self._parameters()[0].device)
+        return self._workers.mean(total / count, self._device)
 
     def _check_and_clip(self) -> None:
         if self.max_grad_norm is not None:  # checked when combined

@@ -46,6 +46,7 @@ class ZSharp(SAM):
     """
 
     can_adapt = False
+    can_shard = False
 
     def __init__(
         self,

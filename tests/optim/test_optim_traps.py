@@ -438,8 +438,9 @@ def test_autocast_around_everything_leaves_no_perturbed_weights_behind() -> None
 
 def test_sparse_gradients_are_refused_in_a_sentence() -> None:
     table = nn.Embedding(5, 3, sparse=True)
-    optimizer = made("sam", table)
     before = table.weight.detach().clone()
+    optimizer = made("sam", table)
+    unnamed = SAM(table.parameters(), lr=0.1)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -447,9 +448,33 @@ def test_sparse_gradients_are_refused_in_a_sentence() -> None:
         loss.backward()
         return loss
 
-    with pytest.raises(ValueError, match="sparse=False"):
-        optimizer.step(closure)
+    for chosen, name in ((optimizer, "'weight'"), (unnamed, r"parameter 0, of shape \(5, 3\),")):
+        optimizer = chosen
+        with pytest.raises(ValueError, match=f"the gradient of {name} is sparse.*sparse=False"):
+            chosen.step(closure)
     assert torch.equal(table.weight, before)
+
+
+@pytest.mark.parametrize("name", ["gsam", "msam", "adamw"])
+def test_a_gradient_that_turns_sparse_later_is_refused_by_its_name(name: str) -> None:
+    model = nn.ModuleDict({"table": nn.Embedding(5, 3, sparse=True), "head": nn.Linear(3, 1)})
+    optimizer = create(name, model, lr=0.1, base="sgd", protocol=True)
+    steps: list[int] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        used = len(steps) >= 8
+        loss = model["head"](model["table"](torch.tensor([1, 2])) if used else torch.ones(2, 3)).square().sum()
+        loss.backward()
+        return loss
+
+    for step in range(8):
+        optimizer.step(closure)
+        steps.append(step)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"the gradient of 'table\.weight' is sparse"):
+        optimizer.step(closure)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_a_state_loaded_into_the_base_optimizer_is_that_of_both() -> None:
