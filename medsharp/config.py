@@ -341,7 +341,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         InputError: The file cannot be read, is not YAML, or a key or value is wrong; the sentence names the key.
     """
     origin = str(path) if path is not None else "configuration"
-    values = {} if path is None else _read(path)
+    values = {} if path is None else read_yaml(path)
     assignments = [_assignment(override) for override in overrides]
     name, base = _chosen(values, assignments)
     # Before the command line is heard: what is short for the settings of the method that the file names stays with it.
@@ -412,7 +412,12 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of sections, in which no key stands twice.
+
+    Raises:
+        InputError: It cannot be read or is not YAML.
+    """
     try:
         loaded = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_EachKeyOnce)
     except OSError as error:

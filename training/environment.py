@@ -23,7 +23,7 @@ def describe_environment(seed: int, device: torch.device, precision: str) -> dic
         "platform": f"{sys.platform} {platform.machine()}",
         "medsharp": medsharp.__version__,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "seed": seed,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": precision,
@@ -31,7 +31,7 @@ def describe_environment(seed: int, device: torch.device, precision: str) -> dic
     }
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the source checkout, with `+` when files were changed; None for an installed wheel."""
     folder = Path(__file__).resolve().parents[1]
     if not (folder / ".git").exists():

@@ -39,6 +39,10 @@ from training.schedule import Schedule
 from training.settings import check_batch_norm, check_config, make_optimizer
 
 
+class DivergedError(InputError):
+    """Nothing of an epoch could be learned with these settings: no loss or gradient was finite."""
+
+
 def train(
     config: TrainConfig,
     manifest: Manifest,
@@ -64,7 +68,8 @@ def train(
 
     Raises:
         InputError: The folder is in use, exists already, or was started with other settings; the data cannot be read;
-            nothing of an epoch could be learned; the disk is full.
+            the disk is full.
+        DivergedError: Nothing of an epoch could be learned.
         Interrupted: The user stopped it; the last whole epoch is saved.
     """
     check_config(config)
@@ -250,7 +255,7 @@ class _Trainer:
         trained = time.monotonic() - begun
         skipped = self.optimizer.skipped - skipped_before
         if skipped == steps:
-            raise InputError(
+            raise DivergedError(
                 f"loss or gradient was not finite in any step of epoch {epoch + 1}; "
                 "start a new run with a lower optimizer.lr, or with run.precision=fp32"
             )

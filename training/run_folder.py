@@ -15,6 +15,7 @@ from medsharp.files import only_writer, write_text
 from medsharp.runs import Run
 
 _LOCK = ".lock"
+_UNBEGUN = frozenset({_LOCK, "manifest.csv", "manifest.yaml"})
 
 
 class Interrupted(KeyboardInterrupt):
@@ -67,6 +68,19 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
         if ours and made and {file.name for file in folder.iterdir()} <= {_LOCK}:
             (folder / _LOCK).unlink(missing_ok=True)
             folder.rmdir()
+
+
+def clear_unbegun(folder: Path) -> None:
+    """Remove what a run leaves that was killed before its settings were written, which is nothing that was trained."""
+    if not folder.is_dir() or (folder / runs.CONFIG).exists():
+        return
+    files = list(folder.iterdir())
+    ours = all(
+        file.is_file() and (file.name.startswith((".manifest.", ".config.")) or file.name in _UNBEGUN) for file in files
+    )
+    if ours:
+        for file in files:
+            file.unlink()
 
 
 def _learned(folder: Path) -> bool:

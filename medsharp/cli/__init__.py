@@ -22,6 +22,7 @@ from medsharp.cli import (
     score,
     serve,
     sharpness,
+    study,
     train,
 )
 from medsharp.cli._console import fail
@@ -32,6 +33,12 @@ INTERRUPTED = 130
 
 TRAINING_PACKAGES = frozenset({"torch", "monai", "timm", "onnx", "onnxscript", "safetensors"})
 """What only the extra `train` installs."""
+
+STUDY_PACKAGES = frozenset({"optuna", "statsmodels"})
+"""What only the extra `study` installs."""
+
+
+_EXTRAS = {"train": TRAINING_PACKAGES, "study": STUDY_PACKAGES}
 
 
 class _Commands(TyperGroup):
@@ -48,9 +55,10 @@ class _Commands(TyperGroup):
             fail(str(error))
             raise typer.Exit(2) from error
         except ModuleNotFoundError as error:
-            if error.name not in TRAINING_PACKAGES:
+            extra = next((name for name, packages in _EXTRAS.items() if error.name in packages), None)
+            if extra is None:
                 raise
-            fail(f"this command needs {error.name}; install what training needs: pip install 'medsharp[train]'")
+            fail(f"this command needs {error.name}; install what {extra} needs: pip install 'medsharp[{extra}]'")
             raise typer.Exit(2) from error
         except OSError as error:
             # What is left of the operating system's refusals: a disk that is full, a folder that may not be read.
@@ -94,6 +102,7 @@ app.command("compare")(compare.compare)
 app.command("sharpness")(sharpness.sharpness)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 

@@ -16,7 +16,7 @@ from medsharp.evaluation import Evaluation
 from medsharp.files import only_writer
 from medsharp.progress import Progress
 from training.crossvalidation.evaluation import evaluate_units, write_results
-from training.crossvalidation.members import Failure, is_finished, train_here, train_on_devices
+from training.crossvalidation.members import is_finished, train_here, train_on_devices
 from training.crossvalidation.plan import By, Member, settled_config
 from training.crossvalidation.pooling import Unit, make_units, member_table
 from training.crossvalidation.request import REQUEST, Request
@@ -24,7 +24,12 @@ from training.datasets import check_splits
 from training.events import Events
 from training.reproducibility import select_device
 from training.run_folder import Interrupted
+<<<<<<< HEAD
 from training.settings import check_config, check_network
+=======
+from training.settings import check_config
+from training.side_by_side import Failure
+>>>>>>> a54fb59 (medsharp study: optimizers compared on a grid of runs that goes on after a kill, with verdicts by a rule fixed beforehand)
 
 _LOCK = ".lock"
 

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import queue
-import subprocess
-import sys
-import threading
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medsharp import runs
 from medsharp.data.manifest import Manifest
 from medsharp.data.prepare import split_as
-from medsharp.errors import InputError
-from medsharp.files import write_text
 from training.crossvalidation.plan import Member
 from training.events import Events
 from training.loop import train
+from training.run_folder import clear_unbegun
+from training.side_by_side import Failure, Pieces, work_here, work_on_devices
 
-ERRORS = "errors"
 _WORKER = "training.crossvalidation.worker"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A member that could not be trained, and why in a sentence."""
-
-    name: str
-    sentence: str
 
 
 def is_finished(folder: Path) -> bool:
@@ -45,7 +29,7 @@ def train_member(folder: Path, member: Member, manifest: Manifest, device: str |
     Raises:
         InputError: As `training.train`.
     """
-    _clear_unbegun(folder)
+    clear_unbegun(folder)
     begun = (folder / runs.CONFIG).is_file()
     train(
         member.config,
@@ -61,17 +45,12 @@ def train_here(
     root: Path, members: Sequence[Member], manifest: Manifest, device: str | None, events: Events
 ) -> list[Failure]:
     """Train members one after another; one that fails does not keep the others from being trained."""
-    failures = []
-    for member in members:
-        try:
-            train_member(root / member.name, member, manifest, device, _named(events, member.name))
-        except InputError as error:
-            failures.append(Failure(member.name, str(error)))
-        except Exception as error:  # whatever it is, it is told, kept with its traceback, and ends with code 2
-            kept = _keep_error(root, member.name, traceback.format_exc())
-            failures.append(Failure(member.name, f"{type(error).__name__}: {error} (see {kept})"))
-        _tell_end(events, member.name, failures)
-    return failures
+    by_name = {member.name: member for member in members}
+    return work_here(
+        _pieces(root, members),
+        lambda name, tell: train_member(root / name, by_name[name], manifest, device, tell),
+        events,
+    )
 
 
 def train_on_devices(root: Path, members: Sequence[Member], devices: Sequence[str], events: Events) -> list[Failure]:
@@ -83,6 +62,7 @@ def train_on_devices(root: Path, members: Sequence[Member], devices: Sequence[st
         devices: Such as `cuda:0`, `cuda:1`.
         events: Called from several threads, one call at a time.
     """
+<<<<<<< HEAD
     waiting: queue.SimpleQueue[Member] = queue.SimpleQueue()
     for member in members:
         waiting.put(member)
@@ -190,3 +170,10 @@ def _clear_unbegun(folder: Path) -> None:
 
 
 _UNBEGUN = frozenset({".lock", "manifest.csv", "manifest.yaml"})
+=======
+    return work_on_devices(_pieces(root, members), devices, events)
+
+
+def _pieces(root: Path, members: Sequence[Member]) -> Pieces:
+    return Pieces(root, [member.name for member in members], "member", _WORKER)
+>>>>>>> a54fb59 (medsharp study: optimizers compared on a grid of runs that goes on after a kill, with verdicts by a rule fixed beforehand)

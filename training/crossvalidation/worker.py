@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
-from medsharp.errors import InputError
 from training.crossvalidation.members import train_member
 from training.crossvalidation.request import Request
-from training.run_folder import Interrupted
+from training.events import Events
+from training.side_by_side import do_piece, end_with_parent
 
 
 def main(root: str, name: str, device: str) -> int:
     """Train the member of a name; return the exit code."""
-
-    def tell(event: dict[str, Any]) -> None:
-        print(json.dumps(event), flush=True)
-
-    folder = Path(root)
-    try:
-        request = Request.read(folder)
-        manifest = request.manifest(folder)
-        member = next(member for member in request.members(manifest) if member.name == name)
-        train_member(folder / name, member, manifest, device, tell)
-    except InputError as error:
-        tell({"kind": "refused", "sentence": str(error)})
-        return 2
-    except Interrupted as interrupt:
-        tell({"kind": "refused", "sentence": str(interrupt)})
-        return 130
-    return 0
+    return do_piece(_train, root, name, device)
 
 
-def _end_with_parent() -> None:
-    """End where the process that started this one has ended, however: its end of standard input is closed then.
-
-    Nothing is lost by it: a run goes on from its last whole epoch, and must not hold its folder against a new start.
-    """
-    sys.stdin.read()
-    os._exit(1)
+def _train(root: Path, name: str, device: str, events: Events) -> None:
+    request = Request.read(root)
+    manifest = request.manifest(root)
+    member = next(member for member in request.members(manifest) if member.name == name)
+    train_member(root / name, member, manifest, device, events)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     sys.exit(main(*sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,7 @@ def mixed_interval(value: float, patient: float, patients: int, seeds: list[tupl
     """
     parts = [(variance / count, count - 1) for variance, count in seeds if count > 1]
     seed = sum(part for part, _ in parts)
-    total = patient + seed
-    spread = [(patient, max(1, patients - 1)), *parts]
-    denominator = sum(part**2 / free for part, free in spread)
-    free = total**2 / denominator if denominator > 0 else 1.0
+    total, free = satterthwaite([(patient, max(1, patients - 1)), *parts])
     half = float(student.ppf(0.975, free)) * math.sqrt(total)
     several = bool(parts)
     return {
@@ -43,6 +41,17 @@ def mixed_interval(value: float, patient: float, patients: int, seeds: list[tupl
         "seed_share": seed / total if several and total > 0 else None,
         "covers": "new patients and new seeds" if several else "new patients, these networks",
     }
+
+
+def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the sum of variances and its degrees of freedom (Satterthwaite, Biometrics Bulletin 2, 1946).
+
+    Args:
+        parts: Estimated variances that add up, with the degrees of freedom of each; where all are 0 there is 1.
+    """
+    total = sum(part for part, _ in parts)
+    denominator = sum(part**2 / free for part, free in parts)
+    return total, total**2 / denominator if denominator > 0 else 1.0
 
 
 def between(values: np.ndarray) -> tuple[float, int]:

@@ -1,0 +1,303 @@
+"""Estimates, comparisons and verdicts, on numbers whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate, stats
+from sklearn.metrics import roc_auc_score
+
+from training.study.comparisons import Grid, comparisons, difference, level
+from training.study.estimate import Estimate, correlated_t, together
+from training.study.figures import contrast_variance, figure_table
+from training.study.flatness import correlations, generalization_gaps
+from training.study.mixed_model import fit_mixed_model, look_at_residuals
+from training.study.verdicts import decide, improvement, inconsistent
+
+from .conftest import study_values
+
+DIFFERENCES = np.array([0.031, -0.004, 0.012, 0.022, 0.009])
+
+
+def test_the_correlated_t_test_is_that_of_nadeau_and_bengio() -> None:
+    found = correlated_t(DIFFERENCES, 0.4)
+    statistic = DIFFERENCES.mean() / math.sqrt((1 / 5 + 0.4) * DIFFERENCES.var(ddof=1))
+    assert found.value == pytest.approx(0.014)
+    assert found.p == pytest.approx(2 * stats.t.sf(statistic, 4))
+    # Folds that shared nothing would be the ordinary paired test.
+    ordinary = stats.ttest_1samp(DIFFERENCES, 0)
+    assert correlated_t(DIFFERENCES, 0.0).p == pytest.approx(ordinary.pvalue)
+    assert correlated_t(DIFFERENCES, 0.0).interval == pytest.approx(tuple(ordinary.confidence_interval()))
+
+
+def test_posterior_probabilities_are_areas_of_the_shifted_t() -> None:
+    found = correlated_t(DIFFERENCES, 0.25)
+    density = stats.t(4, loc=found.value, scale=found.error).pdf
+    masses = found.masses(0.01)
+    assert masses["better"] == pytest.approx(integrate.quad(density, 0.01, np.inf)[0], abs=1e-8)
+    assert masses["equivalent"] == pytest.approx(integrate.quad(density, -0.01, 0.01)[0], abs=1e-8)
+    assert masses["worse"] == pytest.approx(integrate.quad(density, -np.inf, -0.01)[0], abs=1e-8)
+    assert sum(masses.values()) == pytest.approx(1)
+    assert masses["better"] > masses["equivalent"] > masses["worse"]
+
+
+def test_the_smallest_difference_seen_has_the_power_that_it_says() -> None:
+    free, error = 30, 0.02
+    true = Estimate(0.0, error, free).smallest_seen()
+    rng = np.random.default_rng(0)
+    scale = np.sqrt(rng.chisquare(free, 40_000) / free)
+    found = np.abs(true / error + rng.standard_normal(40_000)) / scale > stats.t.ppf(0.975, free)
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_parts_of_a_variance_add_up_with_their_degrees_of_freedom() -> None:
+    found = Estimate.of_parts(0.5, [(0.0004, 200), (0.0005, 4)])
+    assert found.error == pytest.approx(0.03)
+    assert found.free == pytest.approx(0.0009**2 / (0.0004**2 / 200 + 0.0005**2 / 4))
+    mean = together([Estimate(0.01, 0.02, 4), Estimate(0.05, 0.04, 9)])
+    assert (mean.value, mean.error, mean.free) == (pytest.approx(0.03), pytest.approx(0.03), 4)
+
+
+def simulated(
+    effects: dict[str, float], *, images: int = 150, folds: int = 4, seeds: int = 2, chance: float = 0.02
+) -> Grid:
+    """Predictions whose log odds are label, patient and noise; an optimizer's effect is added to the label's."""
+    rng = np.random.default_rng(5)
+    cells: list[tuple[Any, dict[str, Any]]] = []
+    readings = {}
+    outside = {"south": rng.standard_normal(2 * images), "north": rng.standard_normal(2 * images)}
+    for hospital, other in (("north", "south"), ("south", "north")):
+        for network in ("small", "large"):
+            for fold in range(folds):
+                inside = np.random.default_rng([fold, len(hospital), ord(hospital[0])]).standard_normal(images)
+                for seed in range(seeds):
+                    for name, effect in effects.items():
+                        run = f"{hospital}{network}{fold}{seed}{name}"
+                        strength = 1.0 + effect + chance * rng.standard_normal()
+                        parts = {
+                            "train": (2, inside),
+                            "internal": (0, inside),
+                            f"external {other}": (-0.3, outside[other]),
+                        }
+                        tables = [_predicted(part, strength + more, noise) for part, (more, noise) in parts.items()]
+                        readings[run] = pd.concat(tables, ignore_index=True)
+                        record = {"hospital": hospital, "network": network, "optimizer": name, "fold": fold}
+                        cells.append((None, {**record, "budget": "epochs", "seed": seed, "run": run}))
+    return Grid(figure_table(cells, readings, "malignant"), readings, "malignant")
+
+
+def _predicted(part: str, strength: float, noise: np.ndarray) -> pd.DataFrame:
+    labels = np.arange(len(noise)) % 3 == 0
+    share = 1 / (1 + np.exp(-(strength * (2 * labels - 1) + noise)))
+    names = [f"{part}-{number}" for number in range(len(noise))]
+    text = {"part": part, "image": names, "patient": names, "site": "x", "group": ""}
+    label = np.where(labels, "malignant", "benign")
+    return pd.DataFrame({**text, "label": label, "p_benign": 1 - share, "p_malignant": share})
+
+
+@pytest.fixture(scope="module")
+def better() -> Grid:
+    return simulated({"adam": 0.0, "sam": 0.4, "asam": 0.0})
+
+
+def test_figures_are_those_of_scikit_learn_on_each_part(better: Grid) -> None:
+    row = better.figures[better.figures["part"] == "internal"].iloc[3]
+    table = better.predictions([row["run"]], "internal")[0]
+    labels = table["label"] == "malignant"
+    assert row["auroc"] == pytest.approx(roc_auc_score(labels, table["p_malignant"]))
+    assert row["brier"] == pytest.approx(((table["p_malignant"] - labels) ** 2).mean())
+    true = np.where(labels, table["p_malignant"], table["p_benign"])
+    assert row["log_loss"] == pytest.approx(-np.log(true).mean())
+
+
+def test_a_difference_is_paired_and_has_the_sign_of_the_better_one(better: Grid) -> None:
+    for part in ("internal", "external south"):
+        found = difference(better, "north", ["small"], "sam", "adam", part)
+        back = difference(better, "north", ["small"], "adam", "sam", part)
+        assert found is not None
+        assert back is not None
+        ours, theirs = (better.select("north", ["small"], name, part)["auroc"].mean() for name in ("sam", "adam"))
+        assert found.value == pytest.approx(ours - theirs)
+        assert found.value > 0.03
+        assert back.value == pytest.approx(-found.value)
+        assert back.error == pytest.approx(found.error)
+        # Pairing takes away what images and folds share: the difference of equals is known better than either mean.
+        alone = level(better, "north", "small", "adam", part)
+        equals = difference(better, "north", ["small"], "asam", "adam", part)
+        assert alone is not None
+        assert equals is not None
+        assert equals.error < alone.error / 2
+
+
+def test_internal_differences_are_the_correlated_test_over_folds_with_seeds_averaged(better: Grid) -> None:
+    found = difference(better, "south", ["small", "large"], "sam", "adam", "internal")
+    assert found is not None
+    ours, theirs = (
+        better.select("south", ["small", "large"], name, "internal").groupby("fold")["auroc"].mean()
+        for name in ("sam", "adam")
+    )
+    expected = correlated_t((ours - theirs).to_numpy(), 1.0)  # as many images tested as trained on, in the simulation
+    assert (found.value, found.error, found.free) == pytest.approx((expected.value, expected.error, 3))
+
+
+def test_external_differences_add_patients_and_trainings(better: Grid) -> None:
+    found = difference(better, "north", ["small"], "sam", "adam", "external south")
+    assert found is not None
+    ours, theirs = (better.select("north", ["small"], name, "external south") for name in ("sam", "adam"))
+    runs = [*ours["run"], *theirs["run"]]
+    tables = better.predictions(runs, "external south")
+    weights = np.r_[np.full(8, 1 / 8), np.full(8, -1 / 8)]
+    patients = contrast_variance(tables, weights, "malignant")
+    by_fold = ours.groupby("fold")["auroc"].mean() - theirs.groupby("fold")["auroc"].mean()
+    trainings = (1 / 4 + 1.0) * by_fold.var(ddof=1)
+    assert patients > 0
+    assert found.error**2 == pytest.approx(patients + trainings)
+
+
+def test_patients_variance_of_a_contrast_agrees_with_resampling(better: Grid) -> None:
+    ours, theirs = (better.select("north", ["small"], name, "internal") for name in ("sam", "adam"))
+    pair = better.predictions([ours["run"].iloc[0], theirs["run"].iloc[0]], "internal")
+    rng = np.random.default_rng(0)
+    labels = (pair[0]["label"] == "malignant").to_numpy()
+    scores = [table["p_malignant"].to_numpy() for table in pair]
+    drawn = []
+    for _ in range(1500):
+        rows = rng.integers(len(labels), size=len(labels))
+        drawn.append(np.subtract(*(roc_auc_score(labels[rows], one[rows]) for one in scores)))
+    assert contrast_variance(pair, np.array([1.0, -1.0]), "malignant") == pytest.approx(np.var(drawn), rel=0.2)
+
+
+def test_a_missing_run_leaves_no_comparison_rather_than_an_unpaired_one(better: Grid) -> None:
+    gone = better.select("north", ["small"], "sam", "internal")["run"].iloc[0]
+    less = Grid(better.figures[better.figures["run"] != gone], better.readings, "malignant")
+    assert difference(less, "north", ["small"], "sam", "adam", "internal") is None
+    assert difference(less, "north", ["large"], "sam", "adam", "internal") is not None
+
+
+def test_every_place_is_compared_once(better: Grid) -> None:
+    found = comparisons(better, ["adam", "sam", "asam"], "adam", 0.01)
+    places = [(one["hospital"], one["network"], one["part"], one["optimizer"]) for one in found]
+    assert len(places) == len(set(places)) == 2 * 2 * 2 * 2
+    assert not any(one[3] == "adam" for one in places)
+
+
+def study_of(*claims: dict[str, Any]) -> Any:
+    from training.study.definition import validate_study
+
+    network = {"network": {"name": "resnet10_w16"}}
+    return validate_study(
+        study_values(
+            ("a", "b"),
+            hospitals=[{"name": "north", "site": "n"}, {"name": "south", "site": "s"}],
+            networks=[{"name": name, "kind": "cnn", "settings": network} for name in ("small", "large")],
+            optimizers=[{"name": "adam"}, {"name": "sam"}, {"name": "asam"}],
+            claims=list(claims),
+        ),
+        "study",
+    )
+
+
+@pytest.mark.parametrize(
+    ("effect", "improves", "denied"),
+    [(0.4, "supported", "contradicted"), (-0.4, "contradicted", "supported"), (0.0, "contradicted", "supported")],
+)
+def test_a_known_shift_decides_a_claim_and_its_denial(effect: float, improves: str, denied: str) -> None:
+    grid = simulated({"adam": 0.0, "sam": effect, "asam": 0.0}, chance=0.005)
+    study = study_of(
+        {"name": "it helps", "says": "improves", "optimizer": "sam"},
+        {"name": "it does not", "says": "does_not_improve", "optimizer": "sam"},
+    )
+    verdicts = [decide(study, grid, claim) for claim in study.claims]
+    assert [one["verdict"] for one in verdicts] == [improves, denied]
+    assert math.copysign(1, verdicts[0]["difference"]["value"]) == math.copysign(1, effect) or effect == 0
+
+
+def test_too_much_chance_leaves_a_claim_undecided_and_missing_runs_too(better: Grid) -> None:
+    study = study_of({"name": "it helps", "says": "improves", "optimizer": "sam"})
+    noisy = simulated({"adam": 0.0, "sam": 0.1, "asam": 0.0}, chance=0.5)
+    assert decide(study, noisy, study.claims[0])["verdict"] == "undecided"
+    rows = better.figures[~((better.figures["optimizer"] == "sam") & (better.figures["network"] == "large"))]
+    lacking = decide(study, Grid(rows, better.readings, "malignant"), study.claims[0])
+    assert lacking["verdict"] == "undecided"
+    assert lacking["reason"] == "runs of it are missing"
+
+
+def masses(worse: float, better: float) -> dict[str, float]:
+    return {"worse": worse, "equivalent": 1 - worse - better, "better": better}
+
+
+def test_rules_at_their_limits() -> None:
+    assert improvement(masses(0.0, 0.95), 0.95, True) == "supported"
+    assert improvement(masses(0.0, 0.949), 0.95, True) == "undecided"
+    assert improvement(masses(0.2, 0.05), 0.95, True) == "contradicted"
+    assert improvement(masses(0.2, 0.05), 0.95, False) == "supported"
+    # Two places: each must be beyond 1 - .05 / 2.
+    assert inconsistent([masses(0.0, 0.976), masses(0.976, 0.0)], 0.95) == "supported"
+    assert inconsistent([masses(0.0, 0.976), masses(0.96, 0.0)], 0.95) == "undecided"
+    assert inconsistent([masses(0.0, 0.96), masses(0.0, 0.97)], 0.95) == "contradicted"
+    assert inconsistent([masses(0.02, 0.02), masses(0.01, 0.0)], 0.95) == "contradicted"
+    assert inconsistent([masses(0.0, 0.96), masses(0.02, 0.02)], 0.95) == "undecided"
+
+
+def test_the_mixed_model_finds_effects_and_variances_that_were_put_in() -> None:
+    rng = np.random.default_rng(1)
+    folds, networks = rng.normal(0, 0.03, 12), rng.normal(0, 0.05, 6)
+    rows = [
+        {
+            "hospital": "north",
+            "part": "internal",
+            "network": f"n{network}",
+            "fold": fold,
+            "seed": seed,
+            "optimizer": name,
+            "auroc": 0.8 + effect + folds[fold] + networks[network] + rng.normal(0, 0.01),
+        }
+        for fold in range(12)
+        for network in range(6)
+        for seed in range(2)
+        for name, effect in (("adam", 0.0), ("sam", 0.02), ("asam", -0.01))
+    ]
+    found = fit_mixed_model(pd.DataFrame(rows), "adam")
+    assert set(found["optimizers"]) == {"sam", "asam"}
+    assert found["optimizers"]["sam"]["value"] == pytest.approx(0.02, abs=0.004)
+    assert found["optimizers"]["asam"]["value"] == pytest.approx(-0.01, abs=0.004)
+    assert found["optimizers"]["asam"]["high"] < 0 < found["optimizers"]["sam"]["low"]
+    assert found["variances"]["residual"] ** 0.5 == pytest.approx(0.01, rel=0.15)
+    assert found["variances"]["fold"] ** 0.5 == pytest.approx(folds.std(ddof=1), rel=0.3)
+    assert found["variances"]["network"] ** 0.5 == pytest.approx(networks.std(ddof=1), rel=0.4)
+    assert "reason" in fit_mixed_model(pd.DataFrame(rows[:6]), "adam")
+
+
+def test_residuals_that_break_the_model_are_told() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(["a", "b"], 100)
+    good = look_at_residuals(rng.standard_normal(200), groups)
+    assert good["sentences"] == ["residuals look normal and equally spread"]
+    bad = look_at_residuals(np.r_[rng.standard_normal(100), 6 * rng.standard_t(2, 100)], groups)
+    assert any("not normal" in one for one in bad["sentences"])
+    assert any("unequally" in one for one in bad["sentences"])
+
+
+def test_sharpness_is_ranked_against_the_gap_overall_and_within_networks(better: Grid) -> None:
+    gaps = generalization_gaps(better.figures)
+    first = gaps.iloc[0]
+    own = better.figures[better.figures["run"] == first["run"]].set_index("part")
+    assert first["auroc_gap"] == pytest.approx(own.loc["train", "auroc"] - own.loc["internal", "auroc"])
+    assert first["loss_gap"] == pytest.approx(own.loc["internal", "log_loss"] - own.loc["train", "log_loss"])
+    assert (gaps["loss_gap"] > 0).all()
+    # Of a measure that follows the gap inside networks, but is higher in the network whose runs gap less.
+    shift = gaps["network"].map({"small": 10.0, "large": 0.0})
+    values = {
+        run: {"follows": gap, "against": -gap, "shifted": gap + 100 * more}
+        for run, gap, more in zip(gaps["run"], gaps["loss_gap"], shift, strict=True)
+    }
+    found = {(one["measure"], one["gap"], one["scope"]): one for one in correlations(gaps, values, 0)}
+    assert found["follows", "loss_gap", "overall"]["value"] == pytest.approx(1)
+    assert found["against", "loss_gap", "overall"]["value"] == pytest.approx(-1)
+    assert found["shifted", "loss_gap", "within networks"]["value"] == pytest.approx(1)
+    assert abs(found["shifted", "loss_gap", "overall"]["value"]) < 0.9
+    assert found["follows", "loss_gap", "overall"]["low"] == pytest.approx(1)

@@ -1,0 +1,207 @@
+"""Pieces of work that must not bring each other down: one after another, or a process for each device."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medsharp.errors import InputError
+from medsharp.files import write_text
+from training.events import Events
+from training.run_folder import Interrupted
+
+ERRORS = "errors"
+"""The folder, in that of the whole, of what was printed by pieces that failed."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A piece of work that failed, and why in a sentence."""
+
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of work by name.
+
+    Attributes:
+        root: The folder of the whole.
+        names: Of what is to be done, in order.
+        kind: What a piece is called in events, such as `member`.
+        module: What a process of its own runs, with the folder, the name and the device as arguments; it prints events,
+            a line of JSON each, of which `refused` with a `sentence` says why it fails, and ends with its parent.
+    """
+
+    root: Path
+    names: Sequence[str]
+    kind: str
+    module: str
+
+    def tell_end(self, events: Events, name: str, failure: str) -> None:
+        """Tell that a piece is at its end, and why it failed if it did."""
+        events({"kind": self.kind, self.kind: name, "failure": failure})
+
+    def named(self, events: Events, name: str) -> Events:
+        """Return what tells events with the name of a piece."""
+        return lambda event: events({**event, self.kind: name})
+
+
+def work_here(pieces: Pieces, work: Callable[[str, Events], None], events: Events) -> list[Failure]:
+    """Do one piece after another; one that fails does not keep the others from being done.
+
+    Args:
+        pieces: What is to be done.
+        work: Called with the name of each and with what tells its events.
+        events: Told what happens.
+    """
+    failures = []
+    for name in pieces.names:
+        sentence = ""
+        try:
+            work(name, pieces.named(events, name))
+        except InputError as error:
+            sentence = str(error)
+        except Exception as error:  # whatever it is, it is told, kept with its traceback, and ends with code 2
+            kept = keep_error(pieces.root, name, traceback.format_exc())
+            sentence = f"{type(error).__name__}: {error} (see {kept})"
+        if sentence:
+            failures.append(Failure(name, sentence))
+        pieces.tell_end(events, name, sentence)
+    return failures
+
+
+def work_on_devices(pieces: Pieces, devices: Sequence[str], events: Events) -> list[Failure]:
+    """Do pieces in a process each, one at a time for each entry of `devices`.
+
+    Args:
+        pieces: What is to be done.
+        devices: Such as `cuda:0`, `cuda:1`; one that stands twice has two processes.
+        events: Called from several threads, one call at a time.
+    """
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in pieces.names:
+        waiting.put(name)
+    failures: list[Failure] = []
+    lock, stop = threading.Lock(), threading.Event()
+    processes: dict[int, subprocess.Popen[str]] = {}
+
+    def tell(event: dict[str, object]) -> None:
+        with lock:
+            events(event)
+
+    def serve(place: int) -> None:
+        while not stop.is_set():
+            try:
+                name = waiting.get_nowait()
+            except queue.Empty:
+                return
+            sentence = _in_process(pieces, name, devices[place], place, tell, processes)
+            with lock:
+                if sentence and not stop.is_set():
+                    failures.append(Failure(name, sentence))
+                pieces.tell_end(events, name, sentence)
+
+    threads = [threading.Thread(target=serve, args=(place,)) for place in range(len(devices))]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(timeout=0.2)  # short, so that an interrupt is heard
+    except BaseException:
+        stop.set()
+        for process in list(processes.values()):
+            process.terminate()
+        for thread in threads:
+            thread.join()
+        raise
+    return failures
+
+
+def keep_error(root: Path, name: str, text: str) -> Path:
+    """Keep what a piece printed, or its traceback; return the file."""
+    path = root / ERRORS / f"{name.replace('/', '-')}.txt"
+    write_text(path, text)
+    return path
+
+
+def do_piece(work: Callable[[Path, str, str, Events], None], root: str, name: str, device: str) -> int:
+    """Do a piece in this process, printing its events; return the exit code.
+
+    Args:
+        work: Called with the folder, the name, the device and what tells events.
+        root: The folder of the whole.
+        name: The piece.
+        device: What it is done on.
+    """
+
+    def tell(event: dict[str, Any]) -> None:
+        print(json.dumps(event), flush=True)
+
+    try:
+        work(Path(root), name, device, tell)
+    except InputError as error:
+        tell({"kind": "refused", "sentence": str(error)})
+        return 2
+    except Interrupted as interrupt:
+        tell({"kind": "refused", "sentence": str(interrupt)})
+        return 130
+    return 0
+
+
+def end_with_parent() -> None:
+    """End this process where the one that started it has ended, however: its end of standard input is closed then.
+
+    Nothing is lost by it: a run goes on from its last whole epoch, and must not hold its folder against a new start.
+    """
+
+    def wait() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _in_process(
+    pieces: Pieces, name: str, device: str, place: int, events: Events, processes: dict[int, subprocess.Popen[str]]
+) -> str:
+    """Do a piece in a process of its own; return why that failed, or nothing."""
+    command = [sys.executable, "-m", pieces.module, str(pieces.root), name, device]
+    sentence, printed = "", list[str]()
+    tell = pieces.named(events, name)
+    pipe = subprocess.PIPE  # standard input tells it that this process lives
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        processes[place] = process
+        assert process.stdout is not None
+        assert process.stderr is not None
+        errors = process.stderr
+        reader = threading.Thread(target=lambda: printed.extend(errors))  # or a full pipe would stop the process
+        reader.start()
+        for line in process.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                printed.append(line)  # of a library that prints
+                continue
+            if event["kind"] == "refused":
+                sentence = event["sentence"]
+            else:
+                tell(event)
+        reader.join()
+    del processes[place]
+    if process.returncode == 0 or sentence:
+        return sentence
+    kept = keep_error(pieces.root, name, "".join(printed))
+    last = next((line.strip() for line in reversed(printed) if line.strip()), f"exit code {process.returncode}")
+    return f"{last} (see {kept})"

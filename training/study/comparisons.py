@@ -1,0 +1,130 @@
+"""Optimizers against the reference: on each network, hospital and part, paired by fold, seed and image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from training.study.estimate import Estimate, correlated_t
+from training.study.figures import contrast_variance
+from training.study.reading import EXTERNAL, INTERNAL, TRAIN
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All that was read of a budget.
+
+    Attributes:
+        figures: As `figure_table` gives them.
+        readings: Predictions by run.
+        positive: The class of interest.
+    """
+
+    figures: pd.DataFrame
+    readings: Mapping[str, pd.DataFrame]
+    positive: str
+
+    def parts_of(self, hospital: str) -> list[str]:
+        """Return where a hospital's networks are compared: on its test folds, and on each other hospital."""
+        found = self.figures.loc[self.figures["hospital"] == hospital, "part"].unique()
+        return [part for part in found if part == INTERNAL or part.startswith(EXTERNAL)]
+
+    def select(self, hospital: str, networks: Sequence[str], optimizer: str, part: str) -> pd.DataFrame:
+        """Return the figures of an optimizer on a part."""
+        table = self.figures
+        wanted = (table["hospital"] == hospital) & (table["optimizer"] == optimizer) & (table["part"] == part)
+        return table[wanted & table["network"].isin(list(networks))]
+
+    def test_share(self, hospital: str) -> float:
+        """Return images that are tested over images that are trained on, in a fold."""
+        own = self.figures[self.figures["hospital"] == hospital]
+        tested, trained = (own.loc[own["part"] == part, "images"].mean() for part in (INTERNAL, TRAIN))
+        return float(tested / trained)
+
+    def predictions(self, runs: Sequence[str], part: str) -> list[pd.DataFrame]:
+        """Return what runs predicted of a part."""
+        return [self.readings[run][self.readings[run]["part"] == part] for run in runs]
+
+
+def level(grid: Grid, hospital: str, network: str, optimizer: str, part: str) -> Estimate | None:
+    """Estimate the mean AUROC of an optimizer for new patients and new trainings; None where no two folds are there.
+
+    The patients' variance is Obuchowski's, of all networks as they are: each test fold has patients of its own;
+    another hospital's are the same for all. To that comes the variance between trainings: on another hospital that
+    between folds; on test folds what the folds vary more than their patients explain.
+    """
+    cells = grid.select(hospital, [network], optimizer, part)
+    by_fold = cells.groupby("fold")["auroc"].mean()
+    if len(by_fold) < 2:
+        return None
+    patients, count = _patients(grid, cells, np.full(len(cells), 1 / len(cells)), part)
+    spread = float(np.var(by_fold, ddof=1))
+    if part == INTERNAL:
+        folds = len(by_fold)
+        # `patients` is of the mean over folds: K times it is that of a fold.
+        spread = max(0.0, spread - folds * patients)
+    share = grid.test_share(hospital)
+    trainings = spread * (1 / len(by_fold) + share)
+    return Estimate.of_parts(float(by_fold.mean()), [(patients, count - 1), (trainings, len(by_fold) - 1)])
+
+
+def difference(
+    grid: Grid, hospital: str, networks: Sequence[str], optimizer: str, reference: str, part: str
+) -> Estimate | None:
+    """Estimate how much higher the AUROC of an optimizer is than the reference's, networks and seeds averaged.
+
+    On test folds by the correlated t test over folds. On another hospital, whose patients are the same for all, by
+    Obuchowski's variance over patients and the corrected variance of the folds' differences.
+
+    Returns:
+        None where a fold, seed or network of either is missing, or there is one fold only.
+    """
+    one, other = (grid.select(hospital, networks, name, part) for name in (optimizer, reference))
+    keys = ["network", "fold", "seed"]
+    paired = one.merge(other, on=keys, suffixes=("", "_reference"))
+    if not len(one) or len(paired) != len(one) or len(paired) != len(other):
+        return None
+    differences = (paired["auroc"] - paired["auroc_reference"]).groupby(paired["fold"]).mean().to_numpy()
+    if len(differences) < 2:
+        return None
+    share = grid.test_share(hospital)
+    corrected = correlated_t(differences, share)
+    if part == INTERNAL:
+        return corrected
+    both = pd.concat([one, other])
+    weights = np.concatenate([np.full(len(one), 1 / len(one)), np.full(len(other), -1 / len(other))])
+    patients, count = _patients(grid, both, weights, part)
+    return Estimate.of_parts(corrected.value, [(patients, count - 1), (corrected.error**2, corrected.free)])
+
+
+def comparisons(grid: Grid, optimizers: Sequence[str], reference: str, equivalence: float) -> list[dict[str, Any]]:
+    """Return every comparison with the reference: where it is, and the estimate as plain values."""
+    found = []
+    for hospital, network in grid.figures[["hospital", "network"]].drop_duplicates().itertuples(index=False):
+        for part in grid.parts_of(hospital):
+            for optimizer in optimizers:
+                if optimizer == reference:
+                    continue
+                estimate = difference(grid, hospital, [network], optimizer, reference, part)
+                if estimate is not None:
+                    place = {"hospital": hospital, "network": network, "part": part, "optimizer": optimizer}
+                    found.append(place | estimate.as_dict(equivalence))
+    return found
+
+
+def _patients(grid: Grid, cells: pd.DataFrame, weights: np.ndarray, part: str) -> tuple[float, int]:
+    """Return the variance over patients of a weighted sum of AUROCs, and how many images there are."""
+    if part != INTERNAL:
+        tables = grid.predictions(list(cells["run"]), part)
+        return contrast_variance(tables, weights, grid.positive), len(tables[0])
+    variance, count = 0.0, 0
+    for fold in sorted(set(cells["fold"])):
+        here = (cells["fold"] == fold).to_numpy()
+        tables = grid.predictions(list(cells.loc[here, "run"]), part)
+        variance += contrast_variance(tables, weights[here], grid.positive)
+        count += len(tables[0])
+    return variance, count

@@ -1,0 +1,89 @@
+"""The report of a study: `results.json`, tables, and one page as HTML, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medsharp.errors import InputError
+from medsharp.files import atomic_path, only_writer, write_text
+from medsharp.progress import Progress
+from training.study.blocks import as_html, as_latex, as_markdown
+from training.study.flatness import Measure
+from training.study.folder import StudyFolder
+from training.study.page import make_page
+from training.study.results import make_results
+
+REPORT = "report"
+
+
+def write_report(
+    folder: StudyFolder,
+    *,
+    out: str | Path | None = None,
+    interim: bool = False,
+    measure: Measure | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """Read what is tested, once, and write what came of it.
+
+    Args:
+        folder: The study.
+        out: Where to; `report` in the study's folder without it.
+        interim: Report on what is finished, without verdicts, while cells are missing.
+        measure: Measures sharpness.
+        device: Where to predict.
+        progress: Called while images are read.
+
+    Returns:
+        The content of `results.json`, and the files.
+
+    Raises:
+        InputError: Cells are missing and this is no interim report, or none is finished; the study is being trained.
+    """
+    from training.study.forecast import forecast
+
+    seen = forecast(folder)
+    if not seen.finished_cells:
+        raise InputError(f"{folder.root}: no cell is finished yet; run the study first")
+    if seen.finished_cells < seen.cells and not interim:
+        raise InputError(
+            f"{folder.root}: {seen.cells - seen.finished_cells} of {seen.cells} cells are not finished; run the study "
+            "to its end, or look at what there is, without verdicts: --interim"
+        )
+    with only_writer(folder.root / ".reading.lock", f"another process reads the study in {folder.root}; wait for it"):
+        results, figures = make_results(folder, measure=measure, device=device, progress=progress)
+    target = Path(out) if out is not None else folder.root / REPORT
+    title, blocks = make_page(results)
+    texts = {
+        "results.json": json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "report.html": as_html(title, blocks),
+        "report.md": as_markdown(title, blocks),
+        "report.tex": as_latex(title, blocks),
+    }
+    for name, text in texts.items():
+        write_text(target / name, text)
+    tables = {"cells.csv": figures, "comparisons.csv": _comparisons(results), "levels.csv": _levels(results)}
+    for name, table in tables.items():
+        with atomic_path(target / name) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+    return results, tuple(target / name for name in (*texts, *tables))
+
+
+def _levels(results: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [{"budget": key, **row} for key, found in results["budgets"].items() for row in found["levels"]]
+    )
+
+
+def _comparisons(results: dict[str, Any]) -> pd.DataFrame:
+    rows = []
+    for budget, found in results["budgets"].items():
+        for entry in found["comparisons"]:
+            plain = {key: value for key, value in entry.items() if key != "probabilities"}
+            rows.append({"budget": budget, **plain, **entry["probabilities"]})
+    return pd.DataFrame(rows)
