@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,16 @@ def work_here(pieces: Pieces, work: Callable[[str, Events], None], events: Event
     return failures
 
 
-def work_on_devices(pieces: Pieces, devices: Sequence[str], events: Events) -> list[Failure]:
+def work_on_devices(
+    pieces: Pieces, devices: Sequence[str], events: Events, environment: Mapping[str, str] | None = None
+) -> list[Failure]:
     """Do pieces in a process each, one at a time for each entry of `devices`.
 
     Args:
         pieces: What is to be done.
         devices: Such as `cuda:0`, `cuda:1`; one that stands twice has two processes.
         events: Called from several threads, one call at a time.
+        environment: Variables of the processes, in addition to those of this one.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for name in pieces.names:
@@ -106,7 +109,7 @@ def work_on_devices(pieces: Pieces, devices: Sequence[str], events: Events) -> l
                 name = waiting.get_nowait()
             except queue.Empty:
                 return
-            sentence = _in_process(pieces, name, devices[place], place, tell, processes)
+            sentence = _in_process(pieces, name, devices[place], place, tell, processes, environment or {})
             with lock:
                 if sentence and not stop.is_set():
                     failures.append(Failure(name, sentence))
@@ -121,7 +124,7 @@ def work_on_devices(pieces: Pieces, devices: Sequence[str], events: Events) -> l
                 thread.join(timeout=0.2)  # short, so that an interrupt is heard
     except BaseException:
         stop.set()
-        for process in list(processes.values()):
+        for process in list(processes.values()):  # threads take theirs out
             process.terminate()
         for thread in threads:
             thread.join()
@@ -131,9 +134,18 @@ def work_on_devices(pieces: Pieces, devices: Sequence[str], events: Events) -> l
 
 def keep_error(root: Path, name: str, text: str) -> Path:
     """Keep what a piece printed, or its traceback; return the file."""
-    path = root / ERRORS / f"{name.replace('/', '-')}.txt"
+    path = _error_file(root, name)
     write_text(path, text)
     return path
+
+
+def forget_error(root: Path, name: str) -> None:
+    """Remove what `keep_error` kept of a piece that has been done since."""
+    _error_file(root, name).unlink(missing_ok=True)
+
+
+def _error_file(root: Path, name: str) -> Path:
+    return root / ERRORS / f"{name.replace('/', '-')}.txt"
 
 
 def do_piece(work: Callable[[Path, str, str, Events], None], root: str, name: str, device: str) -> int:
@@ -174,14 +186,22 @@ def end_with_parent() -> None:
 
 
 def _in_process(
-    pieces: Pieces, name: str, device: str, place: int, events: Events, processes: dict[int, subprocess.Popen[str]]
+    pieces: Pieces,
+    name: str,
+    device: str,
+    place: int,
+    events: Events,
+    processes: dict[int, subprocess.Popen[str]],
+    environment: Mapping[str, str],
 ) -> str:
     """Do a piece in a process of its own; return why that failed, or nothing."""
     command = [sys.executable, "-m", pieces.module, str(pieces.root), name, device]
     sentence, printed = "", list[str]()
     tell = pieces.named(events, name)
     pipe = subprocess.PIPE  # standard input tells it that this process lives
-    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(
+        command, text=True, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **environment}
+    ) as process:
         processes[place] = process
         assert process.stdout is not None
         assert process.stderr is not None
@@ -189,12 +209,10 @@ def _in_process(
         reader = threading.Thread(target=lambda: printed.extend(errors))  # or a full pipe would stop the process
         reader.start()
         for line in process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                printed.append(line)  # of a library that prints
-                continue
-            if event["kind"] == "refused":
+            event = _event_of(line)
+            if event is None:
+                printed.append(line)
+            elif event["kind"] == "refused":
                 sentence = event["sentence"]
             else:
                 tell(event)
@@ -205,3 +223,12 @@ def _in_process(
     kept = keep_error(pieces.root, name, "".join(printed))
     last = next((line.strip() for line in reversed(printed) if line.strip()), f"exit code {process.returncode}")
     return f"{last} (see {kept})"
+
+
+def _event_of(line: str) -> dict[str, Any] | None:
+    """Return the event that a line of a worker's tells, or None for what a library prints."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event else None

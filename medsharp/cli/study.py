@@ -126,14 +126,26 @@ def report(
         Path | None, typer.Option(help="Of the study, where its file is given; as --out of study.")
     ] = None,
     interim: Annotated[bool, typer.Option("--interim", help="Report on what is finished, without verdicts.")] = False,
-    device: Annotated[str, typer.Option(help="Where to predict: cpu or cuda.")] = "cpu",
+    sharpness: Annotated[
+        int, typer.Option(min=0, help="Measure each run's sharpness on so many training images, once; 0: none.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="Where to predict and measure: cpu, cuda or one GPU.")] = "cpu",
 ) -> None:
     """Read what is tested, once, and write tables, verdicts and a page: HTML, Markdown, LaTeX, CSV and JSON."""
+    from medsharp.config import check_device
+    from training.reproducibility import select_device
     from training.study.report import write_report
+    from training.study.sharpness import measure_with
 
     begun = _open(study, folder)
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise InputError(f"--device: {error}") from error
+    chosen = str(select_device(device))
+    measure = measure_with(sharpness, chosen) if sharpness else None
     with progress_bar() as bar:
-        results, written = write_report(begun, out=out, interim=interim, device=device, progress=bar)
+        results, written = write_report(begun, out=out, interim=interim, measure=measure, device=chosen, progress=bar)
     heading(f"Study {begun.study.name}, rule SHA-256 {results['study_sha256']}")
     for claim in results["claims"]:
         reason = f" ({claim['reason']})" if claim["reason"] else ""

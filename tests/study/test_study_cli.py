@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from medsharp.cli import app
 from training.study.blocks import Heading, Table, Text, as_latex, as_markdown, latex_text
+from training.study.flatness import Measure, measure_runs
 from training.study.folder import StudyFolder
 from training.study.report import write_report
 
@@ -123,10 +124,29 @@ def test_sharpness_is_measured_once_a_run_and_correlated(typed: tuple[Path, Path
         return {"top eigenvalue": float(int(run.folder.name, 16) % 97)}
 
     for _ in range(2):
-        results, _ = write_report(StudyFolder.open(out), out=out / "sharp", measure=measure)
+        results, _ = write_report(StudyFolder.open(out), out=out / "sharp", measure=Measure("made-up", measure))
     assert len(calls) == len(set(calls)) == 8  # of one epoch, half the epochs are one, and the same run
     assert {one["scope"] for one in results["sharpness"]["correlations"]} == {"overall", "within networks"}
     assert "top eigenvalue, overall" in (out / "sharp/report.md").read_text()
+
+
+def test_sharpness_is_that_of_the_command_of_that_name(typed: tuple[Path, Path, str], tmp_path: Path) -> None:
+    from training.study.sharpness import measure_with
+
+    _, out, _ = typed
+    folder = StudyFolder.open(out)
+    record = json.loads((out / "cells/porto/cnn/sam/fold-1/epochs-seed-0.json").read_text())
+    rows = pd.DataFrame([{key: record[key] for key in ("hospital", "fold", "run")}])
+    found = measure_runs(folder, rows, measure_with(8))[record["run"]]
+    words = ("--split", "train", "--images", "8", "--eigenvalues", "1", "--tolerance", "0.05", "--max-products", "10")
+    rest = ("--draws", "0", "--density", "0", "--steps", "0", "--out", str(tmp_path), "--device", "cpu")
+    type_in("sharpness", str(out / "runs" / record["run"]), *words, *rest)
+    measures = json.loads((tmp_path / "sharpness.json").read_text())["runs"][0]["splits"][0]["measures"]
+    assert found["top eigenvalue, adaptive"] == pytest.approx(
+        measures["eigenvalues"]["adaptive"]["largest"][0]["value"]
+    )
+    assert found["gradient norm, plain"] == pytest.approx(measures["gradient_norm"]["plain"])
+    assert found["surrogate gap, l2"] == pytest.approx(measures["surrogate_gap"]["l2"]["value"])
 
 
 def test_an_unfinished_study_is_reported_as_interim_without_verdicts(

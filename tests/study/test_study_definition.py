@@ -36,6 +36,7 @@ TWO = [{"name": "adam"}, {"name": "sam", "settings": {"rho": 0.1}}]
         ({"optimizers": [{"name": "adam"}, {"name": "sam", "search": {"gamma": {"low": 0.1, "high": 1}}}]}, "'gamma'"),
         ({"reference": "sgd"}, "reference 'sgd' is not among optimizers"),
         ({"use_folds": 5}, "use_folds 5 is more than folds 3"),
+        ({"search": {"trials": 3}}, "search has 3 trials and no lr, so that adam has nothing to try"),
         ({"search": {"lr": {"low": 1, "high": 0.1}}}, "low 1 is not below high 0.1"),
         ({"claims": [{"name": "x", "says": "improves", "optimizer": "asam"}]}, "claim 'x': asam is not compared"),
         (
@@ -60,7 +61,7 @@ def test_the_hash_covers_all_that_decides_and_not_where_the_data_lie(define: Def
         {"rule": {"equivalence": 0.02}},
         {"claims": [{"name": "x", "says": "improves", "optimizer": "sam"}]},
         {"seeds": [1]},
-        {"search": {"trials": 2}},
+        {"search": {"trials": 2, "lr": {"low": 0.1, "high": 1}}},
     ):
         assert replaced(study, **changes).digest() != study.digest()
 

@@ -231,8 +231,10 @@ def test_a_run_that_fails_is_listed_alone_and_tried_again(
     assert "seed-1: RuntimeError: the card fell out" in outcome.failures[0].sentence
     assert outcome.forecast.finished_cells == 6
     monkeypatch.setattr(chains_module, "train", real)
+    assert len(list((tmp_path / "study/errors").iterdir())) == 2
     again = run_study(study, out=tmp_path / "study")
     assert not again.failures
+    assert not list((tmp_path / "study/errors").iterdir())
     assert again.forecast.finished_cells == 8
 
 
@@ -283,6 +285,14 @@ def test_wrong_sites_and_too_few_patients_leave_nothing_behind(define: Define, t
         with pytest.raises(InputError, match=sentence):
             run_study(define(**changes), out=tmp_path / "study")
         assert not (tmp_path / "study").exists()
+
+
+def test_weights_that_are_not_there_are_told_before_the_data_are_read(define: Define, tmp_path: Path) -> None:
+    settings = {"network": {"name": "resnet10_w16", "checkpoint": str(tmp_path / "none.pth")}}
+    study = define(networks=[{"name": "cnn", "kind": "cnn", "settings": settings}])
+    with pytest.raises(InputError, match=r"none\.pth"):
+        run_study(study, out=tmp_path / "study", opened=lambda manifest: pytest.fail("the data were opened"))
+    assert not (tmp_path / "study").exists()
 
 
 def test_other_code_is_refused_until_it_is_accepted_and_finished_runs_stay(
@@ -348,7 +358,7 @@ def test_images_of_both_hospitals_are_left_out_of_what_is_external(
     deal(tmp_path / "study", study, open_tied(data_config(study)))
     external = read_manifest(tmp_path / "study/sealed/north/external-porto").table
     assert {name.split("/")[-1] for name in external["image"]} == {f"{number}.png" for number in range(6, 36)}
-    for number in range(6, 36):
+    for number in range(7, 36, 3):  # every malignant image of Porto is now one of the north
         shutil.copy(Path(paths[0]) / f"{number % 24}.png", Path(paths[1]) / f"{number}.png")
     with pytest.raises(InputError, match="no image of both classes at porto that is new to north"):
         deal(tmp_path / "other", study, open_tied(data_config(study)))

@@ -24,12 +24,8 @@ from training.datasets import check_splits
 from training.events import Events
 from training.reproducibility import select_device
 from training.run_folder import Interrupted
-<<<<<<< HEAD
 from training.settings import check_config, check_network
-=======
-from training.settings import check_config
 from training.side_by_side import Failure
->>>>>>> a54fb59 (medsharp study: optimizers compared on a grid of runs that goes on after a kill, with verdicts by a rule fixed beforehand)
 
 _LOCK = ".lock"
 

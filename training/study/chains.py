@@ -16,7 +16,7 @@ from medsharp.runs import Run
 from training.events import Events
 from training.loop import DivergedError, train
 from training.run_folder import clear_unbegun
-from training.side_by_side import Failure, keep_error
+from training.side_by_side import Failure, forget_error, keep_error
 from training.study.folder import StudyFolder
 from training.study.open_data import open_folder, read_open
 from training.study.plan import Cell, Chain, cell_config, plan_cells
@@ -73,6 +73,9 @@ def train_chain(folder: StudyFolder, chain: Chain, device: str | None, events: E
                 failures.append(Failure(cell.name, f"{type(error).__name__}: {error} (see {written})"))
             else:
                 folder.keep_record(cell, _record(cell, Run(path), kept["chosen"]))
+                forget_error(folder.root, cell.name)
+    if not failures:
+        forget_error(folder.root, chain.name)
     return failures
 
 

@@ -153,6 +153,10 @@ class StudyDefinition(Section):
         names = [optimizer.name for optimizer in self.optimizers]
         if self.reference not in names:
             raise ValueError(f"reference '{self.reference}' is not among optimizers {names}")
+        if self.search.trials > 1 and self.search.lr is None:
+            raise ValueError(
+                f"search has {self.search.trials} trials and no lr, so that {self.reference} has nothing to try"
+            )
         self._check_optimizers()
         self._check_claims(names)
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,19 @@ from training.study.folder import StudyFolder
 from training.study.open_data import read_open
 from training.study.reading import INTERNAL, TRAIN
 
-Measure = Callable[[Run, Manifest], Mapping[str, float]]
-"""Takes a finished run and the rows that it learned from, returns measures of sharpness by name."""
+
+@dataclass(frozen=True)
+class Measure:
+    """A way to measure sharpness.
+
+    Attributes:
+        name: Of the folder where what was measured is kept, such as `64-images`: another way, another folder.
+        of: Takes a finished run and the rows that it learned from, returns measures by name.
+    """
+
+    name: str
+    of: Callable[[Run, Manifest], Mapping[str, float]]
+
 
 GAPS = {"auroc_gap": "AUROC, training less test", "loss_gap": "log loss, test less training"}
 _RESAMPLES = 2000
@@ -34,10 +46,10 @@ def measure_runs(
     found: dict[str, dict[str, float]] = {}
     rows = figures.drop_duplicates("run")
     for number, row in enumerate(rows.to_dict("records")):
-        path = folder.root / "sharpness" / f"{row['run']}.json"
+        path = folder.root / "sharpness" / measure.name / f"{row['run']}.json"
         if not path.is_file():
             manifest = read_open(folder.root, f"{row['hospital']}/fold-{row['fold']}")
-            values = {key: float(value) for key, value in measure(folder.run_of(row), manifest).items()}
+            values = {key: float(value) for key, value in measure.of(folder.run_of(row), manifest).items()}
             write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
         found[row["run"]] = json.loads(path.read_text(encoding="utf-8"))
         if progress is not None:

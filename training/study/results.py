@@ -66,7 +66,7 @@ def make_results(
         reason = f"{len(planned) - len(cells)} of {len(planned)} cells are not finished: no verdict yet"
         claims = [claim | {"verdict": "withheld", "reason": reason} for claim in claims]
     gaps = generalization_gaps(figures)
-    sharpness: dict[str, Any] = {"reason": "sharpness was not measured"}
+    sharpness: dict[str, Any] = {"reason": "sharpness was not measured (study report --sharpness IMAGES)"}
     if measure is not None:
         measures = measure_runs(folder, figures, measure, progress)
         sharpness = {"measures": measures, "correlations": correlations(gaps, measures, study.seed)}

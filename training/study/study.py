@@ -24,7 +24,7 @@ from training.environment import git_commit
 from training.events import Events
 from training.reproducibility import select_device
 from training.run_folder import Interrupted
-from training.settings import check_config
+from training.settings import check_config, check_network
 from training.side_by_side import Failure, Pieces, work_here, work_on_devices
 from training.study.chains import is_done, train_chain
 from training.study.code import code_digest
@@ -154,6 +154,9 @@ def _check_same(folder: StudyFolder, study: StudyDefinition, new_code: bool) -> 
 def _begin(
     root: Path, study: StudyDefinition, progress: Progress | None, opened: Callable[[Manifest], None] | None
 ) -> StudyFolder:
+    for network in study.networks:  # weights are looked for before the data are: an audit may take minutes
+        chain = next(chain for chain in plan_chains(study) if chain.network == network)
+        check_network(cell_config(study, plan_cells(study, chain)[0], {}))
     manifest = open_tied(data_config(study), progress=progress)
     if opened is not None:
         opened(manifest)
@@ -183,9 +186,9 @@ def _run(folder: StudyFolder, devices: Sequence[str], events: Events) -> Outcome
 
     if len(devices) > 1:
         # Processes that share cores would wait for each other's threads.
-        threads = max(1, usable_cores() // len(devices))
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-        failures = work_on_devices(pieces, devices, told)
+        threads = str(max(1, usable_cores() // len(devices)))
+        own = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": threads}
+        failures = work_on_devices(pieces, devices, told, own)
     else:
         device = devices[0] if devices else None
         failures = work_here(
