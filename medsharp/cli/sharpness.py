@@ -159,7 +159,7 @@ def _device(name: str) -> Any:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from training.sharpness.page import loose_eigenvalues
+    from training.sharpness.page import cautions
 
     for place in range(len(document["runs"][0]["splits"])):
         entries = [(run["name"], run["splits"][place]) for run in document["runs"]]
@@ -168,7 +168,7 @@ def _show(document: dict[str, Any]) -> None:
             cost = entry["measures"]["cost"]
             units = "-" if cost["units"] is None else f"{cost['units']:.0f}"
             note(f"{name}: {units} forward and backward passes over {entry['images']} images, {cost['seconds']:.0f} s")
-            for sentence in loose_eigenvalues(entry["measures"]):
+            for sentence in cautions(entry["measures"]):
                 note(f"{name}: {sentence}")
     for run in document["runs"]:
         rescaled = run["splits"][0].get("rescaled")

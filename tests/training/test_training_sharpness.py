@@ -204,6 +204,19 @@ def test_landscapes_are_drawn_on_one_scale_and_lines_end_at_the_runs(
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_rises_that_may_be_rounding_are_told_and_not_compared(run: Run, tmp_path: Path) -> None:
+    quick = ("--eigenvalues", "0", "--density", "0", "--steps", "0", "--draws", "2", "--split", "val")
+    radii = ("--rho", "l2=1e-6", "--rho", "adaptive-l2=40")
+    result = sharpness(run.folder, "--out", tmp_path, *quick, *radii, "--rescale", "10")
+    assert result.exit_code == 0, result.output
+    (part,) = json.loads((tmp_path / "sharpness.json").read_text())["runs"][0]["splits"]
+    average = part["measures"]["average_case"]
+    assert (average["l2"]["above_rounding"], average["adaptive-l2"]["above_rounding"]) == (False, True)
+    assert "the average case (l2" in result.stdout
+    assert "average case, l2" not in part["rescaled"]["ratios"]
+    assert "average case, adaptive-l2" in part["rescaled"]["ratios"]
+
+
 def test_m_is_the_runs_batch_size_where_none_is_given(run: Run, tmp_path: Path) -> None:
     quick = [*QUICK]
     quick[-1] = "1"
@@ -282,7 +295,7 @@ def test_weights_that_are_not_finite_are_told(run: Run, tmp_path: Path, monkeypa
         return network
 
     monkeypatch.setattr(Run, "load_network", broken)
-    result = sharpness(run.folder, "--out", tmp_path / "out")
+    result = sharpness(run.folder, "--out", tmp_path / "out", *QUICK)
     assert result.exit_code == 2
-    assert "not finite" in result.stderr
+    assert "split 'train': the loss is not finite" in result.stderr
     assert not (tmp_path / "out").exists()

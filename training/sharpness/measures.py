@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -50,6 +51,10 @@ BALLS: Mapping[str, Ball] = {
     "adaptive-linf": Ball("adaptive", "linf", 1e-3),
 }
 """The balls of `medsharp sharpness`; for l2 with the radii that SAM and ASAM train with."""
+
+
+ROUNDING = 32
+"""Units of the last place of a loss, within which a rise may be rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,8 @@ def _slopes(problem: Problem, scales: Mapping[Scale, Tensor], how: Measures) -> 
         found = slope(problem, scale, [how.radius(key) for key in balls])
         loss, norms[name] = found.loss, found.gradient_norm
         gaps |= {key: {"rho": how.radius(key), "value": found.surrogate_gap[how.radius(key)]} for key in balls}
+    if not math.isfinite(loss):
+        raise ValueError("the loss is not finite")
     return {"loss": loss, "gradient_norm": norms, "surrogate_gap": gaps}
 
 
@@ -201,11 +208,13 @@ def _worst(problem: Problem, scales: Mapping[Scale, Tensor], how: Measures) -> d
 
 def _average(problem: Problem, scales: Mapping[Scale, Tensor], how: Measures) -> dict[str, Any]:
     rises: dict[str, Any] = {}
+    # Spread over millions of weights, rho moves each of them so little that single precision may not show the rise.
+    rounding = ROUNDING * torch.finfo(problem.dtype).eps * abs(problem.loss()) if how.average_draws else 0.0
     for key, ball in BALLS.items():
         if how.average_draws and ball.norm == "l2":
             rho = how.radius(key)
             found = average_case(problem, scales[ball.scale], rho, _generator(how, 4), how.average_draws)
-            rises[key] = {"rho": rho, **asdict(found)}
+            rises[key] = {"rho": rho, **asdict(found), "above_rounding": abs(found.value) > rounding}
     return {"average_case": rises}
 
 

@@ -79,9 +79,11 @@ def rows_of(measured: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def loose_eigenvalues(measured: dict[str, Any]) -> list[str]:
-    """Say which eigenvalues are not known as well as was asked for."""
-    return [
+def cautions(measured: dict[str, Any]) -> list[str]:
+    """Say which eigenvalues are not known as well as was asked for, and which rises may be rounding."""
+    lost = [key for key, each in measured["average_case"].items() if not each["above_rounding"]]
+    rounded = f"the average case ({', '.join(lost)}) is too small for this precision; take --precision fp64 or more rho"
+    return [rounded] * bool(lost) + [
         f"an eigenvalue ({key}) of {number(end['value'])} is known to {number(end['error'])} only after "
         f"{spectrum['products']} products"
         for key, spectrum in measured["eigenvalues"].items()
@@ -111,7 +113,7 @@ def _split(document: dict[str, Any], place: int) -> dict[str, Any]:
         entry = run["splits"][place]
         figures = dict(rows_of(entry["measures"]))
         labels |= dict.fromkeys(figures)
-        loose += [f"{run['name']}: {sentence}" for sentence in loose_eigenvalues(entry["measures"])]
+        loose += [f"{run['name']}: {sentence}" for sentence in cautions(entry["measures"])]
         weights = ", ".join(f"{name} {weight:.3g}" for name, weight in entry["loss"]["class_weights"].items())
         runs.append(
             {

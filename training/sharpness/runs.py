@@ -213,4 +213,5 @@ def _flat(measured: dict[str, Any]) -> dict[str, float]:
     values |= {f"trace, {key}": estimate["value"] for key, estimate in measured["trace"].items()}
     values |= {f"surrogate gap, {key}": gap["value"] for key, gap in measured["surrogate_gap"].items()}
     values |= {f"worst case, {key}": rises[0]["rise"] for key, rises in measured["worst_case"].items()}
-    return values | {f"average case, {key}": each["value"] for key, each in measured["average_case"].items()}
+    average = {key: each["value"] for key, each in measured["average_case"].items() if each["above_rounding"]}
+    return values | {f"average case, {key}": value for key, value in average.items()}
