@@ -292,7 +292,7 @@ class _Trainer:
         best, last = asdict(self.best), records[-1]
         kept = {"best": best, "last": {"auroc": last["val_auroc"], "loss": last["val_loss"], "epoch": last["epoch"]}}
         about = describe_environment(self.config.seed, self.device, self.config.run.precision)
-        about |= {"best": best, "kept": {"which": run.kept, **kept[run.kept]}, "seconds": round(seconds, 1)}
+        about |= {"best": best, "kept": {"which": run.kept, **kept[run.kept]}, "seconds": round(seconds, 3)}
         write_text(self.folder / runs.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         with atomic_path(self.folder / runs.PREDICTIONS) as temporary:
             pd.concat(tables).to_csv(temporary, index=False, lineterminator="\n", float_format="%.9g")

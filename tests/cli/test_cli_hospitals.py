@@ -158,13 +158,14 @@ def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
     temperature = dict(zip(summary["left_out"], summary["temperature"], strict=True))
     decided, predicted = (pd.read_csv(copy / name) for name in ("out_of_fold.csv", "predictions.csv"))
     malignant = decided["label"] == "malignant"
-    # Scores of positives from 1 up, of negatives -1: the largest threshold that misses none of few positives is 1.
-    odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), -1.0)
+    # Scores of positives from 1 up, of negatives -3: what misses none of few positives lies half way between 1 and -3.
+    odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), -3.0)
+    chosen = (expit(1.0) + expit(-3.0)) / 2
     decided["logit_benign"] = 0.5
     decided["logit_malignant"] = 0.5 + odds * decided["left_out"].map(temperature)
-    above = {"simulated hospital A": 1.5, "simulated hospital B": 0.5}
+    above = {"simulated hospital A": -0.2, "simulated hospital B": -1.0}
     predicted["p_malignant"] = expit(
-        np.where(predicted["label"] == "malignant", predicted["left_out"].map(above), -2.0)
+        np.where(predicted["label"] == "malignant", predicted["left_out"].map(above), -4.0)
     )
     predicted["p_benign"] = 1 - predicted["p_malignant"]
     decided.to_csv(copy / "out_of_fold.csv", index=False)
@@ -175,10 +176,10 @@ def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
     rows = {site: {row["rule"]: row for row in rules} for site, rules in found.items()}
     for site, sensitivity in (("simulated hospital A", 1.0), ("simulated hospital B", 0.0)):
         row = rows[site]["out of fold"]
-        assert row["threshold"] == pytest.approx(expit(1.0), abs=1e-9)
+        assert row["threshold"] == pytest.approx(chosen, abs=1e-9)
         assert row["sensitivity"][0] == sensitivity
         assert row["specificity"] == [1, 1, 1]
-        assert rows[site]["half"]["sensitivity"][0] == 1
+        assert rows[site]["half"]["sensitivity"][0] == 0
     lower = run("bench", "thresholds", copy, "--sensitivity", "0.5", "--json", tmp_path / "lower.json")
     assert lower.exit_code == 0, lower.output
     half = {row["rule"]: row for row in json.loads((tmp_path / "lower.json").read_text())["simulated hospital A"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,19 @@ def test_figures_of_the_report_are_those_of_the_predictions(typed: tuple[Path, P
     assert (compared["p_holm"].fillna(1) >= compared["p"].fillna(0) - 1e-9).all()
     assert set(results["costs"][0]) >= {"seconds_an_epoch", "images_a_second"}
     assert {one["part"] for one in results["budgets"]["epochs"]["robustness"]} == {"corrupted gain_down"}
+
+
+def test_runs_too_short_to_be_timed_are_reported(typed: tuple[Path, Path, str], tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(typed[1], out)
+    for path in (out / "cells").rglob("*-seed-*.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"seconds": 0.0, "seconds_an_epoch": 0.0}))
+    type_in("study", "report", str(out))
+    page = (out / "report/report.md").read_text()
+    rows = re.findall(r"^\|[^|]*\| 0\.0 \| (\S+) \|$", page[page.index("Seconds an epoch") :], re.MULTILINE)
+    assert rows == ["-"] * 4
+    assert "left 0 s" in type_in("study", "status", str(out))
 
 
 def test_what_is_tested_is_predicted_once(typed: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch) -> None:

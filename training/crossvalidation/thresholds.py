@@ -9,9 +9,9 @@ import pandas as pd
 from scipy.special import logit
 
 from medsharp.errors import InputError
-from medsharp.evaluation.carrying_over import Scores
 from medsharp.keys import clusters_of
 from medsharp.tables import Table, read_table
+from training.crossvalidation.carrying_over import Scores
 from training.crossvalidation.evaluation import OUT_OF_FOLD, PREDICTIONS, SUMMARY
 from training.crossvalidation.request import Request
 

@@ -94,7 +94,7 @@ def _differences(hospital: str, title: str, reference: str, compared: Sequence[d
             _p(entry["p"]),
             _p(entry["p_holm"]),
             _shares(entry["probabilities"]),
-            f"{entry['smallest_seen']:.3f}",
+            _number(entry["smallest_seen"]),
         ]
         for entry in compared
     ]
@@ -178,8 +178,8 @@ def _costs(results: dict[str, Any]) -> list[Block]:
     rows = [
         [
             f"{one['optimizer']}, {one['network']}, {one['hospital']}",
-            f"{one['seconds_an_epoch']:.1f}",
-            f"{one['images_a_second']:.0f}",
+            _number(one["seconds_an_epoch"], 1),
+            _number(one["images_a_second"], 0),
         ]
         for one in results["costs"]
     ]
@@ -241,7 +241,11 @@ def _interval_of_share(found: dict[str, Any] | None) -> str:
 
 
 def _plain(found: dict[str, Any] | None) -> str:
-    return "-" if not found or found["value"] is None else f"{found['value']:.3f}"
+    return _number(found["value"]) if found else "-"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _p(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from medsharp.cli.bench._section import show_section
 from medsharp.cores import usable_cores
 from medsharp.errors import InputError
 from medsharp.files import write_text
-
-if TYPE_CHECKING:
-    pass
 
 
 class Part(StrEnum):

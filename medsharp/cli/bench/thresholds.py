@@ -15,7 +15,7 @@ from medsharp.errors import InputError
 from medsharp.files import write_text
 
 if TYPE_CHECKING:
-    from medsharp.evaluation.carrying_over import Carried
+    from training.crossvalidation.carrying_over import Carried
 
 
 def thresholds(
@@ -25,7 +25,7 @@ def thresholds(
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
 ) -> None:
     """Choose thresholds in seven ways on out-of-fold predictions, and apply each to the hospital that was left out."""
-    from medsharp.evaluation.carrying_over import carry_over
+    from training.crossvalidation.carrying_over import carry_over
     from training.crossvalidation.thresholds import read_scores
 
     if json_ is not None and json_.is_dir():

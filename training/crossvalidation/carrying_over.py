@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 from scipy.stats import binom
 
 from medsharp.evaluation.bootstrap import draw
 from medsharp.evaluation.intervals import percentile
+from medsharp.export.calibration import choose_operating_point
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000
@@ -68,13 +70,14 @@ def carry_over(deciding: Scores, left_out: Scores, sensitivity: float, *, seed: 
     """Choose thresholds on the images that decide, by every rule, and apply each to the hospital left out.
 
     - `half`: probability 0.5, whatever the images say.
-    - `one fold`: the largest threshold with that sensitivity on a single fold; the mean over folds is what is stated.
-    - `out of fold`: the same on all images that decide, which is what export does.
+    - `one fold`: what export chooses on a single fold; the mean over folds is what is stated.
+    - `out of fold`: what export chooses (`choose_operating_point`) on all images that decide.
     - `conformal`: the largest threshold whose mean miss rate over n patients, with one more patient who is missed
       wholly, is at most 1 - sensitivity: (n R + 1) / (n + 1) (A. Angelopoulos et al., "Conformal Risk Control", ICLR
-      2024, eq. 4). It holds for a new patient of the same hospitals in expectation.
-    - `tolerance`: the largest threshold for which, with 95 % confidence, a new hospital of the same kind has that
-      sensitivity: the number of patients missed is below the 5 % quantile of a binomial with rate 1 - sensitivity.
+      2024). It holds for a new patient of the same hospitals in expectation.
+    - `tolerance`: the largest threshold that has, with 95 % confidence, that sensitivity among new patients of the same
+      hospitals: were the miss rate 1 - sensitivity, so few patients would be missed in one of twenty samples at most. A
+      patient of whom a part is missed counts as that part, and their sum is rounded up.
     - `same spread`: a temperature of the hospital's own, found without labels: its log odds are scaled about the
       deciding images' mean until they vary as those do; then `out of fold`.
     - `same mean and spread`: shifted too.
@@ -85,7 +88,7 @@ def carry_over(deciding: Scores, left_out: Scores, sensitivity: float, *, seed: 
         sensitivity: That is aimed for.
         seed: Of the resampling of patients.
     """
-    pooled = _largest(deciding, _plain_bound(sensitivity))
+    pooled = _chosen(deciding, sensitivity)
     folds = [_part(deciding, deciding.folds == fold) for fold in np.unique(deciding.folds)]
     mean, spread = deciding.values.mean(), deciding.values.std()
     own_mean, own_spread = left_out.values.mean(), max(left_out.values.std(), 1e-12)
@@ -96,7 +99,7 @@ def carry_over(deciding: Scores, left_out: Scores, sensitivity: float, *, seed: 
         positive = left_out.positive
         return Carried(
             rule,
-            None if unlabelled else float(np.mean([_probability(threshold) for threshold in thresholds])),
+            None if unlabelled else float(np.mean(expit(thresholds))),
             _rate(flagged, positive, weights),
             _rate(1 - flagged, ~positive, weights),
             unlabelled,
@@ -105,7 +108,7 @@ def carry_over(deciding: Scores, left_out: Scores, sensitivity: float, *, seed: 
     raw = left_out.values
     return [
         carried("half", [0.0], raw),
-        carried("one fold", [_largest(fold, _plain_bound(sensitivity)) for fold in folds], raw),
+        carried("one fold", [_chosen(fold, sensitivity) for fold in folds], raw),
         carried("out of fold", [pooled], raw),
         carried("conformal", [_largest(deciding, _conformal_bound(sensitivity))], raw),
         carried("tolerance", [_largest(deciding, _tolerance_bound(sensitivity))], raw),
@@ -116,12 +119,6 @@ def carry_over(deciding: Scores, left_out: Scores, sensitivity: float, *, seed: 
 
 Bound = Callable[[Scores, float], bool]
 """Whether a threshold misses few enough."""
-
-
-def _plain_bound(sensitivity: float) -> Bound:
-    return lambda scores, threshold: bool(
-        (scores.values[scores.positive] < threshold).mean() <= 1 - sensitivity + 1e-12
-    )
 
 
 def _conformal_bound(sensitivity: float) -> Bound:
@@ -136,9 +133,13 @@ def _tolerance_bound(sensitivity: float) -> Bound:
     def few(scores: Scores, threshold: float) -> bool:
         misses = scores.misses(threshold)
         # So few that a miss rate as high as 1 - sensitivity would give as few in one of twenty samples only.
-        return bool(binom.cdf(np.floor(misses.sum() + 1e-9), len(misses), 1 - sensitivity) <= 1 - _CONFIDENCE)
+        return bool(binom.cdf(np.ceil(misses.sum() - 1e-9), len(misses), 1 - sensitivity) <= 1 - _CONFIDENCE)
 
     return few
+
+
+def _chosen(scores: Scores, sensitivity: float) -> float:
+    return float(logit(choose_operating_point(expit(scores.values), scores.positive, sensitivity).threshold))
 
 
 def _largest(scores: Scores, bound: Bound) -> float:
@@ -171,7 +172,3 @@ def _rate(right: np.ndarray, among: np.ndarray, weights: np.ndarray) -> tuple[fl
     found = weights[:, among] @ right[among]
     low, high = percentile((found / np.maximum(totals, 1))[totals > 0])
     return float(right[among].mean()), low, high
-
-
-def _probability(log_odds: float) -> float:
-    return float(1 / (1 + np.exp(-log_odds)))
