@@ -161,7 +161,7 @@ def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
     decided, predicted = (pd.read_csv(copy / name) for name in ("out_of_fold.csv", "predictions.csv"))
     malignant = decided["label"] == "malignant"
     # Scores of positives from 1 up, of negatives below: what misses none of few positives lies half way between both.
-    below = {"simulated hospital A": -3.0, "simulated hospital B": -1.0}
+    below = {"simulated hospital A": -3.0, "simulated hospital B": -2.0}
     odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), decided["left_out"].map(below))
     decided["logit_benign"] = 0.5
     decided["logit_malignant"] = 0.5 + odds * decided["left_out"].map(temperature)
