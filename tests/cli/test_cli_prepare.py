@@ -12,11 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from medsharp.bundle import default_bundle
 from medsharp.cli import app
 from medsharp.data import read_manifest
 
 Save = Callable[..., Any]
+BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
 CLASSES = ("benign", "malignant")
 
 
@@ -119,9 +119,7 @@ def test_what_prepare_wrote_is_audited_and_evaluated(export: Path, tmp_path: Pat
     assert made.exit_code == 0, made.output
     audited = run("data", "audit", tmp_path / "ours", "--out", tmp_path / "audit")
     assert audited.exit_code == 0, audited.output
-    evaluated = run(
-        *("evaluate", default_bundle(), "--data", tmp_path / "audit", "--out", tmp_path / "e", "--resamples", "100")
-    )
+    evaluated = run(*("evaluate", BUNDLE, "--data", tmp_path / "audit", "--out", tmp_path / "e", "--resamples", "100"))
     assert evaluated.exit_code == 0, evaluated.output
     external = json.loads((tmp_path / "e" / "evaluation.json").read_text())["datasets"][-1]
     assert external["counts"]["patients"] == 6
@@ -129,7 +127,7 @@ def test_what_prepare_wrote_is_audited_and_evaluated(export: Path, tmp_path: Pat
 
 def test_evaluate_makes_labels_from_a_column_too(export: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").rename(export / "labels.csv")
-    command = ("evaluate", default_bundle(), "--data", export, "--out", tmp_path / "e", "--resamples", "100")
+    command = ("evaluate", BUNDLE, "--data", export, "--out", tmp_path / "e", "--resamples", "100")
     result = run(*command, "--label-from", "pathology", "--malignant", "DCIS", "--benign", "cyst")
     assert result.exit_code == 0, result.output
     assert "labels are made from pathology" in said(result)
@@ -148,7 +146,7 @@ def test_predict_of_a_folder_takes_every_image_and_names_the_rest(
     save_picture(folder / "b.gif")
     save_picture(folder / "mask" / "b.png")
     (folder / "notes.txt").write_text("x")
-    result = run("predict", default_bundle(), folder, "--out", tmp_path / "p.csv")
+    result = run("predict", BUNDLE, folder, "--out", tmp_path / "p.csv")
     assert result.exit_code == 0, result.output
     names = [Path(name).name for name in pd.read_csv(tmp_path / "p.csv")["image"]]
     assert names == ["IM0001", "a.WEBP", "b.gif"]
@@ -157,7 +155,7 @@ def test_predict_of_a_folder_takes_every_image_and_names_the_rest(
     assert "1 files are masks by their names" in said(result)
     empty = tmp_path / "empty"
     empty.mkdir()
-    nothing = run("predict", default_bundle(), empty)
+    nothing = run("predict", BUNDLE, empty)
     assert nothing.exit_code == 2
     assert "holds no images" in said(nothing)
 
@@ -165,7 +163,7 @@ def test_predict_of_a_folder_takes_every_image_and_names_the_rest(
 def test_predict_with_a_source_opens_a_data_set(tmp_path: Path, save_dicom: Save) -> None:
     for label in CLASSES:
         save_dicom(tmp_path / "scans" / label / "IM1", label)
-    result = run("predict", default_bundle(), tmp_path / "scans", "--source", "folder", "--out", tmp_path / "p.csv")
+    result = run("predict", BUNDLE, tmp_path / "scans", "--source", "folder", "--out", tmp_path / "p.csv")
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "p.csv")
     assert list(table["label"]) == list(CLASSES)
@@ -189,7 +187,7 @@ def test_every_command_that_opens_data_takes_a_source(
 ) -> None:
     for label in CLASSES:
         save_picture(tmp_path / "d" / label / "1.png")
-    places = {"data": str(tmp_path / "d"), "out": str(tmp_path / "out"), "bundle": str(default_bundle())}
+    places = {"data": str(tmp_path / "d"), "out": str(tmp_path / "out"), "bundle": str(BUNDLE)}
     result = run(*(part.format(**places) for part in command))
     assert result.exit_code == 2
     assert "no data set is called 'bussi'; did you mean busi" in said(result)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from medsharp.bundle import default_bundle
 from medsharp.cli import app
 from medsharp.data.phantom import write_phantom
+
+BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
 
 
 def run(*arguments: str | Path) -> Result:
@@ -29,7 +30,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluated(hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluated")
     options = ["--format", "html,md", "--format", "csv", "--format", "json", "--thumbnails", "--resamples", "100"]
-    result = run("evaluate", default_bundle(), "--data", hospital, "--out", out, *options)
+    result = run("evaluate", BUNDLE, "--data", hospital, "--out", out, *options)
     assert result.exit_code == 0, result.output
     for name in ("report.html", "report.md", "figures.csv", "evaluation.json"):
         assert name in result.output
@@ -52,11 +53,11 @@ def test_evaluate_writes_every_format_and_shows_failures_only_in_the_page(evalua
 
 def test_robustness_is_summarised_beside_the_figures(hospital: Path, tmp_path: Path) -> None:
     options = ["--resamples", "100", "--corruptions", "calipers", "--corruptions", "gain_down"]
-    result = run("robustness", default_bundle(), "--data", hospital, "--out", tmp_path / "robustness", *options)
+    result = run("robustness", BUNDLE, "--data", hospital, "--out", tmp_path / "robustness", *options)
     assert result.exit_code == 0, result.output
     file = tmp_path / "robustness" / "robustness.json"
     more = ["--robustness", file, "--format", "html,md", "--resamples", "100"]
-    result = run("evaluate", default_bundle(), "--data", hospital, "--out", tmp_path / "out", *more)
+    result = run("evaluate", BUNDLE, "--data", hospital, "--out", tmp_path / "out", *more)
     assert result.exit_code == 0, result.output
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert '<section id="robustness">' in page
@@ -88,7 +89,7 @@ def test_score_writes_the_formats_asked_for(evaluated: Path, tmp_path: Path) -> 
 def test_wrong_option_ends_before_anything_is_predicted(
     hospital: Path, tmp_path: Path, options: list[str], words: str
 ) -> None:
-    result = run("evaluate", default_bundle(), "--data", hospital, "--out", tmp_path / "out", *options)
+    result = run("evaluate", BUNDLE, "--data", hospital, "--out", tmp_path / "out", *options)
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "out").exists()

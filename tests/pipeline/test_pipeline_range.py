@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from medsharp.bundle import default_bundle
 from medsharp.cli import app
 from medsharp.config import DataConfig, load_config
 from medsharp.data.audit import Policy, audit_datasets
@@ -30,6 +29,7 @@ from medsharp.inference.external import evaluate_manifest
 from medsharp.inference.robustness.sample import take_sample
 from medsharp.preprocess import PreprocessSpec
 
+BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
 CLASSES = ("benign", "malignant")
 SPEC = PreprocessSpec(64, "none")
 RANGE = ValueRange(0.0, 4080.0)
@@ -145,12 +145,12 @@ def test_images_of_different_scales_in_one_data_set_are_announced(hospital: Hosp
 
 def test_prediction_evaluation_and_robustness_see_the_declared_greys(hospital: Hospital, tmp_path: Path) -> None:
     eight, twelve = hospital("eight", bits=8), hospital("declared", declared=DECLARED)
-    predictor = Predictor.load(default_bundle())
+    predictor = Predictor.load(BUNDLE)
     wanted = predict_manifest(predictor, read_manifest(eight))
     found = predict_manifest(predictor, read_manifest(twelve))
     assert list(found["p_malignant"]) == list(wanted["p_malignant"])
     undeclared = hospital("undeclared")
-    told = Predictor.load(default_bundle(), value_range=RANGE)
+    told = Predictor.load(BUNDLE, value_range=RANGE)
     evaluation, _ = evaluate_manifest(told, undeclared, out=tmp_path / "out", resamples=100, thumbnails=True)
     plain, _ = evaluate_manifest(predictor, eight, out=tmp_path / "plain", resamples=100, thumbnails=True)
     assert evaluation.as_dict()["figures"] == plain.as_dict()["figures"]
@@ -169,7 +169,7 @@ def test_option_scales_plain_files(hospital: Hospital, tmp_path: Path) -> None:
     for file, more in zip(files, ([], ["--range", "0,4080"]), strict=True):
         out = tmp_path / f"{file.parent.name}.csv"
         heat = tmp_path / f"heat-{file.parent.name}"
-        command = ["predict", str(default_bundle()), str(file), "--out", str(out), "--heatmaps", str(heat), *more]
+        command = ["predict", str(BUNDLE), str(file), "--out", str(out), "--heatmaps", str(heat), *more]
         assert CliRunner().invoke(app, command).exit_code == 0
         tables.append(out.read_text().splitlines()[1].split(",")[1:3])
     assert tables[0] == tables[1]
@@ -181,7 +181,7 @@ def test_option_of_robustness_reaches_the_images(hospital: Hospital, tmp_path: P
     figures = []
     for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve", declared=WRONG), ["--range", "0,4080"])):
         out = tmp_path / f"robustness-{folder.name}"
-        command = ["robustness", str(default_bundle()), "--data", str(folder), "--corruptions", "axial_blur"]
+        command = ["robustness", str(BUNDLE), "--data", str(folder), "--corruptions", "axial_blur"]
         told = CliRunner().invoke(app, [*command, "--resamples", "100", "--out", str(out), *more])
         assert told.exit_code == 0, told.output
         table = pd.read_csv(out / "robustness.csv")
@@ -194,7 +194,7 @@ def test_option_of_predict_and_evaluate_reaches_a_manifest(hospital: Hospital, t
     found = []
     for folder, more in ((hospital("eight", bits=8), []), (hospital("twelve", declared=WRONG), ["--range", "0,4080"])):
         rows, report = tmp_path / f"{folder.name}.csv", tmp_path / f"report-{folder.name}"
-        bundle = str(default_bundle())
+        bundle = str(BUNDLE)
         predict = ["predict", bundle, str(folder / "manifest.csv"), "--out", str(rows), *more]
         evaluate = ["evaluate", bundle, "--data", str(folder), "--resamples", "100", "--out", str(report), *more]
         for command in (predict, evaluate):
@@ -219,6 +219,6 @@ def test_option_of_what_writes_a_manifest_is_kept_in_it(command: str, hospital: 
 def test_option_of_serve_reaches_the_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Any] = []
     monkeypatch.setattr("serve.run", lambda predictor, **options: served.append(predictor))
-    told = CliRunner().invoke(app, ["serve", str(default_bundle()), "--range", "0,4080"])
+    told = CliRunner().invoke(app, ["serve", str(BUNDLE), "--range", "0,4080"])
     assert told.exit_code == 0, told.output
     assert served[0].value_range == RANGE
