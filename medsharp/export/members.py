@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Ensemble(nn.Module):
     def _probe(self) -> tuple[set[torch.Size | None], set[int]]:
         """Return the shapes of the members' maps (None where one has none) and the lengths of their features."""
         image = torch.zeros(1, 1, self.image_size, self.image_size, dtype=torch.uint8)
-        found = [member.forward_all(image) for member in self.members]  # type: ignore[operator]
+        found = [member.forward_all(image) for member in self._networks()]
         maps = {one["cam"].shape if "cam" in one else None for one in found}
         return maps, {one["features"].shape[1] for one in found}
 
@@ -79,7 +80,7 @@ class Ensemble(nn.Module):
     def forward_members(self, image: Tensor) -> list[dict[str, Tensor]]:
         """Return `logits`, `features` and perhaps `cam` of each member, over its views."""
         views = torch.cat([image, image.flip(-1)]) if self.flip else image  # [B, ...] or [2 B, ...]
-        return [self._over_views(member.forward_all(views)) for member in self.members]  # type: ignore[operator]
+        return [self._over_views(member.forward_all(views)) for member in self._networks()]
 
     def mean_logits(self, image: Tensor) -> Tensor:
         """Return the mean of the logits over members and views [B, C], which the class activation map explains."""
@@ -88,9 +89,12 @@ class Ensemble(nn.Module):
 
     def mean_bias(self) -> Tensor:
         """Return the mean of the biases of the members' last layers [C], or zeros; for networks with a map."""
-        heads = [member.backbone.get_classifier() for member in self.members]  # type: ignore[union-attr, operator]
+        heads = [member.backbone.get_classifier() for member in self._networks()]  # type: ignore[operator]
         biases = [torch.zeros(head.out_features) if head.bias is None else head.bias.detach() for head in heads]
         return _mean(biases)
+
+    def _networks(self) -> Iterator[Classifier]:
+        return cast("Iterator[Classifier]", iter(self.members))  # a ModuleList is of modules of no kind
 
     def _over_views(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self.flip:

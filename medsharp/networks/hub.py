@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlparse
@@ -32,7 +34,10 @@ class UnavailableError(Exception):
 
 
 class Published(NamedTuple):
-    """Weights that were found, and how they are got: `fetch` returns the local file, downloading it if need be."""
+    """Weights that were found, and how they are got: `fetch` returns the local file, downloading it if need be.
+
+    It raises an `UnavailableError` where the download fails.
+    """
 
     origin: WeightsOrigin
     fetch: Callable[[], Path]
@@ -67,13 +72,13 @@ def _on_hub(config: Any) -> Published:
             # The cache keeps a snapshot in a folder named by its commit.
             commit = path.parents[name.count("/")].name
             origin = _origin(about, name, commit, sha256_file(path))
-            return Published(origin, lambda path=path: path)  # type: ignore[misc]
+            return Published(origin, partial(Path, path))
     if constants.HF_HUB_OFFLINE:
         raise UnavailableError("HF_HUB_OFFLINE is set and they are not in the cache")
     for name in names:
         address = hf_hub_url(repository, name, revision=revision or None)
         try:
-            found = _within(PATIENCE, lambda address=address: get_hf_file_metadata(address, timeout=PATIENCE))  # type: ignore[misc]
+            found = _within(PATIENCE, partial(get_hf_file_metadata, address, timeout=PATIENCE))
         except EntryNotFoundError:
             continue
         # Which error says that there is no network, or no such repository, depends on the hub's HTTP library.
@@ -82,14 +87,18 @@ def _on_hub(config: Any) -> Published:
         commit = found.commit_hash or ""
         # Large files are tagged by their SHA-256, small ones by git's hash.
         digest = found.etag if re.fullmatch("[0-9a-f]{64}", found.etag or "") else ""
-        return Published(
-            _origin(about, name, commit, digest or ""),
-            # By its branch, not its commit: the cache finds it again by the branch alone.
-            lambda name=name: Path(  # type: ignore[misc]
-                hf_hub_download(repository, name, revision=revision or None, etag_timeout=PATIENCE)
-            ),
-        )
+        # By its branch, not its commit: the cache finds it again by the branch alone.
+        fetch = partial(_download, repository, name, revision or None)
+        return Published(_origin(about, name, commit, digest or ""), fetch)
     raise UnavailableError(f"the hub's {repository} has no {' or '.join(names)}")
+
+
+def _download(repository: str, name: str, revision: str | None) -> Path:
+    try:
+        return Path(hf_hub_download(repository, name, revision=revision, etag_timeout=PATIENCE))
+    # Errors of the hub's HTTP library, as above, and of the disk.
+    except Exception as error:
+        raise _broken_off(error) from error
 
 
 def _origin(about: dict[str, str], name: str, commit: str, digest: str) -> WeightsOrigin:
@@ -109,14 +118,17 @@ def _at_address(config: Any) -> Published:
         raise UnavailableError(f"HF_HUB_OFFLINE is set and {name} of {host} is not in the cache")
     try:
         _within(PATIENCE, lambda: urlopen(Request(config.url, method="HEAD"), timeout=PATIENCE).close())
-    except Exception as error:
+    except (OSError, HTTPException) as error:
         raise UnavailableError(f"{host} does not give them ({_short(error)})") from error
 
     def fetch() -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Publishers write the hash's beginning into the name.
         prefix = re.search(r"-([a-f0-9]{8,})\.", name)
-        torch.hub.download_url_to_file(config.url, str(path), prefix and prefix.group(1))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(config.url, str(path), prefix and prefix.group(1))
+        except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: of another hash
+            raise _broken_off(error) from error
         return path
 
     return Published(about, fetch)
@@ -124,22 +136,25 @@ def _at_address(config: Any) -> Published:
 
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     """Return what `ask` does, or give it up: looking a host's name up heeds no timeout of the request."""
-    answers: queue.Queue[tuple[Answer | None, BaseException | None]] = queue.Queue()
+    answer: Future[Answer] = Future()
 
     def run() -> None:
         try:
-            answers.put((ask(), None))
+            answer.set_result(ask())
+        # Whatever it is, it is raised where the answer is waited for.
         except Exception as error:
-            answers.put((None, error))
+            answer.set_exception(error)
 
+    # Not an executor's thread, which the interpreter would wait for at its end.
     threading.Thread(target=run, daemon=True).start()
     try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
+        return answer.result(timeout=seconds)
+    except TimeoutError:
         raise TimeoutError(f"no answer within {seconds:g} seconds") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
+
+
+def _broken_off(error: Exception) -> UnavailableError:
+    return UnavailableError(f"the download failed: {_short(error)}")
 
 
 def _short(error: BaseException) -> str:

@@ -71,11 +71,8 @@ def load_pretrained(name: str, create: Callable[[dict[str, Any] | None], torch.n
     found = find_pretrained(name)
     try:
         overlay = found.overlay()
-    # A download fails in as many ways as HTTP libraries have errors.
-    except Exception as error:
-        if isinstance(error, InputError) or found.origin.kind == "package":
-            raise
-        found = _packaged(name, {"mean": found.origin.mean, "std": found.origin.std}, f"the download failed: {error}")
+    except UnavailableError as error:
+        found = _packaged(name, {"mean": found.origin.mean, "std": found.origin.std}, str(error))
         overlay = found.overlay()
     origin = found.origin
     if "file" in overlay:
