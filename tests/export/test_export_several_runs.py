@@ -17,7 +17,9 @@ from medsharp.cli import app
 from medsharp.config import dump_config, load_config
 from medsharp.data.manifest import Manifest, read_manifest, write_manifest
 from medsharp.export import export_runs
+from medsharp.export.calibration import threshold_interval
 from medsharp.inference import Predictor
+from medsharp.keys import clusters_of
 from medsharp.preprocess import preprocess
 from medsharp.runs import Run
 from medsharp.weights_origin import WeightsOrigin
@@ -105,6 +107,11 @@ def test_each_image_decides_by_the_member_that_did_not_learn_from_it(
     assert "pooled out-of-fold predictions" in point.rule
     assert point.interval is not None
     assert point.interval[0] < point.threshold < point.interval[1]
+    # How far it strays is over patients, who have two images each; the table's probabilities are rounded.
+    scores = validation["p_malignant"].to_numpy()
+    patients = threshold_interval(scores, positive, 0.8, clusters_of(data.table))
+    assert point.interval == pytest.approx(patients, abs=1e-4)
+    assert threshold_interval(scores, positive, 0.8) != pytest.approx(patients, abs=1e-3)
 
     internal = pd.read_csv(out / "internal.csv")
     np.testing.assert_allclose(internal["p_malignant"], validation["p_malignant"], atol=1e-6)
@@ -169,7 +176,10 @@ def test_seeds_of_one_split_decide_as_they_are_served(
     splits = [{"val": "test", "train": "train"}[name] for name in fold_splits(data, 2)]
     splits = ["val" if chosen == "val" else name for name, chosen in zip(splits, fold_splits(data, 1), strict=True)]
     runs = [write_run(tmp_path / f"seed{seed}", data, splits, seed=seed) for seed in (0, 1)]
-    spec = export_runs(runs, tmp_path / "b", average="logits")
+    arguments = ["export", *map(str, runs), "--out", str(tmp_path / "b"), "--average", "logits"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    spec = read_bundle(tmp_path / "b")
     assert not spec.pooled
     assert spec.exact_map
     assert spec.training.images == {"train": 24, "val": 18, "test": 18}

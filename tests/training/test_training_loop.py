@@ -182,9 +182,21 @@ def test_best_is_highest_auroc_and_ties_go_to_the_lower_loss(
 def test_average_is_what_is_judged_and_kept(
     squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    run = train(configure(run={"ema_decay": 0.9}), squares, out=tmp_path / "run")
+    last = tmp_path / "run/checkpoints/last.safetensors"
+    best: list[bytes] = []
+
+    def events(event: dict[str, Any]) -> None:
+        if event["kind"] == "epoch" and event["best"]:
+            best.append(last.read_bytes())
+
+    run = train(configure(run={"ema_decay": 0.9}), squares, out=tmp_path / "run", events=events)
+    assert last.with_name("best.safetensors").read_bytes() == best[-1]
+    told = run.predictions()
+    chosen = told[told["split"] == "val"]
+    loss = log_loss(chosen["label"] == "malignant", chosen["p_malignant"])
+    assert json.loads((run.folder / "environment.json").read_text())["kept"]["loss"] == pytest.approx(loss, rel=1e-4)
     state = torch.load(run.folder / "checkpoints/last.pt", weights_only=True)
-    kept = load_file(run.folder / "checkpoints/last.safetensors")
+    kept = load_file(last)
     for key, value in kept.items():
         assert torch.equal(value, state["average"][f"module.{key}"])
     assert not torch.equal(kept["backbone.fc.weight"], state["objective"]["network.backbone.fc.weight"])
