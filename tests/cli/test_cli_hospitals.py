@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from medsharp.bundle import read_bundle
 from medsharp.cli import app
 from medsharp.data.phantom import write_phantom
+from medsharp.export.calibration import choose_operating_point
 
 CONFIG = """
 data: {image_size: 32, crop: none, augmentation: light, cache: memory}
@@ -98,6 +99,37 @@ def test_table_shows_each_hospital_and_all(left_out: tuple[list[str | Path], Res
     assert (out / "report.html").exists()
 
 
+def test_sensitivity_that_is_asked_for_decides_the_thresholds(
+    left_out: tuple[list[str | Path], Result, Path], tmp_path: Path
+) -> None:
+    command, _, out = left_out
+    copy = Path(shutil.copytree(out, tmp_path / "cv"))
+    command = [*command[:-1], copy, "--sensitivity", "0.6"]
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert "other settings (sensitivity: 0.95 there, 0.6 here)" in " ".join(refused.output.split())
+    request = copy / "crossvalidation.yaml"
+    request.write_text(request.read_text().replace("sensitivity: 0.95", "sensitivity: 0.6"))
+    for path in copy.glob("leave-*/predictions.csv"):  # of so few images both would choose the same
+        table = pd.read_csv(path)
+        chosen = table["split"] == "val"
+        more = [
+            table[chosen].assign(image=table["image"] + f"-{n}", logit_malignant=table["logit_malignant"] + n / 4)
+            for n in range(8)
+        ]
+        pd.concat([table[~chosen], *more]).to_csv(path, index=False)
+    assert run(*command).exit_code == 0  # every member is trained already
+    summary, decided = (pd.read_csv(copy / name) for name in ("summary.csv", "out_of_fold.csv"))
+    for unit in decided["unit"].unique():
+        own = decided[decided["unit"] == unit]
+        row = summary[summary["left_out"] == own["left_out"].iloc[0]].iloc[0]
+        scores = expit((own["logit_malignant"] - own["logit_benign"]) / row["temperature"]).to_numpy()
+        positive = (own["label"] == "malignant").to_numpy()
+        asked, default = (choose_operating_point(scores, positive, value).threshold for value in (0.6, 0.95))
+        assert row["threshold"] == pytest.approx(asked, abs=1e-6)
+        assert asked > default + 1e-3
+
+
 def test_failed_member_is_listed_and_the_exit_code_tells(
     left_out: tuple[list[str | Path], Result, Path], tmp_path: Path
 ) -> None:
@@ -154,20 +186,17 @@ def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
 ) -> None:
     """Each hospital's own rows decide and are decided: both tables are replaced by known scores, A's unlike B's."""
     copy = Path(shutil.copytree(left_out[2], tmp_path / "cv"))
-    temperature = {"simulated hospital A": 2.0, "simulated hospital B": 0.5}
     summary = pd.read_csv(copy / "summary.csv")
-    summary["temperature"] = summary["left_out"].map(temperature)
-    summary.to_csv(copy / "summary.csv", index=False)
+    temperature = dict(zip(summary["left_out"], summary["temperature"], strict=True))
     decided, predicted = (pd.read_csv(copy / name) for name in ("out_of_fold.csv", "predictions.csv"))
     malignant = decided["label"] == "malignant"
-    # Scores of positives from 1 up, of negatives below: what misses none of few positives lies half way between both.
-    below = {"simulated hospital A": -3.0, "simulated hospital B": -2.0}
-    odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), decided["left_out"].map(below))
+    # Scores of positives from 1 up, of negatives -1: the largest threshold that misses none of few positives is 1.
+    odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), -1.0)
     decided["logit_benign"] = 0.5
     decided["logit_malignant"] = 0.5 + odds * decided["left_out"].map(temperature)
-    above = {"simulated hospital A": -0.2, "simulated hospital B": -0.5}
+    above = {"simulated hospital A": 1.5, "simulated hospital B": 0.5}
     predicted["p_malignant"] = expit(
-        np.where(predicted["label"] == "malignant", predicted["left_out"].map(above), -4.0)
+        np.where(predicted["label"] == "malignant", predicted["left_out"].map(above), -2.0)
     )
     predicted["p_benign"] = 1 - predicted["p_malignant"]
     decided.to_csv(copy / "out_of_fold.csv", index=False)
@@ -178,10 +207,10 @@ def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
     rows = {site: {row["rule"]: row for row in rules} for site, rules in found.items()}
     for site, sensitivity in (("simulated hospital A", 1.0), ("simulated hospital B", 0.0)):
         row = rows[site]["out of fold"]
-        assert row["threshold"] == pytest.approx((expit(1.0) + expit(below[site])) / 2, abs=1e-9)
+        assert row["threshold"] == pytest.approx(expit(1.0), abs=1e-9)
         assert row["sensitivity"][0] == sensitivity
         assert row["specificity"] == [1, 1, 1]
-        assert rows[site]["half"]["sensitivity"][0] == 0
+        assert rows[site]["half"]["sensitivity"][0] == 1
     lower = run("bench", "thresholds", copy, "--sensitivity", "0.5", "--json", tmp_path / "lower.json")
     assert lower.exit_code == 0, lower.output
     half = {row["rule"]: row for row in json.loads((tmp_path / "lower.json").read_text())["simulated hospital A"]}
