@@ -186,17 +186,20 @@ def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
 ) -> None:
     """Each hospital's own rows decide and are decided: both tables are replaced by known scores, A's unlike B's."""
     copy = Path(shutil.copytree(left_out[2], tmp_path / "cv"))
+    temperature = {"simulated hospital A": 2.0, "simulated hospital B": 0.5}
     summary = pd.read_csv(copy / "summary.csv")
-    temperature = dict(zip(summary["left_out"], summary["temperature"], strict=True))
+    summary["temperature"] = summary["left_out"].map(temperature)
+    summary.to_csv(copy / "summary.csv", index=False)
     decided, predicted = (pd.read_csv(copy / name) for name in ("out_of_fold.csv", "predictions.csv"))
     malignant = decided["label"] == "malignant"
-    # Scores of positives from 1 up, of negatives -1: the largest threshold that misses none of few positives is 1.
-    odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), -1.0)
+    # Scores of positives from 1 up, of negatives below: what misses none of few positives lies half way between both.
+    below = {"simulated hospital A": -3.0, "simulated hospital B": -2.0}
+    odds = np.where(malignant, 1.0 + decided.groupby(["left_out", "label"]).cumcount(), decided["left_out"].map(below))
     decided["logit_benign"] = 0.5
     decided["logit_malignant"] = 0.5 + odds * decided["left_out"].map(temperature)
-    above = {"simulated hospital A": 1.5, "simulated hospital B": 0.5}
+    above = {"simulated hospital A": -0.2, "simulated hospital B": -0.5}
     predicted["p_malignant"] = expit(
-        np.where(predicted["label"] == "malignant", predicted["left_out"].map(above), -2.0)
+        np.where(predicted["label"] == "malignant", predicted["left_out"].map(above), -4.0)
     )
     predicted["p_benign"] = 1 - predicted["p_malignant"]
     decided.to_csv(copy / "out_of_fold.csv", index=False)
@@ -207,10 +210,10 @@ def test_rules_for_thresholds_are_compared_on_the_hospital_left_out(
     rows = {site: {row["rule"]: row for row in rules} for site, rules in found.items()}
     for site, sensitivity in (("simulated hospital A", 1.0), ("simulated hospital B", 0.0)):
         row = rows[site]["out of fold"]
-        assert row["threshold"] == pytest.approx(expit(1.0), abs=1e-9)
+        assert row["threshold"] == pytest.approx((expit(1.0) + expit(below[site])) / 2, abs=1e-9)
         assert row["sensitivity"][0] == sensitivity
         assert row["specificity"] == [1, 1, 1]
-        assert rows[site]["half"]["sensitivity"][0] == 1
+        assert rows[site]["half"]["sensitivity"][0] == 0
     lower = run("bench", "thresholds", copy, "--sensitivity", "0.5", "--json", tmp_path / "lower.json")
     assert lower.exit_code == 0, lower.output
     half = {row["rule"]: row for row in json.loads((tmp_path / "lower.json").read_text())["simulated hospital A"]}
