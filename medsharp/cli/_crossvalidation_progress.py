@@ -5,36 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn, TimeRemainingColumn
 
-from medsharp.cli._console import console, note
+from medsharp.cli._console import note
+from medsharp.cli._late_bar import LateBar
 
 
-class CrossvalidationProgress:
+class CrossvalidationProgress(LateBar):
     """Takes the events of `training.crossvalidation.crossvalidate`; use it as a context."""
 
     def __init__(self) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self.task: TaskID | None = None
+        super().__init__(TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn())
         self.epochs: dict[str, float] = {}
         self.auroc: dict[str, float] = {}
         self.total = 0
         self.ended = 0
-
-    def __enter__(self) -> CrossvalidationProgress:
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if self.task is not None:
-            self.bars.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show an event."""
@@ -44,8 +29,7 @@ class CrossvalidationProgress:
             if event["finished"]:
                 note(f"{event['finished']} of {event['members']} members are finished already")
             if event["epochs"]:
-                self.task = self.bars.add_task("training", total=event["epochs"])
-                self.bars.start()
+                self.begin(event["epochs"])
         elif kind == "start":
             self.epochs[event["member"]] = event["epoch"]
         elif kind == "batch":
@@ -57,11 +41,8 @@ class CrossvalidationProgress:
             self._tell_end(event["member"], event["failure"])
 
     def _show(self, member: str) -> None:
-        if self.task is not None:
-            completed = sum(self.epochs.values())
-            self.bars.update(
-                self.task, completed=completed, description=f"{escape(member)} ({self.ended + 1}/{self.total})"
-            )
+        description = f"{escape(member)} ({self.ended + 1}/{self.total})"
+        self.update(completed=sum(self.epochs.values()), description=description)
 
     def _tell_end(self, member: str, failure: str) -> None:
         self.ended += 1

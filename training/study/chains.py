@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import traceback
 from collections.abc import Mapping
@@ -51,7 +52,10 @@ def train_chain(folder: StudyFolder, chain: Chain, device: str | None, events: E
             path = _train(folder, cells[0], settings, manifest, device, events)
         except DivergedError as error:  # an answer: these settings are bad; whatever else fails is tried again some day
             return Answer(folder.run_folder(cells[0], settings).name, None, str(error))
-        return Answer(path.name, _value(Run(path), folder.study.search.criterion))
+        value = _value(Run(path), folder.study.search.criterion)
+        if not math.isfinite(value):
+            return Answer(path.name, None, _NOT_FINITE)
+        return Answer(path.name, value)
 
     kept = folder.choice(chain)
     if kept is None:
@@ -66,13 +70,13 @@ def train_chain(folder: StudyFolder, chain: Chain, device: str | None, events: E
         if folder.record(cell) is None:
             try:
                 path = _train(folder, cell, kept["chosen"], manifest, device, events)
+                folder.keep_record(cell, _record(cell, Run(path), kept["chosen"]))
             except InputError as error:
                 failures.append(Failure(cell.name, str(error)))
             except Exception as error:  # whatever it is: told, kept with its traceback, and no other run waits for it
                 written = keep_error(folder.root, cell.name, traceback.format_exc())
                 failures.append(Failure(cell.name, f"{type(error).__name__}: {error} (see {written})"))
             else:
-                folder.keep_record(cell, _record(cell, Run(path), kept["chosen"]))
                 forget_error(folder.root, cell.name)
     if not failures:
         forget_error(folder.root, chain.name)
@@ -106,6 +110,9 @@ def _train(
     return path
 
 
+_NOT_FINITE = "figures of validation images are not finite"
+
+
 def _value(run: Run, criterion: str) -> float:
     kept = _environment(run)["kept"]
     return float(kept["auroc"] if criterion == "val_auroc" else kept["loss"])
@@ -118,6 +125,8 @@ def _environment(run: Run) -> dict[str, Any]:
 def _record(cell: Cell, run: Run, chosen: Mapping[str, float]) -> dict[str, Any]:
     about, metrics = _environment(run), run.metrics()
     config = run.config
+    if not all(math.isfinite(_value(run, criterion)) for criterion in ("val_auroc", "val_loss")):
+        raise InputError(_NOT_FINITE)
     return {
         "hospital": cell.chain.hospital.name,
         "network": cell.chain.network.name,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medsharp.keys import clusters_of
 from training.study.estimate import Estimate, correlated_t
 from training.study.figures import contrast_variance
 from training.study.reading import EXTERNAL, INTERNAL, TRAIN
@@ -61,15 +62,15 @@ def level(grid: Grid, hospital: str, network: str, optimizer: str, part: str) ->
     by_fold = cells.groupby("fold")["auroc"].mean()
     if len(by_fold) < 2:
         return None
-    patients, count = _patients(grid, cells, np.full(len(cells), 1 / len(cells)), part)
+    variance, patients = _patients(grid, cells, np.full(len(cells), 1 / len(cells)), part)
     spread = float(np.var(by_fold, ddof=1))
     if part == INTERNAL:
         folds = len(by_fold)
-        # `patients` is of the mean over folds: K times it is that of a fold.
-        spread = max(0.0, spread - folds * patients)
+        # `variance` is of the mean over folds: K times it is that of a fold.
+        spread = max(0.0, spread - folds * variance)
     share = grid.test_share(hospital)
     trainings = spread * (1 / len(by_fold) + share)
-    return Estimate.of_parts(float(by_fold.mean()), [(patients, count - 1), (trainings, len(by_fold) - 1)])
+    return Estimate.of_parts(float(by_fold.mean()), [(variance, patients - 1), (trainings, len(by_fold) - 1)])
 
 
 def difference(
@@ -97,8 +98,8 @@ def difference(
         return corrected
     both = pd.concat([one, other])
     weights = np.concatenate([np.full(len(one), 1 / len(one)), np.full(len(other), -1 / len(other))])
-    patients, count = _patients(grid, both, weights, part)
-    return Estimate.of_parts(corrected.value, [(patients, count - 1), (corrected.error**2, corrected.free)])
+    variance, patients = _patients(grid, both, weights, part)
+    return Estimate.of_parts(corrected.value, [(variance, patients - 1), (corrected.error**2, corrected.free)])
 
 
 def comparisons(grid: Grid, optimizers: Sequence[str], reference: str, equivalence: float) -> list[dict[str, Any]]:
@@ -117,14 +118,18 @@ def comparisons(grid: Grid, optimizers: Sequence[str], reference: str, equivalen
 
 
 def _patients(grid: Grid, cells: pd.DataFrame, weights: np.ndarray, part: str) -> tuple[float, int]:
-    """Return the variance over patients of a weighted sum of AUROCs, and how many images there are."""
+    """Return the variance over patients of a weighted sum of AUROCs, and how many patients there are."""
     if part != INTERNAL:
         tables = grid.predictions(list(cells["run"]), part)
-        return contrast_variance(tables, weights, grid.positive), len(tables[0])
+        return contrast_variance(tables, weights, grid.positive), _count(tables[0])
     variance, count = 0.0, 0
     for fold in sorted(set(cells["fold"])):
         here = (cells["fold"] == fold).to_numpy()
         tables = grid.predictions(list(cells.loc[here, "run"]), part)
         variance += contrast_variance(tables, weights[here], grid.positive)
-        count += len(tables[0])
+        count += _count(tables[0])
     return variance, count
+
+
+def _count(table: pd.DataFrame) -> int:
+    return len(set(clusters_of(table)))

@@ -16,6 +16,7 @@ from medsharp.evaluation.delong import obuchowski_covariance, placements
 from medsharp.keys import clusters_of
 from training.study.plan import Cell
 
+_ROUNDING = 1e-12
 KEYS = ["hospital", "network", "optimizer", "fold", "budget", "seed"]
 
 
@@ -48,12 +49,17 @@ def contrast_variance(tables: Sequence[pd.DataFrame], contrast: np.ndarray, posi
         tables: Predictions of each model [K] on one part, of the same images.
         contrast: The weight of each [K].
         positive: The class of interest.
+
+    Returns:
+        NaN where a class has one patient only; 0 where what is left of equal predictions is rounding.
     """
     first = tables[0]
     labels = (first["label"] == positive).to_numpy()
     scores = np.stack([table.set_index("image").loc[first["image"], f"p_{positive}"].to_numpy() for table in tables])
     covariance = obuchowski_covariance(placements(labels, scores), labels, clusters_of(first))
-    return max(0.0, float(contrast @ covariance @ contrast))
+    variance = float(contrast @ covariance @ contrast)
+    rounding = _ROUNDING * float(np.abs(contrast) @ np.abs(covariance) @ np.abs(contrast))
+    return 0.0 if variance <= rounding else variance
 
 
 def _figures(rows: pd.DataFrame, positive: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import pandas as pd
 from scipy import stats
 
 _LEAST = 12
+_NOTHING = 1e-6
+"""Of AUROC: a residual spread below is what rounding and an iterated fit leave, not chance."""
 
 
 def fit_mixed_model(figures: pd.DataFrame, reference: str) -> dict[str, Any]:
@@ -36,6 +38,8 @@ def fit_mixed_model(figures: pd.DataFrame, reference: str) -> dict[str, Any]:
         fold=figures["hospital"] + " " + figures["fold"].astype(str),
         seed=figures["seed"].astype(str),
     )
+    if np.ptp(table["auroc"]) < _NOTHING:
+        return {"reason": "all cells have the same AUROC"}
     sources = [name for name in ("fold", "seed", "network") if table[name].nunique() > 1]
     if not sources:
         return {"reason": "one fold, seed and network: nothing is random"}
@@ -55,7 +59,9 @@ def fit_mixed_model(figures: pd.DataFrame, reference: str) -> dict[str, Any]:
             fit = model.fit(reml=True, method=["lbfgs", "powell"])
         except (np.linalg.LinAlgError, ValueError) as error:
             return {"reason": f"the fit failed: {error}"}
-        intervals = fit.conf_int()
+        if not fit.scale**0.5 > _NOTHING:
+            return {"reason": "nothing varies beyond optimizers, places, folds, seeds and networks"}
+        intervals, values = fit.conf_int(), fit.pvalues
     notes += sorted({str(entry.message).splitlines()[0] for entry in caught})
     if not fit.converged:
         notes.append("the fit did not converge; its figures are not to be relied on")
@@ -66,7 +72,7 @@ def fit_mixed_model(figures: pd.DataFrame, reference: str) -> dict[str, Any]:
                 "value": float(fit.params[key]),
                 "low": float(intervals.loc[key].iloc[0]),
                 "high": float(intervals.loc[key].iloc[1]),
-                "p": float(fit.pvalues[key]),
+                "p": float(values[key]),
             }
             for name, key in names.items()
         },
@@ -86,7 +92,7 @@ def look_at_residuals(residuals: np.ndarray, groups: np.ndarray) -> dict[str, An
         groups: The optimizer of each [N].
     """
     spread = float(residuals.std(ddof=1))
-    if spread == 0:
+    if not spread > _NOTHING:
         return {"sentences": ["nothing varies beyond the model"]}
     parts = [residuals[groups == group] for group in np.unique(groups)]
     normal = float(stats.shapiro(residuals).pvalue)

@@ -64,6 +64,8 @@ def _budget(results: dict[str, Any], budget: str, found: dict[str, Any]) -> list
     optimizers = [one["name"] for one in study["optimizers"]]
     title = _BUDGETS[budget]
     blocks: list[Block] = [Heading(f"Results at {title}")]
+    if not found["levels"]:
+        blocks.append(Text("No figures yet: a mean and its interval need two finished folds."))
     for hospital in _in_order(entry["hospital"] for entry in found["levels"]):
         own = [entry for entry in found["levels"] if entry["hospital"] == hospital]
         columns = _in_order((entry["network"], entry["part"]) for entry in own)
@@ -121,7 +123,9 @@ def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> l
             blocks.append(Text(f"No mixed model of {part} figures at {title}: {model['reason']}."))
             continue
         rows = [[name, _interval(entry), _p(entry["p"])] for name, entry in model["optimizers"].items()]
-        sources = ", ".join(f"{name} {value**0.5:.4f}" for name, value in model["variances"].items())
+        sources = ", ".join(
+            f"{name} {'-' if value is None else f'{value**0.5:.4f}'}" for name, value in model["variances"].items()
+        )
         looked = "; ".join([*model["residuals"]["sentences"], *model["notes"]])
         caption = f"Mixed model of {part} AUROC, {title}: effect against {reference}, {model['cells']} cells"
         blocks.append(Table(caption, ["Optimizer", "Effect", "p"], rows))
@@ -254,5 +258,7 @@ def _p(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _shares(masses: dict[str, float]) -> str:
+def _shares(masses: dict[str, float] | None) -> str:
+    if masses is None:
+        return "-"
     return " / ".join(f"{masses[side]:.2f}" for side in ("worse", "equivalent", "better"))

@@ -20,7 +20,8 @@ def difference_plot(compared: Sequence[dict[str, Any]], equivalence: float, pref
         axes.axvspan(-equivalence, equivalence, color=INK, alpha=0.1, linewidth=0)
         axes.axvline(0, **GUIDE)
         for place, one in enumerate(compared):
-            axes.plot([one["low"], one["high"]], [place, place], color=MODEL, linewidth=2, solid_capstyle="butt")
+            if one["low"] is not None:
+                axes.plot([one["low"], one["high"]], [place, place], color=MODEL, linewidth=2, solid_capstyle="butt")
             axes.plot(one["value"], place, "s", color=MODEL, markersize=5)
         axes.set_yticks(range(len(labels)), [shortened(label, 40) for label in labels])
         axes.tick_params(axis="y", length=0)

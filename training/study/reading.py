@@ -18,6 +18,7 @@ from torch import nn
 from medsharp.config import DataConfig
 from medsharp.data.manifest import Manifest, name_of
 from medsharp.data.pipeline import make_dataset
+from medsharp.errors import InputError
 from medsharp.evaluation.corruptions import corrupt
 from medsharp.files import atomic_path, write_text
 from medsharp.preprocess import preprocess
@@ -66,7 +67,7 @@ def read_all(folder: StudyFolder, *, device: str = "cpu", progress: Progress | N
         image, and `p_<class>`. What was read once is not predicted again.
 
     Raises:
-        InputError: An image that is tested is not there any more.
+        InputError: An image that is tested is not there any more, or a prediction is not finite.
     """
     cells = finished_cells(folder)
     log = folder.root / READINGS / "opened.json"
@@ -145,6 +146,10 @@ def _predict(run: Run, parts: Sequence[_Part], device: str) -> pd.DataFrame:
     tables = []
     for part in parts:
         shares = _shares(network, part.images, device)
+        if not np.isfinite(shares).all():
+            raise InputError(
+                f"{run.folder}: predictions of {part.name} images are not finite; this run cannot be compared"
+            )
         table = part.rows[_KEPT].assign(image=[name_of(row) for row in part.rows.to_dict("records")])
         for column, label in enumerate(run.config.data.classes):
             table[f"p_{label}"] = shares[:, column]

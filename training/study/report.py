@@ -18,6 +18,7 @@ from training.study.page import make_page
 from training.study.results import make_results
 
 REPORT = "report"
+_UNKNOWN = dict.fromkeys(("worse", "equivalent", "better"))
 
 
 def write_report(
@@ -85,5 +86,5 @@ def _comparisons(results: dict[str, Any]) -> pd.DataFrame:
     for budget, found in results["budgets"].items():
         for entry in found["comparisons"]:
             plain = {key: value for key, value in entry.items() if key != "probabilities"}
-            rows.append({"budget": budget, **plain, **entry["probabilities"]})
+            rows.append({"budget": budget, **plain, **(entry["probabilities"] or _UNKNOWN)})
     return pd.DataFrame(rows)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medsharp import __version__
@@ -101,9 +102,9 @@ def _budget(grid: Grid, optimizers: list[str], reference: str, equivalence: floa
                 estimate = level(grid, hospital, network, optimizer, part)
                 if estimate is not None:
                     place = {"hospital": hospital, "network": network, "part": part, "optimizer": optimizer}
-                    low, high = estimate.interval
                     # An AUROC ends at 1, which a t interval does not know.
-                    levels.append(place | {"value": estimate.value, "low": max(0.0, low), "high": min(1.0, high)})
+                    low, high = np.clip(estimate.interval or (np.nan, np.nan), 0, 1)
+                    levels.append(place | {"value": estimate.value, "low": low, "high": high})
     compared = comparisons(grid, optimizers, reference, equivalence)
     for entry, adjusted in zip(compared, holm([entry["p"] for entry in compared]), strict=True):
         entry["p_holm"] = adjusted
@@ -139,7 +140,8 @@ def _robustness(figures: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _means(table: pd.DataFrame, values: list[str], more: list[str] | None = None) -> list[dict[str, Any]]:
     keys = [*(more or []), "hospital", "network", "optimizer", *(["budget"] if "budget" in table else [])]
-    means = table.groupby(keys, sort=False)[values].mean().reset_index()
+    # What does not exist in a fold, such as the slope where classes are separated, has no mean over folds.
+    means = table.groupby(keys, sort=False)[values].agg(lambda column: column.mean(skipna=False)).reset_index()
     return [dict(row) for row in means.to_dict("records")]
 
 

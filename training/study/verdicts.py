@@ -44,15 +44,20 @@ def decide(study: StudyDefinition, grid: Grid, claim: Claim) -> dict[str, Any]:
     if not places or len(known) < len(pooled) or None in single:
         return said | {"verdict": "undecided", "reason": "runs of it are missing", "difference": None}
     mean = together(known)
-    masses = [one.masses(rule.equivalence) for one in single if one is not None]
-    verdict = (
-        inconsistent(masses, rule.probability)
-        if claim.says == "inconsistent"
-        else improvement(mean.masses(rule.equivalence), rule.probability, claim.says == "improves")
-    )
+    pooled_masses = mean.masses(rule.equivalence)
+    of_places = [one.masses(rule.equivalence) for one in single if one is not None]
+    masses = [one for one in of_places if one is not None]
+    verdict: Verdict = "undecided"
+    if claim.says == "inconsistent":
+        lacking = len(masses) < len(of_places)
+        verdict = "undecided" if lacking else inconsistent(masses, rule.probability)
+    else:
+        lacking = pooled_masses is None
+        if pooled_masses is not None:
+            verdict = improvement(pooled_masses, rule.probability, claim.says == "improves")
     return said | {
         "verdict": verdict,
-        "reason": "",
+        "reason": "nothing varies, or a class has one patient only: no error to judge by" if lacking else "",
         "difference": mean.as_dict(rule.equivalence),
         "places": len(single),
         "better_places": sum(one["better"] >= rule.probability for one in masses),
