@@ -203,7 +203,7 @@ def _provenance(results: dict[str, Any]) -> list[Block]:
         f"{results['cells']['planned']} cells were finished."
         if reading
         else "What is tested has not been read.",
-        f"Code {', '.join(registration['codes'])} (commit {registration['git_commit']})"
+        f"Code {', '.join(registration['codes'])} (commit {registration['git_commit'] or 'not known'})"
         + ("; several versions trained this study." if len(registration["codes"]) > 1 else "."),
         "Versions: " + ", ".join(f"{name} {value}" for name, value in results["versions"].items()) + ".",
     ]

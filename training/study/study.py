@@ -147,7 +147,8 @@ def _check_same(folder: StudyFolder, study: StudyDefinition, new_code: bool) -> 
     if folder.codes[-1] != code_digest() and not new_code:
         raise InputError(
             f"{folder.root} was begun with other code ({folder.codes[-1]} there, {code_digest()} here; commit "
-            f"{folder.registration['git_commit']}); go on with that, or accept two versions in one study: --new-code"
+            f"{folder.registration['git_commit'] or 'not known'}); go on with that, or accept two versions in one "
+            "study: --new-code"
         )
 
 
