@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medsharp.optim.arithmetic import clip_factor, norm_and_inner, norm_of_norms, scale_each, total_norm
+from medsharp.optim.arithmetic import clip_factor, scale_each, total_norm
 from medsharp.optim.backward import Backward
+from medsharp.optim.base_optimizer import check_base, values_of_base
 from medsharp.optim.batch_norm import RunningStatistics
 from medsharp.optim.first_passes import FirstPasses, loss_of
-from medsharp.optim.gradients import (
-    Gradients,
-    by_group,
-    paired_gradients,
-    present_gradients,
-    put_gradients,
-    taken_gradients,
-)
+from medsharp.optim.gradients import Gradients, put_gradients
+from medsharp.optim.grouped_gradients import GroupedGradients
 from medsharp.optim.loss_scale import LossScale
-from medsharp.optim.micro_batches import MeanGradients, dealt
-from medsharp.optim.moved_weights import Move, MovedWeights
+from medsharp.optim.micro_batches import MeanGradients, chunks
+from medsharp.optim.moved_weights import MovedWeights
 from medsharp.optim.randomness import random_states, set_random_states
 from medsharp.optim.saved_state import Memory, check_state
-from medsharp.optim.shards import shard
+from medsharp.optim.shards import check_sharded, shard
 from medsharp.optim.skipped_steps import NotFiniteError, SkippedSteps
 from medsharp.optim.workers import Workers
 
 Closure = Callable[..., Tensor]
 
 
-class ClosureOptimizer(Optimizer):
+class ClosureOptimizer(GroupedGradients):
     """Base class: one look or more at the loss for each step of a base optimizer.
 
     `loss = optimizer.step(closure)` follows the PyTorch closure convention: the closure clears the gradients, runs
@@ -93,11 +87,7 @@ class ClosureOptimizer(Optimizer):
         hyperparameters: dict[str, Any] | None = None,
         **base_options: Any,
     ) -> None:
-        if not (isinstance(base, type) and issubclass(base, Optimizer)) or issubclass(base, ClosureOptimizer):
-            given = f"an instance of {type(base).__name__}" if isinstance(base, Optimizer) else repr(base)
-            raise ValueError(f"base must be a torch.optim.Optimizer class such as torch.optim.SGD, not {given}")
-        if issubclass(base, torch.optim.LBFGS):
-            raise ValueError("base must step without a closure, as torch.optim.SGD does; LBFGS does not")
+        check_base(base, ClosureOptimizer)
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be more than 0, not {max_grad_norm}")
         if micro_batch is not None and not (isinstance(micro_batch, int) and micro_batch >= 1):
@@ -122,7 +112,7 @@ class ClosureOptimizer(Optimizer):
         self.param_groups, self.state = self.base.param_groups, self.base.state
         self._workers = Workers(model, self._parameters())
         if self._workers.sharded:
-            self._check_sharded(scaler)
+            check_sharded(type(self).__name__, self.can_shard, scaler)
         # What fully_shard computes is the mean gradient of all workers, in every pass.
         self.sync_perturbation = sync_perturbation or self._workers.sharded
         self.micro_batch = micro_batch
@@ -181,7 +171,7 @@ class ClosureOptimizer(Optimizer):
         self._statistics.keep("before the step")
         losses: list[Tensor] = []
         try:
-            kept = self._all_passes(closure, self._chunks(batch_size), losses)
+            kept = self._all_passes(closure, chunks(batch_size, self.micro_batch, self._statistics), losses)
             self._combine(*kept)
             self._check_and_clip()
         except BaseException as error:
@@ -196,7 +186,7 @@ class ClosureOptimizer(Optimizer):
         finally:
             self._pass, self._explored = None, []
         self._skipped.end_of_row()
-        with self._values_of_base():
+        with values_of_base(self.param_groups, self._of_base):
             self.base.step()
         self._after_base_step()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
@@ -292,99 +282,12 @@ class ClosureOptimizer(Optimizer):
             raise NotFiniteError
         return loss
 
-    def _gradients(self) -> Gradients:
-        """Return the present gradients, which the next pass overwrites."""
-        return present_gradients(self._parameters())
-
-    def _take(self) -> Gradients:
-        """Return the present gradients, to be kept over the next pass."""
-        return taken_gradients(self._parameters())
-
-    def _pair(self, *kept: Gradients) -> Gradients:
-        """Bring kept gradients and the present ones to the same parameters; return the present ones."""
-        return paired_gradients(self._parameters(), *kept)
-
-    def _by_group(self, gradients: Gradients) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
-        """Give each group with those of its parameters that have a gradient, and these gradients."""
-        return by_group(self.param_groups, gradients)
-
-    def _finite_norm(self, norms: list[Tensor]) -> float:
-        """Return the norm of what has these norms.
-
-        Raises:
-            NotFiniteError: It is not finite, on any worker.
-        """
-        size = self._workers.norm_of_shards(float(norm_of_norms(norms)) if norms else 0.0, self._device)
-        self._check_finite(size)
-        return size
-
-    def _check_finite(self, *numbers: float) -> None:
-        """Check that numbers are finite on every worker.
-
-        Raises:
-            NotFiniteError: One is not.
-        """
-        if not self._workers.agree(all(map(math.isfinite, numbers)), self._device):
-            raise NotFiniteError
-
-    def _size(self, tensors: Iterable[Tensor]) -> float:
-        """Return the norm of these, or of what these are this process's shards of."""
-        return self._workers.norm_of_shards(float(total_norm(tensors)), self._device)
-
-    def _size_and_inner(self, ones: list[Tensor], others: list[Tensor]) -> tuple[float, float]:
-        """Return the norm of `ones`, and their inner product with `others`; likewise."""
-        length, product = norm_and_inner(ones, others)
-        size = self._workers.norm_of_shards(float(length), self._device)
-        return size, self._workers.sum_of_shards(product, self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return shard(self._parameters()[0]).device
-
-    @staticmethod
-    def _scaled(moves: list[Move], factor: float) -> list[Move]:
-        return [(params, directions, step * factor) for params, directions, step in moves]
-
-    @contextmanager
-    def _values_of_base(self) -> Iterator[None]:
-        """Let the groups hold what the base optimizer calls as the method calls something else."""
-        kept = [{name: group[name] for name in self._of_base} for group in self.param_groups]
-        try:
-            for group in self.param_groups:
-                group.update(self._of_base)
-            yield
-        finally:
-            for group, own in zip(self.param_groups, kept, strict=True):
-                group.update(own)
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
     def _now(self) -> _Pass:
         if self._pass is None:
             raise RuntimeError("passes belong inside step()")
         return self._pass
 
     # How a step is run.
-
-    def _check_dense(self) -> None:
-        sparse = next(
-            (p for p in self._parameters() if p.grad is not None and p.grad.layout is not torch.strided), None
-        )
-        if sparse is not None:
-            raise ValueError(
-                f"the gradient of {self._name_of(sparse)} is sparse, and sparse gradients cannot be climbed; make the "
-                "embedding with sparse=False"
-            )
-
-    def _name_of(self, parameter: Tensor) -> str:
-        """Return what a parameter is called, or where it stands in the groups."""
-        for group in self.param_groups:
-            for name, other in zip(group.get("param_names", ()), group["params"], strict=False):
-                if other is parameter:
-                    return f"'{name}'"
-        number = next(i for i, other in enumerate(self._parameters()) if other is parameter)
-        return self._workers.name_of(parameter) or f"parameter {number}, of shape {tuple(parameter.shape)},"
 
     def _follow_shards(self) -> None:
         """Find what is remembered of shards that have moved, as they do when a model is."""
@@ -393,36 +296,13 @@ class ClosureOptimizer(Optimizer):
             self._memory.rename(dict(zip(self._shards, shards, strict=False)))
             self._shards = shards
 
-    def _check_sharded(self, scaler: torch.amp.GradScaler | None) -> None:
-        if not self.can_shard:
-            raise ValueError(
-                f"{type(self).__name__} needs whole tensors and cannot work with parameters that fully_shard has "
-                "divided; use DistributedDataParallel, or a method that can, such as SAM"
-            )
-        if scaler is not None and scaler.is_enabled():
-            raise ValueError("a scaler does not go with sharded parameters; use bfloat16, which needs none")
-
-    def _chunks(self, batch_size: int | None) -> list[tuple[slice | None, float]]:
-        """Return the samples to be explored by themselves, each with its share of the batch."""
-        if self.micro_batch is None:
-            return [(None, 1.0)]
-        if batch_size is None or batch_size < 1:
-            raise ValueError("with micro_batch, call step(closure, batch_size=...) and let the closure take the rows")
-        layer = self._statistics.batch_norm_in_training() if self.micro_batch == 1 else None
-        if layer is not None:
-            raise ValueError(
-                f"micro_batch=1 leaves batch norm (layer '{layer}') one sample at a time, which has no statistics; "
-                "set micro_batch to 2 or more, or put batch-norm layers into evaluation mode"
-            )
-        return [(part, (part.stop - part.start) / batch_size) for part in dealt(batch_size, self.micro_batch)]
-
     def _all_passes(
-        self, closure: Closure, chunks: list[tuple[slice | None, float]], losses: list[Tensor]
+        self, closure: Closure, parts: list[tuple[slice | None, float]], losses: list[Tensor]
     ) -> list[Gradients]:
         """Explore; return the gradients kept, averaged over micro-batches and workers like the one in `.grad`."""
         chunked = self.micro_batch is not None
         means = MeanGradients()
-        for rows, share in chunks:
+        for rows, share in parts:
             self._pass = _Pass(closure, rows, chunked)
             self._explored.append(self._pass)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from medsharp.optim.batch_norm import RunningStatistics
 from medsharp.optim.gradients import Gradients
 
 
@@ -18,6 +19,32 @@ def dealt(batch_size: int, micro_batch: int) -> list[slice]:
         count = max(1, min(count, batch_size // 2))
     ends = [batch_size * number // count for number in range(count + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+
+
+def chunks(
+    batch_size: int | None, micro_batch: int | None, statistics: RunningStatistics
+) -> list[tuple[slice | None, float]]:
+    """Return the samples to be explored by themselves, each with its share of the batch; None for all of them.
+
+    Args:
+        batch_size: Number of samples.
+        micro_batch: At most so many at a time.
+        statistics: Of the model, for which one sample may be too few.
+
+    Raises:
+        ValueError: There are micro-batches of an unknown number of samples, or of one where batch norm needs two.
+    """
+    if micro_batch is None:
+        return [(None, 1.0)]
+    if batch_size is None or batch_size < 1:
+        raise ValueError("with micro_batch, call step(closure, batch_size=...) and let the closure take the rows")
+    layer = statistics.batch_norm_in_training() if micro_batch == 1 else None
+    if layer is not None:
+        raise ValueError(
+            f"micro_batch=1 leaves batch norm (layer '{layer}') one sample at a time, which has no statistics; "
+            "set micro_batch to 2 or more, or put batch-norm layers into evaluation mode"
+        )
+    return [(rows, (rows.stop - rows.start) / batch_size) for rows in dealt(batch_size, micro_batch)]
 
 
 class MeanGradients:

@@ -88,6 +88,26 @@ class Shards:
         return total.tolist()
 
 
+def check_sharded(method: str, can_shard: bool, scaler: torch.amp.GradScaler | None) -> None:
+    """Check that a method can work with shards.
+
+    Args:
+        method: Name of its class.
+        can_shard: What it says of itself.
+        scaler: What the closure scales its loss with.
+
+    Raises:
+        ValueError: It cannot, or there is a scaler, which looks at whole tensors.
+    """
+    if not can_shard:
+        raise ValueError(
+            f"{method} needs whole tensors and cannot work with parameters that fully_shard has divided; use "
+            "DistributedDataParallel, or a method that can, such as SAM"
+        )
+    if scaler is not None and scaler.is_enabled():
+        raise ValueError("a scaler does not go with sharded parameters; use bfloat16, which needs none")
+
+
 def _is_fully_sharded(module: nn.Module) -> bool:
     from torch.distributed.fsdp import FSDPModule
 

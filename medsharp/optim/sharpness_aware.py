@@ -99,6 +99,10 @@ class SharpnessAware(ClosureOptimizer):
         size = self._finite_norm(norms)
         return self._scaled(moves, 1 / (size + epsilon) if size > 0 else 0.0)
 
+    @staticmethod
+    def _scaled(moves: list[Move], factor: float) -> list[Move]:
+        return [(params, directions, step * factor) for params, directions, step in moves]
+
     def _check_groups(self) -> None:
         for group in self.param_groups:
             if not _is_at_least_0(group["rho"]):
