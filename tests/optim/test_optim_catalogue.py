@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small import create
+from small import METHODS, create
 
 from medsharp.optim import SAM, ClosureOptimizer, SharpnessAware, list_optimizers, optimizer_info
 from medsharp.optim.asam import NORMALIZATIONS
 from medsharp.optim.catalogue import markdown_table
 from medsharp.optim.looksam import PROJECTIONS
+from medsharp.optim.zsharp import NORMS
 
 DOCS = Path(__file__).parents[2] / "docs" / "optimizers.md"
-METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -70,6 +70,7 @@ def test_choices_are_those_of_the_classes() -> None:
     choices = {entry.name: entry.choices for name in METHODS for entry in optimizer_info(name).hyperparameters}
     assert choices["normalization"] == NORMALIZATIONS
     assert choices["projection"] == PROJECTIONS
+    assert choices["norm"] == NORMS
 
 
 def test_the_catalogue_is_read_without_torch() -> None:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from small import closure_of, create
+from small import METHODS, closure_of, create
 from torch import Tensor, nn
 
 from medsharp.optim import SAM, WSAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
 
-METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
 AT_THE_WEIGHTS = [name for name in METHODS if name != "bayesiansam"]
 """Those whose first pass is at the weights; that of Bayesian SAM is at a sample around them."""
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-import gc
-import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F  # noqa: N812
 from small import FAST, METHODS, create
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
+from two_processes import Weights, weights_of_two
 
 from medsharp.optim import SAM, optimizer_info
 
@@ -88,9 +85,8 @@ def whole(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().full_tensor().clone() for name, p in model.named_parameters()}  # type: ignore[attr-defined]
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def worker(rank: int) -> Weights:
+    """Train every case, once more from the middle, and return the whole weights as this process sees them."""
     share = slice(rank * SIZE, (rank + 1) * SIZE)
     states = {}
     for case in CASES:
@@ -107,13 +103,10 @@ def worker(rank: int, port: int, folder: str) -> None:
         optimizer.load_state_dict(saved)
         train(case, resumed, optimizer, share, range(2, STEPS))
         states[f"{case}, resumed"] = whole(resumed)
-    torch.save(states, f"{folder}/{rank}")
     for name in SHARED:
         restoring(name, rank)
-    refusing(rank)
-    gc.collect()
-    dist.barrier()
-    dist.destroy_process_group()
+    refusing()
+    return states
 
 
 def restoring(name: str, rank: int) -> None:
@@ -148,7 +141,7 @@ def restoring(name: str, rank: int) -> None:
     assert torch.equal(model(x), plain(x)), name
 
 
-def refusing(rank: int) -> None:
+def refusing() -> None:
     model = divided(network())
     for name in (name for name in METHODS if not optimizer_info(name).cls.can_shard):
         with pytest.raises(ValueError, match="cannot work with parameters that fully_shard has divided"):
@@ -162,14 +155,9 @@ def refusing(rank: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Weights]:
     """The whole weights, as both processes see them after training."""
-    folder: Path = tmp_path_factory.mktemp("sharded")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (port, str(folder)), nprocs=2)
-    return [torch.load(folder / str(rank), weights_only=True) for rank in range(2)]
+    return weights_of_two(worker, tmp_path_factory.mktemp("sharded"))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "micro-batches"])

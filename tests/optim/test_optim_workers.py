@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import copy
-import gc
-import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F  # noqa: N812
-from small import create
+from small import METHODS, create
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import Weights, weights_of_two
 
-from medsharp.optim import create_optimizer, list_optimizers, optimizer_info
+from medsharp.optim import create_optimizer
 
-METHODS = [name for name in list_optimizers() if optimizer_info(name).sharpness_aware]
 STEPS = 50
 SIZE = 4
 """Samples of one worker."""
@@ -58,10 +53,8 @@ def train(name: str, model: nn.Module, rows: slice, **options: Any) -> nn.Module
     return model
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    """Train with every method, per worker and synchronised, and save this worker's weights."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def worker(rank: int) -> Weights:
+    """Train with every method, per worker and synchronised, and return this worker's weights."""
     rows = slice(rank * SIZE, (rank + 1) * SIZE)
     states = {}
     for name in METHODS:
@@ -71,18 +64,10 @@ def worker(rank: int, port: int, folder: str) -> None:
             views = name in {"wsam", "crsam"}
             model = DistributedDataParallel(network(), gradient_as_bucket_view=views)
             train(name, model, rows, sync_perturbation=synchronised)
-            states[name, synchronised] = copy.deepcopy(model.module.state_dict())
-    torch.save({f"{name} {synchronised}": state for (name, synchronised), state in states.items()}, f"{folder}/{rank}")
+            states[f"{name} {synchronised}"] = copy.deepcopy(model.module.state_dict())
     skipping(rank)
     scaling(rank)
-    end()
-
-
-def end() -> None:
-    """Leave together, when nothing holds the process group any more: its threads abort a process that exits first."""
-    gc.collect()
-    dist.barrier()
-    dist.destroy_process_group()
+    return states
 
 
 def skipping(rank: int) -> None:
@@ -137,14 +122,9 @@ def scaling(rank: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Weights]:
     """The weights of both workers after training."""
-    folder: Path = tmp_path_factory.mktemp("workers")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (port, str(folder)), nprocs=2)
-    return [torch.load(folder / str(rank), weights_only=True) for rank in range(2)]
+    return weights_of_two(worker, tmp_path_factory.mktemp("workers"))
 
 
 @pytest.mark.parametrize("synchronised", [False, True])
