@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,9 +13,6 @@ from rich.table import Table
 
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    pass
 
 
 class Split(StrEnum):

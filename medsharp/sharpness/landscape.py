@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,9 +41,27 @@ def line(problem: Problem, direction: Tensor, steps: Sequence[float]) -> list[fl
     return [problem.loss(step * direction) for step in steps]
 
 
-def plane(problem: Problem, first: Tensor, second: Tensor, steps: Sequence[float]) -> list[list[float]]:
-    """Return `L(w + a d + b e)`: a row for each b of `steps`, a column for each a."""
-    return [[problem.loss(a * first + b * second) for a in steps] for b in steps]
+def plane(
+    problem: Problem,
+    first: Tensor,
+    second: Tensor,
+    steps: Sequence[float],
+    row_done: Callable[[], None] = lambda: None,
+) -> list[list[float]]:
+    """Return `L(w + a d + b e)`: a row for each b of `steps`, a column for each a.
+
+    Args:
+        problem: The loss.
+        first: d, [n].
+        second: e, [n].
+        steps: Of a and of b.
+        row_done: Called after each row.
+    """
+    rows = []
+    for b in steps:
+        rows.append([problem.loss(a * first + b * second) for a in steps])
+        row_done()
+    return rows
 
 
 def blend(networks: Sequence[nn.Module], shares: Sequence[float]) -> nn.Module:

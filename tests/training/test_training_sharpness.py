@@ -18,6 +18,7 @@ from medsharp.cli import app
 from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.runs import Run
+from medsharp.sharpness import Problem
 from training import train
 from training.sharpness import problem_of
 
@@ -217,6 +218,54 @@ def test_rises_that_may_be_rounding_are_told_and_not_compared(run: Run, tmp_path
     assert "average case, adaptive-l2" in part["rescaled"]["ratios"]
 
 
+def test_options_arrive_where_they_are_used(run: Run, tmp_path: Path) -> None:
+    """Each option that no other test sees at work."""
+
+    def measured(name: str, *options: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        given = ("--split", "train", "--images", "9", "--m", "9", "--density", "0", "--landscape", "3", *options)
+        result = sharpness(run.folder, "--out", tmp_path / name, *given)
+        assert result.exit_code == 0, result.output
+        (entry,) = json.loads((tmp_path / name / "sharpness.json").read_text())["runs"]
+        return entry["splits"][0]["measures"], entry["landscape"]
+
+    usual = ("--eigenvalues", "1", "--draws", "0", "--steps", "0")
+    one, drawn = measured("one", *usual, "--tolerance", "0.5", "--max-products", "30")
+    other, shifted = measured("other", *usual, "--tolerance", "1e-6", "--max-products", "5", "--span", "0.25")
+    seeded, redrawn = measured("seeded", "--eigenvalues", "0", "--draws", "3", "--steps", "2", "--seed", "4")
+    assert one["eigenvalues"]["plain"]["products"] == 4  # as many as show a gap to judge by
+    assert other["eigenvalues"]["plain"]["products"] == 5
+    assert (drawn["steps"], shifted["steps"]) == ([-1, 0, 1], [-0.25, 0, 0.25])
+    assert one["loss"] == other["loss"] != seeded["loss"]
+    assert drawn["lines"]["random"][0] != redrawn["lines"]["random"][0]
+    assert (one["trace"], one["average_case"], one["worst_case"]) == ({}, {}, {})
+    assert seeded["trace"]["plain"]["draws"] == seeded["average_case"]["l2"]["draws"] == 3
+    assert seeded["eigenvalues"] == {}
+    assert [rise["steps"] for rise in seeded["worst_case"]["l2"]] == [2]
+
+
+def test_m_beyond_the_images_that_are_taken_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.sharpness.run_problem.MOST_IMAGES", 6)
+    assert problem_of(run).images == 6
+    result = sharpness(run.folder, "--out", tmp_path / "out", "--m", "7", *QUICK)
+    assert result.exit_code == 2
+    assert "--m 7: 6 images of" in result.stderr
+
+
+def test_runs_on_a_line_are_told_before_anything_is_computed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [tmp_path / "a", tmp_path / "b"]
+    for copy in copies:
+        shutil.copytree(run.folder, copy)
+    monkeypatch.delattr("training.sharpness.runs.problem_of")
+    result = sharpness(run.folder, *copies, "--out", tmp_path / "out", "--between", *QUICK)
+    assert result.exit_code == 2, result.output
+    assert "--between: the three networks lie on a line" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_m_is_the_runs_batch_size_where_none_is_given(run: Run, tmp_path: Path) -> None:
     quick = [*QUICK]
     quick[-1] = "1"
@@ -298,4 +347,14 @@ def test_weights_that_are_not_finite_are_told(run: Run, tmp_path: Path, monkeypa
     result = sharpness(run.folder, "--out", tmp_path / "out", *QUICK)
     assert result.exit_code == 2
     assert "split 'train': the loss is not finite" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hessian_that_is_not_finite_is_told_by_a_landscape(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Problem, "product", lambda self, vector: vector * float("nan"))
+    result = sharpness(run.folder, "--out", tmp_path / "out", "--landscape", "3", *QUICK)
+    assert result.exit_code == 2
+    assert "split 'train': the product with the Hessian is not finite" in result.stderr
     assert not (tmp_path / "out").exists()

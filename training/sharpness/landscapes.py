@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parameters_to_vector
 
 from medsharp.errors import InputError
 from medsharp.progress import Progress
@@ -19,7 +20,9 @@ MARGIN = 0.25
 """How far the plane through three runs reaches beyond them, as a share of its sides."""
 
 
-def own_landscape(problem: Problem, points: int, span: float, seed: int, max_products: int) -> dict[str, Any]:
+def own_landscape(
+    problem: Problem, points: int, span: float, seed: int, max_products: int, progress: Progress | None = None
+) -> dict[str, Any]:
     """Return the loss along two random filter-normalised directions and the two top eigenvectors, and on their planes.
 
     The seed gives runs of one network the same random numbers, each scaled to its own filters. Eigenvectors have length
@@ -31,6 +34,7 @@ def own_landscape(problem: Problem, points: int, span: float, seed: int, max_pro
         span: How far to either side.
         seed: Of the directions.
         max_products: With the Hessian, for the eigenvectors.
+        progress: Called with rows of planes done, rows in all and what is being done.
     """
     steps = torch.linspace(-span, span, points, dtype=torch.float64).tolist()
     generator = torch.Generator().manual_seed(seed * 1009 + 5)
@@ -38,19 +42,26 @@ def own_landscape(problem: Problem, points: int, span: float, seed: int, max_pro
     _, gradient = problem.gradient()
     found = eigenvalues(problem.product, gradient, generator, largest=2, max_products=max(2, max_products))
     kinds = {"random": random, "eigenvectors": list(found.vectors)}
+    row_done = _counted(len(kinds) * points, "landscape", progress)
     return {
         "steps": steps,
         "eigenvalues": [end.value for end in found.largest],
         "lines": {kind: line(problem, vectors[0], steps) for kind, vectors in kinds.items()},
-        "planes": {kind: plane(problem, vectors[0], vectors[1], steps) for kind, vectors in kinds.items()},
+        "planes": {kind: plane(problem, vectors[0], vectors[1], steps, row_done) for kind, vectors in kinds.items()},
     }
+
+
+def _counted(total: int, what: str, progress: Progress | None) -> Callable[[], None]:
+    """Return what to call when another of so many is done."""
+    numbers = itertools.count(1)
+    return lambda: None if progress is None else progress(next(numbers), total, what)
 
 
 def check_between(runs: Sequence[Run]) -> None:
     """Refuse runs between which no line leads.
 
     Raises:
-        InputError: There is one run only, or networks, classes or image sizes differ.
+        InputError: There is one run only, or networks, classes or image sizes differ, or the first three lie on a line.
     """
     if len(runs) < 2:
         raise InputError("--between: give two runs or more")
@@ -63,6 +74,8 @@ def check_between(runs: Sequence[Run]) -> None:
                     f"--between: {what} of {first.folder} is {one} and of {run.folder} {other}; "
                     "no line leads between such networks"
                 )
+    if len(runs) >= 3:
+        _through([run.load_network() for run in runs[:3]])
 
 
 _SAME: dict[str, Callable[[Run], Any]] = {
@@ -90,32 +103,39 @@ def between_runs(
     networks = [_as_first(problem, run) for run in runs]
     steps = torch.linspace(0, 1, points, dtype=torch.float64).tolist()
     pairs = list(itertools.combinations(range(len(runs)), 2))
+    line_done = _counted(len(pairs), "lines between runs", progress)
     paths = []
-    for done, (one, other) in enumerate(pairs):
-        if progress is not None:
-            progress(done, len(pairs), "lines between runs")
+    for one, other in pairs:
         losses = between(problem, [networks[one], networks[other]], [(1 - t, t) for t in steps])
         paths.append({"first": names[one], "second": names[other], "loss": losses, "barrier": barrier(losses, steps)})
-    if progress is not None:
-        progress(len(pairs), len(pairs), "lines between runs")
+        line_done()
     result: dict[str, Any] = {"steps": steps, "paths": paths, "triangle": None}
     if len(runs) >= 3:
-        result["triangle"] = _triangle(problem, networks[:3], names[:3], points)
+        row_done = _counted(points, "plane through runs", progress)
+        result["triangle"] = _triangle(problem, networks[:3], names[:3], points, row_done)
     return result
 
 
-def _triangle(problem: Problem, networks: Sequence[nn.Module], names: Sequence[str], points: int) -> dict[str, Any]:
-    weights = [torch.cat([p.detach().reshape(-1) for p in network.parameters()]) for network in networks]
+def _through(networks: Sequence[nn.Module]) -> Triangle:
     try:
-        triangle = Triangle.through(weights)
+        return Triangle.through([parameters_to_vector(network.parameters()).detach() for network in networks])
     except ValueError as error:
         raise InputError(f"--between: {error}") from error
+
+
+def _triangle(
+    problem: Problem, networks: Sequence[nn.Module], names: Sequence[str], points: int, row_done: Callable[[], None]
+) -> dict[str, Any]:
+    triangle = _through(networks)
     sides = []
     for axis in range(2):
         values = [corner[axis] for corner in triangle.corners]
         margin = MARGIN * (max(values) - min(values))
         sides.append(torch.linspace(min(values) - margin, max(values) + margin, points, dtype=torch.float64).tolist())
-    losses = [between(problem, networks, [triangle.shares(x, y) for x in sides[0]]) for y in sides[1]]
+    losses = []
+    for y in sides[1]:
+        losses.append(between(problem, networks, [triangle.shares(x, y) for x in sides[0]]))
+        row_done()
     return {"names": list(names), "corners": triangle.corners, "x": sides[0], "y": sides[1], "loss": losses}
 
 

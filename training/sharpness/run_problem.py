@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from medsharp.runs import Run
 from medsharp.sharpness import Problem
 from training.datasets import class_counts
 from training.losses import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Split = Literal["train", "val", "test"]
 
@@ -56,6 +59,25 @@ def open_run(folder: str | Path) -> Run:
     return run
 
 
+def rows_of_split(run: Run, split: Split, images: int | None = None) -> tuple[pd.DataFrame, int]:
+    """Return the rows of a run's manifest that are of a split, and how many of them are to be taken.
+
+    Args:
+        run: Whose manifest.
+        split: Which rows.
+        images: As for `problem_of`.
+
+    Raises:
+        InputError: The split is empty or has fewer.
+    """
+    rows = run.manifest.of_split(split)
+    if not len(rows):
+        raise InputError(f"{run.folder} has no images in split '{split}'")
+    if images is not None and images > len(rows):
+        raise InputError(f"--images {images}: split '{split}' of {run.folder} has {len(rows)} images")
+    return rows, min(len(rows), images or MOST_IMAGES)
+
+
 def problem_of(
     run: Run,
     split: Split = "train",
@@ -86,13 +108,9 @@ def problem_of(
     Raises:
         InputError: The split is empty or has fewer images, or an image cannot be read.
     """
-    config, rows = run.config, run.manifest.of_split(split)
-    if not len(rows):
-        raise InputError(f"{run.folder} has no images in split '{split}'")
-    if images is not None and images > len(rows):
-        raise InputError(f"--images {images}: split '{split}' of {run.folder} has {len(rows)} images")
+    config = run.config
+    rows, wanted = rows_of_split(run, split, images)
     rng = np.random.default_rng([seed, 0x5AD])
-    wanted = min(len(rows), images or MOST_IMAGES)
     chosen = rng.permutation(choose_by_class(rows["label"].to_numpy(dtype=str), wanted, rng))[:wanted]
     dataset = make_dataset(
         rows.iloc[chosen],

@@ -20,7 +20,7 @@ from medsharp.runs import Run
 from medsharp.sharpness import Problem, find_rescalings
 from training.sharpness.landscapes import between_runs, check_between, own_landscape
 from training.sharpness.measures import BALLS, Measures, measure
-from training.sharpness.run_problem import RunProblem, Split, open_run, problem_of
+from training.sharpness.run_problem import RunProblem, Split, open_run, problem_of, rows_of_split
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
@@ -96,13 +96,16 @@ def measure_runs(
                 parts.append(_of_split(opened, measure(opened.problem, how, report)))
                 if rescale is not None and split == splits[0]:
                     parts[-1]["rescaled"] = _rescaled(opened.problem, rescale, how, parts[-1]["measures"], report)
+                if landscape is not None and split == splits[0]:
+                    own = own_landscape(
+                        opened.problem, landscape | 1, span, measures.seed, measures.max_products, report
+                    )
             except ValueError as error:
                 raise InputError(f"{run.folder}, split '{split}': {error}") from error
-            if landscape is not None and split == splits[0]:
-                own = own_landscape(opened.problem, landscape | 1, span, measures.seed, measures.max_products)
         entries.append({"name": name, **_about(run), "splits": parts, "landscape": own})
     joined = None
     if between and first is not None:
+        report = None if progress is None else progress(f"{len(runs)} runs")
         joined = between_runs(first, runs, names, landscape or 21, report)
     settings = {key: value for key, value in asdict(measures).items() if key not in {"radii", "micro_batch"}}
     settings |= {
@@ -148,13 +151,9 @@ def names_of(folders: Sequence[str | Path]) -> list[str]:
 
 def _check_size(run: Run, split: Split, images: int | None, micro_batch: int | None) -> None:
     """Refuse what is too much for a split before anything is computed."""
-    available = len(run.manifest.of_split(split))
-    if images is not None and images > available > 0:
-        raise InputError(f"--images {images}: split '{split}' of {run.folder} has {available} images")
-    if not available:
-        raise InputError(f"{run.folder} has no images in split '{split}'")
-    if micro_batch is not None and micro_batch > min(available, images or available):
-        raise InputError(f"--m {micro_batch}: {min(available, images or available)} images of {run.folder} are taken")
+    _, taken = rows_of_split(run, split, images)
+    if micro_batch is not None and micro_batch > taken:
+        raise InputError(f"--m {micro_batch}: {taken} images of {run.folder} are taken")
 
 
 def _about(run: Run) -> dict[str, Any]:
