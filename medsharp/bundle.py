@@ -189,7 +189,7 @@ class Figure(_Part):
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-class HeldOut(_Part):
+class HeldOut(_Growing):
     """How models made in the same way do at a hospital that they never saw, at the threshold frozen without it.
 
     Attributes:
@@ -197,6 +197,7 @@ class HeldOut(_Part):
         images: How many, of `patients` patients or groups; `positives` of the images are of the positive class.
         threshold: Frozen for the model that never saw it; None where several models with several thresholds share it.
         figures: `auroc`, `sensitivity`, `specificity` and `calibration_slope`.
+        bundle: Digest of the bundle that was measured there; empty where it was a cross-validation.
     """
 
     site: str
@@ -205,6 +206,7 @@ class HeldOut(_Part):
     positives: int
     threshold: float | None = None
     figures: dict[str, Figure]
+    bundle: str = Field("", json_schema_extra=_LATER)
 
 
 class BundleSpec(_Growing):
@@ -247,6 +249,12 @@ class BundleSpec(_Growing):
         """Whether predictions of members out of their folds fixed the temperature and the operating point."""
         members = self.training.members
         return any(member.out_of_fold < self.operating_point.images for member in members)
+
+    @property
+    def left_out_itself(self) -> bool:
+        """Whether the figures at a hospital left out are of the bundle itself, whose runs left it out."""
+        site = self.training.config.get("data", {}).get("leave_site")
+        return [(one.site, one.threshold) for one in self.held_out] == [(site, self.operating_point.threshold)]
 
     @property
     def network(self) -> str:

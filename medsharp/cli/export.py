@@ -53,11 +53,12 @@ def export(
         Weights, typer.Option(help="How weights are stored; fp16 halves the file, and still computes in float32.")
     ] = Weights.fp32,
     held_out: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="What `medsharp crossvalidate --by site` wrote: figures at each hospital left out go into the bundle, "
-            "its card and its page.",
+            help="Figures at each hospital left out go into the bundle, its card and its page: what `medsharp "
+            "crossvalidate --by site` wrote, or a bundle of runs made in the same way that left one hospital out; may "
+            "be repeated.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
@@ -78,7 +79,7 @@ def export(
             average=average.value,
             flip=flip,
             weights=weights.value,
-            held_out=held_out,
+            held_out=held_out or (),
             overwrite=overwrite,
             progress=report,
         )

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle import Average, BundleSpec, HeldOut, Member, TrainingRecord
+from medsharp.bundle import Average, BundleSpec, Combination, Member, TrainingRecord
 from medsharp.config import DataConfig, TrainConfig
 from medsharp.cores import usable_cores
 from medsharp.data.audit.report import folder_name
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.lesion import BOX, lesion_box
-from medsharp.data.manifest import AUDITED, SPLITS, Manifest, name_of
+from medsharp.data.manifest import AUDITED, SPLITS, Manifest
 from medsharp.export.export import export_network
 from medsharp.export.half_weights import Weights
-from medsharp.export.held_out import read_held_out
+from medsharp.export.held_out import held_out_of_all
 from medsharp.export.out_of_fold import Evidence, evidence_of, left_out_site
+from medsharp.export.settings import flat, folders_of, making_of, told
 from medsharp.files import sha256_file
 from medsharp.preprocess import preprocess
 from medsharp.progress import Progress
@@ -46,7 +47,7 @@ def export_runs(
     flip: bool = False,
     weights: Weights = "fp32",
     sensitivity: float = 0.95,
-    held_out: str | Path | None = None,
+    held_out: Sequence[str | Path] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BundleSpec:
@@ -62,7 +63,8 @@ def export_runs(
         flip: Whether each member also sees the mirror image.
         weights: How they are stored.
         sensitivity: What the operating point reaches on the images that decide it.
-        held_out: What `medsharp crossvalidate --by site` wrote: figures at each hospital left out wholly.
+        held_out: Figures at hospitals left out wholly: what `medsharp crossvalidate --by site` wrote, or bundles of
+            runs that each left one hospital out, made in the same way.
         overwrite: Replace an existing bundle.
         progress: Called with images done, images in all and what is being done.
 
@@ -74,11 +76,9 @@ def export_runs(
     evidence = evidence_of(runs)
     data = runs[0].config.data
     site = left_out_site(runs)
-    figures: tuple[HeldOut, ...] = ()
-    if held_out is not None:
-        rows = evidence.manifest.table.to_dict("records")
-        labels = {name: row["label"] for row in rows for name in (row["image"], name_of(row))}
-        figures = read_held_out(held_out, classes=data.classes, positive=data.positive, labels=labels)
+    record = _record(runs, evidence)
+    answers = Combination(members=len(runs), average=average, flip=flip)
+    figures = held_out_of_all(held_out, evidence.manifest, making_of(record, answers, weights), data)
     networks = [run.load_network() for run in runs]
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
     return export_network(
@@ -94,7 +94,7 @@ def export_runs(
         validation_labels=np.array([data.classes.index(label) for label in deciding["label"]], dtype=int),
         validation_rows=deciding,
         answered_by=evidence.answered_by,
-        training=_record(runs, evidence),
+        training=record,
         internal=test,
         internal_images=_load(test, evidence.manifest, data, progress),
         left_out=site,
@@ -118,7 +118,7 @@ def _record(runs: Sequence[Run], evidence: Evidence) -> TrainingRecord:
         network=" and ".join(names),
         optimizer=first.config.optimizer.summary(),
         command=_command(first.config, manifest),
-        config=_told(first.config),
+        config=told(first.config),
         environment=json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
         weights=first.origin,
         members=_members(runs, evidence) if len(runs) > 1 else (),
@@ -126,12 +126,12 @@ def _record(runs: Sequence[Run], evidence: Evidence) -> TrainingRecord:
 
 
 def _members(runs: Sequence[Run], evidence: Evidence) -> tuple[Member, ...]:
-    common = _flat(_told(runs[0].config))
+    common = flat(told(runs[0].config))
     members = []
     for number, run in enumerate(runs):
         data = run.config.data
         folds = data.folds or data.official_folds
-        own = _flat(_told(run.config))
+        own = flat(told(run.config))
         members.append(
             Member(
                 seed=run.config.seed,
@@ -146,15 +146,9 @@ def _members(runs: Sequence[Run], evidence: Evidence) -> tuple[Member, ...]:
     return tuple(members)
 
 
-def _folders(config: TrainConfig) -> list[str]:
-    """Return what the data folders are called in a bundle."""
-    count = len(config.data.paths)
-    return ["DATA"] if count == 1 else [f"DATA{number}" for number in range(1, count + 1)]
-
-
 def _command(config: TrainConfig, manifest: Manifest) -> str:
     """Return how the runs were trained, where there is more to tell than one folder."""
-    folders = _folders(config)
+    folders = folders_of(config)
     audited = any(note.startswith(AUDITED) for note in manifest.notes)
     if not audited and len(folders) == 1:
         return ""
@@ -164,24 +158,6 @@ def _command(config: TrainConfig, manifest: Manifest) -> str:
         data = below if len(below) == len(folders) > 1 else ["AUDIT"]
     train = _TRAIN.format(data=" ".join(f"--data {shlex.quote(folder)}" for folder in data))
     return "\n".join([_AUDIT.format(data=" ".join(folders)), train] if audited else [train])
-
-
-def _told(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings as a bundle tells them: without folders of the machine that it was made on."""
-    values = config.model_dump(mode="json")
-    values["data"]["path"] = _folders(config) if len(config.data.paths) > 1 else "DATA"
-    if config.network.checkpoint is not None:
-        values["network"]["checkpoint"] = Path(config.network.checkpoint).name
-    return values
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested values by `section.key`."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{before}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def _load(rows: pd.DataFrame, manifest: Manifest, data: DataConfig, progress: Progress | None) -> np.ndarray:

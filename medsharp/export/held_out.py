@@ -1,22 +1,57 @@
-"""Figures at each hospital that was left out wholly, from the predictions of a cross-validation by site."""
+"""Figures at each hospital that was left out wholly, from a cross-validation by site or from bundles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle import Figure, HeldOut
+from medsharp.bundle import SPEC, Figure, HeldOut, digest_of, read_bundle
+from medsharp.config import DataConfig
+from medsharp.data.manifest import Manifest, name_of
 from medsharp.errors import InputError
 from medsharp.evaluation import read_predictions
 from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
 from medsharp.evaluation.predictions import text_of
+from medsharp.export.settings import making_of
 from medsharp.inference.glance import FIGURES
 from medsharp.keys import site_key
 
 LEFT_OUT, THRESHOLD = "left_out", "threshold"
+
+
+def held_out_of_all(
+    folders: Sequence[str | Path], manifest: Manifest, expected: Mapping[str, Any], data: DataConfig
+) -> tuple[HeldOut, ...]:
+    """Return the figures at each hospital left out as cross-validations and bundles measured them, by name.
+
+    Args:
+        folders: What `medsharp crossvalidate --by site` or `medsharp export` wrote.
+        manifest: The images that the bundle was made with and could have been.
+        expected: What a bundle must agree in, as `making_of` gives it.
+        data: The bundle's settings of classes.
+
+    Raises:
+        InputError: One is neither, is of other data or made in another way, or two measured one hospital.
+    """
+    found: dict[str, HeldOut] = {}
+    labels: dict[str, str] = {}
+    for folder in map(Path, folders):
+        if (folder / SPEC).is_file():
+            figures: tuple[HeldOut, ...] = (held_out_of_bundle(folder, expected),)
+        else:
+            if not labels:
+                rows = manifest.table.to_dict("records")
+                labels = {name: row["label"] for row in rows for name in (row["image"], name_of(row))}
+            figures = read_held_out(folder, classes=data.classes, positive=data.positive, labels=labels)
+        for site in figures:
+            if site_key(site.site) in found:
+                raise InputError(f"{folder} measured {site.site}, as another --held-out did; give one of them")
+            found[site_key(site.site)] = site
+    return tuple(found[key] for key in sorted(found))
 
 
 def read_held_out(
@@ -37,7 +72,7 @@ def read_held_out(
     path = Path(folder) / "predictions.csv"
     if not path.is_file():
         raise InputError(
-            f"{folder} has no predictions.csv; give the folder that medsharp crossvalidate --by site wrote"
+            f"{folder} has no predictions.csv; give the folder that medsharp crossvalidate --by site wrote, or a bundle"
         )
     table = read_predictions(path, classes)
     for column in (LEFT_OUT, THRESHOLD):
@@ -55,6 +90,29 @@ def read_held_out(
     numbers = pd.to_numeric(table[THRESHOLD], errors="coerce").astype(float)
     _refuse(~numbers.between(0, 1), table, path, "has a threshold that is no probability")
     return held_out_figures(table.assign(threshold=numbers), classes, positive)
+
+
+def held_out_of_bundle(folder: str | Path, expected: Mapping[str, Any]) -> HeldOut:
+    """Return the figures of a bundle at the hospital that all of its members left out, measured as it is served.
+
+    Args:
+        folder: What `medsharp export` wrote of runs with one `data.leave_site`.
+        expected: What it must agree in with the bundle that shows them, as `making_of` gives it.
+
+    Raises:
+        InputError: It is no whole bundle, left no one hospital out, or was made in another way; the sentence names the
+            first difference.
+    """
+    spec = read_bundle(folder)
+    if not spec.left_out_itself:
+        raise InputError(f"{folder} is no bundle of runs that left a hospital out (data.leave_site); it measures none")
+    own = making_of(spec.training, spec.combination, spec.weights)
+    for name in sorted({*own, *expected}):
+        if own.get(name) != expected.get(name):
+            raise InputError(
+                f"{folder} was made in another way: {name} is {own.get(name)} there and {expected.get(name)} here"
+            )
+    return spec.held_out[0].model_copy(update={"bundle": digest_of(spec)})
 
 
 def held_out_figures(table: pd.DataFrame, classes: Sequence[str], positive: str) -> tuple[HeldOut, ...]:

@@ -138,8 +138,7 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
 def _folders(spec: BundleSpec) -> str:
     """Say which folder of the commands is of which data set."""
     names = spec.training.dataset
-    held_out = spec.held_out and not _own(spec)
-    more = ", CROSSVALIDATION is what `medsharp crossvalidate --by site` wrote" if held_out else ""
+    more = "".join(f", {name} is {what}" for name, what in _held_out(spec).items())
     folders = spec.training.config.get("data", {}).get("path", "DATA")
     if isinstance(folders, str):
         return f"{folders} is the folder of {names}{more}"
@@ -148,7 +147,7 @@ def _folders(spec: BundleSpec) -> str:
 
 def _command(spec: BundleSpec) -> str:
     given = spec.training.command or "medsharp train --data DATA --config settings.yaml --out RUN"
-    options = ["--held-out CROSSVALIDATION"] if spec.held_out and not _own(spec) else []
+    options = [f"--held-out {name}" for name in _held_out(spec)]
     if spec.weights != "fp32":
         options.append(f"--weights {spec.weights}")
     if spec.combination is not None:
@@ -167,7 +166,15 @@ def _command(spec: BundleSpec) -> str:
     return "\n".join([*lines, " ".join(["medsharp export", runs, *options, f"--out {spec.name}"])])
 
 
-def _own(spec: BundleSpec) -> bool:
-    """Whether the figures at the hospital left out are of the bundle itself, whose runs left it out."""
-    site = spec.training.config.get("data", {}).get("leave_site")
-    return [(one.site, one.threshold) for one in spec.held_out] == [(site, spec.operating_point.threshold)]
+def _held_out(spec: BundleSpec) -> dict[str, str]:
+    """Return what the folders with figures at hospitals left out are called in the commands, and what they are."""
+    if spec.left_out_itself:
+        return {}
+    measured = [site.site for site in spec.held_out if site.bundle]
+    bundles = {
+        f"LEFT_OUT{number}": f"the bundle of runs made in the same way with `data.leave_site` {site}"
+        for number, site in enumerate(measured, 1)
+    }
+    if len(measured) == len(spec.held_out):
+        return bundles
+    return {"CROSSVALIDATION": "what `medsharp crossvalidate --by site` wrote"} | bundles

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from medsharp.bundle import Figure, read_bundle
+from medsharp.bundle import Figure, digest_of, read_bundle
 from medsharp.cli import app
 from medsharp.data.manifest import Manifest
 from medsharp.inference.glance import FIGURES, NOT_MEASURED, recorded_glances
 
-from .runs import fold_splits, speckle_manifest, write_run
+from .runs import fold_splits, folds_of, speckle_manifest, write_run
 
 THRESHOLDS = {"A": 0.3, "B": 0.6}
 
@@ -141,6 +141,92 @@ def test_what_is_no_cross_validation_by_site_is_one_sentence(
     assert result.exit_code == 2, result.output
     assert words.replace(" ", "") in "".join(result.output.split()), result.output
     assert [path.name for path in tmp_path.iterdir()] == ["cv"]
+
+
+@pytest.fixture(scope="module")
+def left_out(data: Manifest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each site a bundle of two runs that left it out, exported with its mirror image."""
+    root = tmp_path_factory.mktemp("left-out")
+    bundles = {}
+    for site in ("A", "B"):
+        runs = []
+        for fold in (0, 1):
+            splits = np.where(data.table["site"] == site, "test", fold_splits(data, fold))
+            settings = [f"data.leave_site={site}", "data.folds=3", f"data.fold={fold}", "data.fold_role=val"]
+            runs.append(write_run(root / f"{site}{fold}", data, list(splits), settings, seed=fold))
+        bundles[site] = root / f"left-{site}"
+        assert typed(*runs, "--out", bundles[site], "--flip").exit_code == 0
+    return bundles
+
+
+@pytest.fixture(scope="module")
+def folds(data: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return folds_of(tmp_path_factory.mktemp("folds"), data)[:2]
+
+
+def typed(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, words)])
+
+
+def test_bundles_that_left_a_hospital_out_are_measured_as_they_are_served(
+    left_out: dict[str, Path], folds: list[Path], tmp_path: Path
+) -> None:
+    result = typed(*folds, "--out", tmp_path / "b", "--flip", "--held-out", left_out["B"], "--held-out", left_out["A"])
+    assert result.exit_code == 0, result.output
+    spec = read_bundle(tmp_path / "b")
+    assert [site.site for site in spec.held_out] == ["A", "B"]
+    for site in spec.held_out:
+        own = read_bundle(left_out[site.site])
+        assert own.left_out_itself
+        assert site.model_copy(update={"bundle": ""}) == own.held_out[0]
+        assert site.threshold == own.operating_point.threshold
+        assert site.bundle == digest_of(own)
+        assert own.held_out[0].bundle == ""
+    assert spec.held_out[0].figures != spec.held_out[1].figures
+    assert not spec.left_out_itself
+    card = " ".join((tmp_path / "b/MODEL_CARD.md").read_text().split())
+    assert "LEFT_OUT1 is the bundle of runs made in the same way with `data.leave_site` A, LEFT_OUT2 is" in card
+    assert "medsharp export RUN0 RUN1 --held-out LEFT_OUT1 --held-out LEFT_OUT2 --flip --out b" in card
+    assert "CROSSVALIDATION" not in card
+
+
+def test_bundles_and_cross_validations_go_together_but_measure_a_hospital_once(
+    left_out: dict[str, Path], folds: list[Path], table: pd.DataFrame, tmp_path: Path
+) -> None:
+    (tmp_path / "cv").mkdir()
+    table[table["site"] == "A"].to_csv(tmp_path / "cv" / "predictions.csv", index=False)
+    measured = ("--held-out", tmp_path / "cv", "--held-out")
+    result = typed(*folds, "--out", tmp_path / "b", "--flip", *measured, left_out["B"])
+    assert result.exit_code == 0, result.output
+    first, second = read_bundle(tmp_path / "b").held_out
+    assert (first.site, first.bundle, first.threshold) == ("A", "", THRESHOLDS["A"])
+    assert second.bundle == digest_of(read_bundle(left_out["B"]))
+    assert "--held-out CROSSVALIDATION --held-out LEFT_OUT1 --flip" in (tmp_path / "b/MODEL_CARD.md").read_text()
+    twice = typed(*folds, "--out", tmp_path / "c", "--flip", *measured, left_out["A"])
+    assert twice.exit_code == 2
+    assert "measured A, as another --held-out did; give one of them" in " ".join(twice.output.split())
+    assert not (tmp_path / "c").exists()
+
+
+def test_bundle_made_in_another_way_does_not_speak_for_this_one(
+    left_out: dict[str, Path], folds: list[Path], data: Manifest, tmp_path: Path
+) -> None:
+    settings = ["data.folds=3", "data.fold=0", "data.fold_role=val", "optimizer.lr=0.5"]
+    other = [write_run(tmp_path / "lr", data, fold_splits(data, 0), settings), folds[1]]
+    cases = [
+        ([*folds], left_out["A"], "flip is True there and False here"),
+        ([*folds, "--flip", "--weights", "fp16"], left_out["A"], "weights is fp32 there and fp16 here"),
+        ([folds[0], "--flip"], left_out["A"], "members is 2 there and 1 here"),
+        ([*other, "--flip"], left_out["A"], "optimizer.lr is 0.001 there and 0.5 here"),
+    ]
+    plain = tmp_path / "plain"
+    assert typed(*folds, "--flip", "--out", plain).exit_code == 0
+    cases.append(([*folds, "--flip"], plain, "is no bundle of runs that left a hospital out"))
+    for words, bundle, sentence in cases:
+        result = typed(*words, "--out", tmp_path / "b", "--held-out", bundle)
+        assert result.exit_code == 2, result.output
+        assert sentence in " ".join(result.output.split()), result.output
+        assert not (tmp_path / "b").exists()
 
 
 def test_figure_is_written_with_its_interval_or_not_at_all() -> None:
