@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import training.study.chains as chains_module
@@ -22,6 +23,7 @@ from training.study.dealing import data_config, deal
 from training.study.folder import StudyFolder
 from training.study.forecast import forecast
 from training.study.plan import plan_cells, plan_chains
+from training.study.report import write_report
 from training.study.worker import main as work
 
 from .conftest import own_copy, replaced
@@ -41,6 +43,7 @@ def whole(hospitals: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) 
         base={"schedule": {"epochs": 2}},
         search={"trials": 2, "lr": {"low": 0.5, "high": 2, "times": True}},
         budgets=["epochs", "gradients"],
+        claims=[{"name": "it helps", "says": "improves", "optimizer": "sam"}],
         hospitals=[
             {"name": "north", "site": "North"},
             {"name": "porto", "site": "Porto", "settings": {"schedule": {"batch_size": 6}}},
@@ -362,6 +365,25 @@ def test_images_of_both_hospitals_are_left_out_of_what_is_external(
         shutil.copy(Path(paths[0]) / f"{number % 24}.png", Path(paths[1]) / f"{number}.png")
     with pytest.raises(InputError, match="no image of both classes at porto that is new to north"):
         deal(tmp_path / "other", study, open_tied(data_config(study)))
+
+
+def test_verdicts_stand_on_the_first_budget_and_on_all_places(copy: Path) -> None:
+    results, _ = write_report(StudyFolder.open(copy))
+    values = {
+        budget: [one["value"] for one in found["comparisons"] if one["optimizer"] == "sam"]
+        for budget, found in results["budgets"].items()
+    }
+    assert len(values["epochs"]) == 4
+    assert values["epochs"] != values["gradients"]
+    [claim] = results["claims"]
+    assert claim["difference"]["value"] == pytest.approx(np.mean(values["epochs"]))
+    epochs = {(one["optimizer"], one["budget"]): one["epochs"] for one in results["runs"]}
+    assert epochs == {
+        ("adam", "epochs"): 2,
+        ("adam", "gradients"): 2,
+        ("sam", "epochs"): 2,
+        ("sam", "gradients"): 1,
+    }
 
 
 def test_weights_are_kept_of_what_was_chosen_alone(whole: Outcome) -> None:
