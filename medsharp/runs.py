@@ -151,14 +151,15 @@ class Run:
         """Which weights stand for the run: those of the best or of the last epoch."""
         return self.config.schedule.keep
 
-    def load_network(self, which: Keep | None = None) -> Classifier:
+    def load_network(self, which: Keep | None = None, *, image_size: int | None = None) -> Classifier:
         """Build the network with the best or the last epoch's weights, in eval mode on the CPU.
 
         Args:
             which: Those that the run keeps without it.
+            image_size: Side of the input in pixels; that of training without it.
 
         Raises:
-            InputError: There are no weights yet, or they are damaged.
+            InputError: There are no weights yet, they are damaged, or they do not go with another size.
         """
         from medsharp.networks import create_network, restore_weights
 
@@ -166,12 +167,21 @@ class Run:
         if not (self.folder / name).is_file():
             raise InputError(f"{self.folder} has no {name}; train it first: medsharp train --resume {self.folder}")
         section = self.config.network.without_weights()
+        trained = self.config.data.image_size
+        size = image_size or trained
         network = create_network(
             section.name,
             num_classes=len(self.config.data.classes),
-            image_size=self.config.data.image_size,
+            image_size=size,
             normalization=section.normalization,
             pooling=section.pooling,
         )
-        restore_weights(network, self.folder / name)
+        try:
+            restore_weights(network, self.folder / name)
+        except InputError as error:
+            if size == trained:
+                raise
+            raise InputError(
+                f"{section.name} was trained at {trained} x {trained} and does not take {size} x {size}: {error}"
+            ) from error
         return network.eval()

@@ -52,6 +52,15 @@ def export(
     weights: Annotated[
         Weights, typer.Option(help="How weights are stored; fp16 halves the file, and still computes in float32.")
     ] = Weights.fp32,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            max=1024,
+            help="Side of the input in pixels; that of training without it. Networks trained on enlarged "
+            "parts of images may answer better at a larger one; temperature, threshold and figures are of that size.",
+        ),
+    ] = None,
     held_out: Annotated[
         list[Path] | None,
         typer.Option(
@@ -79,6 +88,7 @@ def export(
             average=average.value,
             flip=flip,
             weights=weights.value,
+            image_size=image_size,
             held_out=held_out or (),
             overwrite=overwrite,
             progress=report,

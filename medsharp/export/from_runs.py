@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.bundle import Average, BundleSpec, Combination, Member, TrainingRecord
-from medsharp.config import DataConfig, TrainConfig
+from medsharp.config import TrainConfig
 from medsharp.cores import usable_cores
 from medsharp.data.audit.report import folder_name
 from medsharp.data.exclusions import count_exclusions
@@ -25,7 +26,8 @@ from medsharp.export.held_out import held_out_of_all
 from medsharp.export.out_of_fold import Evidence, evidence_of, left_out_site
 from medsharp.export.settings import flat, folders_of, making_of, told
 from medsharp.files import sha256_file
-from medsharp.preprocess import preprocess
+from medsharp.images import ImageLimits
+from medsharp.preprocess import PreprocessSpec, preprocess
 from medsharp.progress import Progress
 from medsharp.runs import ENVIRONMENT, WEIGHTS, Run
 
@@ -46,6 +48,7 @@ def export_runs(
     average: Average = "probabilities",
     flip: bool = False,
     weights: Weights = "fp32",
+    image_size: int | None = None,
     sensitivity: float = 0.95,
     held_out: Sequence[str | Path] = (),
     overwrite: bool = False,
@@ -62,6 +65,9 @@ def export_runs(
         average: What the answer is the mean of.
         flip: Whether each member also sees the mirror image.
         weights: How they are stored.
+        image_size: Side of the input in pixels; that of training without it. Networks that were trained on enlarged
+            parts of images have seen objects larger than they are in whole ones, and may answer better at a larger size
+            (H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
         sensitivity: What the operating point reaches on the images that decide it.
         held_out: Figures at hospitals left out wholly: what `medsharp crossvalidate --by site` wrote, or bundles of
             runs that each left one hospital out, made in the same way.
@@ -75,28 +81,29 @@ def export_runs(
     runs = [Run.load(folder) for folder in run_folders]
     evidence = evidence_of(runs)
     data = runs[0].config.data
+    place = replace(data.preprocessing(), size=image_size or data.image_size)
     site = left_out_site(runs)
     record = _record(runs, evidence)
     answers = Combination(members=len(runs), average=average, flip=flip)
-    figures = held_out_of_all(held_out, evidence.manifest, making_of(record, answers, weights), data)
-    networks = [run.load_network() for run in runs]
+    figures = held_out_of_all(held_out, evidence.manifest, making_of(record, answers, weights, place.size), data)
+    networks = [run.load_network(image_size=place.size) for run in runs]
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
     return export_network(
         networks,
         out,
         classes=data.classes,
         positive=data.positive,
-        preprocess_spec=data.preprocessing(),
+        preprocess_spec=place,
         average=average,
         flip=flip,
         weights=weights,
-        validation_images=_load(deciding, evidence.manifest, data, progress),
+        validation_images=_load(deciding, evidence.manifest, data.limits.limits(), place, progress),
         validation_labels=np.array([data.classes.index(label) for label in deciding["label"]], dtype=int),
         validation_rows=deciding,
         answered_by=evidence.answered_by,
         training=record,
         internal=test,
-        internal_images=_load(test, evidence.manifest, data, progress),
+        internal_images=_load(test, evidence.manifest, data.limits.limits(), place, progress),
         left_out=site,
         seen=evidence.manifest,
         held_out=figures,
@@ -160,9 +167,10 @@ def _command(config: TrainConfig, manifest: Manifest) -> str:
     return "\n".join([_AUDIT.format(data=" ".join(folders)), train] if audited else [train])
 
 
-def _load(rows: pd.DataFrame, manifest: Manifest, data: DataConfig, progress: Progress | None) -> np.ndarray:
+def _load(
+    rows: pd.DataFrame, manifest: Manifest, limits: ImageLimits, place: PreprocessSpec, progress: Progress | None
+) -> np.ndarray:
     """Return the network's inputs, uint8 [rows, S, S]."""
-    place, limits = data.preprocessing(), data.limits.limits()
 
     def load(row: dict[Hashable, Any]) -> np.ndarray:
         name = row["image"]

@@ -106,7 +106,7 @@ def held_out_of_bundle(folder: str | Path, expected: Mapping[str, Any]) -> HeldO
     spec = read_bundle(folder)
     if not spec.left_out_itself:
         raise InputError(f"{folder} is no bundle of runs that left a hospital out (data.leave_site); it measures none")
-    own = making_of(spec.training, spec.combination, spec.weights)
+    own = making_of(spec.training, spec.combination, spec.weights, spec.preprocess.size)
     for name in sorted({*own, *expected}):
         if own.get(name) != expected.get(name):
             raise InputError(

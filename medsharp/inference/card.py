@@ -58,6 +58,7 @@ def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = 
         hashes=(folder / TRAINING_LOOKS).exists(),
         command=_command(spec),
         folders=_folders(spec),
+        trained_at=f", trained at {size} x {size}" if (size := _other_size(spec)) else "",
         settings=yaml.safe_dump(spec.training.config, sort_keys=False, default_flow_style=None, width=110),
     )
     write_text(folder / CARD, text)
@@ -148,6 +149,8 @@ def _folders(spec: BundleSpec) -> str:
 def _command(spec: BundleSpec) -> str:
     given = spec.training.command or "medsharp train --data DATA --config settings.yaml --out RUN"
     options = [f"--held-out {name}" for name in _held_out(spec)]
+    if _other_size(spec):
+        options.append(f"--image-size {spec.preprocess.size}")
     if spec.weights != "fp32":
         options.append(f"--weights {spec.weights}")
     if spec.combination is not None:
@@ -164,6 +167,12 @@ def _command(spec: BundleSpec) -> str:
         lines.append(f"{train}{number}{sets}")
     runs = " ".join(f"RUN{number}" for number in range(len(members)))
     return "\n".join([*lines, " ".join(["medsharp export", runs, *options, f"--out {spec.name}"])])
+
+
+def _other_size(spec: BundleSpec) -> int | None:
+    """Return the side of the input in training, where it was another one."""
+    size: int | None = spec.training.config.get("data", {}).get("image_size")
+    return None if size == spec.preprocess.size else size
 
 
 def _held_out(spec: BundleSpec) -> dict[str, str]:

@@ -15,7 +15,7 @@ from medsharp.cli import app
 from medsharp.data.manifest import Manifest
 from medsharp.inference.glance import FIGURES, NOT_MEASURED, recorded_glances
 
-from .runs import fold_splits, folds_of, speckle_manifest, write_run
+from .runs import SIZE, fold_splits, folds_of, speckle_manifest, write_run
 
 THRESHOLDS = {"A": 0.3, "B": 0.6}
 
@@ -217,6 +217,7 @@ def test_bundle_made_in_another_way_does_not_speak_for_this_one(
         ([*folds], left_out["A"], "flip is True there and False here"),
         ([*folds, "--flip", "--weights", "fp16"], left_out["A"], "weights is fp32 there and fp16 here"),
         ([folds[0], "--flip"], left_out["A"], "members is 2 there and 1 here"),
+        ([*folds, "--flip", "--image-size", "40"], left_out["A"], f"input size is {SIZE} there and 40 here"),
         ([*other, "--flip"], left_out["A"], "optimizer.lr is 0.001 there and 0.5 here"),
     ]
     plain = tmp_path / "plain"

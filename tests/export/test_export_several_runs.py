@@ -71,6 +71,40 @@ def bundle(folds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple
     return out, read_bundle(out)
 
 
+def test_another_input_size_is_that_of_everything(folds: list[Path], data: Manifest, tmp_path: Path) -> None:
+    out = tmp_path / "large"
+    result = CliRunner().invoke(app, ["export", *map(str, folds), "--out", str(out), "--image-size", "96"])
+    assert result.exit_code == 0, result.output
+    spec = read_bundle(out)
+    assert spec.preprocess.size == 96
+    place = load_config(overrides=["data.image_size=96"]).data.preprocessing()
+    large = np.stack([preprocess(data.read(row).pixels, place) for row in data.table.to_dict("records")])
+    shares = [shares_of(run, large) for run in folds]
+    predictions = Predictor.load(out, device="cpu").predict([data.path(name) for name in data.table["image"]])
+    expected = tempered(np.mean(shares, axis=0), spec.temperature)[:, 1]
+    np.testing.assert_allclose([one.positive_probability for one in predictions], expected, atol=1e-4)
+    own = np.stack([tempered(share, spec.temperature)[:, 1] for share in shares], axis=1)
+    decided = [own[row, [split == "val" for split in splits].index(True)] for row, splits in by_image(data)]
+    written = pd.read_csv(out / "validation.csv")["p_malignant"]
+    np.testing.assert_allclose(np.sort(written), np.sort(decided), atol=1e-4)
+    card = " ".join((out / "MODEL_CARD.md").read_text().split())
+    assert "input 96 x 96 pixels (letterbox, crop scan), trained at 64 x 64." in card
+    assert "medsharp export RUN0 RUN1 RUN2 --image-size 96 --out large" in card
+
+
+def by_image(data: Manifest) -> list[tuple[int, tuple[str, ...]]]:
+    """The split of each image in each of three folds."""
+    return list(enumerate(zip(*(fold_splits(data, fold) for fold in range(FOLDS)), strict=True)))
+
+
+def test_network_of_one_size_only_is_not_served_at_another(data: Manifest, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "vit", data, fold_splits(data, 0), ["network.name=test_vit"])
+    result = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "b"), "--image-size", "96"])
+    assert result.exit_code == 2, result.output
+    assert "test_vit was trained at 64 x 64 and does not take 96 x 96: " in " ".join(result.output.split())
+    assert not (tmp_path / "b").exists()
+
+
 def test_bundle_answers_by_the_mean_of_all_members_and_views(
     bundle: tuple[Path, BundleSpec], folds: list[Path], data: Manifest, inputs: np.ndarray
 ) -> None:
