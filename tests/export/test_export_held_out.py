@@ -208,6 +208,16 @@ def test_bundles_and_cross_validations_go_together_but_measure_a_hospital_once(
     assert not (tmp_path / "c").exists()
 
 
+def test_what_one_answer_would_be_averaged_by_says_nothing(run: Path, data: Manifest, tmp_path: Path) -> None:
+    splits = list(np.where(data.table["site"] == "A", "test", fold_splits(data, 0)))
+    settings = ["data.leave_site=A", "data.folds=3", "data.fold=0", "data.fold_role=val"]
+    left = write_run(tmp_path / "left", data, splits, settings)
+    assert typed(left, "--out", tmp_path / "a", "--average", "logits").exit_code == 0
+    result = typed(run, "--out", tmp_path / "b", "--average", "logits", "--held-out", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    assert [site.site for site in read_bundle(tmp_path / "b").held_out] == ["A"]
+
+
 def test_bundle_made_in_another_way_does_not_speak_for_this_one(
     left_out: dict[str, Path], folds: list[Path], data: Manifest, tmp_path: Path
 ) -> None:
