@@ -160,16 +160,26 @@ class TrainingRecord(_Growing):
     members: tuple[Member, ...] = Field((), json_schema_extra=_LATER)
 
 
-class Combination(_Part):
-    """How one graph makes one answer of several networks, or of an image and its mirror image."""
+class Combination(_Growing):
+    """How one graph makes one answer of several networks, or of several views of an image.
+
+    Attributes:
+        members: How many networks.
+        average: What the answer is the mean of.
+        flip: Whether each also sees the mirror image.
+        sizes: Sides in pixels at which each sees the image, the largest, that of the input, first; empty for it alone.
+    """
 
     members: int
     average: Average
     flip: bool
+    sizes: tuple[int, ...] = Field((), json_schema_extra=_LATER)
 
     def sentence(self) -> str:
         """Say in words what the answer is the mean of: a sentence without a full stop."""
         views = "the image and its mirror image" if self.flip else "the image"
+        if self.sizes:
+            views += f", each at {' and '.join(map(str, self.sizes))} pixels"
         who = "one network" if self.members == 1 else f"{self.members} networks"
         return f"the answer is the mean of the {self.average} that {who} give of {views}"
 

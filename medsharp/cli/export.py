@@ -53,12 +53,13 @@ def export(
         Weights, typer.Option(help="How weights are stored; fp16 halves the file, and still computes in float32.")
     ] = Weights.fp32,
     image_size: Annotated[
-        int | None,
+        list[int] | None,
         typer.Option(
             min=32,
             max=1024,
             help="Side of the input in pixels; that of training without it. Networks trained on enlarged "
-            "parts of images may answer better at a larger one; temperature, threshold and figures are of that size.",
+            "parts of images may answer better at a larger one; temperature, threshold and figures are of that size. "
+            "May be repeated: the answer is then the mean over all sizes, and the input is of the largest.",
         ),
     ] = None,
     held_out: Annotated[
@@ -88,7 +89,7 @@ def export(
             average=average.value,
             flip=flip,
             weights=weights.value,
-            image_size=image_size,
+            image_sizes=image_size or (),
             held_out=held_out or (),
             overwrite=overwrite,
             progress=report,

@@ -22,7 +22,6 @@ from medsharp.bundle import (
     VALIDATION,
     Average,
     BundleSpec,
-    Combination,
     HeldOut,
     InputCheck,
     Preprocessing,
@@ -64,6 +63,7 @@ def export_network(
     training: TrainingRecord,
     average: Average = "probabilities",
     flip: bool = False,
+    smaller: Sequence[int] = (),
     weights: Weights = "fp32",
     validation_rows: pd.DataFrame | None = None,
     answered_by: np.ndarray | None = None,
@@ -88,6 +88,7 @@ def export_network(
         training: What the networks were trained on and how.
         average: What the answer of several networks or views is the mean of.
         flip: Whether each network also sees the mirror image.
+        smaller: Sides in pixels, less than S, at which each network sees the image too.
         weights: How they are stored.
         validation_rows: Manifest rows of the validation images, which tell patients apart for the threshold's interval;
             without them each image is a patient.
@@ -113,7 +114,7 @@ def export_network(
         answered_by = np.ones((len(validation_labels), len(given)), dtype=bool)
     pooled = not answered_by.all()
     check_choice(validation_labels == number, sensitivity, _DECIDING[pooled])
-    network = Ensemble(given, average=average, flip=flip).eval()
+    network = Ensemble(given, average=average, flip=flip, sizes=[given[0].image_size, *smaller]).eval()
     with atomic_folder(out, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as aside:
         properties = {"medsharp": __version__, "classes": ",".join(classes)}
         alone = write_onnx(
@@ -167,7 +168,7 @@ def export_network(
             heatmap_reference=_heatmap_reference(session, outputs, validation_images, number),
             outputs=session.outputs,
             weights=weights,
-            combination=Combination(members=len(given), average=average, flip=flip) if network.answers > 1 else None,
+            combination=network.combination if network.answers > 1 else None,
             training=training,
             held_out=tuple(held_out),
             files={},

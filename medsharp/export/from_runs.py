@@ -48,7 +48,7 @@ def export_runs(
     average: Average = "probabilities",
     flip: bool = False,
     weights: Weights = "fp32",
-    image_size: int | None = None,
+    image_sizes: Sequence[int] = (),
     sensitivity: float = 0.95,
     held_out: Sequence[str | Path] = (),
     overwrite: bool = False,
@@ -65,9 +65,10 @@ def export_runs(
         average: What the answer is the mean of.
         flip: Whether each member also sees the mirror image.
         weights: How they are stored.
-        image_size: Side of the input in pixels; that of training without it. Networks that were trained on enlarged
+        image_sizes: Side of the input in pixels; that of training without it. Networks that were trained on enlarged
             parts of images have seen objects larger than they are in whole ones, and may answer better at a larger size
-            (H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
+            (H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019). Of several the largest is
+            the input's, and each member also sees the input at the others.
         sensitivity: What the operating point reaches on the images that decide it.
         held_out: Figures at hospitals left out wholly: what `medsharp crossvalidate --by site` wrote, or bundles of
             runs that each left one hospital out, made in the same way.
@@ -81,12 +82,14 @@ def export_runs(
     runs = [Run.load(folder) for folder in run_folders]
     evidence = evidence_of(runs)
     data = runs[0].config.data
-    place = replace(data.preprocessing(), size=image_size or data.image_size)
+    size, *smaller = sorted({*image_sizes} or {data.image_size}, reverse=True)
+    place = replace(data.preprocessing(), size=size)
     site = left_out_site(runs)
     record = _record(runs, evidence)
-    answers = Combination(members=len(runs), average=average, flip=flip)
-    figures = held_out_of_all(held_out, evidence.manifest, making_of(record, answers, weights, place.size), data)
-    networks = [run.load_network(image_size=place.size) for run in runs]
+    sizes = (size, *smaller) if smaller else ()
+    answers = Combination(members=len(runs), average=average, flip=flip, sizes=sizes)
+    figures = held_out_of_all(held_out, evidence.manifest, making_of(record, answers, weights, size), data)
+    networks = [run.load_network(image_size=size) for run in runs]
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
     return export_network(
         networks,
@@ -96,6 +99,7 @@ def export_runs(
         preprocess_spec=place,
         average=average,
         flip=flip,
+        smaller=smaller,
         weights=weights,
         validation_images=_load(deciding, evidence.manifest, data.limits.limits(), place, progress),
         validation_labels=np.array([data.classes.index(label) for label in deciding["label"]], dtype=int),

@@ -1,4 +1,4 @@
-"""Several networks, and an image and its mirror image, as one network: the mean of their answers."""
+"""Several networks, and several views of an image, as one network: the mean of their answers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from medsharp.bundle import Average
+from medsharp.bundle import Average, Combination
+from medsharp.errors import InputError
 from medsharp.networks import Classifier
 
 _LEAST_SHARE = 1e-30
@@ -16,7 +18,7 @@ _LEAST_SHARE = 1e-30
 
 
 class Ensemble(nn.Module):
-    """The mean of what several networks say of an image, and where asked of its mirror image too.
+    """The mean of what several networks say of an image, and where asked of its mirror image and of smaller copies too.
 
     With `average: probabilities`, the logits are `log(mean over members and views of softmax(z))`, so that their
     softmax is the mean; with `logits`, they are the mean of z. One network that sees one view gives its own logits.
@@ -27,36 +29,73 @@ class Ensemble(nn.Module):
         members: The networks.
         average: What is averaged.
         flip: Whether each member also sees the mirror image.
-        image_size: Side S of the input in pixels.
+        sizes: Sides in pixels at which each member sees the input, the largest first.
+        image_size: Side S of the input in pixels: the largest of them.
         answers: How many answers the mean is of: members times views.
         has_cam: Whether there is a class activation map: each member's is exact, and all have the same size.
-        exact_cam: Whether the map, which is the mean of the members' (mirrored ones mirrored back), explains the logits
-            exactly. It does not where probabilities are averaged: it then explains the mean of the members' logits.
+        exact_cam: Whether the map, which is the mean of the members' (mirrored ones mirrored back, those of smaller
+            copies enlarged), explains the logits exactly. It does not where probabilities are averaged: it then
+            explains the mean of the members' logits.
+
+    Args:
+        members: As above.
+        average: As above.
+        flip: As above.
+        sizes: As above, in any order; the members' own by default.
+
+    Raises:
+        InputError: A member does not take images of one of the sizes.
     """
 
     def __init__(
-        self, members: Sequence[Classifier], *, average: Average = "probabilities", flip: bool = False
+        self,
+        members: Sequence[Classifier],
+        *,
+        average: Average = "probabilities",
+        flip: bool = False,
+        sizes: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.average = average
         self.flip = flip
-        self.image_size = members[0].image_size
-        self.answers = len(members) * (2 if flip else 1)
+        self.sizes = tuple(sorted({*sizes} or {members[0].image_size}, reverse=True))
+        self.image_size = self.sizes[0]
+        for size in self.sizes[1:]:
+            self.register_buffer(_to(size), shrinking(self.image_size, size), persistent=False)
+        self.answers = len(members) * len(self.sizes) * (2 if flip else 1)
         maps, lengths = self._probe()
-        self.has_cam = len(maps) == 1 and None not in maps
+        self.has_cam = len(maps[self.image_size]) == 1 and not any(None in own for own in maps.values())
         self.exact_cam = self.has_cam and (average == "logits" or self.answers == 1)
         # Members of one design have features of one meaning or at least of one number; a mean of them keeps the input
         # check as small as that of one network. Those of several designs are laid side by side.
         self._mean_features = len(lengths) == 1
 
     @torch.no_grad()
-    def _probe(self) -> tuple[set[torch.Size | None], set[int]]:
-        """Return the shapes of the members' maps (None where one has none) and the lengths of their features."""
-        image = torch.zeros(1, 1, self.image_size, self.image_size, dtype=torch.uint8)
-        found = [member.forward_all(image) for member in self._networks()]
-        maps = {one["cam"].shape if "cam" in one else None for one in found}
-        return maps, {one["features"].shape[1] for one in found}
+    def _probe(self) -> tuple[dict[int, set[torch.Size | None]], set[int]]:
+        """Return the shapes of the members' maps at each size (None: it has none) and the lengths of their features."""
+        maps: dict[int, set[torch.Size | None]] = {}
+        lengths = set()
+        for size in self.sizes:
+            image = torch.zeros(1, 1, size, size, dtype=torch.uint8)
+            for member in self._networks():
+                try:
+                    found = member.forward_all(image)
+                # What networks raise on images of a size that they are not made for shares no class.
+                except Exception as error:
+                    raise InputError(
+                        f"a network made for {member.image_size} x {member.image_size} pixels does not take "
+                        f"{size} x {size}: {str(error).strip().splitlines()[0]}"
+                    ) from error
+                maps.setdefault(size, set()).add(found["cam"].shape if "cam" in found else None)
+                lengths.add(found["features"].shape[1])
+        return maps, lengths
+
+    @property
+    def combination(self) -> Combination:
+        """The same in words of a bundle."""
+        sizes = self.sizes if len(self.sizes) > 1 else ()
+        return Combination(members=len(self.members), average=self.average, flip=self.flip, sizes=sizes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits [B, C] of images [B, 1, S, S], uint8 or float on the scale 0 to 255."""
@@ -70,7 +109,7 @@ class Ensemble(nn.Module):
         """Return what `forward_all` does of what `forward_members` gave."""
         features = [answer["features"] for answer in answers]
         outputs = {
-            "logits": self._mean_answer(torch.stack([answer["logits"] for answer in answers])),
+            "logits": self._mean_answer([answer["logits"] for answer in answers]),
             "features": _mean(features) if self._mean_features else torch.cat(features, dim=1),
         }
         if self.has_cam:
@@ -79,12 +118,15 @@ class Ensemble(nn.Module):
 
     def forward_members(self, image: Tensor) -> list[dict[str, Tensor]]:
         """Return `logits`, `features` and perhaps `cam` of each member, over its views."""
-        views = torch.cat([image, image.flip(-1)]) if self.flip else image  # [B, ...] or [2 B, ...]
-        return [self._over_views(member.forward_all(views)) for member in self._networks()]
+        copies = [self._copy(image, size) for size in self.sizes]
+        if self.flip:
+            copies = [torch.cat([copy, copy.flip(-1)]) for copy in copies]  # [2 B, ...]
+        return [self._over_views([member.forward_all(copy) for copy in copies]) for member in self._networks()]
 
     def mean_logits(self, image: Tensor) -> Tensor:
         """Return the mean of the logits over members and views [B, C], which the class activation map explains."""
-        views = [image, image.flip(-1)] if self.flip else [image]
+        copies = [self._copy(image, size) for size in self.sizes]
+        views = [view for copy in copies for view in ([copy, copy.flip(-1)] if self.flip else [copy])]
         return _mean([member(view) for member in self.members for view in views])
 
     def mean_bias(self) -> Tensor:
@@ -96,22 +138,68 @@ class Ensemble(nn.Module):
     def _networks(self) -> Iterator[Classifier]:
         return cast("Iterator[Classifier]", iter(self.members))  # a ModuleList is of modules of no kind
 
-    def _over_views(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        if not self.flip:
-            return outputs
-        pairs = {name: value.unflatten(0, (2, -1)) for name, value in outputs.items()}  # [2, B, ...]
-        merged = {"logits": self._mean_answer(pairs["logits"]), "features": pairs["features"].mean(dim=0)}
-        if "cam" in pairs:
-            merged["cam"] = (pairs["cam"][0] + pairs["cam"][1].flip(-1)) / 2
+    def _copy(self, image: Tensor, size: int) -> Tensor:
+        """Return images [B, 1, S, S] at another size: float [B, 1, size, size], or as they are where it is theirs."""
+        if size == self.image_size:
+            return image
+        matrix = self.get_buffer(_to(size))
+        return matrix @ image.float() @ matrix.T
+
+    def _over_views(self, outputs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the mean answer of one member, of what it gave of each size."""
+        if self.flip:
+            pairs = [
+                {name: value.unflatten(0, (2, -1)).unbind() for name, value in output.items()} for output in outputs
+            ]
+        else:
+            pairs = [{name: (value,) for name, value in output.items()} for output in outputs]
+        merged = {
+            "logits": self._mean_answer([logits for pair in pairs for logits in pair["logits"]]),
+            "features": _mean([features for pair in pairs for features in pair["features"]]),
+        }
+        if self.has_cam:
+            # The map of the mirror image is the second, and is mirrored back.
+            maps = [_mean([own, *(other.flip(-1) for other in others)]) for own, *others in (p["cam"] for p in pairs)]
+            merged["cam"] = _mean([maps[0], *(_enlarged(small, maps[0].shape[-2:]) for small in maps[1:])])
         return merged
 
-    def _mean_answer(self, logits: Tensor) -> Tensor:
-        """Return the mean answer [B, C] of logits [answers, B, C]."""
-        if len(logits) == 1:
-            return logits[0]
+    def _mean_answer(self, answers: Sequence[Tensor]) -> Tensor:
+        """Return the mean answer [B, C] of several logits [B, C]."""
+        if len(answers) == 1:
+            return answers[0]
+        logits = torch.stack(list(answers))
         if self.average == "logits":
             return logits.mean(dim=0)
         return logits.softmax(dim=-1).mean(dim=0).clamp_min(_LEAST_SHARE).log()
+
+
+def shrinking(size: int, smaller: int) -> Tensor:
+    """Return the matrix R [smaller, size] for which `R @ image @ R.T` is an image shrunk bilinearly, with antialiasing.
+
+    Execution providers differ in how they resize; in a product of matrices they do not.
+    """
+    rows = torch.eye(size)[None, None]  # each column is a unit vector, shrunk along the rows
+    return interpolate(rows, size=(smaller, size), mode="bilinear", antialias=True)[0, 0]
+
+
+def _enlarged(maps: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return maps [B, C, h, w] on a grid of another shape, each new place the mean of what it covers.
+
+    Their mean stays what it was, so that they explain the logits as before; of bilinear interpolation it does not.
+    """
+    rows, columns = (_covering(old, new) for old, new in zip(maps.shape[-2:], shape, strict=True))
+    return rows @ maps @ columns.T
+
+
+def _covering(old: int, new: int) -> Tensor:
+    """Return the share [new, old] of each of `new` equal parts of a length that lies in each of `old` equal parts."""
+    starts, edges = torch.arange(new)[:, None] / new, torch.arange(old)[None] / old
+    overlap = torch.minimum(starts + 1 / new, edges + 1 / old) - torch.maximum(starts, edges)
+    return overlap.clamp_min(0) * new
+
+
+def _to(size: int) -> str:
+    return f"to_{size}"
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

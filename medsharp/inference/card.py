@@ -149,8 +149,9 @@ def _folders(spec: BundleSpec) -> str:
 def _command(spec: BundleSpec) -> str:
     given = spec.training.command or "medsharp train --data DATA --config settings.yaml --out RUN"
     options = [f"--held-out {name}" for name in _held_out(spec)]
-    if _other_size(spec):
-        options.append(f"--image-size {spec.preprocess.size}")
+    sizes = spec.combination.sizes if spec.combination is not None else ()
+    if sizes or _other_size(spec):
+        options += [f"--image-size {size}" for size in sizes or (spec.preprocess.size,)]
     if spec.weights != "fp32":
         options.append(f"--weights {spec.weights}")
     if spec.combination is not None:

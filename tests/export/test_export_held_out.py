@@ -228,6 +228,11 @@ def test_bundle_made_in_another_way_does_not_speak_for_this_one(
         ([*folds, "--flip", "--weights", "fp16"], left_out["A"], "weights is fp32 there and fp16 here"),
         ([folds[0], "--flip"], left_out["A"], "members is 2 there and 1 here"),
         ([*folds, "--flip", "--image-size", "40"], left_out["A"], f"input size is {SIZE} there and 40 here"),
+        (
+            [*folds, "--flip", "--image-size", str(SIZE), "--image-size", "40"],
+            left_out["A"],
+            f"sizes is None there and ({SIZE}, 40) here",
+        ),
         ([*other, "--flip"], left_out["A"], "optimizer.lr is 0.001 there and 0.5 here"),
     ]
     plain = tmp_path / "plain"

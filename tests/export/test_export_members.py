@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from medsharp.bundle import Average
 from medsharp.errors import InputError
 from medsharp.export.graph import check_parity, write_onnx
-from medsharp.export.members import Ensemble
+from medsharp.export.members import Ensemble, shrinking
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier, create_network
 
@@ -74,6 +75,80 @@ def test_outputs_are_the_means_that_they_are_said_to_be(
     np.testing.assert_allclose(found["features"], np.mean([one["features"] for one in answers], axis=0), atol=1e-5)
     maps = [one["cam"] for one in straight] + [one["cam"][..., ::-1] for one in mirrored]
     np.testing.assert_allclose(found["cam"], np.mean(maps, axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_smaller_copies_are_answered_too(
+    members: list[Classifier], pictures: np.ndarray, tmp_path: Path, average: Average
+) -> None:
+    session = exported(Ensemble(members, average=average, flip=True, sizes=[32, SIZE, 48]), tmp_path / "m.onnx")
+    found = session.run(pictures)
+    sizes = {size: resized(pictures, size) for size in (SIZE, 48, 32)}  # maps are of 2, 2 and 1 places
+    straight = [outputs_of(member, copy) for member in members for copy in sizes.values()]
+    mirrored = [outputs_of(member, copy[:, :, ::-1]) for member in members for copy in sizes.values()]
+    logits = np.stack([one["logits"] for one in (*straight, *mirrored)])
+    if average == "logits":
+        np.testing.assert_allclose(found["logits"], logits.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(
+        softmax(found["logits"]),
+        softmax(logits).mean(axis=0) if average == "probabilities" else softmax(logits.mean(axis=0)),
+        atol=1e-5,
+    )
+    for left_out in range(len(logits)):  # each view counts
+        without = np.delete(logits, left_out, axis=0).mean(axis=0)
+        assert np.abs(without - logits.mean(axis=0)).max() > 0.06
+    features = [one["features"] for one in (*straight, *mirrored)]
+    np.testing.assert_allclose(found["features"], np.mean(features, axis=0), atol=1e-4)
+    side = found["cam"].shape[-1]
+    maps = [spread(one["cam"], side) for one in straight] + [spread(one["cam"][..., ::-1], side) for one in mirrored]
+    np.testing.assert_allclose(found["cam"], np.mean(maps, axis=0), atol=3e-3)
+
+
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Images shrunk by Pillow, in float32."""
+    shape = (size, size)
+    return np.stack(
+        [np.asarray(Image.fromarray(one.astype(np.float32)).resize(shape, Image.Resampling.BILINEAR)) for one in pixels]
+    )
+
+
+def spread(maps: np.ndarray, side: int) -> np.ndarray:
+    """A map on a grid of `side`: each place the mean of 60 x 60 points in it."""
+    points = (np.arange(side * 60) + 0.5) / (side * 60)
+    own = (points * maps.shape[-1]).astype(int)
+    fine = maps[..., own[:, None], own[None]]
+    return fine.reshape(*maps.shape[:-2], side, 60, side, 60).mean(axis=(-3, -1))
+
+
+@pytest.mark.parametrize(("sizes", "grids"), [((160, 96), (5, 3)), ((192, 160), (6, 5)), ((96, 33), (3, 2))])
+def test_map_over_sizes_explains_the_mean_of_logits_exactly(
+    members: list[Classifier], tmp_path: Path, sizes: tuple[int, ...], grids: tuple[int, ...]
+) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (4, sizes[0], sizes[0]), dtype=np.uint8)
+    shapes = [outputs_of(members[0], pixels[:, :size, :size])["cam"].shape[-1] for size in sizes]
+    assert tuple(shapes) == grids
+    ensemble = Ensemble(members, average="logits", flip=True, sizes=sizes).eval()
+    session = exported(ensemble, tmp_path / "m.onnx", weights="fp16")
+    found = session.run(pixels)
+    assert found["cam"].shape[-2:] == (grids[0], grids[0])
+    explained = found["cam"].mean(axis=(2, 3)) + ensemble.mean_bias().detach().numpy()
+    np.testing.assert_allclose(explained, found["logits"], atol=1e-4)
+    record = check_parity(ensemble, session, pixels, weights="fp16")
+    assert record["largest_difference"]["probabilities"] < 5e-3
+
+
+def test_image_is_shrunk_as_training_shrinks_it() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 192, 192), dtype=np.uint8)
+    matrix = shrinking(192, 160).double().numpy()
+    assert matrix.shape == (160, 192)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(matrix @ pixels[0] @ matrix.T, resized(pixels, 160)[0], atol=1e-2)
+
+
+def test_size_that_a_network_does_not_take_is_refused() -> None:
+    network = create_network("test_vit", num_classes=2, image_size=64).eval()
+    with pytest.raises(InputError, match=r"made for 64 x 64 pixels does not take 50 x 50: .*50"):
+        Ensemble([network], sizes=[64, 50])
 
 
 def test_flipped_answer_is_the_same_for_an_image_and_its_mirror_image(

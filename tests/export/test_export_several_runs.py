@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from medsharp.bundle import Average, BundleSpec, read_bundle
@@ -90,6 +91,30 @@ def test_another_input_size_is_that_of_everything(folds: list[Path], data: Manif
     card = " ".join((out / "MODEL_CARD.md").read_text().split())
     assert "input 96 x 96 pixels (letterbox, crop scan), trained at 64 x 64." in card
     assert "medsharp export RUN0 RUN1 RUN2 --image-size 96 --out large" in card
+
+
+def test_several_sizes_are_views_of_one_input(folds: list[Path], data: Manifest, tmp_path: Path) -> None:
+    out = tmp_path / "sizes"
+    options = ["--image-size", "64", "--image-size", "96", "--image-size", "64", "--average", "logits"]
+    result = CliRunner().invoke(app, ["export", *map(str, folds), "--out", str(out), *options])
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert "the mean of the logits that 3 networks give of the image, each at 96 and 64 pixels" in words
+    spec = read_bundle(out)
+    assert spec.preprocess.size == 96
+    assert spec.combination is not None
+    assert spec.combination.sizes == (96, 64)
+    assert spec.exact_map
+    place = load_config(overrides=["data.image_size=96"]).data.preprocessing()
+    large = np.stack([preprocess(data.read(row).pixels, place) for row in data.table.to_dict("records")])
+    small = np.stack([np.asarray(Image.fromarray(one).resize((64, 64), Image.Resampling.BILINEAR)) for one in large])
+    logits = [np.log(shares_of(run, pixels)) for run in folds for pixels in (large, small)]
+    predictions = Predictor.load(out, device="cpu").predict([data.path(name) for name in data.table["image"]])
+    mean = np.exp(np.mean(logits, axis=0))
+    expected = tempered(mean / mean.sum(axis=1, keepdims=True), spec.temperature)[:, 1]
+    np.testing.assert_allclose([one.positive_probability for one in predictions], expected, atol=0.015)
+    card = " ".join((out / "MODEL_CARD.md").read_text().split())
+    assert "medsharp export RUN0 RUN1 RUN2 --image-size 96 --image-size 64 --average logits --out sizes" in card
 
 
 def by_image(data: Manifest) -> list[tuple[int, tuple[str, ...]]]:

@@ -79,10 +79,15 @@ def test_training_exporter_and_server_see_the_same_bytes(
     assert np.array_equal(training, training.astype(np.uint8))
 
     handed: dict[str, Any] = {}
-    run = SimpleNamespace(config=config, manifest=manifest, folder=tmp_path, origin=None, load_network=lambda: None)
+    run = SimpleNamespace(
+        config=config, manifest=manifest, folder=tmp_path, origin=None, load_network=lambda image_size: image_size
+    )
     monkeypatch.setattr(exporter, "Run", SimpleNamespace(load=lambda folder: run))
-    monkeypatch.setattr(exporter, "export_network", lambda *args, **options: handed.update(options))
+    monkeypatch.setattr(
+        exporter, "export_network", lambda networks, out, **options: handed.update(options | {"networks": networks})
+    )
     exporter.export_run(tmp_path, tmp_path / "bundle")
+    assert handed["networks"] == [spec.size]
     assert np.array_equal(handed["validation_images"], training.astype(np.uint8))
     assert handed["preprocess_spec"] == spec
 
