@@ -19,6 +19,7 @@ from pydantic import (
 
 from medsharp.errors import InputError
 from medsharp.files import sha256_file, write_text
+from medsharp.keys import site_key
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.weights_origin import WeightsOrigin
 
@@ -265,6 +266,18 @@ class BundleSpec(_Growing):
         """Whether the figures at a hospital left out are of the bundle itself, whose runs left it out."""
         site = self.training.config.get("data", {}).get("leave_site")
         return [(one.site, one.threshold) for one in self.held_out] == [(site, self.operating_point.threshold)]
+
+    @property
+    def learned_from(self) -> str:
+        """The data sets without the hospital that all runs left out: what training and internal figures are of."""
+        names = self.training.dataset.split(" + ")
+        left_out = self.training.config.get("data", {}).get("leave_site")
+        if not left_out:
+            return self.training.dataset
+        others = [name for name in names if site_key(name) != site_key(left_out)]
+        if len(others) in (0, len(names)):
+            return f"{self.training.dataset} without {left_out}"
+        return " + ".join(others)
 
     @property
     def network(self) -> str:

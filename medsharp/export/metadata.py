@@ -34,7 +34,7 @@ def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict
         "optional_packages_version": {},
         "name": spec.name,
         "task": "breast-ultrasound classification",
-        "description": f"{spec.network} trained with {spec.optimizer} on {spec.training.dataset}: "
+        "description": f"{spec.network} trained with {spec.optimizer} on {spec.learned_from}: "
         f"{' or '.join(spec.classes)}",
         "authors": "The medsharp authors",
         "copyright": "Apache-2.0; the training data has its own licence",

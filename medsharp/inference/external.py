@@ -54,7 +54,7 @@ def evaluate_internal(
         classes=spec.classes,
         positive=spec.positive,
         threshold=spec.operating_point.threshold,
-        name=f"{spec.training.dataset}, {internal_split(table)}",
+        name=f"{spec.learned_from}, {internal_split(table)}",
         role="internal",
         resamples=resamples,
         seed=seed,
@@ -187,7 +187,7 @@ def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:
     if not path.exists():
         return None
     images = "out-of-fold predictions" if spec.pooled else "validation split"
-    return calibrate(read_predictions(path), spec.classes, f"{spec.training.dataset}, {images}")
+    return calibrate(read_predictions(path), spec.classes, f"{spec.learned_from}, {images}")
 
 
 def _patients(manifest: Manifest) -> int | None:

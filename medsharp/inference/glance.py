@@ -49,7 +49,7 @@ def glances(spec: BundleSpec, internal: Mapping[str, Any], internal_name: str = 
     rows = []
     figures = {name: figure for name in FIGURES if (figure := _figure(internal.get(name))) is not None}
     if figures:
-        rows.append(Glance(internal_name or spec.training.dataset, False, figures))
+        rows.append(Glance(internal_name or spec.learned_from, False, figures))
     for site in spec.held_out:
         size = f"{site.images} images, {site.patients} patients or groups, {site.positives} {spec.positive}"
         rows.append(Glance(site.site, True, site.figures, size))

@@ -202,6 +202,24 @@ def test_digest_covers_the_hashes_of_the_files(tmp_path: Path) -> None:
     assert digest_of(other) != digest_of(spec)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "left_out", "expected"),
+    [
+        ("BUSI + BUS-BRA", None, "BUSI + BUS-BRA"),
+        ("BUSI + BUS-BRA", "busi", "BUS-BRA"),
+        ("BUSI + BUS-BRA + UCLM", "BUS-BRA", "BUSI + UCLM"),
+        ("three hospitals", "B", "three hospitals without B"),
+    ],
+)
+def test_what_was_learned_from_is_without_the_hospital_left_out(
+    tmp_path: Path, dataset: str, left_out: str | None, expected: str
+) -> None:
+    record = TrainingRecord(
+        dataset=dataset, images={}, network="n", optimizer={}, config={"data": {"leave_site": left_out}}
+    )
+    assert make(tmp_path / "b", training=record).learned_from == expected
+
+
 def test_default_bundle_is_the_first_in_models_of_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,9 @@ def test_bundles_that_left_a_hospital_out_are_measured_as_they_are_served(
         assert site.threshold == own.operating_point.threshold
         assert site.bundle == digest_of(own)
         assert own.held_out[0].bundle == ""
+        assert own.learned_from == f"{own.training.dataset} without {site.site}"
+        names = [glance.name for glance in recorded_glances(own, left_out[site.site])]
+        assert names == [f"{own.learned_from}, out-of-fold predictions", site.site]
     assert spec.held_out[0].figures != spec.held_out[1].figures
     assert not spec.left_out_itself
     card = " ".join((tmp_path / "b/MODEL_CARD.md").read_text().split())
