@@ -6,10 +6,12 @@ import hashlib
 import http.server
 import importlib.metadata
 import importlib.util
+import socketserver
 import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -296,6 +298,53 @@ def test_hub_that_does_not_answer_is_given_up_soon(monkeypatch: pytest.MonkeyPat
         find_weights("test_resnet", pretrained=True)
     assert not answered.is_set()  # it was not waited for
     release.set()
+
+
+def at_address(url: str) -> hub.Published:
+    return hub.find_published(SimpleNamespace(hf_hub_id=None, url=url, license="mit"))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_file_of_a_plain_address_is_kept_only_if_its_name_holds_its_hash(
+    right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    body = b"weights"
+    name = f"net-{hashlib.sha256(body).hexdigest()[:8] if right else 'deadbeef'}.pth"
+    served = _Hub({name: body})
+    try:
+        found = at_address(f"http://127.0.0.1:{served.server.server_address[1]}/{name}")
+        assert (found.origin.kind, found.origin.licence, found.origin.file) == ("url", "mit", name)
+        kept = tmp_path / "checkpoints" / name
+        if right:
+            assert found.fetch() == kept
+            assert kept.read_bytes() == body
+            again = at_address(found.origin.url)
+            assert again.origin.sha256 == hashlib.sha256(body).hexdigest()
+        else:
+            with pytest.raises(hub.UnavailableError, match="the download failed: invalid hash value"):
+                found.fetch()
+            assert not kept.exists()
+    finally:
+        served.server.shutdown()
+        served.server.server_close()
+
+
+def test_server_that_speaks_no_http_has_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mute(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(b"220 mail ready\r\n\r\n")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mute) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        with pytest.raises(hub.UnavailableError, match=rf"127\.0\.0\.1:{port} does not give them \(220 mail ready"):
+            at_address(f"http://127.0.0.1:{port}/w.pth")
+        server.shutdown()
 
 
 def test_two_sources_of_weights_are_one_too_many(tmp_path: Path) -> None:
