@@ -19,7 +19,6 @@ from pydantic import (
 
 from medsharp.errors import InputError
 from medsharp.files import sha256_file, write_text
-from medsharp.keys import site_key
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.weights_origin import WeightsOrigin
 
@@ -180,9 +179,10 @@ class Combination(_Growing):
         """Say in words what the answer is the mean of: a sentence without a full stop."""
         views = "the image and its mirror image" if self.flip else "the image"
         if self.sizes:
-            views += f", each at {' and '.join(map(str, self.sizes))} pixels"
-        who = "one network" if self.members == 1 else f"{self.members} networks"
-        return f"the answer is the mean of the {self.average} that {who} give of {views}"
+            *larger, smallest = map(str, self.sizes)
+            views += f"{', each' if self.flip else ''} at {', '.join(larger)} and {smallest} pixels"
+        who = "one network gives" if self.members == 1 else f"{self.members} networks give"
+        return f"the answer is the mean of the {self.average} that {who} of {views}"
 
 
 class Figure(_Part):
@@ -269,15 +269,9 @@ class BundleSpec(_Growing):
 
     @property
     def learned_from(self) -> str:
-        """The data sets without the hospital that all runs left out: what training and internal figures are of."""
-        names = self.training.dataset.split(" + ")
+        """The data sets, and which hospital of theirs all runs left out: what training and internal figures are of."""
         left_out = self.training.config.get("data", {}).get("leave_site")
-        if not left_out:
-            return self.training.dataset
-        others = [name for name in names if site_key(name) != site_key(left_out)]
-        if len(others) in (0, len(names)):
-            return f"{self.training.dataset} without {left_out}"
-        return " + ".join(others)
+        return f"{self.training.dataset} without {left_out}" if left_out else self.training.dataset
 
     @property
     def network(self) -> str:

@@ -105,10 +105,14 @@ def export_network(
         overwrite: Replace an existing bundle.
 
     Raises:
-        InputError: ONNX and PyTorch disagree, or the validation images are of one class; nothing is written then.
+        ValueError: One of `smaller` is not smaller.
+        InputError: A network does not take one of the sizes, ONNX and PyTorch disagree, or the validation images are of
+            one class; nothing is written then.
     """
     out = Path(out)
     given = [networks] if isinstance(networks, Classifier) else list(networks)
+    if any(not 0 < size < given[0].image_size for size in smaller):
+        raise ValueError(f"smaller sizes {list(smaller)} are not all between 0 and {given[0].image_size}, the input's")
     number = list(classes).index(positive)
     if answered_by is None:
         answered_by = np.ones((len(validation_labels), len(given)), dtype=bool)

@@ -23,6 +23,7 @@ from medsharp.data.manifest import AUDITED, SPLITS, Manifest
 from medsharp.export.export import export_network
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import held_out_of_all
+from medsharp.export.members import Ensemble
 from medsharp.export.out_of_fold import Evidence, evidence_of, left_out_site
 from medsharp.export.settings import flat, folders_of, making_of, told
 from medsharp.files import sha256_file
@@ -90,6 +91,8 @@ def export_runs(
     answers = Combination(members=len(runs), average=average, flip=flip, sizes=sizes)
     figures = held_out_of_all(held_out, evidence.manifest, making_of(record, answers, weights, size), data)
     networks = [run.load_network(image_size=size) for run in runs]
+    if smaller:
+        Ensemble(networks, sizes=sizes)  # refuses a size that a network does not take before images are read
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
     return export_network(
         networks,

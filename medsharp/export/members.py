@@ -84,8 +84,8 @@ class Ensemble(nn.Module):
                 # What networks raise on images of a size that they are not made for shares no class.
                 except Exception as error:
                     raise InputError(
-                        f"a network made for {member.image_size} x {member.image_size} pixels does not take "
-                        f"{size} x {size}: {str(error).strip().splitlines()[0]}"
+                        f"a network does not take images of {size} x {size} pixels: "
+                        f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
                     ) from error
                 maps.setdefault(size, set()).add(found["cam"].shape if "cam" in found else None)
                 lengths.add(found["features"].shape[1])

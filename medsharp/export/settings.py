@@ -54,4 +54,5 @@ def making_of(training: TrainingRecord, combination: Combination | None, weights
         answers.members == 1 and not answers.flip and not answers.sizes
     ):  # of one answer no mean is taken
         answers = Combination(members=1, average="probabilities", flip=False)
-    return settings | {"data": training.dataset, "weights": weights, "input size": size} | answers.model_dump()
+    said = {"data": training.dataset, "weights": weights, "input size": size, "sizes": list(answers.sizes) or [size]}
+    return settings | answers.model_dump() | said

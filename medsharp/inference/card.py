@@ -100,7 +100,8 @@ def _glance(spec: BundleSpec, internal: dict[str, Any] | None) -> str:
         return table
     return (
         "95 % intervals in brackets. A hospital left out was seen by none of the models that are measured there, and\n"
-        "their thresholds were frozen without it.\n\n" + table
+        "their thresholds were frozen without it. Whether the recipe was chosen by looking at these figures is not\n"
+        "recorded here; where it was, they are better than those of a further hospital will be.\n\n" + table
     )
 
 

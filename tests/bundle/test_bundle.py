@@ -8,6 +8,7 @@ import yaml
 from medsharp.bundle import (
     FORMAT,
     BundleSpec,
+    Combination,
     InputCheck,
     OperatingPoint,
     Preprocessing,
@@ -203,11 +204,24 @@ def test_digest_covers_the_hashes_of_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ((1, True, ()), "one network gives of the image and its mirror image"),
+        ((1, False, (96, 64)), "one network gives of the image at 96 and 64 pixels"),
+        ((3, True, (96, 64, 48)), "3 networks give of the image and its mirror image, each at 96, 64 and 48 pixels"),
+    ],
+)
+def test_what_the_answer_is_the_mean_of_is_said(values: tuple[int, bool, tuple[int, ...]], sentence: str) -> None:
+    members, flip, sizes = values
+    combination = Combination(members=members, average="logits", flip=flip, sizes=sizes)
+    assert combination.sentence() == f"the answer is the mean of the logits that {sentence}"
+
+
+@pytest.mark.parametrize(
     ("dataset", "left_out", "expected"),
     [
         ("BUSI + BUS-BRA", None, "BUSI + BUS-BRA"),
-        ("BUSI + BUS-BRA", "busi", "BUS-BRA"),
-        ("BUSI + BUS-BRA + UCLM", "BUS-BRA", "BUSI + UCLM"),
+        ("BUSI + BUS-BRA", "Baheya Hospital, Cairo", "BUSI + BUS-BRA without Baheya Hospital, Cairo"),
         ("three hospitals", "B", "three hospitals without B"),
     ],
 )

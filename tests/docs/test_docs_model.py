@@ -60,11 +60,11 @@ def test_nothing_in_it_tells_of_the_machine_or_of_an_image(spec: BundleSpec) -> 
     assert spec.training.weights.licence == "Apache-2.0"
 
 
-def test_targets_it_was_made_for_are_met_at_each_hospital_left_out(spec: BundleSpec) -> None:
-    """What the pages say in words: it ranks well, is calibrated within a third, and finds the cancers."""
-    least = {"Baheya Hospital, Cairo": 0.90, "INCA, Rio de Janeiro": 0.83}
-    for site in spec.held_out:
-        values = {name: figure.value for name, figure in site.figures.items()}
-        assert round(values["auroc"] or 0, 3) >= least[site.site]
-        assert 0.7 <= (values["calibration_slope"] or 0) <= 1.3
-        assert abs(round(values["sensitivity"] or 0, 2) - 0.95) <= 0.04 + 1e-9
+def test_what_the_readme_says_in_words_is_so(spec: BundleSpec) -> None:
+    words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    figures = [{name: figure.value or 0 for name, figure in site.figures.items()} for site in spec.held_out]
+    ranked = " and ".join(f"{one['auroc']:.2f}".removeprefix("0") for one in figures)
+    missed = " and ".join(f"{100 * (1 - one['sensitivity']):.0f} %" for one in figures)
+    called = " and ".join(f"{100 * (1 - one['specificity']):.0f} %" for one in figures)
+    assert f"ranked the lesions of the hospital left out with AUROC {ranked}." in words
+    assert f"They missed {missed} of the malignant images there, and called {called} of the benign ones" in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from typer.testing import CliRunner, Result
 from medsharp.bundle import Figure, digest_of, read_bundle
 from medsharp.cli import app
 from medsharp.data.manifest import Manifest
-from medsharp.inference.glance import FIGURES, NOT_MEASURED, recorded_glances
+from medsharp.inference.external import conformal_of
+from medsharp.inference.glance import FIGURES, NOT_MEASURED, glances, recorded_glances
 
 from .runs import SIZE, fold_splits, folds_of, speckle_manifest, write_run
 
@@ -183,7 +185,13 @@ def test_bundles_that_left_a_hospital_out_are_measured_as_they_are_served(
         assert site.bundle == digest_of(own)
         assert own.held_out[0].bundle == ""
         assert own.learned_from == f"{own.training.dataset} without {site.site}"
-        names = [glance.name for glance in recorded_glances(own, left_out[site.site])]
+        folder = left_out[site.site]
+        assert own.learned_from in json.loads((folder / "metadata.json").read_text())["description"]
+        conformal = conformal_of(own, folder)
+        assert conformal is not None
+        assert conformal.name == f"{own.learned_from}, out-of-fold predictions"
+        assert glances(own, {"auroc": {"value": 0.5}})[0].name == own.learned_from
+        names = [glance.name for glance in recorded_glances(own, folder)]
         assert names == [f"{own.learned_from}, out-of-fold predictions", site.site]
     assert spec.held_out[0].figures != spec.held_out[1].figures
     assert not spec.left_out_itself
@@ -219,6 +227,18 @@ def test_what_one_answer_would_be_averaged_by_says_nothing(run: Path, data: Mani
     result = typed(run, "--out", tmp_path / "b", "--average", "logits", "--held-out", tmp_path / "a")
     assert result.exit_code == 0, result.output
     assert [site.site for site in read_bundle(tmp_path / "b").held_out] == ["A"]
+    sizes = ("--image-size", str(SIZE), "--image-size", "40")
+    result = typed(run, "--out", tmp_path / "c", "--average", "logits", "--held-out", tmp_path / "a", *sizes)
+    assert result.exit_code == 2, result.output
+    # Of one answer no mean is taken, so that what it would be of is of no account; of two it is.
+    assert "was made in another way: average is probabilities there and logits here" in " ".join(result.output.split())
+    assert typed(left, "--out", tmp_path / "d", "--image-size", "40", *sizes).exit_code == 0
+    result = typed(run, "--out", tmp_path / "e", "--held-out", tmp_path / "d", *sizes)
+    assert result.exit_code == 0, result.output
+    assert [site.bundle for site in read_bundle(tmp_path / "e").held_out] == [digest_of(read_bundle(tmp_path / "d"))]
+    result = typed(run, "--out", tmp_path / "f", "--held-out", tmp_path / "a", *sizes)
+    assert result.exit_code == 2, result.output
+    assert f"sizes is [{SIZE}] there and [{SIZE}, 40] here" in " ".join(result.output.split())
 
 
 def test_bundle_made_in_another_way_does_not_speak_for_this_one(
@@ -234,7 +254,7 @@ def test_bundle_made_in_another_way_does_not_speak_for_this_one(
         (
             [*folds, "--flip", "--image-size", str(SIZE), "--image-size", "40"],
             left_out["A"],
-            f"sizes is None there and ({SIZE}, 40) here",
+            f"sizes is [{SIZE}] there and [{SIZE}, 40] here",
         ),
         ([*other, "--flip"], left_out["A"], "optimizer.lr is 0.001 there and 0.5 here"),
     ]

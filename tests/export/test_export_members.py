@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from medsharp.bundle import Average
+from medsharp.bundle import Average, TrainingRecord
 from medsharp.errors import InputError
+from medsharp.export.export import export_network
 from medsharp.export.graph import check_parity, write_onnx
 from medsharp.export.members import Ensemble, shrinking
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier, create_network
+from medsharp.preprocess import PreprocessSpec
 
 from .runs import SIZE, member_network
 
@@ -145,9 +147,25 @@ def test_image_is_shrunk_as_training_shrinks_it() -> None:
     np.testing.assert_allclose(matrix @ pixels[0] @ matrix.T, resized(pixels, 160)[0], atol=1e-2)
 
 
+@pytest.mark.parametrize("smaller", [[64], [96], [48, 0], [-3]])
+def test_size_that_is_not_smaller_is_a_programming_error(smaller: list[int], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="are not all between 0 and 64"):
+        export_network(
+            member_network(0),
+            tmp_path / "b",
+            classes=("benign", "malignant"),
+            positive="malignant",
+            preprocess_spec=PreprocessSpec(SIZE),
+            validation_images=np.zeros((2, SIZE, SIZE), np.uint8),
+            validation_labels=np.array([0, 1]),
+            training=TrainingRecord(dataset="", images={}, network="", optimizer={}),
+            smaller=smaller,
+        )
+
+
 def test_size_that_a_network_does_not_take_is_refused() -> None:
     network = create_network("test_vit", num_classes=2, image_size=64).eval()
-    with pytest.raises(InputError, match=r"made for 64 x 64 pixels does not take 50 x 50: .*50"):
+    with pytest.raises(InputError, match=r"a network does not take images of 50 x 50 pixels: .*50"):
         Ensemble([network], sizes=[64, 50])
 
 

@@ -22,7 +22,7 @@ from medsharp.export.calibration import threshold_interval
 from medsharp.inference import Predictor
 from medsharp.keys import clusters_of
 from medsharp.preprocess import preprocess
-from medsharp.runs import Run
+from medsharp.runs import WEIGHTS, Run
 from medsharp.weights_origin import WeightsOrigin
 
 from .runs import FOLDS, copy_run, fold_splits, folds_of, member_network, speckle_manifest, write_run
@@ -99,7 +99,7 @@ def test_several_sizes_are_views_of_one_input(folds: list[Path], data: Manifest,
     result = CliRunner().invoke(app, ["export", *map(str, folds), "--out", str(out), *options])
     assert result.exit_code == 0, result.output
     words = " ".join(result.output.split())
-    assert "the mean of the logits that 3 networks give of the image, each at 96 and 64 pixels" in words
+    assert "the mean of the logits that 3 networks give of the image at 96 and 64 pixels" in words
     spec = read_bundle(out)
     assert spec.preprocess.size == 96
     assert spec.combination is not None
@@ -115,6 +115,36 @@ def test_several_sizes_are_views_of_one_input(folds: list[Path], data: Manifest,
     np.testing.assert_allclose([one.positive_probability for one in predictions], expected, atol=0.015)
     card = " ".join((out / "MODEL_CARD.md").read_text().split())
     assert "medsharp export RUN0 RUN1 RUN2 --image-size 96 --image-size 64 --average logits --out sizes" in card
+
+
+def test_size_of_training_and_smaller_ones_stand_on_the_card(folds: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "smaller"
+    options = ["--image-size", "48", "--image-size", "64"]
+    assert CliRunner().invoke(app, ["export", *map(str, folds), "--out", str(out), *options]).exit_code == 0
+    card = " ".join((out / "MODEL_CARD.md").read_text().split())
+    assert "medsharp export RUN0 RUN1 RUN2 --image-size 64 --image-size 48 --out smaller" in card
+    assert "trained at" not in card
+
+
+def test_smaller_size_is_refused_before_images_are_read(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "vit", data, fold_splits(data, 0), ["network.name=test_vit"])
+    monkeypatch.setattr("medsharp.export.from_runs._load", lambda *arguments: pytest.fail("images were read"))
+    options = ["--image-size", "64", "--image-size", "50"]
+    result = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "b"), *options])
+    assert result.exit_code == 2, result.output
+    assert "a network does not take images of 50 x 50 pixels: " in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(("setting", "words"), [("null", "those"), ("0.9", "the moving average")])
+def test_card_says_whether_the_last_weights_are_averaged(
+    data: Manifest, tmp_path: Path, setting: str, words: str
+) -> None:
+    run = write_run(tmp_path / "run", data, fold_splits(data, 0), ["schedule.keep=last", f"run.ema_decay={setting}"])
+    (run / "checkpoints" / "best.safetensors").rename(run / "checkpoints" / WEIGHTS["last"].split("/")[-1])
+    export_runs([run], tmp_path / "b")
+    assert f"The weights are {words} of the last epoch." in (tmp_path / "b" / "MODEL_CARD.md").read_text()
 
 
 def by_image(data: Manifest) -> list[tuple[int, tuple[str, ...]]]:
