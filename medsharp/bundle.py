@@ -175,6 +175,11 @@ class Combination(_Growing):
     flip: bool
     sizes: tuple[int, ...] = Field((), json_schema_extra=_LATER)
 
+    @property
+    def answers(self) -> int:
+        """How many answers the mean is of: networks times views."""
+        return self.members * (2 if self.flip else 1) * (len(self.sizes) or 1)
+
     def sentence(self) -> str:
         """Say in words what the answer is the mean of: a sentence without a full stop."""
         views = "the image and its mirror image" if self.flip else "the image"

@@ -63,7 +63,7 @@ class Ensemble(nn.Module):
         self.image_size = self.sizes[0]
         for size in self.sizes[1:]:
             self.register_buffer(_to(size), shrinking(self.image_size, size), persistent=False)
-        self.answers = len(members) * len(self.sizes) * (2 if flip else 1)
+        self.answers = self.combination.answers
         maps, lengths = self._probe()
         self.has_cam = len(maps[self.image_size]) == 1 and not any(None in own for own in maps.values())
         self.exact_cam = self.has_cam and (average == "logits" or self.answers == 1)

@@ -50,9 +50,7 @@ def making_of(training: TrainingRecord, combination: Combination | None, weights
     """Return what two bundles that are made in the same way agree in: settings, data, and how answers are combined."""
     settings = {name: value for name, value in flat(training.config).items() if name not in _FREE}
     answers = combination
-    if answers is None or (
-        answers.members == 1 and not answers.flip and not answers.sizes
-    ):  # of one answer no mean is taken
+    if answers is None or answers.answers == 1:  # of one answer no mean is taken
         answers = Combination(members=1, average="probabilities", flip=False)
     said = {"data": training.dataset, "weights": weights, "input size": size, "sizes": list(answers.sizes) or [size]}
     return settings | answers.model_dump() | said

@@ -214,6 +214,7 @@ def test_digest_covers_the_hashes_of_the_files(tmp_path: Path) -> None:
 def test_what_the_answer_is_the_mean_of_is_said(values: tuple[int, bool, tuple[int, ...]], sentence: str) -> None:
     members, flip, sizes = values
     combination = Combination(members=members, average="logits", flip=flip, sizes=sizes)
+    assert combination.answers == {(1, True, ()): 2, (1, False, (96, 64)): 2, (3, True, (96, 64, 48)): 18}[values]
     assert combination.sentence() == f"the answer is the mean of the logits that {sentence}"
 
 
