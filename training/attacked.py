@@ -11,8 +11,8 @@ import torch
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.predictor import softmax
-from medsharp.inference.robustness import Attacked, Sample, prepare
 from medsharp.progress import Progress
+from medsharp.robustness import Attacked, Sample, prepare
 from medsharp.runs import Run
 from training.adversarial import ATTACKS, Attack, attack
 

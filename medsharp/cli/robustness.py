@@ -54,11 +54,10 @@ def robustness(
     What was predicted is kept in --out: stopped with Ctrl-C, the same command goes on there.
     """
     from medsharp.config import read_limits
-    from medsharp.evaluation.corruptions import find_corruptions
-    from medsharp.evaluation.robustness import write_robustness
     from medsharp.images import read_range
     from medsharp.inference import Predictor
-    from medsharp.inference.robustness import example_image, measure_robustness
+    from medsharp.robustness import example_image, measure_robustness, write_robustness
+    from medsharp.robustness.corruptions import find_corruptions
 
     chosen = find_corruptions(corruptions or ["*"])
     limits = read_limits(limit or ())

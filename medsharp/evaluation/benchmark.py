@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.evaluation.delong import delong_covariance, placements
 from medsharp.evaluation.evaluate import evaluate_predictions
-from medsharp.evaluation.figures import Cases, figures_of, measure
-from medsharp.evaluation.scalars import scalar_statistics
-from medsharp.evaluation.simulated_study import Population
+from medsharp.evaluation.statistics.delong import delong_covariance, placements
+from medsharp.evaluation.statistics.figures import Cases, figures_of, measure
+from medsharp.evaluation.statistics.scalars import scalar_statistics
+from medsharp.evaluation.statistics.simulated_study import Population
 
 _LOOPED = 10
 _ROUNDS = 3

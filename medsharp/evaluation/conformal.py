@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError
-from medsharp.evaluation.figures import Cases, Measured, measure, share_of
 from medsharp.evaluation.predictions import check_predictions, text_of
+from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_of
 
 ALPHA = 0.10
 """Sets are made to hold the truth in at least 90 % of new images like the calibration images."""

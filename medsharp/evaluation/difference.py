@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from medsharp.evaluation.evaluate import Evaluation
-from medsharp.evaluation.figures import RESAMPLED
-from medsharp.evaluation.intervals import mover, percentile
+from medsharp.evaluation.statistics.figures import RESAMPLED
+from medsharp.evaluation.statistics.intervals import mover, percentile
 
 COMPARED = ("auroc", "sensitivity", "specificity")
 

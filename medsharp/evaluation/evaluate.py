@@ -11,16 +11,19 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
-from medsharp.evaluation.bootstrap import affordable
-from medsharp.evaluation.calibration_error import expected_if_calibrated
 from medsharp.evaluation.conformal import Conformal, conformal_figures
 from medsharp.evaluation.counts import confusion_of, counts_of
-from medsharp.evaluation.curves import curves_of
-from medsharp.evaluation.decision import net_benefit
-from medsharp.evaluation.delong import area_intervals
-from medsharp.evaluation.discrimination import curve_values
 from medsharp.evaluation.failures import failures_of
-from medsharp.evaluation.figures import (
+from medsharp.evaluation.notes import notes_of
+from medsharp.evaluation.predictions import check_predictions, clusters_of
+from medsharp.evaluation.sites import summarise_sites
+from medsharp.evaluation.statistics.bootstrap import affordable
+from medsharp.evaluation.statistics.calibration_error import expected_if_calibrated
+from medsharp.evaluation.statistics.curves import curves_of
+from medsharp.evaluation.statistics.decision import net_benefit
+from medsharp.evaluation.statistics.delong import area_intervals
+from medsharp.evaluation.statistics.discrimination import curve_values
+from medsharp.evaluation.statistics.figures import (
     FEWEST_FOR_PERCENTILES,
     MOST_LEFT_OUT,
     SCALARS,
@@ -29,14 +32,11 @@ from medsharp.evaluation.figures import (
     figures_of,
     measure,
 )
-from medsharp.evaluation.multiclass import multiclass_figures
-from medsharp.evaluation.notes import notes_of
-from medsharp.evaluation.predictions import check_predictions, clusters_of
-from medsharp.evaluation.scalars import scalar_statistics
-from medsharp.evaluation.sites import summarise_sites
-from medsharp.evaluation.smooth_calibration import SmoothCalibration
+from medsharp.evaluation.statistics.multiclass import multiclass_figures
+from medsharp.evaluation.statistics.scalars import scalar_statistics
+from medsharp.evaluation.statistics.smooth_calibration import SmoothCalibration
+from medsharp.evaluation.statistics.thresholded import operating_point
 from medsharp.evaluation.subgroups import subgroups_of
-from medsharp.evaluation.thresholded import operating_point
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def evaluate_predictions(
     Intervals come from a bootstrap that resamples patients (or groups of near-duplicates, or images where nothing else
     is known) with all their images. Where a share is 0 or 1, or the ranking perfect, which resampling cannot move,
     Wilson's or Newcombe's interval on the number of patients stands instead; `method` says which. Of very many images
-    fewer resamples are drawn (`medsharp.evaluation.bootstrap.affordable`).
+    fewer resamples are drawn (`medsharp.evaluation.statistics.bootstrap.affordable`).
 
     Args:
         table: As `read_predictions` gives it.

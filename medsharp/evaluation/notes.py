@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from medsharp.evaluation.calibration import CLIP
-from medsharp.evaluation.figures import Cases
+from medsharp.evaluation.statistics.calibration import CLIP
+from medsharp.evaluation.statistics.figures import Cases
 
 _FEW_CLUSTERS = 30
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medsharp.evaluation.random_effects import random_effects
+from medsharp.evaluation.statistics.random_effects import random_effects
 
 if TYPE_CHECKING:
     from medsharp.evaluation.evaluate import Evaluation

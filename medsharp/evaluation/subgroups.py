@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.evaluation.bootstrap import affordable
-from medsharp.evaluation.calibration import probability_scores
-from medsharp.evaluation.calibration_error import binned_scores
 from medsharp.evaluation.counts import GROUPS
-from medsharp.evaluation.decision import net_benefit_at
-from medsharp.evaluation.discrimination import WeightedRanks, areas
-from medsharp.evaluation.figures import Cases, Measured, figures_of, measure
-from medsharp.evaluation.fixed_rates import at_fixed_rates
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
-from medsharp.evaluation.selective import selective_risk
 from medsharp.evaluation.sites import Site
-from medsharp.evaluation.thresholded import decisions
+from medsharp.evaluation.statistics.bootstrap import affordable
+from medsharp.evaluation.statistics.calibration import probability_scores
+from medsharp.evaluation.statistics.calibration_error import binned_scores
+from medsharp.evaluation.statistics.decision import net_benefit_at
+from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
+from medsharp.evaluation.statistics.figures import Cases, Measured, figures_of, measure
+from medsharp.evaluation.statistics.fixed_rates import at_fixed_rates
+from medsharp.evaluation.statistics.selective import selective_risk
+from medsharp.evaluation.statistics.thresholded import decisions
 
 NOT_RECORDED = "not recorded"
 """The group of images of which a column says nothing; it is no hospital."""

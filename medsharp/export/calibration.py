@@ -9,8 +9,8 @@ from scipy.optimize import minimize_scalar
 
 from medsharp.bundle import OperatingPoint
 from medsharp.errors import InputError
-from medsharp.evaluation.bootstrap import draw
-from medsharp.evaluation.intervals import percentile
+from medsharp.evaluation.statistics.bootstrap import draw
+from medsharp.evaluation.statistics.intervals import percentile
 from medsharp.inference.predictor import softmax
 
 _FEWEST_IMAGES = 20

@@ -19,7 +19,7 @@ from medsharp.evaluation.comparison import Group, Model, compare_models, read_mo
 from medsharp.evaluation.comparison.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
 from medsharp.evaluation.comparison.seeds import between, mixed_interval
-from medsharp.evaluation.delong import delong_covariance, obuchowski_covariance, placements
+from medsharp.evaluation.statistics.delong import delong_covariance, obuchowski_covariance, placements
 
 CLASSES = ["benign", "malignant"]
 

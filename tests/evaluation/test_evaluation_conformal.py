@@ -27,7 +27,7 @@ def test_quantile_is_the_ranked_score_of_the_calibration_images(table: Callable)
 
 
 def test_sets_cover_new_images_and_each_label_as_often_as_promised(table: Callable) -> None:
-    from medsharp.evaluation.simulated_study import Population
+    from medsharp.evaluation.statistics.simulated_study import Population
 
     population = Population(images=1)
     kept: dict[str, list[float]] = {"marginal": [], "benign": [], "malignant": []}

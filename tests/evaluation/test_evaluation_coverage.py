@@ -10,14 +10,14 @@ import pytest
 from scipy.stats import norm
 
 from medsharp.evaluation.benchmark import measure_usual
-from medsharp.evaluation.bootstrap import affordable, bootstrap, draw, jackknife
-from medsharp.evaluation.calibration import probability_scores
-from medsharp.evaluation.coverage import THRESHOLD, measure_coverage
-from medsharp.evaluation.discrimination import WeightedRanks, areas
-from medsharp.evaluation.figures import Cases
-from medsharp.evaluation.intervals import bca, normal, pivotal
-from medsharp.evaluation.scalars import scalar_statistics
-from medsharp.evaluation.simulated_study import Population
+from medsharp.evaluation.statistics.bootstrap import affordable, bootstrap, draw, jackknife
+from medsharp.evaluation.statistics.calibration import probability_scores
+from medsharp.evaluation.statistics.coverage import THRESHOLD, measure_coverage
+from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
+from medsharp.evaluation.statistics.figures import Cases
+from medsharp.evaluation.statistics.intervals import bca, normal, pivotal
+from medsharp.evaluation.statistics.scalars import scalar_statistics
+from medsharp.evaluation.statistics.simulated_study import Population
 
 
 def test_truth_of_the_population_is_that_of_the_normal_distributions_behind_it() -> None:
@@ -84,9 +84,9 @@ def test_draws_are_multinomial_and_do_not_depend_on_threads(monkeypatch: pytest.
     assert drawn.var() == pytest.approx(1 - 1 / 50, rel=0.05)
     labels, scores, clusters = Population().draw(80, np.random.default_rng(0))
     ranks = WeightedRanks(labels, scores).statistic([areas])
-    monkeypatch.setattr("medsharp.evaluation.bootstrap.usable_cores", lambda: 4)
+    monkeypatch.setattr("medsharp.evaluation.statistics.bootstrap.usable_cores", lambda: 4)
     several = bootstrap([ranks], clusters, resamples=1500, rng=np.random.default_rng(1))
-    monkeypatch.setattr("medsharp.evaluation.bootstrap.usable_cores", lambda: 1)
+    monkeypatch.setattr("medsharp.evaluation.statistics.bootstrap.usable_cores", lambda: 1)
     alone = bootstrap([ranks], clusters, resamples=1500, rng=np.random.default_rng(1))
     assert np.array_equal(several["auroc"], alone["auroc"])
 
@@ -138,7 +138,7 @@ def test_interval_of_thinned_resamples_is_normal_and_said_in_words(
 
 
 def test_one_step_refit_of_many_images_is_close_to_the_full_one() -> None:
-    from medsharp.evaluation.calibration import probability_scores, recalibrate
+    from medsharp.evaluation.statistics.calibration import probability_scores, recalibrate
 
     labels, scores, _ = Population().draw(12_000, np.random.default_rng(0))
     weights = np.random.default_rng(1).poisson(1, size=(10, len(labels))).astype(float)

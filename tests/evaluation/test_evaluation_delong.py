@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from medsharp.evaluation.delong import (
+from medsharp.evaluation.statistics.delong import (
     area_intervals,
     delong_covariance,
     obuchowski_covariance,
@@ -81,7 +81,7 @@ def test_obuchowski_worked_by_hand_where_patients_have_both_labels() -> None:
 
 
 def test_obuchowski_is_the_spread_of_simulated_studies() -> None:
-    from medsharp.evaluation.simulated_study import Population
+    from medsharp.evaluation.statistics.simulated_study import Population
 
     areas, errors = [], []
     for seed in range(400):

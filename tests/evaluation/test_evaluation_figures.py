@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import class_likelihood_ratios, roc_auc_score, roc_curve
 
-from medsharp.evaluation.bins import equal_mass
-from medsharp.evaluation.calibration_error import expected_if_calibrated
-from medsharp.evaluation.discrimination import WeightedRanks
-from medsharp.evaluation.fixed_rates import at_fixed_rates
-from medsharp.evaluation.selective import confidence_of, selective_risk
-from medsharp.evaluation.smooth_calibration import SmoothCalibration
+from medsharp.evaluation.statistics.bins import equal_mass
+from medsharp.evaluation.statistics.calibration_error import expected_if_calibrated
+from medsharp.evaluation.statistics.discrimination import WeightedRanks
+from medsharp.evaluation.statistics.fixed_rates import at_fixed_rates
+from medsharp.evaluation.statistics.selective import confidence_of, selective_risk
+from medsharp.evaluation.statistics.smooth_calibration import SmoothCalibration
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -180,7 +180,7 @@ def test_smooth_calibration_of_many_images_is_close_to_the_truth() -> None:
 def test_decision_curve_worked_by_hand() -> None:
     # Ten patients, three with the disease. At a threshold of 0.25 the model treats 0.9, 0.7, 0.4 (ill) and 0.6, 0.3
     # (healthy): 3 true, 2 false positives; odds 1/3. Net benefit (3 - 2/3) / 10; treating all (3 - 7/3) / 10.
-    from medsharp.evaluation.decision import net_benefit
+    from medsharp.evaluation.statistics.decision import net_benefit
 
     labels = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], dtype=bool)
     scores = np.array([0.9, 0.7, 0.4, 0.6, 0.3, 0.2, 0.2, 0.1, 0.1, 0.05])

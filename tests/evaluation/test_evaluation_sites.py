@@ -12,8 +12,8 @@ from scipy.optimize import minimize_scalar
 from statsmodels.stats.meta_analysis import combine_effects
 
 from medsharp.evaluation import evaluate_predictions
-from medsharp.evaluation.random_effects import random_effects, reml
 from medsharp.evaluation.sites import Site, summarise_evaluations, summarise_sites
+from medsharp.evaluation.statistics.random_effects import random_effects, reml
 
 # Thirteen trials of the BCG vaccine (Colditz et al., JAMA 271, 1994): vaccinated (ill, not) and others.
 BCG = np.array(

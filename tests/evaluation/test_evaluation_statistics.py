@@ -10,10 +10,10 @@ from scipy.stats import mannwhitneyu
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from medsharp.evaluation import auroc, difference, evaluate_predictions
-from medsharp.evaluation.calibration import logit, recalibrate
-from medsharp.evaluation.decision import net_benefit
-from medsharp.evaluation.discrimination import WeightedRanks, precision_recall_curve, roc_curve
-from medsharp.evaluation.intervals import mover, perfect_auroc, wilson
+from medsharp.evaluation.statistics.calibration import logit, recalibrate
+from medsharp.evaluation.statistics.decision import net_benefit
+from medsharp.evaluation.statistics.discrimination import WeightedRanks, precision_recall_curve, roc_curve
+from medsharp.evaluation.statistics.intervals import mover, perfect_auroc, wilson
 
 
 def sample(size: int = 300, seed: int = 0, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -26,8 +26,8 @@ from medsharp.errors import InputError
 from medsharp.images import ValueRange, read_image
 from medsharp.inference import Predictor, predict_manifest
 from medsharp.inference.external import evaluate_manifest
-from medsharp.inference.robustness.sample import take_sample
 from medsharp.preprocess import PreprocessSpec
+from medsharp.robustness.sample import take_sample
 
 BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
 CLASSES = ("benign", "malignant")

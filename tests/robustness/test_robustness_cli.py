@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from medsharp.bundle import TrainingRecord
 from medsharp.cli import app
 from medsharp.inference import Predictor, predict_manifest
-from medsharp.inference.robustness import take_sample
 from medsharp.preprocess import PreprocessSpec
+from medsharp.robustness import take_sample
 
 SIDE = 64
 
@@ -111,7 +111,7 @@ def test_wrong_names_folders_and_bundles_are_one_sentence(bundle: Path, hospital
 INTERRUPTED = """
 import os, signal, sys
 from medsharp.cli import main
-from medsharp.inference.robustness import run
+from medsharp.robustness import run
 
 told, predict, done = int(sys.argv.pop(1)), run.predict_corrupted, []
 
@@ -163,7 +163,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(bundle: Path, ho
 
 
 def test_bench_tells_the_cost_of_every_corruption_and_of_the_network(bundle: Path, tmp_path: Path) -> None:
-    from medsharp.evaluation.corruptions import list_corruptions
+    from medsharp.robustness.corruptions import list_corruptions
 
     options = ["--patients", "4", "--size", "64", "--repeats", "1", "--json", str(tmp_path / "cost.json")]
     result = CliRunner().invoke(app, ["bench", "robustness", str(bundle), *options])

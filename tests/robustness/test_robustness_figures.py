@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from medsharp.evaluation.corruptions import SEVERITIES
-from medsharp.evaluation.robustness import ALEXNET, ALEXNET_CLEAN, FIGURES, Cell, Judge, Resamples, compare, describe
+from medsharp.robustness import ALEXNET, ALEXNET_CLEAN, FIGURES, Cell, Judge, Resamples, compare, describe
+from medsharp.robustness.corruptions import SEVERITIES
 
 LABELS = np.array([True, True, True, True, False, False, False, False, False, False])
 CLEAN = np.array([0.9, 0.8, 0.7, 0.3, 0.6, 0.4, 0.2, 0.2, 0.1, 0.1])

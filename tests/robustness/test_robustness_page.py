@@ -14,10 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medsharp.evaluation.corruptions import find_corruptions
-from medsharp.evaluation.robustness import strip, write_robustness
-from medsharp.evaluation.robustness.panels import limits_of, panel
-from medsharp.inference.robustness import example_image, measure_robustness
+from medsharp.robustness import example_image, measure_robustness, strip, write_robustness
+from medsharp.robustness.corruptions import find_corruptions
+from medsharp.robustness.panels import limits_of, panel
 
 CHOSEN = find_corruptions(["medmnist-c", "calipers"])
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from medsharp.errors import InputError
-from medsharp.evaluation.corruptions import SEVERITIES, corrupt, find_corruptions
-from medsharp.inference.robustness import Interrupted, measure_robustness, predict_corrupted, prepare, take_sample
 from medsharp.preprocess import PreprocessSpec, preprocess
+from medsharp.robustness import Interrupted, measure_robustness, predict_corrupted, prepare, take_sample
+from medsharp.robustness.corruptions import SEVERITIES, corrupt, find_corruptions
 
 SIDE = 96
 CLASSES = ("benign", "malignant")

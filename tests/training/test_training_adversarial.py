@@ -144,10 +144,10 @@ def test_a_bundle_is_attacked_through_the_run_it_came_from(
     squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     pytest.importorskip("onnx")
-    from medsharp.evaluation.corruptions import find_corruptions
     from medsharp.export import export_run
     from medsharp.inference import Predictor
-    from medsharp.inference.robustness import measure_robustness
+    from medsharp.robustness import measure_robustness
+    from medsharp.robustness.corruptions import find_corruptions
     from training.attacked import Adversary
 
     run, other = (make_run(squares, configure, tmp_path / name, seed) for seed, name in enumerate(("one", "two")))

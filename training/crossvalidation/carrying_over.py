@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import binom
 
-from medsharp.evaluation.bootstrap import draw
-from medsharp.evaluation.intervals import percentile
+from medsharp.evaluation.statistics.bootstrap import draw
+from medsharp.evaluation.statistics.intervals import percentile
 from medsharp.export.calibration import choose_operating_point
 
 _CONFIDENCE = 0.95

@@ -13,9 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from medsharp.config import read_yaml
 from medsharp.errors import InputError, nearest
-from medsharp.evaluation import list_corruptions
 from medsharp.optim.catalogue import optimizer_info
 from medsharp.optimizer_config import METHODS, methods_in_use
+from medsharp.robustness.corruptions import list_corruptions
 from medsharp.settings import Section, about
 
 Budget = Literal["epochs", "gradients"]

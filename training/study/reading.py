@@ -19,10 +19,10 @@ from medsharp.config import DataConfig
 from medsharp.data.manifest import Manifest, name_of
 from medsharp.data.pipeline import make_dataset
 from medsharp.errors import InputError
-from medsharp.evaluation.corruptions import corrupt
 from medsharp.files import atomic_path, write_text
 from medsharp.preprocess import preprocess
 from medsharp.progress import Progress
+from medsharp.robustness.corruptions import corrupt
 from medsharp.runs import Run
 from training.study.definition import StudyDefinition
 from training.study.folder import StudyFolder

@@ -17,7 +17,7 @@ from medsharp.files import write_text
 
 if TYPE_CHECKING:
     from medsharp.evaluation.benchmark import Timing
-    from medsharp.evaluation.coverage import Coverage
+    from medsharp.evaluation.statistics.coverage import Coverage
 
 
 def evaluation(
@@ -61,7 +61,7 @@ def _timings(large: bool, resamples: int, seed: int) -> Rows:
 def _coverage(studies: int, patients: int, resamples: int, seed: int) -> Rows:
     from dataclasses import asdict
 
-    from medsharp.evaluation.coverage import measure_coverage
+    from medsharp.evaluation.statistics.coverage import measure_coverage
 
     heading(f"{studies} simulated studies of {patients} patients with one to three images, {resamples} resamples")
     with progress_bar() as report:

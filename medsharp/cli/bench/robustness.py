@@ -30,7 +30,7 @@ def robustness(
     """Measure each corruption, preprocessing and the network, in CPU time, and a whole run in wall time."""
     from medsharp.bundle import default_bundle
     from medsharp.inference import Predictor
-    from medsharp.inference.robustness.benchmark import measure_cost
+    from medsharp.robustness.benchmark import measure_cost
 
     if json_ is not None and json_.is_dir():
         raise InputError(f"--json {json_} is a folder; give a file")

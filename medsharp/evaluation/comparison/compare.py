@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 
 from medsharp.errors import InputError
-from medsharp.evaluation.bootstrap import Statistic, affordable, bootstrap
-from medsharp.evaluation.calibration import probability_scores
 from medsharp.evaluation.comparison.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
 from medsharp.evaluation.comparison.models import Aligned, Group, Model, align
 from medsharp.evaluation.comparison.seeds import between, mixed_interval
 from medsharp.evaluation.comparison.words import conclusions, limits_of_use
-from medsharp.evaluation.decision import net_benefit_at
-from medsharp.evaluation.delong import (
+from medsharp.evaluation.statistics.bootstrap import Statistic, affordable, bootstrap
+from medsharp.evaluation.statistics.calibration import probability_scores
+from medsharp.evaluation.statistics.decision import net_benefit_at
+from medsharp.evaluation.statistics.delong import (
     delong_covariance,
     obuchowski_covariance,
     placements,
     two_sided,
 )
-from medsharp.evaluation.discrimination import WeightedRanks, areas
-from medsharp.evaluation.intervals import Z, normal, percentile
-from medsharp.evaluation.thresholded import decisions
+from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
+from medsharp.evaluation.statistics.intervals import Z, normal, percentile
+from medsharp.evaluation.statistics.thresholded import decisions
 
 COMPARED = (
     "auroc",

@@ -1,0 +1,104 @@
+"""Resampling patients: every statistic for many weightings of the same images, in blocks that fit into the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from medsharp.cores import usable_cores
+
+Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Weights [R, N] of the images to values by name, each [R] or [R, G]."""
+
+_BLOCK_VALUES = 250_000
+_MOST_THREADS = 8
+
+BUDGET = 200_000_000
+"""Most resamples x images that are drawn, as long as at least `LEAST_RESAMPLES` are left."""
+
+LEAST_RESAMPLES = 200
+"""As many give the standard error of a figure to within 5 %."""
+
+
+def affordable(resamples: int, images: int, budget: int = BUDGET) -> int:
+    """Return how many resamples are drawn of so many images: those wished, or fewer where the images are very many.
+
+    With 100,000 images and the default budget, 2,000 resamples are drawn; with a million, 200, whose spread then gives
+    the interval (`medsharp.evaluation.statistics.intervals.normal`), as so few have no percentiles in their tails.
+    """
+    return min(resamples, max(LEAST_RESAMPLES, budget // max(1, images)))
+
+
+def bootstrap(
+    statistics: Sequence[Statistic], clusters: np.ndarray, *, resamples: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Compute statistics on patients drawn with replacement, each with all of his or her images.
+
+    A resample is a row of multinomial weights: how often each patient was drawn. An image weighs as its patient does.
+    Blocks of resamples have a random stream each, so that the result does not depend on the number of threads.
+
+    Args:
+        statistics: What to compute.
+        clusters: The patient of each image, int 0, 1, ... [N].
+        resamples: How many.
+        rng: Where the draws come from.
+
+    Returns:
+        Values by name, each [resamples] or [resamples, G].
+    """
+    count = int(clusters.max()) + 1
+    size = max(1, min(500, _BLOCK_VALUES // len(clusters)))
+    sizes = [min(size, resamples - start) for start in range(0, resamples, size)]
+
+    def block(job: tuple[int, np.random.Generator]) -> dict[str, np.ndarray]:
+        rows, stream = job
+        return _computed(statistics, draw(count, rows, stream)[:, clusters].astype(np.float64))
+
+    return _gathered(block, list(zip(sizes, rng.spawn(len(sizes)), strict=True)))
+
+
+def jackknife(statistics: Sequence[Statistic], clusters: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute statistics without each patient in turn.
+
+    Args:
+        statistics: What to compute.
+        clusters: The patient of each image, int 0, 1, ... [N].
+
+    Returns:
+        Values by name, each [clusters] or [clusters, G].
+    """
+    count = int(clusters.max()) + 1
+    size = max(1, min(500, _BLOCK_VALUES // len(clusters)))
+
+    def block(left_out: np.ndarray) -> dict[str, np.ndarray]:
+        return _computed(statistics, (clusters != left_out[:, None]).astype(np.float64))
+
+    return _gathered(block, [np.arange(start, min(start + size, count)) for start in range(0, count, size)])
+
+
+def draw(count: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each of `count` patients is drawn in each resample: uint8 [resamples, count]."""
+    drawn = rng.integers(count, size=(resamples, count))
+    drawn += count * np.arange(resamples)[:, None]
+    # No patient is ever drawn 256 times: with one patient in `count` the chance is below 1e-300.
+    return np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.uint8)
+
+
+def _computed(statistics: Sequence[Statistic], weights: np.ndarray) -> dict[str, np.ndarray]:
+    values: dict[str, np.ndarray] = {}
+    for statistic in statistics:
+        values.update(statistic(weights))
+    return values
+
+
+def _gathered(block: Callable[..., dict[str, np.ndarray]], jobs: Sequence[object]) -> dict[str, np.ndarray]:
+    """Compute blocks side by side (numpy leaves the interpreter's lock) and join them in order."""
+    threads = min(_MOST_THREADS, usable_cores(), len(jobs))
+    if threads < 2:
+        parts = [block(job) for job in jobs]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(block, jobs))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,206 @@
+"""Whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medsharp.evaluation.statistics.bins import BINS, equal_mass
+from medsharp.evaluation.statistics.bootstrap import Statistic
+from medsharp.evaluation.statistics.intervals import percentile_band, wilson
+
+CLIP = 1e-7
+"""Probabilities are kept this far from 0 and 1 where a logarithm is taken."""
+
+_STEPS = 40
+_ONE_STEP_FROM = 20_000
+
+
+class Recalibration(NamedTuple):
+    """Logistic recalibration for each row of weights, [R] each; NaN where the fit does not exist.
+
+    Attributes:
+        in_the_large: `a` of `logit(P) = a + logit(p)`; 0 is perfect.
+        slope: `b` of `logit(P) = c + b logit(p)`; 1 is perfect.
+        constant: `c` of the same fit.
+    """
+
+    in_the_large: np.ndarray
+    slope: np.ndarray
+    constant: np.ndarray
+
+
+def logit(probabilities: np.ndarray) -> np.ndarray:
+    """Return the log odds, kept finite for 0 and 1."""
+    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+    return np.log(clipped / (1 - clipped))
+
+
+def expit(log_odds: np.ndarray) -> np.ndarray:
+    """Return the probabilities of log odds."""
+    return 1 / (1 + np.exp(-np.clip(log_odds, -40, 40)))
+
+
+def recalibrate(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    weights: np.ndarray,
+    start: Recalibration | None = None,
+) -> Recalibration:
+    """Fit both recalibration models by maximum likelihood (Van Calster et al., J Clin Epidemiol 74, 2016).
+
+    Newton's method for all rows of weights at once; a row leaves the iteration when it has converged. The fit does not
+    exist where a class has no weight, the classes are separated, or all probabilities are equal.
+
+    Args:
+        labels: bool [N].
+        probabilities: Of the positive class [N].
+        weights: [R, N].
+        start: A fit with one row to start from, such as that of all images; makes resamples converge in a few steps.
+    """
+    y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
+    share = np.clip((weights @ y) / weights.sum(axis=1), 1e-3, 1 - 1e-3)
+    large = np.zeros((len(weights), 1))
+    full = np.stack([np.log(share / (1 - share)), np.zeros(len(weights))], axis=1)
+    if start is not None and np.isfinite(start).all():
+        large[:] = start.in_the_large
+        full[:] = np.concatenate([start.constant, start.slope])
+    one = np.ones_like(score)
+    large = _newton(one[None], y, score, weights, large)
+    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full)
+    return Recalibration(large[:, 0], full[:, 1], full[:, 0])
+
+
+def _newton(
+    design: np.ndarray,
+    y: np.ndarray,
+    offset: np.ndarray,
+    weights: np.ndarray,
+    beta: np.ndarray,
+) -> np.ndarray:
+    """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K]."""
+    size = len(design)
+    products = np.stack([design[j] * design[k] for j in range(size) for k in range(size)])
+    beta, result = beta.copy(), np.full_like(beta, np.nan)
+    active = np.arange(len(beta))
+    for _ in range(_STEPS):
+        fitted = expit(beta[active] @ design + offset)
+        part = weights if len(active) == len(weights) else weights[active]
+        gradient = (part * (y - fitted)) @ design.T
+        curvature = ((part * (fitted * (1 - fitted))) @ products.T).reshape(-1, size, size)
+        solvable = np.linalg.det(curvature) > 1e-10 * np.prod(np.einsum("rkk->rk", curvature), axis=1) + 1e-12
+        active, gradient, curvature = active[solvable], gradient[solvable], curvature[solvable]
+        if not len(active):
+            break
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        beta[active] += np.clip(step, -4, 4)
+        done = np.abs(step).max(axis=1) < 1e-9
+        result[active[done]] = beta[active[done]]
+        active = active[~done & (np.abs(beta[active]).max(axis=1) < 1e3)]
+        if not len(active):
+            break
+    return result
+
+
+def probability_scores(
+    labels: np.ndarray, probabilities: np.ndarray, *, one_step_from: int = _ONE_STEP_FROM
+) -> Statistic:
+    """Return what computes log loss and recalibration from weights [R, N].
+
+    From 20,000 images on, a resample's fit is one step of Newton's method from the fit of all images (the one-step
+    bootstrap; Shao and Tu, The Jackknife and Bootstrap, 1995), which is off by the order of 1 / N. That holds for
+    resamples only: weights that are far from equal, as those of a simulated population, need the whole fit.
+
+    Args:
+        labels: bool [N].
+        probabilities: Of the positive class [N].
+        one_step_from: Fewer images than this are refitted wholly.
+    """
+    y = np.asarray(labels, dtype=np.float64)
+    likelihood = np.where(labels, probabilities, 1 - probabilities)
+    loss = -np.log(np.maximum(likelihood, CLIP))
+    start = recalibrate(labels, probabilities, np.ones((1, len(y))))
+    short = len(y) >= one_step_from and np.isfinite(start).all()
+    refit = _one_step(y, logit(probabilities), start) if short else None
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        fit = recalibrate(labels, probabilities, weights, start) if refit is None else refit(weights)
+        return {
+            "log_loss": weights @ loss / weights.sum(axis=1),
+            "calibration_intercept": fit.in_the_large,
+            "calibration_slope": fit.slope,
+            "recalibration": np.stack([fit.constant, fit.slope], axis=1),
+        }
+
+    return statistic
+
+
+def _one_step(y: np.ndarray, score: np.ndarray, start: Recalibration) -> Callable[[np.ndarray], Recalibration]:
+    """Return what refits from `start` in one step: gradient and curvature there are sums over images."""
+    large = expit(start.in_the_large[0] + score)
+    full = expit(start.constant[0] + start.slope[0] * score)
+    spread = full * (1 - full)
+    sums = [y - large, large * (1 - large), y - full, (y - full) * score, spread, spread * score, spread * score**2]
+    columns = np.stack(sums, axis=1)
+
+    def refit(weights: np.ndarray) -> Recalibration:
+        rest, information, g0, g1, h00, h01, h11 = (weights @ columns).T
+        determinant = h00 * h11 - h01**2
+        return Recalibration(
+            start.in_the_large + rest / information,
+            start.slope + (h00 * g1 - h01 * g0) / determinant,
+            start.constant + (h11 * g0 - h01 * g1) / determinant,
+        )
+
+    return refit
+
+
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, bins: int = BINS
+) -> list[dict[str, float]]:
+    """Return mean probability, observed share and 95 % Wilson interval in bins of about equally many images.
+
+    Equal probabilities are never split between bins. Wilson's interval counts patients instead of images, as several
+    images of a patient say less than as many patients.
+
+    Args:
+        labels: bool [N].
+        probabilities: Sorted [N].
+        clusters: int [N].
+        bins: How many.
+    """
+    starts = equal_mass(probabilities, bins)
+    points = []
+    for start, end in zip(starts, [*starts[1:], len(labels)], strict=True):
+        observed, patients = float(labels[start:end].mean()), len(np.unique(clusters[start:end]))
+        low, high = wilson(observed * patients, patients)
+        points.append(
+            {
+                "probability": float(probabilities[start:end].mean()),
+                "observed": observed,
+                "low": low,
+                "high": high,
+                "images": int(end - start),
+                "patients": patients,
+            }
+        )
+    return points
+
+
+def recalibration_curve(probabilities: np.ndarray, fit: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
+    """Return the logistic calibration curve and its band over the middle 98 % of the probabilities.
+
+    Args:
+        probabilities: [N].
+        fit: Constant and slope [2].
+        replicates: Those of the resamples [R, 2].
+    """
+    if not np.isfinite(fit).all():
+        return {"probability": [], "observed": [], "low": [], "high": []}
+    first, last = expit(np.quantile(logit(probabilities), [0.01, 0.99]))
+    grid = np.linspace(float(first), float(last), 60)
+    score = logit(grid)
+    low, high = percentile_band(expit(replicates[:, :1] + replicates[:, 1:] * score))
+    return {"probability": grid.tolist(), "observed": expit(fit[0] + fit[1] * score).tolist(), "low": low, "high": high}

@@ -1,0 +1,97 @@
+"""How far observed shares are from probabilities, bin by bin: the Brier score taken apart, and calibration errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from medsharp.evaluation.statistics.bins import BINS, equal_mass, patients_in
+from medsharp.evaluation.statistics.bootstrap import Statistic
+
+_DRAWS = 2000
+
+
+def binned_scores(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, bins: int = BINS) -> Statistic:
+    """Return what computes the Brier decomposition and calibration errors in bins of equally many images.
+
+    With bin weights `w_b`, mean probabilities `p_b`, observed shares `o_b` and prevalence `o`:
+
+    - Murphy, Journal of Applied Meteorology 12 (1973): `Brier = reliability - resolution + uncertainty + rest`, with
+      `sum w_b (p_b - o_b)^2`, `sum w_b (o_b - o)^2`, `o (1 - o)`; the rest is what happens within bins (Stephenson et
+      al., Weather and Forecasting 23, 2008) and is given as `brier_within_bins`.
+    - `brier_scaled = 1 - Brier / (o (1 - o))`: 0 is the prevalence for everyone, 1 is perfect.
+    - `ece = sum w_b |p_b - o_b|`, which is above 0 even for perfect probabilities (see `expected_if_calibrated`).
+    - `calibration_error`, the root of `sum w_b ((p_b - o_b)^2 - o_b (1 - o_b) / (n_b - 1))`, which takes that bias off
+      (Kumar, Liang and Ma, NeurIPS 2019), negative sums counting as 0. `n_b` counts patients, as their
+      images are no independent witnesses.
+
+    Args:
+        labels: bool [N].
+        probabilities: Sorted [N].
+        clusters: int [N].
+        bins: How many.
+
+    Returns:
+        Weights [R, N] to values [R]. The bins are those of the images as they are, in each resample.
+    """
+    y = np.asarray(labels, dtype=np.float64)
+    starts = equal_mass(probabilities, bins)
+    witnesses = np.maximum(patients_in(starts, clusters), 2)
+    errors = (probabilities - y) ** 2
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        mass, ones, sums = (
+            np.add.reduceat(part, starts, axis=1) for part in (weights, weights * y, weights * probabilities)
+        )
+        total = mass.sum(axis=1, keepdims=True)
+        filled = np.maximum(mass, 1e-300)
+        share, observed, expected = mass / total, ones / filled, sums / filled
+        prevalence = ones.sum(axis=1, keepdims=True) / total
+        gap = (expected - observed) * (mass > 0)
+        brier = weights @ errors / total[:, 0]
+        reliability = (share * gap**2).sum(axis=1)
+        resolution = (share * (observed - prevalence) ** 2).sum(axis=1)
+        uncertainty = (prevalence * (1 - prevalence))[:, 0]
+        noise = (share * observed * (1 - observed) / (witnesses - 1)).sum(axis=1)
+        return {
+            "brier": brier,
+            "brier_scaled": 1 - np.divide(brier, uncertainty, out=np.full_like(brier, np.nan), where=uncertainty > 0),
+            "brier_reliability": reliability,
+            "brier_resolution": resolution,
+            "brier_uncertainty": uncertainty,
+            "brier_within_bins": brier - reliability + resolution - uncertainty,
+            "ece": (share * np.abs(gap)).sum(axis=1),
+            "calibration_error": np.sqrt(np.maximum(reliability - noise, 0.0)),
+            "squared_calibration_error": reliability - noise,
+        }
+
+    return statistic
+
+
+def expected_if_calibrated(
+    probabilities: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, bins: int = BINS
+) -> dict[str, float]:
+    """Return what the ECE would be if every probability were right: the bias of this figure at this size.
+
+    The observed share of a bin of `n_b` patients then strays from its mean probability by a normal deviate of variance
+    `mean(p (1 - p)) / n_b`, whose mean size is `sqrt(2 variance / pi)`.
+
+    Args:
+        probabilities: Sorted [N].
+        clusters: int [N].
+        rng: Of the draws for the limit.
+        bins: As for the ECE.
+
+    Returns:
+        `mean`, and `limit`, which 95 of 100 perfectly calibrated models would stay below.
+    """
+    starts = equal_mass(probabilities, bins)
+    sizes = np.diff(np.r_[starts, len(probabilities)])
+    share = sizes / sizes.sum()
+    variance = np.add.reduceat(probabilities * (1 - probabilities), starts) / sizes / patients_in(starts, clusters)
+    deviates = np.abs(rng.standard_normal((_DRAWS, len(starts)))) * np.sqrt(variance)
+    return {
+        "mean": float((share * np.sqrt(variance)).sum() * math.sqrt(2 / math.pi)),
+        "limit": float(np.quantile(deviates @ share, 0.95)),
+    }

@@ -1,0 +1,53 @@
+"""Whether deciding by the model does more good than treating everyone or no one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medsharp.evaluation.statistics.discrimination import Ranking, RankingStatistic
+
+CUTS = np.round(np.linspace(0.01, 0.60, 60), 2)
+"""Threshold probabilities of the decision curve: from which risk on one would act."""
+
+
+def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:
+    """Return what computes net benefit at each cut `t` (Vickers and Elkin, Medical Decision Making 26, 2006).
+
+    `TP / n - FP / n * t / (1 - t)`: true positives, less false positives at the price that the cut implies. Treating
+    no one has a net benefit of 0, so that the gain is over the better of 0 and treating all.
+
+    Args:
+        cuts: In (0, 1) [T].
+
+    Returns:
+        A ranking to `net_benefit`, `treat_all` and `net_benefit_gain`, [R, T] each.
+    """
+    odds = cuts / (1 - cuts)
+
+    def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
+        places = ranking.flagged_from(cuts)
+        total = (ranking.true[:, -1] + ranking.false[:, -1])[:, None]
+        prevalence = ranking.true[:, -1:] / total
+        benefit = (ranking.true[:, places] - ranking.false[:, places] * odds) / total
+        everyone = prevalence - (1 - prevalence) * odds
+        return {
+            "net_benefit": benefit,
+            "treat_all": everyone,
+            "net_benefit_gain": benefit - np.maximum(everyone, 0.0),
+        }
+
+    return statistic
+
+
+def net_benefit_at(threshold: float) -> RankingStatistic:
+    """Return what computes `net_benefit_at_threshold` [R] and its gain over the better of treating all and none [R]."""
+    cut = np.array([min(threshold, 1 - 1e-9)])
+
+    def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
+        values = net_benefit(cut)(ranking)
+        return {
+            "net_benefit_at_threshold": values["net_benefit"][:, 0],
+            "net_benefit_gain_at_threshold": values["net_benefit_gain"][:, 0],
+        }
+
+    return statistic

@@ -1,0 +1,57 @@
+"""Selective prediction: how much better the decisions are where the model may abstain from the least certain images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medsharp.evaluation.statistics.bootstrap import Statistic
+from medsharp.evaluation.statistics.calibration import logit
+
+COVERAGES = np.round(np.linspace(0.05, 1.0, 20), 2)
+"""Shares of the images that are decided, where the curve is given."""
+
+
+def confidence_of(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how far each score is from the threshold, as a difference of log odds; 0 is a score that equals it."""
+    return np.abs(logit(scores) - logit(np.array([threshold]))[0])
+
+
+def selective_risk(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Statistic:
+    """Return what computes the risk-coverage curve (Geifman and El-Yaniv, NeurIPS 2017) and the area under it.
+
+    Risk is the share of wrong decisions at the frozen threshold among the images decided, the surest first; images
+    tied in confidence are decided together, an image at a time at their mean risk. The area is the mean risk over all
+    coverages (`aurc`; Geifman, Uziel and El-Yaniv, ICLR 2019); without any use of abstaining it equals the error rate.
+
+    Args:
+        labels: bool [N].
+        scores: [N].
+        threshold: The frozen one.
+
+    Returns:
+        Weights [R, N] to `aurc` [R] and `risk_at_coverage` [R, 20].
+    """
+    confidence = confidence_of(scores, threshold)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = ((scores >= threshold) != labels)[order].astype(np.float64)
+    ordered = confidence[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        mass = weights[:, order]
+        errors = mass * wrong
+        if len(starts) < len(ordered):
+            mass, errors = (np.add.reduceat(part, starts, axis=1) for part in (mass, errors))
+        decided, failed = np.cumsum(mass, axis=1), np.cumsum(errors, axis=1)
+        risk = np.divide(failed, decided, out=np.zeros_like(failed), where=decided > 0)
+        total = decided[:, -1]
+        # Both start at 0, where nothing is decided: a coverage inside the surest tied images is theirs at their risk.
+        curve = np.stack(
+            [
+                np.interp(COVERAGES * whole, np.r_[0.0, done], np.r_[0.0, bad]) / (COVERAGES * whole)
+                for whole, done, bad in zip(total, decided, failed, strict=True)
+            ]
+        )
+        return {"aurc": np.einsum("ru,ru->r", risk, mass) / total, "risk_at_coverage": curve}
+
+    return statistic

@@ -1,0 +1,83 @@
+"""What happens at the frozen operating point: decide for the positive class from a probability on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medsharp.evaluation.statistics.discrimination import Ranking, RankingStatistic
+
+
+def decisions(threshold: float, prevalence: float | None = None) -> RankingStatistic:
+    """Return what computes the figures of decisions at a threshold.
+
+    Likelihood ratios are `LR+ = sensitivity / (1 - specificity)` and `LR- = (1 - sensitivity) / specificity`. With a
+    stated prevalence `q`, predictive values follow by Bayes' theorem:
+    `PPV = sens q / (sens q + (1 - spec)(1 - q))`, `NPV = spec (1 - q) / (spec (1 - q) + (1 - sens) q)`.
+
+    Args:
+        threshold: A score that equals it counts as positive.
+        prevalence: Where the model is to be used, in (0, 1).
+
+    Returns:
+        A ranking to figures [R]; NaN where the denominator has no weight.
+    """
+
+    def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
+        place = int(ranking.flagged_from(threshold))
+        true_positives, positives = ranking.true[:, place], ranking.true[:, -1]
+        false_positives, negatives = ranking.false[:, place], ranking.false[:, -1]
+        total, flags, true_negatives = (
+            positives + negatives,
+            true_positives + false_positives,
+            negatives - false_positives,
+        )
+        sensitivity, specificity = _share(true_positives, positives), _share(true_negatives, negatives)
+        values = {
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "ppv": _share(true_positives, flags),
+            "npv": _share(true_negatives, total - flags),
+            "lr_positive": _share(sensitivity, 1 - specificity),
+            "lr_negative": _share(1 - sensitivity, specificity),
+            "balanced_accuracy": (sensitivity + specificity) / 2,
+            "accuracy": _share(true_positives + true_negatives, total),
+            "prevalence": _share(positives, total),
+        }
+        if prevalence is not None:
+            found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
+            spared, alarmed = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+            values["ppv_at_prevalence"] = _share(found, found + alarmed)
+            values["npv_at_prevalence"] = _share(spared, spared + missed)
+        return values
+
+    return statistic
+
+
+def denominators(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    """Return which images [N] each share is a share of."""
+    flagged = scores >= threshold
+    everything = np.ones_like(labels)
+    return {
+        "sensitivity": labels,
+        "specificity": ~labels,
+        "ppv": flagged,
+        "npv": ~flagged,
+        "accuracy": everything,
+        "prevalence": everything,
+    }
+
+
+def operating_point(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float | int]:
+    """Return the threshold and the four counts of images."""
+    flagged = scores >= threshold
+    return {
+        "threshold": float(threshold),
+        "true_positives": int((labels & flagged).sum()),
+        "false_negatives": int((labels & ~flagged).sum()),
+        "false_positives": int((~labels & flagged).sum()),
+        "true_negatives": int((~labels & ~flagged).sum()),
+    }
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

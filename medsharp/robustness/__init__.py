@@ -1,0 +1,44 @@
+"""Bundles under corruption: images are chosen, corrupted and predicted; figures, worst cases and a page come of it."""
+
+from medsharp.robustness.attacked import Adversary, Attacked
+from medsharp.robustness.cells import FIGURES, FLIPS, Cell, Judge
+from medsharp.robustness.comparison import compare
+from medsharp.robustness.contact_sheet import contact_sheet, jpeg_of, strip
+from medsharp.robustness.estimates import Estimate, Resamples
+from medsharp.robustness.kept import Kept
+from medsharp.robustness.medmnist_c import ALEXNET, ALEXNET_CLEAN, balanced_errors
+from medsharp.robustness.predicting import predict_corrupted, prepare
+from medsharp.robustness.run import Interrupted, example_image, measure_robustness
+from medsharp.robustness.sample import Sample, take_sample
+from medsharp.robustness.summary import Cells, describe, describe_cell
+from medsharp.robustness.writing import write_robustness
+
+__all__ = [
+    "ALEXNET",
+    "ALEXNET_CLEAN",
+    "FIGURES",
+    "FLIPS",
+    "Adversary",
+    "Attacked",
+    "Cell",
+    "Cells",
+    "Estimate",
+    "Interrupted",
+    "Judge",
+    "Kept",
+    "Resamples",
+    "Sample",
+    "balanced_errors",
+    "compare",
+    "contact_sheet",
+    "describe",
+    "describe_cell",
+    "example_image",
+    "jpeg_of",
+    "measure_robustness",
+    "predict_corrupted",
+    "prepare",
+    "strip",
+    "take_sample",
+    "write_robustness",
+]

@@ -1,0 +1,97 @@
+"""The output folder of a robustness run: what was predicted stays there, so that a second start goes on."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsharp.errors import InputError
+from medsharp.files import atomic_path, only_writer, write_text
+from medsharp.robustness.corruptions import CORRUPTIONS
+
+SETTINGS = "settings.json"
+_CELLS = "cells"
+_LOCK = ".lock"
+
+
+class Kept:
+    """Probabilities by data set, model, corruption and severity, a file each, written in one step.
+
+    Args:
+        folder: New or empty, or that of the same run.
+        settings: What must be the same for a run to go on: seed, images, bundles, data sets, version.
+
+    Raises:
+        InputError: The folder holds another run, or something else.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        path = folder / SETTINGS
+        if path.is_file():
+            _check(folder, path, settings)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} exists already and is no robustness run; choose another --out")
+        else:
+            write_text(path, json.dumps(settings, indent=1) + "\n")
+
+    def taken(self) -> AbstractContextManager[None]:
+        """Return what keeps the folder for this process, so that no two predict the same.
+
+        Raises:
+            InputError: On entering it, another process has the folder.
+        """
+        busy = f"another run is writing to {self.folder}; wait for it or choose another --out"
+        return only_writer(self.folder / _LOCK, busy)
+
+    def read(self, data: str, model: str, corruption: str, severity: int, shape: tuple[int, int]) -> np.ndarray | None:
+        """Return float64 [N, C], or None where it was not predicted yet or the file is damaged."""
+        path = self._path(data, model, corruption, severity)
+        try:
+            values = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        # A file that something else has cut is predicted again.
+        except (OSError, ValueError, EOFError):
+            return None
+        return values if values.shape == shape and values.dtype == np.float64 else None
+
+    def write(self, data: str, model: str, corruption: str, severity: int, values: np.ndarray) -> None:
+        """Keep probabilities [N, C]."""
+        with (
+            atomic_path(self._path(data, model, corruption, severity)) as temporary,
+            temporary.open("wb") as stream,
+        ):
+            np.save(stream, values.astype(np.float64), allow_pickle=False)
+
+    def _path(self, data: str, model: str, corruption: str, severity: int) -> Path:
+        # Other parameters under the same name are another corruption.
+        text = repr(dict(CORRUPTIONS[corruption].levels[severity - 1])) if severity else ""
+        return self.folder / _CELLS / data / model / f"{corruption}-{severity}-{zlib.crc32(text.encode()):08x}.npy"
+
+
+def _check(folder: Path, path: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged; remove {folder} or choose another --out") from error
+    now = json.loads(json.dumps(settings))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise InputError(
+                f"{folder} holds a run with other {key} ({_short(before.get(key))}, not {_short(value)}); "
+                "choose another --out"
+            )
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,124 @@
+"""`robustness.html`: one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from medsharp.evaluation.report.wording import figure, interval, number, percent, whole
+from medsharp.robustness.panels import Series, limits_of, panel
+
+_FAMILIES = {
+    "medmnist-c": "MedMNIST-C",
+    "ultrasound": "Ultrasound",
+    "annotation": "Annotations",
+}
+# Key, heading, least and greatest value drawn: the slope of a hopeless fit may be anything, and is drawn at the edge.
+_PANELS: tuple[tuple[str, str, float | None, float | None], ...] = (
+    ("auroc", "AUROC", 0.0, 1.0),
+    ("calibration_slope", "Calibration slope", -0.5, 2.5),
+    ("net_benefit", "Net benefit at the threshold", -0.5, None),
+    ("flips", "Decisions that flip", 0.0, 1.0),
+)
+
+
+def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) -> str:
+    """Return a document as one HTML page without outside references.
+
+    Args:
+        document: The content of `robustness.json`.
+        strips: JPEG of each corruption's picture strip, by name.
+        shown: What the strips show, such as `a simulated image`.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        figure=figure, interval=interval, percent=percent, whole=whole, change=_change, points=_points, number=number
+    )
+    here = files("medsharp.robustness")
+    sheets = (files("medsharp.evaluation.report") / "report.css", here / "robustness.css")
+    return environment.from_string((here / "robustness.html.j2").read_text(encoding="utf-8")).render(
+        document=document,
+        datasets=[{**entry, "number": n} for n, entry in enumerate(document["datasets"], start=1)],
+        families=_FAMILIES,
+        charts={entry["name"]: _charts(entry) for entry in document["datasets"]},
+        strips={
+            name: Markup("data:image/jpeg;base64,{}").format(base64.b64encode(data).decode("ascii"))
+            for name, data in strips.items()
+        },
+        shown=shown,
+        shade=_shade,
+        simulated=[entry["name"] for entry in document["datasets"] if entry["simulated"]],
+        style=Markup("\n").join(Markup(sheet.read_text(encoding="utf-8")) for sheet in sheets),
+    )
+
+
+def _charts(entry: dict[str, Any]) -> dict[str, list[tuple[str, Markup]]]:
+    """Return heading and SVG of each panel by corruption; a figure has one axis for all corruptions."""
+    names = list(dict.fromkeys(cell["corruption"] for cell in entry["models"][0]["cells"]))
+    charts: dict[str, list[tuple[str, Markup]]] = {name: [] for name in names}
+    for key, title, floor, ceiling in _PANELS:
+        lines = {name: _flips(entry, name) if key == "flips" else _figures(entry, name, key) for name in names}
+        low, high = limits_of([series for group in lines.values() for series in group], floor, ceiling)
+        percent_ = key == "flips"
+        limits = (0.0, max(0.1, high)) if percent_ else (low, high)
+        for name, group in lines.items():
+            told = f"{title} by severity of {name} on {entry['name']}"
+            charts[name].append((title, panel(told, group, limits, percent=percent_)))
+    return charts
+
+
+def _figures(entry: dict[str, Any], name: str, key: str) -> list[Series]:
+    """Return a figure under one corruption, a line a model."""
+    return [
+        (
+            model["name"],
+            [model["clean"][key], *(cell["figures"][key] for cell in model["cells"] if cell["corruption"] == name)],
+        )
+        for model in entry["models"]
+    ]
+
+
+def _flips(entry: dict[str, Any], name: str) -> list[Series]:
+    """Return flips of all images by model; with one model, of each class instead."""
+    nothing = {"value": 0.0, "low": None, "high": None}
+    models = entry["models"]
+    kinds = [("positive", models[0]), ("negative", models[0])] if len(models) == 1 else [("all", m) for m in models]
+    return [
+        (
+            model["name"] if kind == "all" else kind,
+            [nothing, *(cell["flips"][kind] for cell in model["cells"] if cell["corruption"] == name)],
+        )
+        for kind, model in kinds
+    ]
+
+
+def _shade(change: float | None) -> str:
+    """Return the background of a change in AUROC: the stronger, the more was lost or won; full at 0.25."""
+    if change is None:
+        return ""
+    colour = "--positive" if change < 0 else "--negative"
+    return f"background: color-mix(in srgb, var({colour}) {min(1.0, abs(change) / 0.25) * 70:.0f}%, transparent)"
+
+
+def _change(part: dict[str, Any], digits: int = 3) -> Markup:
+    """Write a change with its sign and interval."""
+    if part["value"] is None:
+        return figure(part)
+    sign = "+" if part["value"] > 0 else ""
+    value = f"{sign}{number(part['value'], digits)}"
+    if part["low"] is None:
+        return Markup('<span class="value">{}</span>').format(value)
+    limits = f"{number(part['low'], digits)} to {number(part['high'], digits)}"
+    return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
+
+
+def _points(part: dict[str, Any]) -> Markup:
+    """Write a share as a percentage with its interval."""
+    return figure(part, "sensitivity")

@@ -1,0 +1,155 @@
+"""The images a robustness run is about: audited as for an evaluation, chosen by class, decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp.data.dealing import choose_by_class
+from medsharp.data.duplicates import tie_duplicates
+from medsharp.data.lesion import BOX, lesion_box
+from medsharp.data.manifest import Manifest
+from medsharp.data.sources import open_dataset
+from medsharp.errors import InputError
+from medsharp.evaluation.predictions import clusters_of
+from medsharp.images import DecodedImage, ImageLimits, ValueRange
+from medsharp.images.box import Box
+from medsharp.progress import Progress
+from medsharp.robustness.corruptions.registry import LEAST_SIDE
+
+_MEMORY = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images of one data set.
+
+    Attributes:
+        manifest: As audited; what is not among the images is excluded.
+        rows: Its included rows, numbered from 0.
+        notes: Sentences on what was left out, for a person.
+        limits: Of images and masks.
+    """
+
+    manifest: Manifest
+    rows: pd.DataFrame
+    notes: tuple[str, ...]
+    limits: ImageLimits = ImageLimits()
+    _decoded: dict[int, DecodedImage] = field(default_factory=dict, repr=False)
+    _lesions: dict[int, Box] = field(default_factory=dict, repr=False)
+    _held: list[int] = field(default_factory=lambda: [0], repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def key(self) -> str:
+        """A short name for just these images, labels and patients."""
+        columns = ["image", "sha256", "label", "patient", "site", "group"]
+        if (self.rows["frame"] != "").any():
+            columns.append("frame")
+        text = self.rows[columns].to_csv(index=False, lineterminator="\n")
+        declared = [self.manifest.info.range, *(part.range for part in self.manifest.parts)]
+        if any(declared):  # the same files in other greys
+            text += " ".join(map(str, declared))
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+
+    def labels(self, positive: str) -> np.ndarray:
+        """Return whether each image is of the positive class, bool [N]."""
+        return (self.rows["label"] == positive).to_numpy(dtype=bool)
+
+    def clusters(self) -> np.ndarray:
+        """Return what is resampled together, int [N]."""
+        return clusters_of(self.rows)
+
+    def image(self, place: int) -> DecodedImage:
+        """Return an image; kept in memory once read, until 2 GiB are full."""
+        found = self._decoded.get(place)
+        if found is None:
+            found = self.manifest.read(self.rows.iloc[place], self.limits)
+            if self._held[0] + found.pixels.nbytes <= _MEMORY:
+                self._decoded[place] = found
+                self._held[0] += found.pixels.nbytes
+        return found
+
+    def pixels(self, place: int) -> np.ndarray:
+        """Return the pixels of an image, uint8 [H, W]."""
+        return self.image(place).pixels
+
+    def lesion(self, place: int) -> Box:
+        """Return the box of the lesion, for models that crop to it.
+
+        Raises:
+            InputError: The manifest has neither box nor mask for the image.
+        """
+        if place not in self._lesions:
+            row = self.rows.iloc[place]
+            box, masks = row.get(BOX, ""), self.manifest.masks(row)
+            self._lesions[place] = lesion_box(row["image"], box, masks, self.image(place), self.limits)
+        return self._lesions[place]
+
+    def seed(self, place: int, seed: int) -> tuple[int, int]:
+        """Return the seed of an image's noise: it follows the picture, not its place in the table."""
+        return seed, int(self.rows["sha256"].iloc[place][:15], 16)
+
+
+def take_sample(
+    data: str | Path,
+    classes: Sequence[str],
+    positive: str,
+    *,
+    source: str | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    limits: ImageLimits = ImageLimits(),
+    value_range: ValueRange | None = None,
+    progress: Progress | None = None,
+) -> Sample:
+    """Open a data set and choose images.
+
+    Args:
+        data: Manifest, known data set folder, or folder with a sub-folder a class.
+        classes: Of the models.
+        positive: Of the models.
+        source: What the data set is, as `open_dataset` takes it; found out by default.
+        images: How many; each class keeps its share. All by default.
+        seed: Of the choice.
+        limits: Images beyond them count as unreadable.
+        value_range: Of values of more than 8 bits, where the data set declares none.
+        progress: Called with images done, images in all and what is being done.
+
+    Raises:
+        InputError: The data cannot be read, has no labels, is of one class only, or has fewer images than two a class.
+    """
+    manifest = open_dataset(data, classes=classes, source=source, value_range=value_range)
+    manifest = tie_duplicates(manifest, limits=limits, progress=progress)
+    rows, notes = manifest.included, list(manifest.notes)
+    unlabelled = int((rows["label"] == "").sum())
+    if unlabelled:
+        raise InputError(f"{data}: {unlabelled} images have no label; robustness is measured against labels")
+    if images is not None and images < len(rows):
+        chosen = choose_by_class(rows["label"].to_numpy(dtype=str), images, np.random.default_rng([seed, 0xDA7A]))
+        notes.append(f"{images} of {len(rows)} images drawn, each class in its share")
+        rows = rows.iloc[chosen]
+    sample = _sample(manifest, rows, notes, limits)
+    small = [place for place in range(len(rows)) if min(sample.pixels(place).shape) < LEAST_SIDE]
+    if small:
+        notes.append(f"{len(small)} images of less than {LEAST_SIDE} pixels a side left out")
+        sample = _sample(manifest, rows.drop(index=rows.index[small]), notes, limits)
+    found = set(sample.rows["label"])
+    if positive not in found or len(found) < 2:
+        raise InputError(
+            f"{data} has images of one class only ({', '.join(sorted(found)) or 'none'}) among those chosen"
+        )
+    return sample
+
+
+def _sample(manifest: Manifest, rows: pd.DataFrame, notes: Sequence[str], limits: ImageLimits) -> Sample:
+    table = manifest.table.copy()
+    table.loc[(table["exclude"] == "") & ~table.index.isin(rows.index), "exclude"] = "not among the images chosen"
+    return Sample(manifest.replace(table=table), rows.reset_index(drop=True), tuple(notes), limits)

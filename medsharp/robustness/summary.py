@@ -1,0 +1,119 @@
+"""From cells to what a reader wants first: means, worst cases, annotations, what holds under everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medsharp.robustness.cells import FIGURES, Cell, Judge
+from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from medsharp.robustness.estimates import Estimate, mean
+from medsharp.robustness.medmnist_c import balanced_errors
+
+Cells = Mapping[tuple[str, int], Cell]
+"""By corruption and severity."""
+
+WORST = 10
+
+
+def describe(judge: Judge, clean: Cell, cells: Cells) -> dict[str, Any]:
+    """Return a model's entry of `robustness.json`: clean, cells, summary, annotations, medmnist_c.
+
+    Args:
+        judge: That judged them.
+        clean: The clean images.
+        cells: All severities of each corruption.
+    """
+    names = list(dict.fromkeys(name for name, _ in cells))
+    balanced = {name: [cells[name, severity].figures["balanced_accuracy"] for severity in SEVERITIES] for name in names}
+    return {
+        "clean": {name: estimate.figure() for name, estimate in clean.figures.items()},
+        "cells": [
+            {"corruption": name, "severity": severity, **describe_cell(cell, clean)}
+            for (name, severity), cell in cells.items()
+        ],
+        "summary": {
+            **_means(clean, list(cells.values())),
+            "families": {
+                family: _means(clean, [cell for (name, _), cell in cells.items() if CORRUPTIONS[name].family == family])
+                for family in dict.fromkeys(CORRUPTIONS[name].family for name in names)
+            },
+            "worst": worst(clean, cells),
+            "every": [_every(judge, clean, cells, severity) for severity in SEVERITIES],
+        },
+        "annotations": [
+            {
+                "corruption": name,
+                "severity": severity,
+                **{key: estimate.figure() for key, estimate in cell.flips.items() if key.startswith("to_")},
+                "flips": {key: cell.flips[key].figure() for key in ("all", "positive", "negative")},
+            }
+            for (name, severity), cell in cells.items()
+            if CORRUPTIONS[name].family == "annotation"
+        ],
+        "medmnist_c": balanced_errors(clean.figures["balanced_accuracy"], balanced),
+    }
+
+
+def describe_cell(cell: Cell, clean: Cell) -> dict[str, Any]:
+    """Return figures, their changes from the clean images, and flips, each with its interval."""
+    return {
+        "figures": {key: estimate.figure() for key, estimate in cell.figures.items()},
+        "changes": {key: (cell.figures[key] - clean.figures[key]).figure() for key in FIGURES},
+        "flips": {key: estimate.figure() for key, estimate in cell.flips.items()},
+    }
+
+
+def worst(clean: Cell, cells: Cells) -> list[dict[str, Any]]:
+    """Return the cells of lowest AUROC, the lowest first; those without an AUROC come first of all."""
+
+    def place(item: tuple[tuple[str, int], Cell]) -> float:
+        value = item[1].figures["auroc"].value
+        return value if np.isfinite(value) else -1.0
+
+    return [
+        {
+            "corruption": name,
+            "severity": severity,
+            "auroc": cell.figures["auroc"].figure(),
+            "auroc_change": (cell.figures["auroc"] - clean.figures["auroc"]).figure(),
+            "sensitivity": cell.figures["sensitivity"].figure(),
+            "specificity": cell.figures["specificity"].figure(),
+            "flips": cell.flips["all"].figure(),
+        }
+        for (name, severity), cell in sorted(cells.items(), key=place)[:WORST]
+    ]
+
+
+def overall(cells: Sequence[Cell], figure: str) -> Estimate:
+    """Average a figure over cells."""
+    return mean([cell.figures[figure] for cell in cells])
+
+
+def _means(clean: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for figure in ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit"):
+        average = overall(cells, figure)
+        found[figure] = average.figure()
+        found[f"{figure}_change"] = (average - clean.figures[figure]).figure()
+    found["flips"] = mean([cell.flips["all"] for cell in cells]).figure()
+    return found
+
+
+def _every(judge: Judge, clean: Cell, cells: Cells, severity: int) -> dict[str, Any]:
+    """Return which shares are decided rightly on the clean image and under every corruption of one severity."""
+    flagged = np.stack([clean.flagged, *(cell.flagged for (_, s), cell in cells.items() if s == severity)])
+    right = (flagged == judge.labels).all(axis=0)
+    columns = np.stack([judge.labels & right, judge.labels, ~judge.labels & right, ~judge.labels], axis=1).astype(float)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        kept, positives, spared, negatives = (weights @ columns).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.stack([kept / positives, spared / negatives], axis=1)
+
+    values, replicates = judge.resamples.over(statistic)
+    ends = [judge.share_ends(positive) for positive in (True, False)]
+    kept, spared = (Estimate(float(values[i]), replicates[:, i], ends[i]).figure() for i in (0, 1))
+    return {"severity": severity, "kept_positive": kept, "kept_negative": spared}
