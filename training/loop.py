@@ -32,7 +32,7 @@ from training.events import Events
 from training.finetuning import Backbone, learning_rate_shares
 from training.losses import Objective
 from training.precision import choose_precision
-from training.predictions import Best, judge, predict_logits, prediction_table
+from training.predictions import Best, judge, predict_logits, prediction_table, with_threshold
 from training.reproducibility import deterministic_on_cpu, seed_everything, select_device
 from training.run_folder import taken
 from training.schedule import Schedule
@@ -295,7 +295,8 @@ class _Trainer:
         about |= {"best": best, "kept": {"which": run.kept, **kept[run.kept]}, "seconds": round(seconds, 3)}
         write_text(self.folder / runs.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         with atomic_path(self.folder / runs.PREDICTIONS) as temporary:
-            pd.concat(tables).to_csv(temporary, index=False, lineterminator="\n", float_format="%.9g")
+            table = with_threshold(pd.concat(tables), self.config.data)
+            table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.9g")
 
     def _batches(self, epoch: int) -> Iterator[tuple[dict[str, Tensor], float]]:
         """Give the batches of an epoch on the device, each with the seconds that it was waited for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -14,6 +15,10 @@ from medsharp.config import DataConfig
 from medsharp.data.manifest import name_of
 from medsharp.data.pipeline import ImageDataset, make_loader
 from medsharp.evaluation import auroc
+from medsharp.evaluation.frozen import threshold_columns
+
+_SENSITIVITY = 0.95
+"""On the validation images, as `medsharp export` takes it where it is not told."""
 
 _KEPT = ["image", "patient", "site", "label", "split", "group", "device", "birads"]
 
@@ -66,3 +71,22 @@ def prediction_table(logits: Tensor, dataset: ImageDataset, data: DataConfig) ->
         table[f"p_{name}"] = shares[:, number].numpy()
         table[f"logit_{name}"] = logits[:, number].numpy()
     return table
+
+
+def with_threshold(table: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
+    """Return a run's predictions with the threshold that its validation images fix, in every row.
+
+    It is of the probabilities as they stand in the table, before any temperature. Where the validation images are of
+    one class or have no finite answer there is none.
+    """
+    # The package of the export loads ONNX, which training does not wait for.
+    from medsharp.export.calibration import largest_threshold
+
+    decides = table[table["split"] == "val"]
+    scores = decides[f"p_{data.positive}"].to_numpy(dtype=float)
+    positives = (decides["label"] == data.positive).to_numpy(dtype=bool)
+    threshold, origin = None, "the validation images allow none"
+    if len(set(positives)) == 2 and np.isfinite(scores).all():
+        threshold = largest_threshold(scores, positives, _SENSITIVITY)
+        origin = f"sensitivity {_SENSITIVITY:g} on the run's {len(decides)} validation images"
+    return table.assign(**threshold_columns(threshold, data.positive, origin))

@@ -34,7 +34,7 @@ INTERRUPTED = 130
 TRAINING_PACKAGES = frozenset({"torch", "monai", "timm", "onnx", "onnxscript", "safetensors"})
 """What only the extra `train` installs."""
 
-STUDY_PACKAGES = frozenset({"optuna", "statsmodels"})
+STUDY_PACKAGES = frozenset({"optuna"})
 """What only the extra `study` installs."""
 
 

@@ -30,7 +30,8 @@ def compare(
         typer.Option(
             min=0,
             max=1,
-            help="Operating point: one for all, or one a table. Without it: the bundle.yaml beside, or 0.5.",
+            help="Operating point: one for all, or one a table. Without it: the table's column threshold, or the "
+            "bundle beside.",
         ),
     ] = None,
     positive: Annotated[str, typer.Option(help="The positive class.")] = "malignant",
@@ -48,7 +49,7 @@ def compare(
     """
     from medsharp.evaluation.comparison import compare_models, write_comparison
 
-    groups = _groups(predictions or [], group or [], threshold or [])
+    groups = _groups(predictions or [], group or [], threshold or [], positive)
     first = groups[0].models[0]
     classes = [str(name).removeprefix("p_") for name in first.table.columns if str(name).startswith("p_")]
     comparison = compare_models(
@@ -57,6 +58,9 @@ def compare(
     content = comparison.as_dict()
     for pair in content["pairs"]:
         _show(pair)
+    for one in content["groups"]:
+        for model in one["models"]:
+            note(f"{model['name']}: threshold {model['thresholds']}, {model['threshold_from']}")
     for sentence in content["limits"]:
         note(sentence)
     if out is not None:
@@ -64,7 +68,7 @@ def compare(
             note(f"written: {path}")
 
 
-def _groups(predictions: list[Path], named: list[str], thresholds: list[float]) -> list[Group]:
+def _groups(predictions: list[Path], named: list[str], thresholds: list[float], positive: str) -> list[Group]:
     from medsharp.evaluation.comparison import Group, group_name, read_models
 
     members: list[tuple[str | None, list[Path]]] = [(None, [path]) for path in predictions]
@@ -76,7 +80,7 @@ def _groups(predictions: list[Path], named: list[str], thresholds: list[float]) 
         members.append((name, files))
     if len(members) < 2:
         raise InputError("a comparison needs at least two models: give another predictions.csv or --group name=glob")
-    models = read_models([file for _, files in members for file in files], thresholds)
+    models = read_models([file for _, files in members for file in files], thresholds, positive=positive)
     groups = []
     for given, files in members:
         taken, models = models[: len(files)], models[len(files) :]

@@ -72,9 +72,9 @@ def predict(
         rows = [_row(prediction) for prediction in predictions]
         if out is not None:
             # Loads pandas, which takes as long as the prediction of an image and is not needed to print one.
-            from medsharp.inference import predictions_table
+            from medsharp.inference.table import frozen_columns, predictions_table
 
-            table = predictions_table(predictions)
+            table = predictions_table(predictions).assign(**frozen_columns(predictor.spec))
     if out is not None:
         from medsharp.files import atomic_path
 

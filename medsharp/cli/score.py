@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from medsharp.cli._console import IntervalKind, console, figures_table, note
 from medsharp.errors import InputError
@@ -14,8 +15,14 @@ from medsharp.errors import InputError
 def score(
     predictions: Annotated[Path, typer.Argument(help="CSV with image, label and p_<class> columns.")],
     threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Decide for the positive class from this probability on.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Decide for the positive class from this probability on. Without it: the table's column threshold, or "
+            "the bundle beside.",
+        ),
+    ] = None,
     positive: Annotated[str, typer.Option(help="The positive class.")] = "malignant",
     out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     formats: Annotated[
@@ -37,8 +44,10 @@ def score(
     alpha: Annotated[float, typer.Option(help="Share of prediction sets that may miss the truth.")] = 0.1,
 ) -> None:
     """Score a table of predictions, whoever's model made it: every figure with its 95 % interval."""
-    from medsharp.evaluation import calibrate, evaluate_predictions, read_predictions, write_evaluation
+    from medsharp.evaluation import calibrate, read_predictions, write_evaluation
     from medsharp.evaluation.conformal import assert_other_images
+    from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
+    from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
     from medsharp.evaluation.report import left_over, parse_formats
 
     chosen = parse_formats(formats)
@@ -48,16 +57,17 @@ def score(
     classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
     if positive not in classes:
         raise InputError(f"{predictions} has no column p_{positive}; name the positive class with --positive")
+    frozen = frozen_threshold(table, predictions, positive, threshold)
     conformal = None
     if calibration is not None:
         other = read_predictions(calibration, classes)
         assert_other_images(other, table, calibration.name, predictions.name)
         conformal = calibrate(other, classes, calibration.name, alpha)
-    evaluation = evaluate_predictions(
-        table,
+    evaluation = evaluate_at_own_thresholds(
+        table.assign(**{THRESHOLD: frozen.values}),
         classes=classes,
         positive=positive,
-        threshold=threshold,
+        warnings=[f"Threshold {frozen.text}, {frozen.origin}."],
         name=predictions.stem,
         role="unstated",
         resamples=resamples,
@@ -66,7 +76,8 @@ def score(
         prevalence=prevalence,
         conformal=conformal,
     )
-    console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, f"At threshold {threshold}"))
+    title = escape(f"At threshold {frozen.text}, {frozen.origin}")
+    console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, title))
     if out is not None:
         written = write_evaluation(out, [evaluation], {}, formats=chosen)
         for path in written:

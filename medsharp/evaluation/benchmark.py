@@ -93,6 +93,7 @@ def measure_large(*, patients: int = 500_000, seed: int = 0) -> list[Timing]:
         _table(labels, scores, clusters).to_csv(path, index=False)
         begun = time.perf_counter()
         command = [sys.executable, "-c", "from medsharp.cli import main; main()", "score", str(path), "--out", folder]
+        command += ["--threshold", str(_OPTIONS["threshold"])]
         subprocess.run(command, check=True, capture_output=True)
         whole = time.perf_counter() - begun
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20

@@ -128,8 +128,7 @@ def choose_operating_point(
     Raises:
         InputError: There are no positives or no negatives, or the sensitivity is no share above 0.
     """
-    check_choice(positive, sensitivity, where)
-    threshold = _threshold(scores, positive, np.ones(len(scores)), sensitivity)
+    threshold = largest_threshold(scores, positive, sensitivity, where=where)
     flagged = scores >= threshold
     return OperatingPoint(
         threshold=threshold,
@@ -141,6 +140,24 @@ def choose_operating_point(
         positives=int(positive.sum()),
         interval=threshold_interval(scores, positive, sensitivity, clusters),
     )
+
+
+def largest_threshold(
+    scores: np.ndarray, positive: np.ndarray, sensitivity: float, *, where: str = "internal validation images"
+) -> float:
+    """Return the threshold of `choose_operating_point` alone.
+
+    Args:
+        scores: Probability of the positive class [N].
+        positive: bool [N].
+        sensitivity: Share of the positives that must score at or above it.
+        where: What the images are.
+
+    Raises:
+        InputError: There are no positives or no negatives, or the sensitivity is no share above 0.
+    """
+    check_choice(positive, sensitivity, where)
+    return _threshold(scores, positive, np.ones(len(scores)), sensitivity)
 
 
 def threshold_interval(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from medsharp.bundle import BundleSpec, digest_of
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.errors import InputError
+from medsharp.evaluation.frozen import threshold_columns
 from medsharp.images import DecodedImage
 from medsharp.images.box import Box
 from medsharp.inference import lesion_share
@@ -40,6 +42,12 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
     )
 
 
+def frozen_columns(spec: BundleSpec) -> dict[str, str | float]:
+    """Return what every row of a bundle's predictions carries: its threshold, of which class, and from which bundle."""
+    origin = f"frozen in the bundle {spec.name} ({digest_of(spec)[:12]})"
+    return threshold_columns(spec.operating_point.threshold, spec.positive, origin)
+
+
 def predict_manifest(
     predictor: Predictor,
     manifest: Manifest,
@@ -57,9 +65,9 @@ def predict_manifest(
         progress: Called with images done, images in all and what is being done.
 
     Returns:
-        A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, flags, error, and
-        the manifest's other columns, under `manifest_<name>` where a prediction has one of that name; with masks also
-        `lesion_area`, the share of the image that they cover.
+        A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, flags, error,
+        threshold, threshold_class, threshold_from, and the manifest's other columns, under `manifest_<name>` where a
+        prediction has one of that name; with masks also `lesion_area`, the share of the image that they cover.
 
     Raises:
         InputError: The manifest excludes every image.
@@ -85,6 +93,7 @@ def predict_manifest(
         progress=progress,
     )
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")
+    table = table.assign(**frozen_columns(predictor.spec))
     if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
         masks = [manifest.masks(row) for row in records]
         rows[lesion_share.COLUMN] = lesion_share.lesion_shares(masks, predictor.limits)

@@ -37,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
                 "label": np.where(labels, "malignant", "benign"),
                 "p_benign": 1 - scores,
                 "p_malignant": scores,
+                "threshold": 0.4,
             }
         ).to_csv(tmp_path / name / "predictions.csv", index=False)
     return tmp_path

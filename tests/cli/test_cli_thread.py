@@ -81,7 +81,7 @@ from medsharp.cli import main
 try:
     main()
 finally:
-    heavy = "sklearn scipy pandas matplotlib pydicom torch monai timm onnx gradio fastapi".split()
+    heavy = "sklearn scipy statsmodels pandas matplotlib pydicom torch monai timm onnx gradio fastapi".split()
     print("loaded:", *[name for name in heavy if name in sys.modules], file=sys.stderr)
 """
 

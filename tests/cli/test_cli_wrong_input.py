@@ -32,6 +32,7 @@ def test_help_loads_no_heavy_library() -> None:
         "from medsharp.cli import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "heavy = {'torch', 'monai', 'timm', 'gradio', 'matplotlib', 'pandas', 'sklearn', 'onnxruntime', 'numpy'}\n"
+        "heavy |= {'scipy', 'statsmodels'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from medsharp.errors import InputError
 from medsharp.evaluation.comparison import Group, Model, compare_models, read_models, write_comparison
 from medsharp.evaluation.comparison.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
-from medsharp.evaluation.comparison.seeds import between, mixed_interval
+from medsharp.evaluation.comparison.seeds import Networks, mixed_interval
 from medsharp.evaluation.statistics.delong import delong_covariance, obuchowski_covariance, placements
 
 CLASSES = ["benign", "malignant"]
@@ -139,7 +139,8 @@ def test_three_models_give_three_pairs_with_adjusted_p_values(pair: tuple) -> No
 def test_seeds_without_patients_variance_are_a_t_test_with_its_degrees_of_freedom() -> None:
     first, second = np.array([0.80, 0.83, 0.81, 0.82]), np.array([0.84, 0.86, 0.82])
     value = second.mean() - first.mean()
-    mixed = mixed_interval(value, 0.0, 10_000, [between(first), between(second)])
+    groups = [Networks(sign, values, np.zeros((50, len(values)))) for sign, values in ((-1, first), (1, second))]
+    mixed = mixed_interval(value, groups, 10_000)
     welch = ttest_ind(second, first, equal_var=False)
     assert mixed["p"] == pytest.approx(welch.pvalue)
     assert (mixed["low"], mixed["high"]) == pytest.approx(tuple(welch.confidence_interval()))
@@ -230,13 +231,12 @@ def test_tables_are_named_by_what_tells_them_apart(pair: tuple, tmp_path: Path) 
         (tmp_path / name).mkdir()
         table.to_csv(tmp_path / name / "predictions.csv", index=False)
     files = [tmp_path / name / "predictions.csv" for name in ("sgd", "sam")]
-    models = read_models(files, [0.3])
+    models = read_models(files, [0.3], positive="malignant")
     assert [(m.name, m.threshold) for m in models] == [("sgd", 0.3), ("sam", 0.3)]
-    assert [m.threshold_from for m in read_models(files)] == ["0.5, as none was given"] * 2
     with pytest.raises(InputError, match="given twice"):
-        read_models([files[0], files[0]])
+        read_models([files[0], files[0]], positive="malignant")
     with pytest.raises(InputError, match="3 thresholds for 2 tables"):
-        read_models(files, [0.1, 0.2, 0.3])
+        read_models(files, [0.1, 0.2, 0.3], positive="malignant")
 
 
 def test_files_hold_the_same_and_escape_names(pair: tuple, tmp_path: Path) -> None:

@@ -94,9 +94,32 @@ def test_predictions_are_those_of_the_best_epoch(run: tuple[Run, list[dict[str, 
 def test_predictions_hold_names_probabilities_and_their_logits(run: tuple[Run, list[dict[str, Any]]]) -> None:
     table = pd.read_csv(run[0].folder / "predictions.csv")
     named = ["image", "patient", "site", "label", "split", "group", "device", "birads"]
-    assert list(table) == [*named, "p_benign", "logit_benign", "p_malignant", "logit_malignant"]
+    shares = ["p_benign", "logit_benign", "p_malignant", "logit_malignant"]
+    assert list(table) == [*named, *shares, "threshold", "threshold_class", "threshold_from"]
     logits = torch.tensor(table[["logit_benign", "logit_malignant"]].to_numpy())
     np.testing.assert_allclose(logits.softmax(1), table[["p_benign", "p_malignant"]], rtol=1e-5)
+
+
+def test_predictions_carry_the_threshold_that_the_validation_images_fix(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    table = pd.read_csv(run[0].folder / "predictions.csv")
+    (threshold,) = set(table["threshold"])
+    decides = table[table["split"] == "val"]
+    positives = decides["label"] == "malignant"
+    # Four positives: a sensitivity of 0.95 finds them all, half way down to the next lower score.
+    least = decides["p_malignant"][positives].min()
+    lower = decides["p_malignant"][decides["p_malignant"] < least]
+    assert threshold == pytest.approx((least + (lower.max() if len(lower) else 0)) / 2, rel=1e-6)
+    assert set(table["threshold_class"]) == {"malignant"}
+    assert set(table["threshold_from"]) == {"sensitivity 0.95 on the run's 8 validation images"}
+
+
+def test_validation_images_of_one_class_fix_no_threshold(run: tuple[Run, list[dict[str, Any]]]) -> None:
+    from training.predictions import with_threshold
+
+    table = run[0].predictions().assign(label="benign")
+    empty = with_threshold(table, run[0].config.data)
+    assert set(empty["threshold"]) == {""}
+    assert set(empty["threshold_from"]) == {"the validation images allow none"}
 
 
 def test_best_network_gives_the_predictions_again(run: tuple[Run, list[dict[str, Any]]]) -> None:

@@ -13,6 +13,7 @@ from medsharp.bundle import OperatingPoint
 from medsharp.config import TrainConfig
 from medsharp.errors import InputError
 from medsharp.evaluation import auroc
+from medsharp.evaluation.frozen import threshold_columns
 from medsharp.export.calibration import Temperature, choose_operating_point, estimate_temperature
 from medsharp.inference.predictor import softmax
 from medsharp.keys import clusters_of
@@ -117,6 +118,7 @@ def _unit(
         clusters=clusters_of(decides),
         where="images out of the members' folds",
     )
+    origin = f"sensitivity {sensitivity:g} on images out of the members' folds"
     first = left[0].reset_index(drop=True)
     answers = [_aligned(first, table, name) for table in left]
     shares = np.stack([softmax(_logits(table, classes)) for table in answers])  # [members, N, C]
@@ -131,7 +133,7 @@ def _unit(
         left_out=members[0].left_out,
         members=tuple(member.name for member in members),
         members_auroc=tuple(auroc(positives, _odds(_logits(table, classes), number)) for table in answers),
-        predictions=rows.assign(threshold=point.threshold),
+        predictions=rows.assign(**threshold_columns(point.threshold, positive, origin)),
         out_of_fold=decides.drop(columns="split"),
         temperature=temperature,
         point=point,

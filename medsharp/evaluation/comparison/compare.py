@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from medsharp.errors import InputError
 from medsharp.evaluation.comparison.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
 from medsharp.evaluation.comparison.models import Aligned, Group, Model, align
-from medsharp.evaluation.comparison.seeds import between, mixed_interval
+from medsharp.evaluation.comparison.seeds import THESE_NETWORKS, Networks, mixed_interval
 from medsharp.evaluation.comparison.words import conclusions, limits_of_use
+from medsharp.evaluation.frozen import threshold_text
 from medsharp.evaluation.statistics.bootstrap import Statistic, affordable, bootstrap
 from medsharp.evaluation.statistics.calibration import probability_scores
 from medsharp.evaluation.statistics.decision import net_benefit_at
@@ -42,6 +43,7 @@ COMPARED = (
 )
 """Figures that are compared."""
 
+_AT_ONE_THRESHOLD = "net_benefit_at_threshold"
 _LEAST_DEFINED = 0.95
 _FEWEST_FOR_PERCENTILES = 1000
 
@@ -110,7 +112,6 @@ def compare_models(
     }
     ends = list(itertools.accumulate(len(group.models) for group in groups))
     members = [list(range(end - len(group.models), end)) for group, end in zip(groups, ends, strict=True)]
-    several = any(len(group.models) > 1 for group in groups)
     pairs = [
         _pair(groups, members, one, other, aligned, measured, covariances, margin)
         for one, other in itertools.combinations(range(len(groups)), 2)
@@ -123,6 +124,7 @@ def compare_models(
         "positives": int(aligned.labels.sum()),
         "clusters": int(aligned.clusters.max()) + 1,
         "patients_known": aligned.patients_known,
+        "deciding": aligned.deciding,
     }
     for pair in pairs:
         pair["conclusions"] = conclusions(pair, counts, len(pairs))
@@ -134,7 +136,7 @@ def compare_models(
         "groups": [_summary(group, places, aligned, measured) for group, places in zip(groups, members, strict=True)],
         "pairs": pairs,
         "margin": margin,
-        "limits": limits_of_use(counts, several=several, pairs=len(pairs)),
+        "limits": limits_of_use(counts, [len(group.models) for group in groups], pairs=len(pairs)),
         "intervals": {"level": 0.95, "resamples": drawn, "seed": seed, "unit": _unit(aligned)},
     }
     return Comparison(content)
@@ -143,33 +145,38 @@ def compare_models(
 def _measure(aligned: Aligned, models: Sequence[Model], resamples: int, seed: int) -> _Measured:
     statistics = [
         _named(number, part)
-        for number, (scores, model) in enumerate(zip(aligned.scores, models, strict=True))
-        for part in _parts(aligned.labels, scores, model.threshold)
+        for number in range(len(models))
+        for part in _parts(aligned.labels, aligned.scores[number], aligned.thresholds[number])
     ]
     ones = np.ones((1, len(aligned.labels)))
     values: dict[str, np.ndarray] = {}
     for statistic in statistics:
         values.update(statistic(ones))
+    missing = np.full(1, np.nan)  # a model of several thresholds has no net benefit
     replicates: dict[str, np.ndarray] = {}
     if aligned.clusters.max() > 0:
         rng = np.random.default_rng(seed)
         replicates = bootstrap(statistics, aligned.clusters, resamples=resamples, rng=rng)
     count = range(len(models))
-    empty = np.empty(0)
+    empty = np.full(resamples if replicates else 0, np.nan)
     return _Measured(
-        {name: np.array([values[f"{number}:{name}"][0] for number in count]) for name in COMPARED},
+        {name: np.array([values.get(f"{number}:{name}", missing)[0] for number in count]) for name in COMPARED},
         {name: np.stack([replicates.get(f"{n}:{name}", empty) for n in count], axis=1) for name in COMPARED},
     )
 
 
-def _parts(labels: np.ndarray, scores: np.ndarray, threshold: float) -> list[Statistic]:
-    ranking = [areas, decisions(threshold), net_benefit_at(threshold)]
+def _parts(labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> list[Statistic]:
     columns = (scores - labels) ** 2
 
     def brier(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {"brier": weights @ columns / weights.sum(axis=1)}
 
-    return [WeightedRanks(labels, scores).statistic(ranking), probability_scores(labels, scores), brier]
+    others = [probability_scores(labels, scores), brier]
+    if np.ptp(thresholds) == 0:
+        at = float(thresholds[0])
+        return [WeightedRanks(labels, scores).statistic([areas, decisions(at), net_benefit_at(at)]), *others]
+    called = WeightedRanks(labels, (scores >= thresholds).astype(float))
+    return [WeightedRanks(labels, scores).statistic([areas]), called.statistic([decisions(0.5)]), *others]
 
 
 def _named(number: int, statistic: Statistic) -> Statistic:
@@ -194,6 +201,10 @@ def _pair(
     contrast[members[other]] = 1 / len(members[other])
     patients = int(aligned.clusters.max()) + 1
     figures = {name: _difference(name, measured, members[one], members[other], patients) for name in COMPARED}
+    if not _one_threshold(aligned, members[one] + members[other]):
+        figures[_AT_ONE_THRESHOLD] = _nothing(
+            "the models have different thresholds, which price a false alarm differently"
+        )
     for method, covariance in covariances.items():
         figures["auroc"][method] = _closed_form(figures["auroc"]["value"], contrast, covariance)
     single = len(members[one]) == len(members[other]) == 1
@@ -201,11 +212,9 @@ def _pair(
         figures["auroc"] |= {"p": figures["auroc"]["obuchowski"]["p"], "p_method": "Obuchowski, patients"}
     for name, about in (("sensitivity", aligned.labels), ("specificity", ~aligned.labels)):
         if single:
-            right = [
-                (aligned.scores[places[0]] >= group.models[0].threshold) == aligned.labels
-                for places, group in ((members[one], groups[one]), (members[other], groups[other]))
-            ]
-            test = mcnemar(right[0][about], right[1][about], aligned.clusters[about])
+            right = aligned.called == aligned.labels  # [K, N]
+            first, second = right[members[one][0], about], right[members[other][0], about]
+            test = mcnemar(first, second, aligned.clusters[about])
             figures[name] |= {"mcnemar": test, "p": test["p"], "p_method": test["method"]}
     return {
         "first": groups[one].name,
@@ -220,35 +229,49 @@ def _difference(name: str, measured: _Measured, one: list[int], other: list[int]
     values, replicates = measured.values[name], measured.replicates[name]
     first, second = float(values[one].mean()), float(values[other].mean())
     if not np.isfinite([first, second]).all():
-        missing = {"p": None, "first": None, "second": None, "value": None, "low": None, "high": None}
-        return missing | {"reason": "it does not exist for one of the models on these images"}
-    difference = replicates[:, other].mean(axis=1) - replicates[:, one].mean(axis=1)
+        return _nothing("it does not exist for one of the models on these images")
+    networks = [Networks(sign, values[places], replicates[:, places]) for sign, places in ((-1, one), (1, other))]
     result: dict[str, Any] = {"first": first, "second": second, "value": second - first}
-    return result | _limits(result["value"], difference, patients, [between(values[one]), between(values[other])])
+    return result | _limits(result["value"], networks, patients)
 
 
-def _limits(value: float, replicates: np.ndarray, patients: int, seeds: list[tuple[float, int]]) -> dict[str, Any]:
+def _nothing(reason: str) -> dict[str, Any]:
+    return {"p": None, "first": None, "second": None, "value": None, "low": None, "high": None, "reason": reason}
+
+
+def _one_threshold(aligned: Aligned, places: list[int]) -> bool:
+    return bool(np.ptp(aligned.thresholds[places]) == 0)
+
+
+def _limits(value: float, groups: Sequence[Networks], patients: int) -> dict[str, Any]:
     """Return the interval of a mean or difference: percentiles for single networks, mixed for several seeds."""
     nothing = {"p": None, "low": None, "high": None}
-    finite = replicates[np.isfinite(replicates)]
-    if not len(replicates):
+    resamples = len(groups[0].replicates)
+    if not resamples:
         return nothing | {"reason": "one patient only: no interval can be given"}
-    if len(finite) < _LEAST_DEFINED * len(replicates):
-        return nothing | {"reason": f"it does not exist in {1 - len(finite) / len(replicates):.0%} of the resamples"}
-    if np.ptp(finite) == 0:
-        if value == 0 and all(count == 1 for _, count in seeds):
-            return nothing | {"reason": "the two agree in every resample"}
-        if all(variance == 0 for variance, _ in seeds):
-            return nothing | {"reason": "it is the same in every resample"}
-    mixed = mixed_interval(value, float(np.var(finite, ddof=1)), patients, seeds)
-    if any(count > 1 for _, count in seeds):
-        method = "patient bootstrap and variance between seeds"
-        return mixed | {"method": method, "p_method": "t test over patients and seeds"}
-    few = len(finite) < _FEWEST_FOR_PERCENTILES
-    low, high = normal(value, finite) if few else percentile(finite)
-    method = f"paired patient bootstrap, {'normal' if few else 'percentile'}"
-    # Of single networks only what has a test of its own gets a p value.
-    return mixed | {"low": low, "high": high, "p": None, "method": method}
+    defined = np.isfinite(np.concatenate([group.replicates for group in groups], axis=1)).all(axis=1)  # [R]
+    if defined.sum() < _LEAST_DEFINED * resamples:
+        return nothing | {"reason": f"it does not exist in {1 - defined.mean():.0%} of the resamples"}
+    groups = [replace(group, replicates=group.replicates[defined]) for group in groups]
+    replicates = np.sum([group.sign * group.replicates.mean(axis=1) for group in groups], axis=0)
+    several = any(len(group.values) > 1 for group in groups)
+    if np.ptp(replicates) == 0 and not several:
+        agree = value == 0 and len(groups) > 1
+        return nothing | {"reason": f"{'the two agree' if agree else 'it is the same'} in every resample"}
+    if several:
+        return mixed_interval(value, groups, patients)
+    few = len(replicates) < _FEWEST_FOR_PERCENTILES
+    low, high = normal(value, replicates) if few else percentile(replicates)
+    return {
+        "low": low,
+        "high": high,
+        "p": None,  # of single networks only what has a test of its own gets one
+        "patient_sd": float(np.std(replicates, ddof=1)),
+        "seed_sd": None,
+        "seed_share": None,
+        "covers": THESE_NETWORKS,
+        "method": f"paired patient bootstrap, {'normal' if few else 'percentile'}",
+    }
 
 
 def _closed_form(value: float, contrast: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
@@ -267,9 +290,10 @@ def _closed_form(value: float, contrast: np.ndarray, covariance: np.ndarray) -> 
 def non_inferiority(auroc: dict[str, Any], margin: float) -> dict[str, Any]:
     """Say whether the later model loses less than the margin: the lower 95 % limit, a one-sided test at 2.5 %."""
     low, high = auroc["low"], auroc["high"]
-    if low is None:
-        verdict = "not tested"
-    elif low > -margin:
+    reason = "there is no interval" if low is None else auroc.get("p_reason")
+    if reason is not None:
+        return {"margin": margin, "low": low, "verdict": "not tested", "reason": reason}
+    if low > -margin:
         verdict = "non-inferior"
     elif high < -margin:
         verdict = "inferior"
@@ -284,16 +308,24 @@ def _summary(group: Group, places: list[int], aligned: Aligned, measured: _Measu
     for name in COMPARED:
         values, replicates = measured.values[name][places], measured.replicates[name][:, places]
         mean = float(values.mean())
-        if not np.isfinite(mean):
+        if name == _AT_ONE_THRESHOLD and not _one_threshold(aligned, places):
+            reason = "its networks or images have different thresholds"
+            figures[name] = {"value": None, "low": None, "high": None, "reason": reason}
+        elif not np.isfinite(mean):
             figures[name] = {"value": None, "low": None, "high": None, "reason": "it does not exist on these images"}
         else:
-            limits = _limits(mean, replicates.mean(axis=1), patients, [between(values)])
+            limits = _limits(mean, [Networks(1, values, replicates)], patients)
             figures[name] = {"value": mean, **limits, "networks": values.tolist()}
     return {
         "name": group.name,
         "models": [
-            {"name": model.name, "threshold": model.threshold, "threshold_from": model.threshold_from}
-            for model in group.models
+            {
+                "name": model.name,
+                "threshold": model.threshold,
+                "thresholds": threshold_text(np.unique(aligned.thresholds[place])),
+                "threshold_from": model.threshold_from,
+            }
+            for model, place in zip(group.models, places, strict=True)
         ],
         "figures": figures,
     }

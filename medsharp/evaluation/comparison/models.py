@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle import SPEC, read_bundle
 from medsharp.errors import InputError
-from medsharp.evaluation.predictions import check_predictions, clusters_of, patients_of, read_predictions
-
-DEFAULT_THRESHOLD = 0.5
+from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
+from medsharp.evaluation.predictions import check_predictions, clusters_of, patients_of, read_predictions, text_of
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,13 @@ class Model:
     Attributes:
         name: For errors and reports.
         table: As `read_predictions` gives it.
-        threshold: Its own operating point.
+        threshold: Its own operating point; None where each row has its own, as number in the table's `threshold`.
         threshold_from: Where the threshold comes from, in words.
     """
 
     name: str
     table: pd.DataFrame = field(repr=False)
-    threshold: float
+    threshold: float | None
     threshold_from: str
 
 
@@ -49,26 +47,34 @@ class Aligned:
         labels: Whether the image is positive, bool [N].
         clusters: The patient of each image, int [N].
         scores: Probability of the positive class by model, in the order of the groups' models [K, N].
+        thresholds: What each model decides each image at [K, N].
         patients_known: Whether every image has a patient.
+        deciding: How many images helped to choose the models: those of the validation split.
     """
 
     labels: np.ndarray
     clusters: np.ndarray
     scores: np.ndarray
+    thresholds: np.ndarray
     patients_known: bool
+    deciding: int
+
+    @property
+    def called(self) -> np.ndarray:
+        """Whether each model calls an image positive, bool [K, N]."""
+        return np.asarray(self.scores >= self.thresholds)
 
 
-def read_models(paths: Sequence[str | Path], thresholds: Sequence[float] = ()) -> list[Model]:
-    """Read predictions of several models.
-
-    A threshold is the one given, or else that of the `bundle.yaml` beside the table, or else 0.5.
+def read_models(paths: Sequence[str | Path], thresholds: Sequence[float] = (), *, positive: str) -> list[Model]:
+    """Read predictions of several models, each with its threshold (`medsharp.evaluation.frozen`).
 
     Args:
         paths: Tables of predictions.
         thresholds: None, one for all, or one for each.
+        positive: The class whose probability is compared with them.
 
     Raises:
-        InputError: A table is wrong, is given twice, or the number of thresholds does not fit.
+        InputError: A table is wrong, is given twice or has no threshold, or the number of thresholds does not fit.
     """
     files = [Path(path) for path in paths]
     if len({file.resolve() for file in files}) < len(files):
@@ -81,8 +87,11 @@ def read_models(paths: Sequence[str | Path], thresholds: Sequence[float] = ()) -
     given = list(thresholds) * len(files) if len(thresholds) == 1 else list(thresholds)
     models = []
     for number, (file, name) in enumerate(zip(files, model_names(files), strict=True)):
-        threshold, origin = (given[number], "as given") if given else _threshold_of(file)
-        models.append(Model(name, read_predictions(file), threshold, origin))
+        table = read_predictions(file)
+        if f"p_{positive}" not in table:
+            raise InputError(f"{file} has no column p_{positive}; name the positive class with --positive")
+        frozen = frozen_threshold(table, file, positive, given[number] if given else None)
+        models.append(Model(name, table.assign(**{THRESHOLD: frozen.values}), frozen.single, frozen.origin))
     return models
 
 
@@ -125,7 +134,7 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
             )
         tables.append(check_predictions(model.table, classes, model.name).rows)
     first = tables[0]
-    scores = []
+    scores, thresholds = [], []
     for model, rows in zip(models, tables, strict=True):
         place = pd.Index(rows["image"]).get_indexer(pd.Index(first["image"]))
         _refuse(first["image"][place < 0], f"{model.name} lacks", models[0].name)
@@ -139,10 +148,19 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
                 f"{model.name} ({len(differing)} such images); compare models on the same labels"
             )
         scores.append(rows[f"p_{positive}"].to_numpy(dtype=float)[place])
+        own = rows[THRESHOLD].to_numpy(dtype=float)[place] if model.threshold is None else model.threshold
+        thresholds.append(np.broadcast_to(own, len(place)))
     labels = (first["label"] == positive).to_numpy(dtype=bool)
     if labels.all() or not labels.any():
         raise InputError(f"{models[0].name} has images of one class only; a comparison needs {positive} and others")
-    return Aligned(labels, clusters_of(first), np.stack(scores), bool((patients_of(first) != "").all()))
+    return Aligned(
+        labels,
+        clusters_of(first),
+        np.stack(scores),
+        np.stack(thresholds),
+        bool((patients_of(first) != "").all()),
+        max(int((text_of(rows, "split") == "val").sum()) for rows in tables),
+    )
 
 
 def _refuse(missing: pd.Series, who: str, other: str) -> None:
@@ -151,10 +169,3 @@ def _refuse(missing: pd.Series, who: str, other: str) -> None:
         raise InputError(
             f"{who} a prediction of {missing.iloc[0]}, which {other} has{more}; compare models on the same images"
         )
-
-
-def _threshold_of(file: Path) -> tuple[float, str]:
-    folder = file.resolve().parent
-    if (folder / SPEC).is_file():
-        return read_bundle(folder, verify=False).operating_point.threshold, f"frozen in {folder.name}"
-    return DEFAULT_THRESHOLD, "0.5, as none was given"

@@ -66,9 +66,12 @@ def difference_text(figure: dict[str, Any]) -> str:
 
 
 def p_text(figure: dict[str, Any]) -> str:
-    """Write the adjusted p value of a test and which test it is, or nothing where there is none."""
-    p = figure.get("p_holm")
-    return "" if p is None else f"p {p_value(p)}, {figure['p_method']}"
+    """Write the adjusted p value of a test and which test it is, or why one is withheld; nothing where none is made."""
+    if "p_holm" not in figure:
+        return ""
+    if figure["p_holm"] is not None:
+        return f"p {p_value(figure['p_holm'])}, {figure['p_method']}"
+    return f"no test: {figure['p_reason']}" if "p_reason" in figure else ""
 
 
 def _rendered(template: str, document: dict[str, Any], *, escaped: bool) -> str:

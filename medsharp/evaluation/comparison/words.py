@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _MINUS = "\N{MINUS SIGN}"
@@ -16,8 +17,14 @@ def conclusions(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> lis
     return said
 
 
-def limits_of_use(counts: dict[str, Any], *, several: bool, pairs: int) -> list[str]:
-    """Return what no figure of this comparison can tell."""
+def limits_of_use(counts: dict[str, Any], networks: Sequence[int], *, pairs: int) -> list[str]:
+    """Return what no figure of this comparison can tell.
+
+    Args:
+        counts: Of images and patients.
+        networks: How many each group has.
+        pairs: How many pairs are compared.
+    """
     said = [
         f"All models were given the same {counts['images']} images; the figures speak of patients like these, not of "
         "other hospitals.",
@@ -26,22 +33,36 @@ def limits_of_use(counts: dict[str, Any], *, several: bool, pairs: int) -> list[
         said.append(
             "The patients of some images are unknown; if several images are of one patient, intervals are too narrow."
         )
-    if several:
+    if counts["deciding"]:
         said.append(
-            "Where a group has several networks, its interval covers new patients and new seeds; of a group of one "
-            "network it covers new patients only."
+            f"{counts['deciding']} of the images are of the validation split, by which epochs and thresholds may have "
+            "been chosen: figures on them are too hopeful."
         )
-    else:
-        said.append(
-            "Each model is one trained network: another seed of the same training may turn a small difference. These "
-            "figures compare these networks, not the methods that trained them."
-        )
+    said.extend(_of_seeds(networks))
     if pairs > 1:
         said.append(
             f"p values of the {pairs} pairs are adjusted by Holm's method, for each figure on its own; neither the "
             "intervals nor non-inferiority are."
         )
     said.append("That a difference is not shown does not mean that there is none.")
+    return said
+
+
+def _of_seeds(networks: Sequence[int]) -> list[str]:
+    if max(networks) == 1:
+        return [
+            "Each model is one trained network: another seed of the same training may turn a small difference. These "
+            "figures compare these networks, not the methods that trained them."
+        ]
+    said = [
+        "Where a group has several networks, its interval covers new patients and new seeds; of a group of one "
+        "network it covers new patients only."
+    ]
+    if 2 in networks:
+        said.append(
+            "Two networks tell little of how seeds vary: where seeds vary more than patients, 95 % intervals from two "
+            "networks hold the truth less often than they say (docs/statistics.md); train three or more."
+        )
     return said
 
 
@@ -52,11 +73,16 @@ def _ranking(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> str:
     if figure["low"] is None:
         return f"AUROC of {second} less {first} is {signed(figure['value'])}; no interval: {figure['reason']}."
     span = f"{signed(figure['value'])} (95 % interval {signed(figure['low'])} to {signed(figure['high'])})"
-    p = figure["p_holm"]
+    p, untested = figure["p_holm"], figure.get("p_reason")
     tail = "" if p is None else f", p {p_value(p)}{' after Holm' if pairs > 1 else ''}"
     start = f"AUROC of {second} less {first}: {span}{tail}. "
     excludes = figure["low"] > 0 or figure["high"] < 0
     better, worse = (second, first) if figure["value"] > 0 else (first, second)
+    if excludes and untested is not None:
+        return (
+            f"{start}The interval favours {better}, but no test is given: {untested}. Neither method may be called "
+            "better."
+        )
     if excludes and (p is None or p < 0.05):
         return f"{start}{better} ranks these patients' images better than {worse}."
     if excludes:
@@ -91,7 +117,7 @@ def _non_inferiority(pair: dict[str, Any], test: dict[str, Any]) -> str:
         "inferior": f"{second} is inferior to {first} by more than {margin:g} in AUROC.",
         "not shown": f"It is not shown that {second} loses less than {margin:g} in AUROC against {first}, "
         "nor that it loses more.",
-        "not tested": f"Non-inferiority of {second} cannot be tested: there is no interval.",
+        "not tested": f"Non-inferiority of {second} cannot be tested: {test.get('reason')}.",
     }
     return f"{said[test['verdict']]} The margin is only worth what was fixed before these data were seen."
 

@@ -1,0 +1,119 @@
+"""The threshold that a table of predictions is decided at: never a default, and always with where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp.bundle import SPEC, read_bundle
+from medsharp.errors import InputError
+from medsharp.evaluation.predictions import text_of
+
+THRESHOLD, ORIGIN, OF_CLASS = "threshold", "threshold_from", "threshold_class"
+"""Columns of predictions: the threshold, where it comes from in words, and the class whose probability it is of."""
+
+
+@dataclass(frozen=True)
+class FrozenThreshold:
+    """What decides each row.
+
+    Attributes:
+        values: Of each row of the table, float [N] with the table's index; rows without a prediction have one too.
+        origin: Where it comes from, in words.
+    """
+
+    values: pd.Series
+    origin: str
+
+    @property
+    def distinct(self) -> np.ndarray:
+        """The thresholds there are, ascending: one, or several where several models predicted the rows."""
+        return np.unique(self.values.to_numpy(dtype=float))
+
+    @property
+    def single(self) -> float | None:
+        """The threshold, or None where there are several."""
+        distinct = self.distinct
+        return float(distinct[0]) if len(distinct) == 1 else None
+
+    @property
+    def text(self) -> str:
+        """The threshold, or how many there are and between which, to four digits."""
+        return threshold_text(self.distinct)
+
+
+def threshold_columns(threshold: float | None, positive: str, origin: str) -> dict[str, str | float]:
+    """Return the three columns of a table that is decided at one threshold; without one the first is empty."""
+    return {THRESHOLD: "" if threshold is None else threshold, OF_CLASS: positive, ORIGIN: origin}
+
+
+def threshold_text(distinct: np.ndarray) -> str:
+    """Write `0.1026`, or `5 from 0.0812 to 0.1433` where rows have their own."""
+    if len(distinct) == 1:
+        return f"{distinct[0]:.4f}"
+    return f"{len(distinct)} from {distinct[0]:.4f} to {distinct[-1]:.4f}"
+
+
+def frozen_threshold(table: pd.DataFrame, file: str | Path, positive: str, given: float | None) -> FrozenThreshold:
+    """Return what decides a table's rows: the threshold given, else the table's column, else the bundle's beside it.
+
+    Args:
+        table: As `read_predictions` gives it.
+        file: Where it was read from.
+        positive: The class whose probability is compared with the threshold.
+        given: By the user; it comes before all others.
+
+    Raises:
+        InputError: There is no threshold, one is no probability, or it is of another class; the sentence names the row
+            and what to do.
+    """
+    file = Path(file)
+    if given is not None:
+        return FrozenThreshold(pd.Series(float(given), index=table.index), "given as --threshold")
+    if THRESHOLD in table:
+        texts = table[THRESHOLD].astype(str).str.strip().where(table[THRESHOLD].notna(), "")
+        if (texts != "").any():
+            return _of_column(table, texts, file, positive)
+    folder = file.resolve().parent
+    if (folder / SPEC).is_file():
+        spec = read_bundle(folder, verify=False)
+        if spec.positive != positive:
+            raise InputError(_other_class(f"{folder.name}, the bundle beside {file.name},", spec.positive, positive))
+        threshold = spec.operating_point.threshold
+        return FrozenThreshold(
+            pd.Series(threshold, index=table.index), f"frozen in {folder.name}, the bundle beside it"
+        )
+    raise InputError(
+        f"{file} has no column {THRESHOLD} with numbers and no bundle lies beside it: give the operating point that "
+        "was fixed before these images were seen as --threshold, or what `medsharp predict` writes, which carries it"
+    )
+
+
+def _of_column(table: pd.DataFrame, texts: pd.Series, file: Path, positive: str) -> FrozenThreshold:
+    classes = set(text_of(table, OF_CLASS)) - {"", positive}
+    if classes:
+        raise InputError(_other_class(str(file), min(classes), positive))
+    # A spreadsheet in half of Europe writes 0,5.
+    numbers = pd.to_numeric(texts.str.replace(r"^(\d*),(\d+)$", r"\1.\2", regex=True), errors="coerce").astype(float)
+    predicted = (text_of(table, "exclude") == "") & (text_of(table, "error") == "")
+    wrong = np.flatnonzero((~numbers.between(0, 1) & (predicted | (texts != ""))).to_numpy())
+    if len(wrong):
+        row = int(wrong[0])
+        said = f"is '{texts.iloc[row]}', which is no probability between 0 and 1" if texts.iloc[row] else "is missing"
+        more = f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
+        raise InputError(f"{file}, row {int(table.index[row]) + 2}: the {THRESHOLD} {said}{more}")
+    origins = sorted(set(text_of(table, ORIGIN)) - {""})
+    origin = f"column {THRESHOLD} of {file.name}"
+    if origins:
+        origin += f": {origins[0]}" if len(origins) == 1 else f", of {len(origins)} origins"
+    # What was not predicted is not decided, and shall not count as a threshold of its own.
+    return FrozenThreshold(numbers.fillna(numbers[predicted].iloc[0] if predicted.any() else numbers.max()), origin)
+
+
+def _other_class(who: str, of: str, positive: str) -> str:
+    return (
+        f"the threshold of {who} is of the probability of {of}, and says nothing of {positive}: give one as --threshold"
+    )

@@ -1,0 +1,155 @@
+"""The threshold of `medsharp compare` and `medsharp score`: given, the table's or the bundle's, and never made up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from medsharp.bundle import default_bundle, read_bundle
+from medsharp.cli import app
+
+ADVICE = "give the operating point that was fixed before these images were seen as --threshold"
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, words: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def table(seed: int, images: int = 80) -> pd.DataFrame:
+    labels = np.random.default_rng(0).random(images) < 0.4
+    scores = 1 / (1 + np.exp(-(2 * labels - 1 + np.random.default_rng(seed).normal(size=images))))
+    return pd.DataFrame(
+        {
+            "image": [f"{number}.png" for number in range(images)],
+            "patient": [f"P{number // 2}" for number in range(images)],
+            "label": np.where(labels, "malignant", "benign"),
+            "p_benign": 1 - scores,
+            "p_malignant": scores,
+            "error": "",
+        }
+    )
+
+
+def written(path: Path, frame: pd.DataFrame) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False)
+    return path
+
+
+def scored(out: Path, *arguments: str | Path) -> dict:
+    result = run("score", *arguments, "--out", out, "--resamples", "100")
+    assert result.exit_code == 0, result.output
+    return json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["datasets"][0]
+
+
+def sensitivity(frame: pd.DataFrame, thresholds: float | np.ndarray) -> float:
+    return float((frame["p_malignant"] >= thresholds)[frame["label"] == "malignant"].mean())
+
+
+def test_without_any_threshold_both_refuse_and_say_what_to_do(tmp_path: Path) -> None:
+    a, b = (written(tmp_path / f"{name}.csv", table(seed)) for name, seed in (("a", 1), ("b", 2)))
+    refused(run("compare", a, b, "--out", tmp_path / "out"), ADVICE)
+    refused(run("score", a, "--out", tmp_path / "out"), ADVICE)
+    written(b, table(2).assign(threshold=0.3))
+    refused(run("compare", b, a), f"{a} has no column threshold")
+    written(a, table(1).assign(threshold=""))
+    refused(run("compare", a, b), ADVICE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_given_comes_before_the_column_and_the_column_before_the_bundle(tmp_path: Path) -> None:
+    bundle, frame = read_bundle(default_bundle(), verify=False), table(1)
+    folder = tmp_path / "bundle"
+    shutil.copytree(default_bundle(), folder)
+    file = written(folder / "predictions.csv", frame)
+    frozen = bundle.operating_point.threshold
+    found = scored(tmp_path / "out", file)
+    assert found["threshold"] == frozen
+    assert found["figures"]["sensitivity"]["value"] == pytest.approx(sensitivity(frame, frozen))
+    assert "frozen in bundle, the bundle beside it" in found["notes"][0]
+    written(file, frame.assign(threshold=0.61, threshold_from="sealed beforehand"))
+    found = scored(tmp_path / "out", file)
+    assert found["threshold"] == 0.61
+    assert found["figures"]["sensitivity"]["value"] == pytest.approx(sensitivity(frame, 0.61))
+    assert "column threshold of predictions.csv: sealed beforehand" in found["notes"][0]
+    found = scored(tmp_path / "out", file, "--threshold", "0.8")
+    assert found["threshold"] == 0.8
+    assert "0.8000, given as --threshold" in found["notes"][0]
+    other = written(tmp_path / "away" / "predictions.csv", table(2).assign(threshold=0.2))
+    result = run("compare", file, other, "--out", tmp_path / "out", "--resamples", "100")
+    assert result.exit_code == 0, result.output
+    groups = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["groups"]
+    assert [model["threshold"] for group in groups for model in group["models"]] == [0.61, 0.2]
+
+
+def test_score_decides_each_image_at_its_own_threshold(tmp_path: Path) -> None:
+    frame = table(1)
+    own = np.where(np.arange(len(frame)) % 4 == 0, 0.1, 0.7)
+    found = scored(tmp_path / "out", written(tmp_path / "a.csv", frame.assign(threshold=own)))
+    assert found["figures"]["sensitivity"]["value"] == pytest.approx(sensitivity(frame, own))
+    assert "2 from 0.1000 to 0.7000" in " ".join(found["notes"])
+    # Images that failed have no say in it.
+    failed = frame.assign(threshold=0.3)
+    failed.loc[3, ["p_benign", "p_malignant", "error", "threshold"]] = [np.nan, np.nan, "unreadable", np.nan]
+    assert scored(tmp_path / "out", written(tmp_path / "b.csv", failed))["threshold"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("", "row 7: the threshold is missing"),
+        ("1.5", "row 7: the threshold is '1.5', which is no probability"),
+        ("-0.1", "row 7: the threshold is '-0.1', which is no probability"),
+        ("high", "row 7: the threshold is 'high', which is no probability"),
+    ],
+)
+def test_wrong_threshold_is_named_by_its_row(tmp_path: Path, value: str, words: str) -> None:
+    column = ["0.3"] * 80
+    column[5] = value
+    file = written(tmp_path / "a.csv", table(1).assign(threshold=column))
+    refused(run("score", file), words)
+    refused(run("compare", file, written(tmp_path / "b.csv", table(2).assign(threshold=0.3))), words)
+
+
+def test_threshold_of_another_class_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", table(1).assign(threshold=0.3, threshold_class="malignant"))
+    other = written(tmp_path / "b.csv", table(2).assign(threshold=0.3))
+    words = "is of the probability of malignant, and says nothing of benign: give one as --threshold"
+    refused(run("score", file, "--positive", "benign"), words)
+    refused(run("compare", file, other, "--positive", "benign"), words)
+    shutil.copytree(default_bundle(), tmp_path / "bundle")
+    beside = written(tmp_path / "bundle" / "a.csv", table(1))
+    refused(run("score", beside, "--positive", "benign"), words)
+
+
+def test_predict_writes_the_threshold_and_where_it_comes_from(tmp_path: Path) -> None:
+    from PIL import Image
+
+    bundle = read_bundle(default_bundle(), verify=False)
+    folder = tmp_path / "hospital"
+    for label in ("benign", "malignant"):
+        (folder / label).mkdir(parents=True)
+        pixels = np.random.default_rng(len(label)).integers(0, 255, (96, 96)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / label / "one.png")
+    for images in (folder, folder / "benign" / "one.png"):
+        result = run("predict", default_bundle(), images, "--out", tmp_path / "predictions.csv")
+        assert result.exit_code == 0, result.output
+        found = pd.read_csv(tmp_path / "predictions.csv")
+        assert set(found["threshold"]) == {bundle.operating_point.threshold}
+        assert set(found["threshold_class"]) == {bundle.positive}
+        (origin,) = set(found["threshold_from"])
+        assert origin.startswith(f"frozen in the bundle {bundle.name} (")
+    # The decision that stands in the table is that of the threshold beside it.
+    assert list(found["decision"] == "malignant") == list(found["p_malignant"] >= found["threshold"])
