@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -130,3 +130,15 @@ def figures_table(columns: Mapping[str, Mapping[str, Any]], title: str) -> Table
         if any(key in figures for figures in columns.values()):
             table.add_row(label, *(interval(figures.get(key)) for figures in columns.values()))
     return table
+
+
+def reader_notes(datasets: Sequence[Mapping[str, Any]]) -> None:
+    """Print how the model compares with the readers of each data set of `evaluation.json`, where there are any."""
+    from medsharp.evaluation.report import reader_section
+
+    for entry in datasets:
+        section = reader_section(dict(entry))
+        if section is not None:
+            heading(f"{entry['name']}: compared with the readers")
+            for sentence in (*section.sentences, *section.notes):
+                note(sentence)

@@ -17,6 +17,7 @@ from medsharp.cli._console import (
     heading,
     note,
     progress_bar,
+    reader_notes,
 )
 from medsharp.cli._data_options import CLASS_HELP, LABEL_FROM_HELP, SOURCE_HELP, rule_of, sources_of
 
@@ -174,4 +175,5 @@ def evaluate_data(
         note(f"{bundle / 'MODEL_CARD.md'} has the external figures")
     columns = {titled(entry): entry["figures"] for entry in (e.as_dict() for e in evaluations)}
     console.print(figures_table(columns, "Not for diagnostic use"))
+    reader_notes([e.as_dict() for e in evaluations])
     return written

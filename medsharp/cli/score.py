@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import IntervalKind, console, figures_table, note
+from medsharp.cli._console import IntervalKind, console, figures_table, note, reader_notes
 from medsharp.errors import InputError
 
 
@@ -78,6 +78,7 @@ def score(
     )
     title = escape(f"At threshold {frozen.text}, {frozen.origin}")
     console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, title))
+    reader_notes([evaluation.as_dict()])
     if out is not None:
         written = write_evaluation(out, [evaluation], {}, formats=chosen)
         for path in written:

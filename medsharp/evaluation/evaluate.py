@@ -16,6 +16,7 @@ from medsharp.evaluation.counts import confusion_of, counts_of
 from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.notes import notes_of
 from medsharp.evaluation.predictions import check_predictions, clusters_of
+from medsharp.evaluation.readers import readers_of
 from medsharp.evaluation.sites import summarise_sites
 from medsharp.evaluation.statistics.bootstrap import affordable
 from medsharp.evaluation.statistics.calibration_error import expected_if_calibrated
@@ -169,6 +170,7 @@ def evaluate_predictions(
         "multiclass": multiclass_figures(rows, classes, cases, resamples=drawn, rng=rng) if several else None,
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
         "notes": [*warnings, *notes_of(cases, counts)],
+        "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "intervals": _intervals(counts, resamples, drawn, seed, interval),
     }
     return Evaluation(content, {name: measured.replicates[name] for name in SCALARS if name in measured.replicates})

@@ -16,7 +16,8 @@ from medsharp.evaluation.predictions import check_predictions
 
 DECIDED = frozenset({
     "sensitivity", "specificity", "ppv", "npv", "ppv_at_prevalence", "npv_at_prevalence", "lr_positive", "lr_negative",
-    "balanced_accuracy", "accuracy", "aurc",
+    "balanced_accuracy", "accuracy", "aurc", "model_sensitivity", "model_specificity", "sensitivity_difference",
+    "specificity_difference",
 })  # fmt: skip
 """Figures of decisions; the others look at probabilities as they are."""
 

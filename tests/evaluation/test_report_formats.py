@@ -176,6 +176,9 @@ def test_csv_has_the_figures_of_the_json_to_the_last_digit(written: Path) -> Non
     expected = 0
     for entry in document["datasets"]:
         parts = [("", "", entry["figures"])] + [(g["by"], g["group"], g) for g in entry["subgroups"]]
+        reader = entry["readers"]["readers"][0]
+        parts += [("reader", reader["name"], reader)]
+        parts += [("reader", f"{reader['name']} from {c['from']}", c) for c in reader["cutoffs"]]
         for by, group, figures in parts:
             for name, figure in figures.items():
                 if isinstance(figure, dict) and "value" in figure:

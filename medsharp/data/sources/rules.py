@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from medsharp.birads import CATEGORIES, category
 from medsharp.errors import InputError, nearest
 from medsharp.keys import name_key
 
@@ -14,11 +15,6 @@ OTHERS = "*"
 """As a class's only value: whatever is stated and in no other class's list."""
 
 _SHOWN = 12
-_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
-_BIRADS = re.compile(
-    r"^(?:us)?(?:acr)?(?:birads?)?(?:us)?(?:category|cat\.?|kategorie|grade|score)?[:=]?([0-6]|iv|v?i{1,3}|v)([abc]?)$"
-)
-CATEGORIES = ("0", "1", "2", "3", "4", "4a", "4b", "4c", "5", "6")
 
 
 @dataclass(frozen=True)
@@ -68,9 +64,7 @@ class LabelRule:
         text = name_key(value)
         if not self.is_birads:
             return text
-        # Of a range, such as 2-3, the dash stays.
-        match = _BIRADS.match(re.sub(r"[\s_\u00ae]|[.,]0$|(?<![0-9])-|-(?![0-9])", "", text))
-        return text if match is None else _ROMAN.get(match[1], match[1]) + match[2]
+        return category(text) or text
 
     def label(self, value: str) -> tuple[str, str]:
         """Return the class of a value, or an empty text and the reason why it has none."""

@@ -4,6 +4,7 @@ from medsharp.evaluation.report.document import make_document, plain
 from medsharp.evaluation.report.formats import FORMATS, left_over, parse_formats, write_evaluation
 from medsharp.evaluation.report.markdown import render_markdown
 from medsharp.evaluation.report.page import render_page
+from medsharp.evaluation.report.readers import reader_section
 from medsharp.evaluation.report.robustness import read_robustness
 from medsharp.evaluation.report.rows import figure_rows
 
@@ -15,6 +16,7 @@ __all__ = [
     "parse_formats",
     "plain",
     "read_robustness",
+    "reader_section",
     "render_markdown",
     "render_page",
     "write_evaluation",

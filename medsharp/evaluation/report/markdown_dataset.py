@@ -7,6 +7,7 @@ from typing import Any
 
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.markdown_table import bullets, figure_cell, safe, table
+from medsharp.evaluation.report.readers import reader_section
 from medsharp.evaluation.report.wording import (
     alarming,
     column_name,
@@ -40,7 +41,7 @@ def dataset_lines(entry: dict[str, Any], checked: str = "") -> list[str]:
     ]
     lines += table(("Figure", "Value [95 % interval]", "Images", "Interval by"), figures)
     lines += [safe(f"Intervals: {entry['intervals']['method']}, seed {entry['intervals']['seed']}."), ""]
-    parts = (_curves, _confusion, _classes, _sets, _subgroups, _failures)
+    parts = (_curves, _confusion, _classes, _sets, _subgroups, _readers, _failures)
     return [*lines, *(line for part in parts for line in part(entry))]
 
 
@@ -149,6 +150,18 @@ def _subgroups(entry: dict[str, Any]) -> list[str]:
     left = [f"without figures, {reason}: {by} {', '.join(groups)}" for by, reason, groups in not_computed(entry)]
     header = ("Group", "Images", "Positive", "AUROC", "Sensitivity", "Specificity")
     return ["### Subgroups", "", *(table(header, rows) if rows else []), *bullets(left), ""]
+
+
+def _readers(entry: dict[str, Any]) -> list[str]:
+    section = reader_section(entry)
+    if section is None:
+        return []
+    lines = ["### Compared with the readers", "", safe(" ".join(section.caveats)), ""]
+    for text in section.sentences:
+        lines += [safe(text), ""]
+    for part in section.tables:
+        lines += [f"**{safe(part.caption)}**", "", *table(part.header, part.rows)]
+    return [*lines, *bullets(section.notes), ""]
 
 
 def _failures(entry: dict[str, Any]) -> list[str]:

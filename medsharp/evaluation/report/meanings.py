@@ -134,6 +134,10 @@ METHODS = {
     "(Higgins, Thompson and Spiegelhalter, JRSS A 172, 2009; Partlett and Riley, Stat Med 36, 2017); at least three.",
     "classes": "With several classes: each against the rest, and Hand and Till's mean over pairs (Machine Learning 45, "
     "2001).",
+    "readers": "Readers: the model less the reader, on the same images. AUROC by Obuchowski's covariance of paired "
+    "areas; sensitivity and specificity by a paired patient bootstrap. Against the mean of several readers: Obuchowski "
+    "and Rockette (Commun Stat Simul Comput 24, 1995) with Hillis' degrees of freedom (Stat Med 26, 2007), readers and "
+    "patients random.",
     "subgroups": "Groups of fewer than 20 images get no figures, those of one class only sensitivity or "
     "specificity. Many groups are looked at: some "
     "differ by chance.",

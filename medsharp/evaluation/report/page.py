@@ -14,6 +14,7 @@ from medsharp.evaluation.report.degradation import degradation_of
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.forests import coverage_of, overview_of, sites_of, subgroups_of
 from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
+from medsharp.evaluation.report.readers import reader_section
 from medsharp.evaluation.report.wording import alarming, filters, hash_rows, leak_check, model_rows, sections_of
 
 
@@ -71,5 +72,6 @@ def _with_plots(entry: dict[str, Any], place: int, thumbnails: Mapping[str, str]
         "forests": subgroups_of(entry, number),
         "site_forests": sites_of(entry, number),
         "coverage": coverage_of(entry, number),
+        "reader_section": reader_section(entry),
         "thumbnails": thumbnails,
     }

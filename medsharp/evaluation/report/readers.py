@@ -1,0 +1,188 @@
+"""The section "Compared with the readers": sentences and tables that HTML and Markdown show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from medsharp.evaluation.report.wording import interval, number, whole
+
+_PRIMARY = ("4", "4A")
+"""BI-RADS categories from which on a biopsy is advised."""
+
+_RATES = ("sensitivity", "specificity")
+
+
+class Table(NamedTuple):
+    """A caption, a header and rows of text."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+class Section(NamedTuple):
+    """What is said of the readers of one data set."""
+
+    caveats: list[str]
+    sentences: list[str]
+    tables: list[Table]
+    notes: list[str]
+
+
+def reader_section(entry: dict[str, Any]) -> Section | None:
+    """Lay out the readers of a data set of `evaluation.json`; None where there are none."""
+    found = entry.get("readers")
+    if not found:
+        return None
+    compared = [reader for reader in found["readers"] if "auroc" in reader]
+    sentences = [_ranked(reader) for reader in compared] if len(compared) == 1 else []
+    sentences += [text for reader in compared if (text := _at_biopsy(reader, entry["positive"]))]
+    if (study := found["mrmc"]) and "auroc_difference" in study:
+        sentences.append(_against_mean(study))
+    tables = [_areas(compared, study)] if compared else []
+    tables += [_cutoffs(reader, entry["threshold"]) for reader in compared if reader["cutoffs"]]
+    return Section(found["caveats"], sentences, tables, _notes(found))
+
+
+def reader_rows(entry: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give group, name and figure of everything that is compared, for the table of figures."""
+    found = entry.get("readers") or {"readers": (), "mrmc": None}
+    for reader in found["readers"]:
+        for key in ("auroc", "model_auroc", "auroc_difference"):
+            if key in reader:
+                yield reader["name"], key, reader[key]
+        for cutoff in reader.get("cutoffs", ()):
+            for key, figure in cutoff.items():
+                if key != "from":
+                    yield f"{reader['name']} from {cutoff['from']}", key, figure
+    study = found["mrmc"] or {}
+    for key in ("mean_auroc", "model_auroc", "auroc_difference", "auroc_difference_these_readers"):
+        if study.get(key):
+            yield f"mean of {len(study['readers'])} readers", key, study[key]
+
+
+def _ranked(reader: dict[str, Any]) -> str:
+    return (
+        f"AUROC on the {whole(reader['images'])} images that {reader['name']} judged: model "
+        f"{interval(reader['model_auroc'])}, reader {interval(reader['auroc'])}; model less reader "
+        f"{_signed(reader['auroc_difference'])}{_p(reader['auroc_difference'])}."
+    )
+
+
+def _at_biopsy(reader: dict[str, Any], positive: str) -> str:
+    """Say what the model gives up or gains at the reader's own sensitivity, where the reader advises a biopsy."""
+    cutoff = next((row for row in reader["cutoffs"] if row["from"] in _PRIMARY), None)
+    if reader["scale"] != "birads" or cutoff is None or cutoff["sensitivity"]["value"] is None:
+        return ""
+    return (
+        f"Called {positive} from category {cutoff['from']} on, {reader['name']} has a sensitivity of "
+        f"{interval(cutoff['sensitivity'], 'sensitivity')} and a specificity of "
+        f"{interval(cutoff['specificity'], 'specificity')}. With a threshold chosen on these images to find "
+        "as many, the model has a specificity of "
+        f"{interval(cutoff['model_specificity_at_same_sensitivity'], 'specificity')}; model less reader, in percentage "
+        f"points: {_points(cutoff['specificity_difference_at_same_sensitivity'])}."
+    )
+
+
+def _against_mean(study: dict[str, Any]) -> str:
+    difference = study["auroc_difference"]
+    freedom = study["components"] and study["components"]["degrees_of_freedom"]
+    degrees = f", {number(freedom, 1)} degrees of freedom" if freedom else ""
+    text = (
+        f"Against the mean of {len(study['readers'])} readers, on the {whole(study['images'])} images that all of them "
+        f"judged: model {interval(study['model_auroc'])}, readers {interval(study['mean_auroc'])}; model less readers "
+        f"{_signed(difference)}{_p(difference, degrees)}, for readers and patients like these."
+    )
+    these = study["auroc_difference_these_readers"]
+    return f"{text} For these readers alone: {_signed(these)}{_p(these)}." if these else text
+
+
+def _areas(readers: list[dict[str, Any]], study: dict[str, Any] | None) -> Table:
+    rows = [
+        (
+            reader["name"],
+            whole(reader["images"]),
+            interval(reader["auroc"]),
+            interval(reader["model_auroc"]),
+            _signed(reader["auroc_difference"]),
+            _p_value(reader["auroc_difference"]["p"]),
+        )
+        for reader in readers
+    ]
+    if study and "auroc_difference" in study:
+        rows.append((
+            f"mean of {len(study['readers'])} readers",
+            whole(study["images"]),
+            interval(study["mean_auroc"]),
+            interval(study["model_auroc"]),
+            _signed(study["auroc_difference"]),
+            _p_value(study["auroc_difference"]["p"]),
+        ))  # fmt: skip
+    header = ("Reader", "Images", "AUROC of the reader", "AUROC of the model", "Model less reader", "p")
+    return Table("AUROC on the same images", header, rows)
+
+
+def _cutoffs(reader: dict[str, Any], threshold: float) -> Table:
+    rows = [
+        (
+            f"from {row['from']}",
+            *(
+                text
+                for key in _RATES
+                for text in (interval(row[key], key), _points(row[f"{key}_difference"]))
+            ),
+            interval(row["model_specificity_at_same_sensitivity"], "specificity"),
+            _points(row["specificity_difference_at_same_sensitivity"]),
+        )
+        for row in reader["cutoffs"]
+    ]  # fmt: skip
+    header = (
+        "Called positive",
+        "Sensitivity of the reader",
+        f"of the model at {threshold:.4g}, less the reader's",
+        "Specificity of the reader",
+        f"of the model at {threshold:.4g}, less the reader's",
+        "Specificity of the model at the reader's sensitivity",
+        "less the reader's",
+    )
+    return Table(f"{reader['name']}: sensitivity and specificity, differences in percentage points", header, rows)
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    notes = list(found["notes"])
+    for reader in found["readers"]:
+        left = ", ".join(f"{reason} ({whole(count)})" for reason, count in reader["left_out"].items())
+        if left:
+            notes.append(f"{reader['name']}, images left out: {left}.")
+        if "reason" in reader:
+            notes.append(f"{reader['name']} is not compared: {reader['reason']}.")
+    study = found["mrmc"]
+    if study and "reason" in study:
+        notes.append(f"No comparison with the mean of the readers: {study['reason']}.")
+    if any(reader["scale"] == "birads" and len(reader.get("cutoffs", ())) > 1 for reader in found["readers"]):
+        notes.append("Several cut points are looked at, without adjustment: some differ by chance.")
+    return notes
+
+
+def _points(part: dict[str, Any]) -> str:
+    return _signed(part, 1, 100.0)
+
+
+def _signed(part: dict[str, Any], digits: int = 3, scale: float = 1.0) -> str:
+    """Write a difference with its sign and interval, or a dash with the reason."""
+    if part["value"] is None:
+        return f"- ({part.get('reason', '')})"
+    sign = "+" if part["value"] > 0 else ""
+    value = sign + number(part["value"], digits, scale)
+    if part["low"] is None:
+        return f"{value} ({part['reason']})" if "reason" in part else value
+    return f"{value} [{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}]"
+
+
+def _p(part: dict[str, Any], more: str = "") -> str:
+    return "" if part["p"] is None else f" (p {'' if part['p'] < 0.001 else '= '}{_p_value(part['p'])}{more})"
+
+
+def _p_value(p: float | None) -> str:
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
