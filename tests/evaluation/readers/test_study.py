@@ -133,7 +133,16 @@ def test_readers_of_no_common_image_are_not_averaged(study: Callable[..., pd.Dat
     table["birads"] = np.where(first, table["birads"], "")
     table["birads_b"] = np.where(first, "", table["birads_b"])
     table.to_csv(tmp_path / "reads.csv", index=False)
-    arguments = ["score", str(tmp_path / "reads.csv"), "--resamples", "100", "--out", str(tmp_path / "out")]
+    arguments = [
+        "score",
+        str(tmp_path / "reads.csv"),
+        "--threshold",
+        "0.3",
+        "--resamples",
+        "100",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "No comparison with the mean of the readers: there is no image that all readers judged" in result.output
@@ -143,6 +152,6 @@ def test_a_reader_from_whom_the_labels_were_made_is_told(study: Callable[..., pd
     table = study(readers=1)
     table["birads"] = np.where(table["label"] == "malignant", "5", "2")
     table.to_csv(tmp_path / "reads.csv", index=False)
-    result = CliRunner().invoke(app, ["score", str(tmp_path / "reads.csv"), "--resamples", "100"])
+    result = CliRunner().invoke(app, ["score", str(tmp_path / "reads.csv"), "--threshold", "0.3", "--resamples", "100"])
     assert result.exit_code == 0, result.output
     assert "see whether the labels were made from it" in result.output
