@@ -27,9 +27,9 @@ def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:
     def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
         places = ranking.flagged_from(cuts)
         total = (ranking.true[:, -1] + ranking.false[:, -1])[:, None]
-        prevalence = ranking.true[:, -1:] / total
         benefit = (ranking.true[:, places] - ranking.false[:, places] * odds) / total
-        everyone = prevalence - (1 - prevalence) * odds
+        # The same sums as the model's, so that where it flags every image the gain is 0 and not a rounding error.
+        everyone = (ranking.true[:, -1:] - ranking.false[:, -1:] * odds) / total
         return {
             "net_benefit": benefit,
             "treat_all": everyone,

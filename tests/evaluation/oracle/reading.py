@@ -1,0 +1,115 @@
+"""Running medsharp's commands and reading what they wrote: the one place that knows how files are laid out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from brute_force import TOLERANCE, Images, Replicated, basic, bca, newcombe, percentiles, wilson
+from typer.testing import CliRunner, Result
+
+from medsharp.cli import app
+
+
+def run(*arguments: str | Path | float) -> Result:
+    """Run a command, which must succeed."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def document_of(folder: Path, name: str = "evaluation.json") -> dict[str, Any]:
+    """Read what a command wrote as JSON."""
+    found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+    return found
+
+
+def rows_of(folder: Path, name: str = "figures.csv") -> list[dict[str, str]]:
+    """Read what a command wrote as CSV."""
+    with (folder / name).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def equal_value(figure: dict[str, Any], value: float, name: str = "") -> None:
+    """The value is that of the brute force, to rounding."""
+    if not np.isfinite(value):
+        assert figure["value"] is None, name
+        assert figure["reason"], name
+    else:
+        assert figure["value"] == pytest.approx(value, rel=1e-7, abs=1e-9), name
+
+
+def near_limits(
+    figure: dict[str, Any], low: float, high: float, spread: float, name: str = "", tolerance: float = TOLERANCE
+) -> None:
+    """Limits are those of other resamples, as near as chance allows."""
+    apart = [abs(figure["low"] - low), abs(figure["high"] - high)]
+    assert max(apart) < tolerance * spread, (name, figure, (low, high), spread, apart)
+
+
+def equal_figure(
+    figure: dict[str, Any],
+    found: Replicated,
+    images: Images,
+    among: np.ndarray | None = None,
+    name: str = "",
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Value, denominator, method and limits are those of the brute force.
+
+    Args:
+        figure: As it was written.
+        found: As it should be.
+        images: What it is of.
+        among: The images that a share is a share of [N]; all of them by default.
+        name: For the message.
+        tolerance: In standard deviations of the figure.
+    """
+    among = np.ones(len(images.y), dtype=bool) if among is None else among
+    equal_value(figure, found.value, name)
+    if "n" in figure:
+        assert figure["n"] == among.sum(), name
+    method = figure["method"]
+    if method.startswith("Wilson"):
+        assert found.value in (0, 1), name
+        assert (figure["low"], figure["high"]) == pytest.approx(wilson(found.value, images.patients(among))), name
+        return
+    if method.startswith("Newcombe"):
+        lower = newcombe(images.patients(images.y), images.patients(~images.y))
+        expected = (lower, 1) if found.value == 1 else (0, 1 - lower)
+        assert (figure["low"], figure["high"]) == pytest.approx(expected, abs=1e-6), name
+        return
+    finite = found.replicates[np.isfinite(found.replicates)]
+    if method.endswith("BCa"):
+        assert found.left_out is not None, name
+        limits = bca(found.value, finite, found.left_out[np.isfinite(found.left_out)])
+    else:
+        assert method.endswith("percentile"), (name, method)
+        limits = percentiles(finite)
+    near_limits(figure, *limits, float(np.std(finite)), name, tolerance)
+
+
+def debiased(figure: dict[str, Any], found: dict[str, Replicated], name: str = "calibration error") -> None:
+    """The debiased calibration error has a basic interval, made for its square."""
+    square = found["squared_calibration_error"]
+    low, high = basic(square.value, found["brier_reliability"].value, square.replicates)
+    equal_value(figure, max(0.0, square.value) ** 0.5, name)
+    for written, limit in ((figure["low"], low), (figure["high"], high)):
+        assert abs(written**2 - max(0.0, limit)) < TOLERANCE * square.replicates.std(), (name, figure, low, high)
+
+
+def change_of(document: dict[str, Any], name: str, figure: str) -> dict[str, Any]:
+    """Return how a figure changed from the internal to an external data set: external minus internal.
+
+    The only place where the sign of `drops`, internal minus external, is turned.
+    """
+    if "changes" in document:
+        (entry,) = [entry for entry in document["changes"] if entry["name"] == name]
+        return dict(entry["figures"][figure])
+    (entry,) = [entry for entry in document["drops"] if entry["name"] == name]
+    drop = entry["figures"][figure]
+    return {**drop, "value": -drop["value"], "low": -drop["high"], "high": -drop["low"]}

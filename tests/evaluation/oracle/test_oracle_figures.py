@@ -1,0 +1,251 @@
+"""`medsharp score`: every figure of a data set, value and limits, against the brute force."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from brute_force import (
+    Images,
+    about,
+    auprc,
+    auroc,
+    bca,
+    bins_of,
+    decided,
+    figures,
+    newcombe,
+    percentiles,
+    recalibrated,
+    replicated,
+    wilson,
+)
+from cohort import THRESHOLD, images_of, make_cohort
+from reading import debiased, document_of, equal_figure, equal_value, run
+from scipy.stats import norm
+from sklearn import metrics
+
+PREVALENCE = 0.08
+DEAR = (
+    "partial_auroc",
+    "sensitivity_at_specificity_90",
+    "sensitivity_at_specificity_95",
+    "specificity_at_sensitivity_90",
+    "specificity_at_sensitivity_95",
+)
+WITHOUT_LIMITS = ("ece", "brier_reliability", "brier_resolution")
+
+
+@pytest.fixture(scope="module")
+def images(cohort: pd.DataFrame) -> Images:
+    return images_of(cohort)
+
+
+def test_the_brute_force_is_what_other_software_gives(images: Images) -> None:
+    weights = images.resampled(3)
+    found = figures(images, weights, prevalence=PREVALENCE)
+    score = np.log(images.p / (1 - images.p))
+    for row, w in enumerate(weights):
+        y, p, f, kept = images.y, images.p, images.flagged, w > 0
+        matrix = metrics.confusion_matrix(y, f, sample_weight=w)
+        expected = {
+            "auroc": metrics.roc_auc_score(y, p, sample_weight=w),
+            "auprc": metrics.average_precision_score(y, p, sample_weight=w),
+            "brier": metrics.brier_score_loss(y, p, sample_weight=w),
+            "log_loss": metrics.log_loss(y, p, sample_weight=w),
+            "sensitivity": metrics.recall_score(y, f, sample_weight=w),
+            "specificity": metrics.recall_score(~y, ~f, sample_weight=w),
+            "ppv": metrics.precision_score(y, f, sample_weight=w),
+            "npv": metrics.precision_score(~y, ~f, sample_weight=w),
+            "accuracy": metrics.accuracy_score(y, f, sample_weight=w),
+            "balanced_accuracy": metrics.balanced_accuracy_score(y, f, sample_weight=w),
+            "lr_positive": matrix[1, 1] / matrix[1].sum() / (matrix[0, 1] / matrix[0].sum()),
+            "prevalence": np.average(y, weights=w),
+        }
+        large = sm.GLM(y, np.ones(len(y)), sm.families.Binomial(), offset=score, freq_weights=w).fit()
+        fit = sm.GLM(y, sm.add_constant(score), sm.families.Binomial(), freq_weights=w).fit()
+        expected |= {"calibration_intercept": large.params[0], "calibration_slope": fit.params[1]}
+        for rate in (0.90, 0.95):
+            false, true, _ = metrics.roc_curve(y, p, sample_weight=w, drop_intermediate=False)
+            expected[f"sensitivity_at_specificity_{rate * 100:.0f}"] = true[1 - false >= rate - 1e-9].max()
+            expected[f"specificity_at_sensitivity_{rate * 100:.0f}"] = 1 - false[true >= rate - 1e-9].min()
+        for name, value in expected.items():
+            assert found[name][row] == pytest.approx(value, rel=1e-6), name
+        # The surest first, a resampled image as often as it was drawn; ties are decided together.
+        sure = np.repeat(np.abs(score - math.log(THRESHOLD / (1 - THRESHOLD)))[kept], w[kept].astype(int))
+        wrong = np.repeat((f != y)[kept], w[kept].astype(int))
+        risks = [wrong[sure >= one - 1e-12].mean() for one in sure]
+        assert found["aurc"][row] == pytest.approx(np.mean(risks))
+
+
+def test_every_figure_has_the_value_the_denominator_and_the_limits_of_the_brute_force(
+    entry: dict[str, Any], images: Images
+) -> None:
+    found = replicated(images, lambda w: figures(images, w, prevalence=PREVALENCE, dear=False))
+    found |= {
+        name: part
+        for name, part in replicated(images, lambda w: figures(images, w), count=1200).items()
+        if name in DEAR
+    }
+    among = about(images)
+    assert set(entry["figures"]) >= set(found) - {"squared_calibration_error"}
+    for name, part in found.items():
+        if name in WITHOUT_LIMITS:
+            equal_value(entry["figures"][name], part.value, name)
+            assert entry["figures"][name]["low"] is None
+            assert entry["figures"][name]["reason"]
+        elif name == "calibration_error":
+            debiased(entry["figures"][name], found)
+        elif name != "squared_calibration_error":
+            equal_figure(entry["figures"][name], part, images, among.get(name), name)
+
+
+def test_calibration_error_of_a_calibrated_model_is_given_by_its_bins(entry: dict[str, Any], images: Images) -> None:
+    told = entry["figures"]["ece"]["expected_if_calibrated"]
+    rng = np.random.default_rng(1)
+    mean, errors = 0.0, np.zeros(20_000)
+    for places in bins_of(images.p):
+        p, witnesses = images.p[places], len(set(images.patient[places]))
+        error = math.sqrt((p * (1 - p)).mean() / witnesses)
+        mean += len(places) / len(images.p) * error * math.sqrt(2 / math.pi)
+        errors += len(places) / len(images.p) * abs(rng.normal(0, error, size=len(errors)))
+    assert told["mean"] == pytest.approx(mean)
+    assert told["limit"] == pytest.approx(np.quantile(errors, 0.95), rel=0.05)
+
+
+def test_auroc_has_delongs_and_obuchowskis_errors(entry: dict[str, Any], images: Images) -> None:
+    y, p, who = images.y, images.p, images.patient
+    wins = (p[y][:, None] > p[~y][None]) + 0.5 * (p[y][:, None] == p[~y][None])
+    over, under, area = wins.mean(axis=1), wins.mean(axis=0), wins.mean()
+    m, n = wins.shape
+    variances = {"delong": np.var(over, ddof=1) / m + np.var(under, ddof=1) / n}
+    patients = sorted(set(who))
+    d = [sum(over[who[y] == one] - area) for one in patients]
+    h = [sum(under[who[~y] == one] - area) for one in patients]
+    ill, well, all_of_them = len(set(who[y])), len(set(who[~y])), len(patients)
+    s10 = ill / (ill - 1) / m * np.dot(d, d)
+    s01 = well / (well - 1) / n * np.dot(h, h)
+    s11 = all_of_them / (all_of_them - 1) * np.dot(d, h)
+    variances["obuchowski"] = s10 / m + s01 / n + 2 * s11 / (m * n)
+    for name, variance in variances.items():
+        part = entry["auroc_intervals"][name]
+        assert part["value"] == pytest.approx(area)
+        assert part["standard_error"] == pytest.approx(math.sqrt(variance)), name
+        half = norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area))
+        odds = math.log(area / (1 - area))
+        limits = [1 / (1 + math.exp(-(odds + sign * half))) for sign in (-1, 1)]
+        assert [part["low"], part["high"]] == pytest.approx(limits), name
+
+
+def test_counts_and_the_operating_point_are_those_of_a_loop(entry: dict[str, Any], cohort: pd.DataFrame) -> None:
+    counts = {"true_positives": 0, "false_negatives": 0, "false_positives": 0, "true_negatives": 0}
+    for label, p in zip(cohort["label"], cohort["p_malignant"], strict=True):
+        first = "true" if (p >= THRESHOLD) == (label == "malignant") else "false"
+        counts[f"{first}_{'positives' if p >= THRESHOLD else 'negatives'}"] += 1
+    assert entry["operating_point"] == {"threshold": THRESHOLD, **counts}
+    images = images_of(cohort)
+    told = entry["counts"]
+    assert told["images"] == len(cohort)
+    assert told["positives"] == images.y.sum()
+    assert told["clusters"] == images.patients()
+    assert told["clusters_by_label"] == {"benign": images.patients(~images.y), "malignant": images.patients(images.y)}
+    both = set(images.patient[images.y]) & set(images.patient[~images.y])
+    assert told["clusters_of_several_labels"] == len(both)
+    assert len(both) > 5
+    assert told["images_without_patient"] == (cohort["patient"] == "").sum()
+    assert told["by"]["site"] == cohort["site"].value_counts().to_dict()
+    flags = [flag for text in cohort["flags"] if text for flag in text.split(";")]
+    assert told["flags"] == {flag: flags.count(flag) for flag in sorted(set(flags), key=flags.count, reverse=True)}
+
+
+def test_failures_are_the_most_confident_mistakes_first(entry: dict[str, Any], cohort: pd.DataFrame) -> None:
+    positive, called = cohort["label"] == "malignant", cohort["p_malignant"] >= THRESHOLD
+    for kind, mask, ascending in (("missed", positive & ~called, True), ("false_alarms", ~positive & called, False)):
+        part = cohort[mask].sort_values(["p_malignant", "image"], ascending=[ascending, True])
+        told = entry["failures"][kind]
+        assert told["total"] == len(part)
+        assert [image["image"] for image in told["images"]] == list(part["image"][:20])
+        assert [image["site"] for image in told["images"]] == list(part["site"][:20])
+
+
+def score(table: pd.DataFrame, folder: Path, *options: str | float) -> dict[str, Any]:
+    table.to_csv(folder / "table.csv", index=False)
+    run("score", folder / "table.csv", *options, "--out", folder / "out", "--format", "json")
+    (found,) = document_of(folder / "out")["datasets"]
+    return dict(found)
+
+
+def test_shares_of_0_and_1_are_of_the_patients_that_they_are_about(cohort: pd.DataFrame, tmp_path: Path) -> None:
+    found = score(cohort, tmp_path, "--threshold", 0.0005, "--resamples", 100)["figures"]
+    images = images_of(cohort, 0.0005)
+    assert images.patients(images.y) != images.y.sum() != images.patients()
+    ends = {"sensitivity": (1, images.patients(images.y)), "specificity": (0, images.patients(~images.y))}
+    for name, (share, patients) in ends.items():
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx(wilson(share, patients)), name
+        assert found[name]["patients"] == patients
+        assert found[name]["method"] == "Wilson, patients"
+    assert found["npv"]["value"] is None
+    assert found["npv"]["n"] == 0
+    assert found["lr_positive"]["value"] == pytest.approx(1)
+
+
+def test_a_perfect_ranking_has_newcombes_limits_and_a_reversed_one_their_mirror(tmp_path: Path) -> None:
+    table = make_cohort(patients=40, seed=5)
+    for turned in (False, True):
+        p = np.where((table["label"] == "malignant") != turned, 0.6, 0.2) + 0.3 * table["p_malignant"] / 2
+        found = score(table.assign(p_malignant=p, p_benign=1 - p), tmp_path, "--threshold", 0.5, "--resamples", 100)
+        images = images_of(table)
+        lower = newcombe(images.patients(images.y), images.patients(~images.y))
+        expected = (0, 1 - lower) if turned else (lower, 1)
+        figure = found["figures"]["auroc"]
+        assert (figure["low"], figure["high"]) == pytest.approx(expected, abs=1e-6)
+        parts = [wilson(0 if turned else 1, images.patients(mask)) for mask in (images.y, ~images.y)]
+        both = found["figures"]["balanced_accuracy"]
+        assert (both["low"], both["high"]) == pytest.approx(tuple(np.mean(parts, axis=0)))
+
+
+def test_bca_limits_shift_from_the_percentiles_as_efrons_do(tmp_path: Path) -> None:
+    table = make_cohort(patients=45, seed=7)
+    images = images_of(table)
+    options = ("--threshold", THRESHOLD)
+    plain, moved = (
+        score(table, tmp_path, *options, "--interval", kind)["figures"] for kind in ("percentile", "bca")
+    )
+
+    def statistic(w: np.ndarray) -> dict[str, np.ndarray]:
+        areas = {"auroc": auroc(images.y, images.p, w), "auprc": auprc(images.y, images.p, w)}
+        return {**areas, **decided(images, w), "brier": w @ (images.p - images.y) ** 2 / w.sum(axis=1)}
+
+    found = replicated(images, statistic, leave_out=True)
+    shifts = []
+    for name in ("auroc", "auprc", "sensitivity", "specificity", "brier", "ppv", "npv", "accuracy"):
+        equal_figure(moved[name], found[name], images, about(images).get(name), name)
+        equal_figure(plain[name], found[name], images, about(images).get(name), name)
+        part = found[name]
+        own = np.subtract(bca(part.value, part.replicates, part.left_out), percentiles(part.replicates))
+        # Both intervals are of the same resamples, whose chance cancels.
+        for side, expected in zip(("low", "high"), own, strict=True):
+            shift = moved[name][side] - plain[name][side]
+            assert shift == pytest.approx(expected, abs=0.3 * part.replicates.std()), (name, side)
+            shifts.append(abs(expected) / part.replicates.std())
+    assert max(shifts) > 0.6
+
+
+def test_seed_and_order_of_the_rows_move_no_value(cohort: pd.DataFrame, entry: dict[str, Any], tmp_path: Path) -> None:
+    found = score(cohort.iloc[::-1], tmp_path, "--threshold", THRESHOLD, "--seed", 5, "--resamples", 200)["figures"]
+    for key in ("auroc", "aurc", "calibration_slope", "ece", "sensitivity"):
+        assert found[key]["value"] == pytest.approx(entry["figures"][key]["value"], rel=1e-9), key
+    assert found["auroc"]["low"] != entry["figures"]["auroc"]["low"]
+
+
+def test_recalibration_of_all_images_is_drawn(entry: dict[str, Any], images: Images) -> None:
+    _, constant, slope = recalibrated(images.y, images.p, images.alike)
+    curve = entry["curves"]["reliability"]["curve"]
+    grid = np.array(curve["probability"])
+    odds = constant + slope * np.log(grid / (1 - grid))
+    np.testing.assert_allclose(curve["observed"], 1 / (1 + np.exp(-odds)), rtol=1e-6)
