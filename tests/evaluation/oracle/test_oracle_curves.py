@@ -100,9 +100,7 @@ def test_risk_grows_with_the_share_that_is_decided(entry: dict[str, Any], images
         assert curve["risk"][place] == pytest.approx(at / whole)
         if place in (9, 17):
             goal = share * decided[:, -1]
-            risks = [
-                np.interp(g, np.r_[0, d], np.r_[0, f]) / g for g, d, f in zip(goal, decided, failed, strict=True)
-            ]
+            risks = [np.interp(g, np.r_[0, d], np.r_[0, f]) / g for g, d, f in zip(goal, decided, failed, strict=True)]
             near_band(curve, place, np.array(risks), "risk")
 
 
@@ -129,7 +127,9 @@ def test_calibration_is_drawn_bin_by_bin_and_as_curves(
     grid = np.array(smooth["probability"])
     fitted = lowess(images.y.astype(float), images.p, frac=0.75, it=0, xvals=grid)
     np.testing.assert_allclose(smooth["observed"], np.clip(fitted, 0, 1), atol=1e-6)
-    assert all(low <= value <= high for low, value, high in zip(*(smooth[k] for k in ("low", "observed", "high")), strict=True))
+    assert all(
+        low <= value <= high for low, value, high in zip(*(smooth[k] for k in ("low", "observed", "high")), strict=True)
+    )
 
 
 def test_histogram_counts_each_class_on_its_own(entry: dict[str, Any], images: Images) -> None:

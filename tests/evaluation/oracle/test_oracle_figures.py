@@ -213,9 +213,7 @@ def test_bca_limits_shift_from_the_percentiles_as_efrons_do(tmp_path: Path) -> N
     table = make_cohort(patients=45, seed=7)
     images = images_of(table)
     options = ("--threshold", THRESHOLD)
-    plain, moved = (
-        score(table, tmp_path, *options, "--interval", kind)["figures"] for kind in ("percentile", "bca")
-    )
+    plain, moved = (score(table, tmp_path, *options, "--interval", kind)["figures"] for kind in ("percentile", "bca"))
 
     def statistic(w: np.ndarray) -> dict[str, np.ndarray]:
         areas = {"auroc": auroc(images.y, images.p, w), "auprc": auprc(images.y, images.p, w)}

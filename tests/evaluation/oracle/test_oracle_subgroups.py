@@ -85,9 +85,7 @@ def test_prediction_sets_are_those_of_a_loop(
     classes = ("benign", "malignant")
     own = np.array([1 - row[f"p_{row['label']}"] for _, row in calibration.iterrows()])
     label = calibration["label"].to_numpy()
-    limits = {
-        name: conformal_quantile(own if kind == "marginal" else own[label == name]) for name in classes
-    }
+    limits = {name: conformal_quantile(own if kind == "marginal" else own[label == name]) for name in classes}
     part = entry["conformal"][kind]
     assert entry["conformal"]["alpha"] == ALPHA
     assert part["quantiles"] == pytest.approx(limits)
