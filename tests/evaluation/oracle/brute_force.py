@@ -12,6 +12,7 @@ them by much more.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,7 +142,7 @@ def bins_of(p: np.ndarray, wished: int = 10) -> list[np.ndarray]:
             start -= 1
         starts.add(start)
     edges = [*sorted(starts), len(p)]
-    return [np.array(order[one:other]) for one, other in zip(edges, edges[1:], strict=False)]
+    return [np.array(order[one:other]) for one, other in itertools.pairwise(edges)]
 
 
 def decided(images: Images, w: np.ndarray, prevalence: float | None = None) -> dict[str, np.ndarray]:

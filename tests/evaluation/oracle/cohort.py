@@ -7,8 +7,6 @@ named as hospitals name them, some not at all, and two of them share a group of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from brute_force import Images
@@ -76,9 +74,7 @@ def images_of(table: pd.DataFrame, threshold: float = THRESHOLD, positive: str =
     return Images(labels, table[f"p_{positive}"].to_numpy(dtype=float), clusters_of(table), threshold)
 
 
-def make_second_model(
-    table: pd.DataFrame, seed: int = 8, noise: float = 1.2, classes: Sequence[str] = ()
-) -> pd.DataFrame:
+def make_second_model(table: pd.DataFrame, seed: int = 8, noise: float = 1.2) -> pd.DataFrame:
     """Another model's answers to the same images, better on some patients and worse on others; rows shuffled."""
     rng = np.random.default_rng(seed)
     patients = np.unique(table["patient"])
