@@ -17,6 +17,7 @@ from medsharp.cli import (
     demo,
     evaluate,
     export,
+    plan,
     predict,
     robustness,
     score,
@@ -99,6 +100,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)
+app.command("plan")(plan.plan)
 app.command("sharpness")(sharpness.sharpness)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

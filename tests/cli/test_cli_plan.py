@@ -1,0 +1,232 @@
+"""`medsharp plan` as its user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from medsharp.cli import app
+from medsharp.evaluation.statistics.intervals import Z
+
+STATED = ("--auroc", "0.85", "--prevalence", "0.3")
+EVERY = (
+    "--auroc-width=0.1", "--sensitivity-width=0.08", "--specificity-width=0.12", "--oe-width=0.3",
+    "--intercept-width=0.6", "--slope-width=0.4", "--net-benefit-width=0.25",
+)  # fmt: skip
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["plan", *map(str, arguments)])
+
+
+def planned(folder: Path, *arguments: str | Path) -> dict[str, Any]:
+    result = run(*arguments, "--out", folder)
+    assert result.exit_code == 0, result.output
+    document = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    return document | {row["key"]: row for row in document["criteria"]}
+
+
+def refused(words: str, *arguments: str | Path) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """150 patients of one to three images, alike within a patient, 30 % with cancer, decided at 0.4."""
+    rng = np.random.default_rng(5)
+    who = np.repeat(np.arange(150), rng.integers(1, 4, 150))
+    positive = (np.arange(150) % 10 < 3)[who]
+    odds = -1 + 1.6 * positive + 0.9 * rng.normal(size=150)[who] + 0.5 * rng.normal(size=len(who))
+    scores = 1 / (1 + np.exp(-odds))
+    path = tmp_path / "predictions.csv"
+    pd.DataFrame(
+        {
+            "image": [f"{n}.png" for n in range(len(who))],
+            "patient": [f"P{n}" for n in who],
+            "label": np.where(positive, "malignant", "benign"),
+            "p_benign": 1 - scores,
+            "p_malignant": scores,
+            "threshold": 0.4,
+        }
+    ).to_csv(path, index=False)
+    return path
+
+
+def test_the_numbers_are_those_of_the_variances(tmp_path: Path) -> None:
+    plan = planned(tmp_path / "out", *STATED, "--sensitivity", "0.9", *EVERY)
+    assert [row["key"] for row in plan["criteria"]] == [
+        "auroc", "sensitivity", "specificity", "oe", "intercept", "slope", "net_benefit",
+    ]  # fmt: skip
+    # One image a patient: a share of cancers, and one of the others, are those of the textbook.
+    assert plan["sensitivity"]["patients"] == pytest.approx(0.09 / 0.3 / (0.08 / 2 / Z) ** 2, rel=0.005)
+    value = plan["specificity"]["anticipated"]
+    assert plan["specificity"]["patients"] == pytest.approx(value * (1 - value) / 0.7 / (0.12 / 2 / Z) ** 2, rel=0.005)
+    for row in plan["criteria"]:
+        assert row["with_positive"] == int(np.ceil(row["patients"] * 0.3 - 1e-6))
+        assert row["images"] == row["patients"]
+        assert row["design_effect"] == pytest.approx(1, abs=1e-9)
+    for key in ("sensitivity", "specificity", "slope", "net_benefit"):  # where the closed form is exact
+        assert plan[key]["independent_images"] == pytest.approx(plan[key]["patients"], rel=0.005)
+    largest = max(plan["criteria"], key=lambda row: row["patients"])
+    assert (plan["patients"], plan["images"], plan["decided_by"]) == (
+        largest["patients"], largest["images"], largest["key"],
+    )  # fmt: skip
+
+
+def test_the_number_is_the_smallest_that_will_do(tmp_path: Path) -> None:
+    wished = planned(tmp_path / "a", *STATED, "--threshold", "0.2", *EVERY)
+    for row in wished["criteria"]:
+        option = f"--{row['key'].replace('_', '-')}-width={row['width']}"
+        widths = [
+            planned(tmp_path / "b", *STATED, "--threshold", "0.2", option, "--patients", number)[row["key"]][
+                "width_available"
+            ]
+            for number in (row["patients"], row["patients"] - 1)
+        ]
+        assert widths[0] <= row["width"] * (1 + 1e-6)
+        assert widths[1] > row["width"]
+
+
+def test_images_that_are_alike_are_worth_less(tmp_path: Path) -> None:
+    plans = [
+        planned(tmp_path / "out", *STATED, "--sensitivity", "0.9", *EVERY, *several)
+        for several in (
+            (),
+            ("--images-per-patient", "2", "--icc", "0"),
+            ("--images-per-patient", "2", "--icc", "0.5"),
+            ("--images-per-patient", "2", "--icc", "1"),
+            ("--images-per-patient", "2", "--design-effect", "1.5"),
+        )
+    ]
+    single, unlike, half, alike, stated = plans
+    for key in ("auroc", "sensitivity", "slope"):
+        assert alike[key]["patients"] == pytest.approx(single[key]["patients"], rel=0.01)
+        assert alike[key]["images"] == 2 * alike[key]["patients"]
+        assert unlike[key]["patients"] == pytest.approx(single[key]["patients"] / 2, rel=0.02)
+        assert unlike[key]["patients"] < half[key]["patients"] < alike[key]["patients"]
+        assert stated[key]["patients"] == pytest.approx(0.75 * single[key]["patients"], rel=0.02)
+        assert stated[key]["design_effect"] == pytest.approx(1.5, rel=1e-3)
+    # The label is the patient's: what is observed, less what is expected, is alike however different images look.
+    assert unlike["oe"]["design_effect"] > 1.4
+
+
+def test_a_table_plans_an_evaluation_like_itself(tmp_path: Path, table: Path) -> None:
+    plan = planned(tmp_path / "out", "--from", table, *EVERY, "--patients", "150")
+    rows = pd.read_csv(table)
+    cancers = rows[rows["label"] == "malignant"]
+    right = (cancers["p_malignant"] >= 0.4).to_numpy()
+    assert plan["sensitivity"]["anticipated"] == pytest.approx(right.mean())
+    # The variance of a ratio of patients' sums, written out.
+    sums = pd.Series(right - right.mean()).groupby(cancers["patient"].to_numpy()).sum()
+    error = np.sqrt((sums**2).sum()) / len(cancers)
+    assert plan["sensitivity"]["width_available"] == pytest.approx(2 * Z * error)
+    assert plan["sensitivity"]["patients"] == int(np.ceil(150 * (2 * Z * error / 0.08) ** 2))
+    assert plan["sensitivity"]["with_positive"] == int(np.ceil(plan["sensitivity"]["patients"] * 0.3 - 1e-9))
+    assert plan["sensitivity"]["images"] == int(np.ceil(plan["sensitivity"]["patients"] * len(rows) / 150))
+    assert plan["sensitivity"]["design_effect"] > 1.2
+    assert plan["assumptions"]["threshold"] == 0.4
+    assert plan["assumptions"]["icc"] == pytest.approx(0.81 / (0.81 + 0.25), abs=0.12)
+    assert any("45 patients" in sentence for sentence in plan["warnings"])
+
+
+def test_a_table_is_moved_to_another_prevalence_and_number_of_images(tmp_path: Path, table: Path) -> None:
+    own = planned(tmp_path / "out", "--from", table, *EVERY)
+    rare = planned(tmp_path / "out", "--from", table, *EVERY, "--prevalence", "0.1")
+    assert rare["assumptions"]["prevalence"] == pytest.approx(0.1)
+    assert rare["sensitivity"]["anticipated"] == pytest.approx(own["sensitivity"]["anticipated"])
+    assert rare["sensitivity"]["patients"] > 2.5 * own["sensitivity"]["patients"]
+    assert rare["sensitivity"]["with_positive"] == pytest.approx(own["sensitivity"]["with_positive"], rel=0.02)
+    assert rare["oe"]["anticipated"] < 0.6 * own["oe"]["anticipated"]
+    single = planned(tmp_path / "out", "--from", table, *EVERY, "--images-per-patient", "1")
+    assert single["auroc"]["design_effect"] == pytest.approx(1)
+    three = planned(tmp_path / "out", "--from", table, *EVERY, "--images-per-patient", "3")
+    assert single["auroc"]["images"] == single["auroc"]["patients"]
+    assert three["auroc"]["images"] == 3 * three["auroc"]["patients"]
+    # Log odds are correlated by .76: three images of a patient are worth a little more than one.
+    assert 0.7 < three["auroc"]["patients"] / single["auroc"]["patients"] < 0.95
+    moved = planned(tmp_path / "out", "--from", table, *EVERY, "--threshold", "0.6")
+    assert moved["sensitivity"]["anticipated"] < own["sensitivity"]["anticipated"]
+
+
+def test_without_a_width_the_usual_ones_are_planned_as_far_as_they_fit(tmp_path: Path) -> None:
+    plan = planned(tmp_path / "a", *STATED)
+    assert {row["key"]: row["width"] for row in plan["criteria"]} == {"auroc": 0.1, "oe": 0.2, "slope": 0.2}
+    near = planned(tmp_path / "b", "--auroc", "0.97", "--prevalence", "0.3", "--threshold", "0.1")
+    assert near["auroc"]["width"] == pytest.approx(0.06, abs=1e-4)
+    assert near["net_benefit"]["width"] == pytest.approx(min(0.2, 2 * (1 - near["net_benefit"]["anticipated"])))
+    assert "no width was given" in " ".join(run(*STATED).output.split())
+
+
+def test_the_page_says_what_the_file_says(tmp_path: Path) -> None:
+    plan = planned(tmp_path, *STATED, "--slope-width", "0.4", "--auroc-width", "0.1", "--patients", "300")
+    page = (tmp_path / "plan.md").read_text(encoding="utf-8")
+    slope = plan["slope"]
+    assert f"**{slope['patients']:,} patients, {slope['with_positive']:,} of them with cancer" in page
+    assert f"| calibration slope | 1.00 | 0.4 | {slope['patients']} |" in page
+    assert f"| {slope['width_available']:.3g} |" in page
+    assert "what the calibration slope needs" in run(*STATED, "--slope-width", "0.4", "--auroc-width", "0.1").output
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        ("--prevalence must lie between 0 and 1, without either, not 0", ("--auroc", "0.8", "--prevalence", "0")),
+        ("--auroc must lie between 0.5 and 1", ("--auroc", "0.5", "--prevalence", "0.3")),
+        ("--auroc must lie between 0.5 and 1", ("--auroc", "nan", "--prevalence", "0.3")),
+        ("needs --auroc and --prevalence, or --from", ("--auroc", "0.8")),
+        ("wish for at most 0.3", (*STATED, "--auroc-width", "0.5")),
+        ("--slope-width must be above 0, not nan", (*STATED, "--slope-width", "nan")),
+        ("no evaluation is that large", (*STATED, "--slope-width", "0.001")),
+        ("wish for at most 2", (*STATED, "--slope-width", "2.5")),
+        ("too few for the formulas", (*STATED, "--oe-width", "5")),
+        ("--sensitivity-width needs --threshold", (*STATED, "--sensitivity-width", "0.1")),
+        ("--net-benefit-width needs --threshold",
+         (*STATED, "--sensitivity", "0.9", "--specificity", "0.6", "--net-benefit-width", "0.1")),
+        ("--images-per-patient 2 needs --icc", (*STATED, "--images-per-patient", "2")),
+        ("give --images-per-patient above 1", (*STATED, "--icc", "0.5")),
+        ("--icc must lie in 0 to 1", (*STATED, "--images-per-patient", "2", "--icc", "1.5")),
+        ("--design-effect must be at least 1", (*STATED, "--images-per-patient", "2", "--design-effect", "0.5")),
+        ("give one of them", (*STATED, "--images-per-patient", "2", "--design-effect", "1.5", "--icc", "0.2")),
+        ("--images-per-patient must be at least 1", (*STATED, "--images-per-patient", "0.5", "--icc", "0.2")),
+        ("--sensitivity must lie between 0 and 1", (*STATED, "--sensitivity", "1")),
+        ("cannot read nowhere.csv", ("--from", "nowhere.csv")),
+        ("--auroc and --from both say", (*STATED, "--from", "nowhere.csv")),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_in_one_sentence_and_leaves_nothing(
+    tmp_path: Path, words: str, arguments: tuple[str, ...]
+) -> None:
+    refused(words, *arguments, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_that_do_not_tell_enough_are_refused(tmp_path: Path, table: Path) -> None:
+    rows = pd.read_csv(table)
+    few, single, mixed, sure = (tmp_path / f"{name}.csv" for name in ("few", "single", "mixed", "sure"))
+    rows[(rows["label"] == "benign") | rows["patient"].isin(["P0", "P1", "P2"])].to_csv(few, index=False)
+    refused("few.csv has 3 patients with malignant images", "--from", few)
+    rows.drop_duplicates("patient").to_csv(single, index=False)
+    refused("does not say how alike several are", "--from", single, "--images-per-patient", "2")
+    rows.assign(threshold=np.linspace(0.3, 0.4, len(rows))).to_csv(mixed, index=False)
+    refused("mixed.csv does not give one threshold", "--from", mixed)
+    rows.assign(threshold=1e-6).to_csv(sure, index=False)
+    refused(
+        "--sensitivity-width cannot be planned where the sensitivity is 1", "--from", sure, "--sensitivity-width=0.1"
+    )
+    refused("no column p_cyst", "--from", table, "--positive", "cyst")
+    refused("--sensitivity-width needs --threshold", "--from", _without_threshold(table), "--sensitivity-width=0.1")
+
+
+def _without_threshold(table: Path) -> Path:
+    path = table.parent / "bare.csv"
+    pd.read_csv(table).drop(columns="threshold").to_csv(path, index=False)
+    return path
