@@ -33,15 +33,16 @@ TOLERANCE = 0.35
 
 @dataclass(frozen=True)
 class Images:
-    """Labels bool [N], probabilities [N], patients int [N] and the threshold."""
+    """Labels bool [N], probabilities [N], patients int [N] and the threshold, or that of each image [N]."""
 
     y: np.ndarray
     p: np.ndarray
     patient: np.ndarray
-    threshold: float = 0.5
+    threshold: float | np.ndarray = 0.5
 
     def chosen(self, mask: np.ndarray) -> Images:
-        return Images(self.y[mask], self.p[mask], self.patient[mask], self.threshold)
+        threshold = self.threshold[mask] if isinstance(self.threshold, np.ndarray) else self.threshold
+        return Images(self.y[mask], self.p[mask], self.patient[mask], threshold)
 
     def patients(self, mask: np.ndarray | None = None) -> int:
         return len(set(self.patient if mask is None else self.patient[mask]))
@@ -66,7 +67,7 @@ class Images:
         return (self.patient[None] != np.unique(self.patient)[:, None]).astype(float)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(whole > 0, part / whole, np.nan)
 
@@ -76,14 +77,14 @@ def auroc(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     above, below = p[y][:, None], p[~y][None, :]
     wins = (above > below) + 0.5 * (above == below)
     one, other = w[:, y], w[:, ~y]
-    return _ratio(((one @ wins) * other).sum(axis=1), one.sum(axis=1) * other.sum(axis=1))
+    return ratio(((one @ wins) * other).sum(axis=1), one.sum(axis=1) * other.sum(axis=1))
 
 
 def auprc(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     """The mean over positives of the precision at their own score."""
     reach = (p[None, :] >= p[y][:, None]).astype(float)  # [P, N]: who is called positive at each positive's score
-    precision = _ratio(w[:, y] @ reach[:, y].T, w @ reach.T)
-    return _ratio((w[:, y] * np.nan_to_num(precision)).sum(axis=1), w[:, y].sum(axis=1))
+    precision = ratio(w[:, y] @ reach[:, y].T, w @ reach.T)
+    return ratio((w[:, y] * np.nan_to_num(precision)).sum(axis=1), w[:, y].sum(axis=1))
 
 
 def partial_auroc(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -101,8 +102,8 @@ def _partial(y: np.ndarray, p: np.ndarray, row: np.ndarray) -> float:
 def best_at(y: np.ndarray, p: np.ndarray, w: np.ndarray, held: str, rate: float) -> np.ndarray:
     """The best sensitivity (specificity) of all thresholds whose specificity (sensitivity) is at least `rate`."""
     called = p[None, :] >= np.r_[np.unique(p), np.inf][:, None]  # [U + 1, N]
-    found = _ratio(w[:, y] @ called[:, y].T, w[:, y].sum(axis=1, keepdims=True))
-    spared = _ratio(w[:, ~y] @ (~called[:, ~y]).T.astype(float), w[:, ~y].sum(axis=1, keepdims=True))
+    found = ratio(w[:, y] @ called[:, y].T, w[:, y].sum(axis=1, keepdims=True))
+    spared = ratio(w[:, ~y] @ (~called[:, ~y]).T.astype(float), w[:, ~y].sum(axis=1, keepdims=True))
     keep, wish = (spared, found) if held == "specificity" else (found, spared)
     return np.where(keep >= rate - 1e-9, wish, -1).max(axis=1)
 
@@ -149,30 +150,30 @@ def decided(images: Images, w: np.ndarray, prevalence: float | None = None) -> d
     """Figures of decisions at the threshold."""
     y, f = images.y, images.flagged
     tp, fn, fp, tn = ((w[:, mask]).sum(axis=1) for mask in (y & f, y & ~f, ~y & f, ~y & ~f))
-    sensitivity, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
-    odds = images.threshold / (1 - images.threshold)
+    sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
     n = w.sum(axis=1)
-    benefit = tp / n - fp / n * odds
-    everyone = (tp + fn) / n - (fp + tn) / n * odds
     values = {
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "ppv": _ratio(tp, tp + fp),
-        "npv": _ratio(tn, tn + fn),
-        "lr_positive": _ratio(sensitivity, 1 - specificity),
-        "lr_negative": _ratio(1 - sensitivity, specificity),
+        "ppv": ratio(tp, tp + fp),
+        "npv": ratio(tn, tn + fn),
+        "lr_positive": ratio(sensitivity, 1 - specificity),
+        "lr_negative": ratio(1 - sensitivity, specificity),
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "accuracy": (tp + tn) / n,
         "prevalence": (tp + fn) / n,
-        "net_benefit_at_threshold": benefit,
-        "net_benefit_gain_at_threshold": benefit - np.maximum(0, everyone),
     }
+    if not isinstance(images.threshold, np.ndarray):
+        odds = images.threshold / (1 - images.threshold)
+        benefit, everyone = tp / n - fp / n * odds, (tp + fn) / n - (fp + tn) / n * odds
+        values["net_benefit_at_threshold"] = benefit
+        values["net_benefit_gain_at_threshold"] = benefit - np.maximum(0, everyone)
     if prevalence is not None:
         q = prevalence
         right, wrong = sensitivity * q, (1 - specificity) * (1 - q)
-        values["ppv_at_prevalence"] = _ratio(right, right + wrong)
+        values["ppv_at_prevalence"] = ratio(right, right + wrong)
         clear, missed = specificity * (1 - q), (1 - sensitivity) * q
-        values["npv_at_prevalence"] = _ratio(clear, clear + missed)
+        values["npv_at_prevalence"] = ratio(clear, clear + missed)
     return values
 
 
@@ -182,7 +183,7 @@ def aurc(images: Images, w: np.ndarray) -> np.ndarray:
     sure = np.round(np.abs(odds), 12)
     wrong = images.flagged != images.y
     surer = (sure[None, :] >= sure[:, None]).astype(float)
-    risk = _ratio(w @ (surer * wrong).T, w @ surer.T)
+    risk = ratio(w @ (surer * wrong).T, w @ surer.T)
     return (w * np.nan_to_num(risk)).sum(axis=1) / w.sum(axis=1)
 
 
@@ -203,7 +204,7 @@ def binned(images: Images, w: np.ndarray) -> dict[str, np.ndarray]:
     uncertainty = overall * (1 - overall)
     return {
         "brier": brier,
-        "brier_scaled": 1 - _ratio(brier, uncertainty),
+        "brier_scaled": 1 - ratio(brier, uncertainty),
         "brier_reliability": reliability,
         "brier_resolution": resolution,
         "brier_uncertainty": uncertainty,

@@ -63,8 +63,8 @@ def clusters_of(table: pd.DataFrame) -> np.ndarray:
         for site, patient, image in zip(table["site"], table["patient"], table["image"], strict=True)
     ]
     for group in set(table["group"]) - {""}:
-        tied = [name[place] for place in np.flatnonzero(table["group"] == group)]
-        name = [tied[0] if one in tied else one for one in name]
+        tied = {name[place] for place in np.flatnonzero(table["group"] == group)}
+        name = [min(tied) if one in tied else one for one in name]
     return np.unique(name, return_inverse=True)[1]
 
 
