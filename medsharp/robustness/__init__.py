@@ -1,14 +1,15 @@
 """Bundles under corruption: images are chosen, corrupted and predicted; figures, worst cases and a page come of it."""
 
+from medsharp.robustness.annotations import against_controls, sentence_of
 from medsharp.robustness.attacked import Adversary, Attacked
 from medsharp.robustness.cells import FIGURES, FLIPS, Cell, Judge
 from medsharp.robustness.comparison import compare
-from medsharp.robustness.contact_sheet import contact_sheet, jpeg_of, strip
+from medsharp.robustness.contact_sheet import Example, contact_sheet, example_image, jpeg_of, strip
 from medsharp.robustness.estimates import Estimate, Resamples
 from medsharp.robustness.kept import Kept
 from medsharp.robustness.medmnist_c import ALEXNET, ALEXNET_CLEAN, balanced_errors
 from medsharp.robustness.predicting import predict_corrupted, prepare
-from medsharp.robustness.run import Interrupted, example_image, measure_robustness
+from medsharp.robustness.run import Interrupted, measure_robustness
 from medsharp.robustness.sample import Sample, take_sample
 from medsharp.robustness.summary import Cells, describe, describe_cell
 from medsharp.robustness.writing import write_robustness
@@ -23,11 +24,13 @@ __all__ = [
     "Cell",
     "Cells",
     "Estimate",
+    "Example",
     "Interrupted",
     "Judge",
     "Kept",
     "Resamples",
     "Sample",
+    "against_controls",
     "balanced_errors",
     "compare",
     "contact_sheet",
@@ -38,6 +41,7 @@ __all__ = [
     "measure_robustness",
     "predict_corrupted",
     "prepare",
+    "sentence_of",
     "strip",
     "take_sample",
     "write_robustness",

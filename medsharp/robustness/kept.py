@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, only_writer, write_text
-from medsharp.robustness.corruptions import CORRUPTIONS
+from medsharp.robustness.corruptions import fingerprint
 
 SETTINGS = "settings.json"
 _CELLS = "cells"
@@ -71,9 +70,9 @@ class Kept:
             np.save(stream, values.astype(np.float64), allow_pickle=False)
 
     def _path(self, data: str, model: str, corruption: str, severity: int) -> Path:
-        # Other parameters under the same name are another corruption.
-        text = repr(dict(CORRUPTIONS[corruption].levels[severity - 1])) if severity else ""
-        return self.folder / _CELLS / data / model / f"{corruption}-{severity}-{zlib.crc32(text.encode()):08x}.npy"
+        # Another definition under the same name is another corruption.
+        key = fingerprint(corruption, severity) if severity else "00000000"
+        return self.folder / _CELLS / data / model / f"{corruption}-{severity}-{key}.npy"
 
 
 def _check(folder: Path, path: Path, settings: Mapping[str, Any]) -> None:

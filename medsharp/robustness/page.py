@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from medsharp.evaluation.report.wording import figure, interval, number, percent, whole
+from medsharp.robustness.corruptions import LEAST_HELD
 from medsharp.robustness.panels import Series, limits_of, panel
 
 _FAMILIES = {
@@ -39,7 +40,14 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        figure=figure, interval=interval, percent=percent, whole=whole, change=_change, points=_points, number=number
+        figure=figure,
+        interval=interval,
+        percent=percent,
+        whole=whole,
+        change=_change,
+        points=_points,
+        number=number,
+        point_change=_point_change,
     )
     here = files("medsharp.robustness")
     sheets = (files("medsharp.evaluation.report") / "report.css", here / "robustness.css")
@@ -53,6 +61,8 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
             for name, data in strips.items()
         },
         shown=shown,
+        controls=[entry["name"] for entry in document["corruptions"] if entry["control_of"]],
+        held=LEAST_HELD,
         shade=_shade,
         simulated=[entry["name"] for entry in document["datasets"] if entry["simulated"]],
         style=Markup("\n").join(Markup(sheet.read_text(encoding="utf-8")) for sheet in sheets),
@@ -117,6 +127,12 @@ def _change(part: dict[str, Any], digits: int = 3) -> Markup:
         return Markup('<span class="value">{}</span>').format(value)
     limits = f"{number(part['low'], digits)} to {number(part['high'], digits)}"
     return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
+
+
+def _point_change(part: dict[str, Any]) -> Markup:
+    """Write a difference of shares with its sign, in percentage points."""
+    scaled = {key: None if part[key] is None else part[key] * 100 for key in ("value", "low", "high")}
+    return _change(part | scaled, 1)
 
 
 def _points(part: dict[str, Any]) -> Markup:

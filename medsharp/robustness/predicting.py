@@ -67,8 +67,10 @@ def prepare(
     image = sample.image(place)
     pixels, coloured = image.pixels, image.coloured
     if severity:
-        pixels = corrupt(pixels, name, severity, sample.seed(place, seed))
-        if CORRUPTIONS[name].moves:
+        entry = CORRUPTIONS[name]
+        lesion = sample.lesion_area(place) if entry.at_lesion else None
+        pixels = corrupt(pixels, name, severity, sample.seed(place, seed), lesion=lesion)
+        if entry.moves:
             coloured = None
     return [
         preprocess(pixels, spec, lesion=sample.lesion(place) if spec.crop == "lesion" else None, coloured=coloured)

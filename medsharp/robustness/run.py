@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from medsharp import __version__
 from medsharp.bundle import digest_of
 from medsharp.cores import usable_cores
 from medsharp.data.leaks import assert_no_leak
-from medsharp.data.phantom import simulate_image
 from medsharp.errors import InputError
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
@@ -21,12 +20,13 @@ from medsharp.progress import Progress
 from medsharp.robustness.attacked import Adversary
 from medsharp.robustness.cells import Judge
 from medsharp.robustness.comparison import compare
-from medsharp.robustness.corruptions import SEVERITIES, Corruption, parameters_of
+from medsharp.robustness.contact_sheet import Example
+from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES, Corruption, parameters_of
 from medsharp.robustness.estimates import Resamples
 from medsharp.robustness.kept import Kept
 from medsharp.robustness.predicting import predict_corrupted
 from medsharp.robustness.sample import Sample, take_sample
-from medsharp.robustness.summary import Cells, describe, describe_cell
+from medsharp.robustness.summary import Cells, counted, describe, describe_cell
 
 CLEAN = "clean"
 Key = tuple[str, int]
@@ -48,7 +48,7 @@ def measure_robustness(
     seed: int = 0,
     adversary: Adversary | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[dict[str, Any], Example]:
     """Predict what is not in the output folder yet, and measure.
 
     Args:
@@ -64,7 +64,7 @@ def measure_robustness(
         progress: Called with what is done, what there is to do and what is being done.
 
     Returns:
-        Settings, corruptions and data sets, as `robustness.json` holds them; and the first image, uint8 [H, W].
+        Settings, corruptions and data sets, as `robustness.json` holds them; and the first image.
 
     Raises:
         InputError: The bundles' classes differ, the data cannot be used, two data sets share images, or the folder
@@ -128,6 +128,7 @@ def measure_robustness(
                 "family": entry.family,
                 "description": entry.description,
                 "source": entry.source,
+                "control_of": entry.control_of,
                 "parameters": [dict(level) for level in entry.levels],
                 "text": parameters_of(entry),
             }
@@ -138,7 +139,7 @@ def measure_robustness(
             for title, sample, found in zip(titles, samples, answers, strict=True)
         ],
     }
-    return content, samples[0].pixels(0)
+    return content, Example(samples[0].pixels(0), samples[0].lesion_area(0))
 
 
 def _answers(
@@ -154,11 +155,12 @@ def _answers(
     wanted: list[Key] = [(CLEAN, 0), *((entry.name, severity) for entry in corruptions for severity in SEVERITIES)]
     shape = (len(sample), len(predictors[0].spec.classes))
     found: list[dict[Key, np.ndarray]] = [{} for _ in predictors]
+    own = sample.key
     with ThreadPoolExecutor(usable_cores()) as pool:
         for done, (name, severity) in enumerate(wanted, start=1):
             missing = []
             for place, key in enumerate(keys):
-                values = kept.read(sample.key, key, name, severity, shape)
+                values = kept.read(own, key, name, severity, shape)
                 if values is None:
                     missing.append(place)
                 else:
@@ -168,7 +170,7 @@ def _answers(
                 for place, values in zip(
                     missing, predict_corrupted(sample, models, name, severity, seed, pool), strict=True
                 ):
-                    kept.write(sample.key, keys[place], name, severity, values)
+                    kept.write(own, keys[place], name, severity, values)
                     found[place][name, severity] = values
             if progress is not None:
                 progress(done, len(wanted), "corrupting and predicting")
@@ -190,12 +192,14 @@ def _dataset(
     draws = Resamples(sample.clusters(), resamples, seed)
     models: list[dict[str, Any]] = []
     judged: list[tuple[str, Cells]] = []
+    unknown = sample.unknown_lesions()
+    apart = _apart(list(dict.fromkeys(name for name, _ in answers[0])), unknown, len(sample))
     for number, (predictor, name, found) in enumerate(zip(predictors, names, answers, strict=True)):
         attacker = adversary if number == 0 else None
         told = _labelled(progress, f"{name}, {title}")
-        entry, cells = _model(sample, predictor, found, draws, seed, attacker, told)
+        entry, cells = _model(sample, predictor, found, draws, apart, unknown > 0, seed, attacker, told)
         models.append({"name": name, **entry})
-        judged.append((name, cells))
+        judged.append((name, counted(cells, apart)))
     known = bool((sample.rows["patient"] != "").all())
     return {
         "name": title,
@@ -208,9 +212,19 @@ def _dataset(
         "labels": {label: int((sample.rows["label"] == label).sum()) for label in spec.classes},
         "unit": "patients" if known else "patients or groups of near-duplicates",
         "notes": list(sample.notes),
+        "lesions": {"known": len(sample) - unknown, "unknown": unknown},
+        "apart": apart,
         "models": models,
-        "comparisons": [compare(judged[0], other) for other in judged[1:]],
+        "comparisons": [compare(judged[0], other) for other in judged[1:] if other[1]],
     }
+
+
+def _apart(names: Sequence[str], unknown: int, images: int) -> dict[str, str]:
+    """Return the corruptions after which labels may not hold on a data set, with why."""
+    if not unknown:
+        return {}
+    why = f"the lesion is not known on {unknown} of {images} images and may have been cut away"
+    return {name: why for name in names if name != CLEAN and CORRUPTIONS[name].cuts}
 
 
 def _model(
@@ -218,6 +232,8 @@ def _model(
     predictor: Predictor,
     found: dict[Key, np.ndarray],
     draws: Resamples,
+    apart: Collection[str],
+    guessed: bool,
     seed: int,
     adversary: Adversary | None,
     progress: Progress | None,
@@ -251,15 +267,10 @@ def _model(
         "network": spec.network,
         "optimizer": spec.optimizer,
         "notes": list(leaks(predictor.folder, sample.manifest)),
-        **describe(judge, clean, cells),
+        **describe(judge, clean, cells, apart, guessed),
         "adversarial": attacked,
     }
     return entry, cells
-
-
-def example_image(seed: int = 5) -> np.ndarray:
-    """Return a simulated image to show corruptions on, uint8 [256, 256]."""
-    return simulate_image("A", "malignant", np.random.default_rng(seed)).pixels
 
 
 def _names(given: Sequence[str]) -> list[str]:

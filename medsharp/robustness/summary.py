@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from medsharp.robustness.annotations import against_controls
 from medsharp.robustness.cells import FIGURES, Cell, Judge
 from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from medsharp.robustness.estimates import Estimate, mean
@@ -18,14 +19,31 @@ Cells = Mapping[tuple[str, int], Cell]
 WORST = 10
 
 
-def describe(judge: Judge, clean: Cell, cells: Cells) -> dict[str, Any]:
+def counted(cells: Cells, apart: Collection[str] = ()) -> Cells:
+    """Return the cells that means, worst cases and what holds under everything are over.
+
+    Controls are no corruption that happens to images, and corruptions that stand apart may have cut the lesion away.
+    """
+    return {
+        (name, severity): cell
+        for (name, severity), cell in cells.items()
+        if CORRUPTIONS[name].control_of is None and name not in apart
+    }
+
+
+def describe(
+    judge: Judge, clean: Cell, cells: Cells, apart: Collection[str] = (), guessed: bool = False
+) -> dict[str, Any]:
     """Return a model's entry of `robustness.json`: clean, cells, summary, annotations, medmnist_c.
 
     Args:
         judge: That judged them.
         clean: The clean images.
         cells: All severities of each corruption.
+        apart: Corruptions after which labels may not hold: they have cells and are in no summary.
+        guessed: Where the lesion is was guessed on some images.
     """
+    every = counted(cells, apart)
     names = list(dict.fromkeys(name for name, _ in cells))
     balanced = {name: [cells[name, severity].figures["balanced_accuracy"] for severity in SEVERITIES] for name in names}
     return {
@@ -35,24 +53,15 @@ def describe(judge: Judge, clean: Cell, cells: Cells) -> dict[str, Any]:
             for (name, severity), cell in cells.items()
         ],
         "summary": {
-            **_means(clean, list(cells.values())),
+            **_means(clean, list(every.values())),
             "families": {
-                family: _means(clean, [cell for (name, _), cell in cells.items() if CORRUPTIONS[name].family == family])
-                for family in dict.fromkeys(CORRUPTIONS[name].family for name in names)
+                family: _means(clean, [cell for (name, _), cell in every.items() if CORRUPTIONS[name].family == family])
+                for family in dict.fromkeys(CORRUPTIONS[name].family for name, _ in every)
             },
-            "worst": worst(clean, cells),
-            "every": [_every(judge, clean, cells, severity) for severity in SEVERITIES],
+            "worst": worst(clean, every),
+            "every": [_every(judge, clean, every, severity) for severity in SEVERITIES],
         },
-        "annotations": [
-            {
-                "corruption": name,
-                "severity": severity,
-                **{key: estimate.figure() for key, estimate in cell.flips.items() if key.startswith("to_")},
-                "flips": {key: cell.flips[key].figure() for key in ("all", "positive", "negative")},
-            }
-            for (name, severity), cell in cells.items()
-            if CORRUPTIONS[name].family == "annotation"
-        ],
+        "annotations": against_controls(cells, guessed),
         "medmnist_c": balanced_errors(clean.figures["balanced_accuracy"], balanced),
     }
 
@@ -94,6 +103,10 @@ def overall(cells: Sequence[Cell], figure: str) -> Estimate:
 
 def _means(clean: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    if not cells:
+        nothing = {"value": None, "low": None, "high": None, "reason": "no corruption counts here"}
+        names = ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit")
+        return {name + end: nothing for name in names for end in ("", "_change")} | {"flips": nothing}
     for figure in ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit"):
         average = overall(cells, figure)
         found[figure] = average.figure()

@@ -10,13 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from medsharp import __version__
 from medsharp.evaluation.report import plain
 from medsharp.files import atomic_path, write_text
-from medsharp.robustness.contact_sheet import contact_sheet, jpeg_of, strip
+from medsharp.robustness.contact_sheet import Example, contact_sheet, jpeg_of, strip
 from medsharp.robustness.corruptions import Corruption
 from medsharp.robustness.page import render
 
@@ -27,7 +26,7 @@ def write_robustness(
     folder: str | Path,
     content: dict[str, Any],
     corruptions: Sequence[Corruption],
-    example: np.ndarray,
+    example: Example,
     *,
     shown: str = "a simulated image",
     private: bool = False,
@@ -38,7 +37,7 @@ def write_robustness(
         folder: Made if missing.
         content: Settings, corruptions and datasets.
         corruptions: To show.
-        example: The image to show them on, uint8 [H, W].
+        example: The image to show them on.
         shown: What it is.
         private: It is a patient's: page and sheet are their owner's alone.
 
@@ -51,7 +50,7 @@ def write_robustness(
     folder = Path(folder)
     document: dict[str, Any] = plain(
         {
-            "format": 1,
+            "format": 2,
             "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "medsharp": __version__,
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},

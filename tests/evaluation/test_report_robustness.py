@@ -25,6 +25,7 @@ def means(change: float) -> dict[str, Any]:
 
 def content(model: str = "m") -> dict[str, Any]:
     corruptions = [("haze", "ultrasound"), ("speckle", "ultrasound"), ("calipers", "annotation")]
+    corruptions += [("crop", "ultrasound"), ("off", "control")]
     cells = [
         {"corruption": name, "severity": level, "figures": {"auroc": figure(0.9 - 0.02 * level * place)}}
         for place, (name, _) in enumerate(corruptions)
@@ -32,9 +33,10 @@ def content(model: str = "m") -> dict[str, Any]:
     ]
     case = {"corruption": "speckle", "severity": 5, "auroc": figure(0.61), "auroc_change": figure(-0.29)}
     flips = {"all": figure(0.1), "positive": figure(0.123), "negative": figure(0.05)}
-    marked = {"corruption": "calipers", "to_positive": figure(0.01), "to_negative": figure(0.02), "flips": flips}
+    marked = {"corruption": "calipers", "control": "off", "flips": flips, "control_flips": {"all": figure(0.023)}}
+    marked |= {"difference": {"all": figure(0.077)}, "sentence": "Calipers <b>do</b>."}
     return {
-        "format": 1,
+        "format": 2,
         "created": "2026-01-01 00:00 UTC",
         "medsharp": "0.1.0",
         "corruptions": [{"name": name, "family": family} for name, family in corruptions],
@@ -43,6 +45,7 @@ def content(model: str = "m") -> dict[str, Any]:
                 "name": "there",
                 "simulated": False,
                 "images": 300,
+                "apart": {"crop": "unknown"},
                 "models": [
                     {
                         "name": model,
@@ -54,7 +57,7 @@ def content(model: str = "m") -> dict[str, Any]:
                             "families": {"ultrasound": means(-0.05), "annotation": means(-0.11)},
                             "worst": [case | {"sensitivity": figure(0.3), "specificity": figure(0.9)}],
                         },
-                        "annotations": [marked | {"severity": level} for level in (1, 5, 3)],
+                        "annotations": [marked, marked | {"corruption": "text", "control": None}],
                         "medmnist_c": {"be": figure(0.7), "rbe": figure(1.4)},
                     }
                 ],
@@ -83,14 +86,20 @@ def test_summary_lying_in_the_folder_is_shown_in_every_format(tmp_path: Path) ->
     page, markdown, document = written(tmp_path, content(), {"name": "m"})
     assert 'id="robustness"' in page
     assert "AUROC by severity" in page
-    for words in ("\N{MINUS SIGN}0.080", "25.0\N{NO-BREAK SPACE}%", "calipers, severity 5", "12.3\N{NO-BREAK SPACE}%"):
+    for words in (
+        "\N{MINUS SIGN}0.080",
+        "25.0\N{NO-BREAK SPACE}%",
+        "2.3\N{NO-BREAK SPACE}%",
+        "Calipers &lt;b&gt;do&lt;/b&gt;.",
+    ):
         assert words in page, words
-    assert "calipers, severity 3" not in page, "the strongest severity speaks for an annotation"
+    assert "300 images, 4 corruptions" in page, "a control is no corruption"
     assert "These figures are of" not in page
     assert "## Robustness of m on there" in markdown
     assert "\N{MINUS SIGN}0.080" in markdown
     model = document["robustness"]["datasets"][0]["models"][0]
     assert model["by_severity"]["ultrasound"] == pytest.approx([0.9, 0.89, 0.88, 0.87, 0.86, 0.85])
+    assert set(model["by_severity"]) == {"ultrasound", "annotation"}
     assert "cells" not in model
     claim = next(c for c in document["checklists"] if c["guideline"] == "CLAIM 2024")
     assert next(item for item in claim["items"] if item["id"] == "30")["status"] == "in this report"
@@ -116,11 +125,11 @@ def test_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
         ("", "is not JSON"),
         ('{"format": 1', "is not JSON"),
         ("[]", "is not a robustness.json"),
-        ('{"format": 2, "corruptions": []}', "is not a robustness.json of format 1"),
-        ('{"format": 1, "datasets": []}', "is not a robustness.json"),
-        ('{"format": 1, "corruptions": [], "datasets": [{"name": "x"}]}', "is damaged .*images"),
-        ('{"format": 1, "corruptions": [{"name": "x"}], "datasets": []}', "is damaged .*family"),
-        ('{"format": 1, "corruptions": 7, "datasets": []}', "is damaged"),
+        ('{"format": 1, "corruptions": []}', "is not a robustness.json of format 2.*run it again"),
+        ('{"format": 2, "datasets": []}', "is not a robustness.json"),
+        ('{"format": 2, "corruptions": [], "datasets": [{"name": "x"}]}', "is damaged .*images"),
+        ('{"format": 2, "corruptions": [{"name": "x"}], "datasets": []}', "is damaged .*family"),
+        ('{"format": 2, "corruptions": 7, "datasets": []}', "is damaged"),
     ],
 )
 def test_wrong_file_is_a_sentence(tmp_path: Path, text: str, words: str) -> None:

@@ -68,7 +68,8 @@ def test_writes_page_figures_table_and_sheet(bundle: Path, hospital: Path, tmp_p
     document = json.loads((out / "robustness.json").read_text(encoding="utf-8"))
     assert [model["name"] for model in document["datasets"][0]["models"]] == ["tiny", "tiny 2"]
     assert document["datasets"][0]["images"] == 20
-    assert [entry["name"] for entry in document["corruptions"]] == ["gain_up", "gain_down", "calipers"]
+    expected = [("gain_up", None), ("gain_down", None), ("calipers", None), ("calipers_off_lesion", "calipers")]
+    assert [(entry["name"], entry["control_of"]) for entry in document["corruptions"]] == expected
     for name in ("robustness.html", "robustness.csv", "contact_sheet.png"):
         assert (out / name).stat().st_size > 0
     again = run(bundle, bundle, "--data", hospital, "--out", out, *options)

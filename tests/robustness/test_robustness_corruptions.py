@@ -91,6 +91,39 @@ def test_black_borders_are_border_and_a_cyst_is_not() -> None:
     assert brighter[100, 110] == 68
 
 
+SHADOWS = {
+    "beneath a tumour": lambda y, x: (np.abs(x - 96) < 25 + 6 * np.sin(y / 7)) & (y > 90),
+    "in a lower corner": lambda y, x: y + 0.6 * x > 190 + 8 * np.sin(x / 9),
+    "at a side": lambda y, x: x + 16 * np.sin(y / 8) > 150,
+    "all deep tissue": lambda y, x: y + 12 * np.sin(x / 11) > 130,
+}
+
+
+@pytest.mark.parametrize("name", ["gain_up", "dynamic_range_wide"])
+@pytest.mark.parametrize("where", SHADOWS)
+def test_a_deep_shadow_that_reaches_the_edge_is_no_border_and_leaves_no_black_blob(where: str, name: str) -> None:
+    rows, columns = np.indices((192, 192))
+    image = (70 + (rows * 37 + columns * 53) % 60).astype(np.uint8)
+    shadow = SHADOWS[where](rows, columns)
+    image[shadow] = 1
+    image[:, :20] = 0  # a border as well
+    changed = corrupt(image, name, 5)
+    assert (changed[shadow & (columns >= 28)] > 15).mean() > 0.99
+    assert (changed[:, :14] == 0).all()
+
+
+def test_oblique_sides_that_open_with_depth_and_a_level_bottom_are_borders() -> None:
+    rows, columns = np.indices((192, 192))
+    image = (70 + (rows * 37 + columns * 53) % 60).astype(np.uint8)
+    wedge = columns < 50 - 0.3 * rows
+    image[wedge], image[160:] = 0, 0
+    image[170:176, 60:90] = 255  # text below the scan
+    mask = scan_mask(image)
+    assert mask[wedge & (columns < 40 - 0.3 * rows)].max() < 0.5
+    assert mask[168:].max() == 0
+    assert mask[60:150, 60:].min() == 1
+
+
 def test_gain_is_in_decibels_of_a_60_db_display() -> None:
     grey = np.full((64, 64), 100, dtype=np.uint8)
     assert (corrupt(grey, "gain_up", 1) == round(100 + 3 * 255 / 60)).all()
@@ -118,7 +151,9 @@ def test_blurs_act_along_their_axis_only() -> None:
 def test_names_families_and_globs_choose() -> None:
     assert [entry.name for entry in find_corruptions(["gain_*"])] == ["gain_up", "gain_down"]
     assert len(find_corruptions(["medmnist-c"])) == 7
-    assert [entry.name for entry in find_corruptions(["calipers", "pixelate"])] == ["pixelate", "calipers"]
+    assert [entry.name for entry in find_corruptions(["zoom_in", "pixelate"])] == ["pixelate", "zoom_in"]
+    assert len(find_corruptions(["annotation"])) == 8, "an annotation brings its control"
+    assert [entry.name for entry in find_corruptions(["body_marker_patch"])] == ["body_marker", "body_marker_patch"]
     assert len(find_corruptions(["*"])) == len(CORRUPTIONS)
 
 

@@ -68,7 +68,7 @@ def test_the_page_is_whole_self_contained_and_says_what_it_is(written: Path) -> 
 
 def test_json_and_csv_hold_the_same_figures(written: Path) -> None:
     document = json.loads((written / "robustness.json").read_text(encoding="utf-8"))
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert [entry["name"] for entry in document["datasets"]] == [
         "simulated hospital A",
         "simulated hospital A 2",
@@ -95,10 +95,10 @@ def test_the_contact_sheet_has_a_row_a_corruption(written: Path) -> None:
 
 
 def test_a_strip_starts_with_the_clean_image() -> None:
-    image = example_image()
-    row = strip(image, find_corruptions(["brightness_down"])[0], side=64)
+    example = example_image()
+    row = strip(example, find_corruptions(["brightness_down"])[0], side=64)
     tiles = [row[:, place * 67 : place * 67 + 64] for place in range(6)]
-    expected = Image.fromarray(image)
+    expected = Image.fromarray(example.pixels)
     expected.thumbnail((64, 64), Image.Resampling.LANCZOS)
     np.testing.assert_array_equal(tiles[0], np.asarray(expected))
     means = [tile.mean() for tile in tiles]

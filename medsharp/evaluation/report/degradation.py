@@ -25,16 +25,10 @@ def degradation_of(document: dict[str, Any]) -> list[dict[str, Any]]:
             "dataset": entry,
             "model": model,
             "foreign": model["name"] != name,
-            "annotations": _strongest(model["annotations"]),
+            "annotations": model["annotations"],
             "plot": Markup(
                 degradation(model["by_severity"], f"robustness-{number}", f"AUROC by severity on {entry['name']}")
             ),
         }
         for number, (entry, model) in enumerate(own or pairs, start=1)
     ]
-
-
-def _strongest(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the strongest severity of each kind of annotation."""
-    last = {entry["corruption"]: entry for entry in sorted(annotations, key=lambda entry: int(entry["severity"]))}
-    return list(last.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from medsharp.errors import InputError
 
 FILE = "robustness.json"
-_FORMAT = 1
+_FORMAT = 2
+_CONTROL = "control"
 _KEPT = ("name", "threshold", "clean", "summary", "annotations", "medmnist_c")
 
 
@@ -24,7 +26,7 @@ def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
     Returns:
         `created`, `medsharp` and `datasets`; each model of a data set has its clean figures, its summary, annotations
         and MedMNIST-C errors, and under `by_severity` the mean AUROC of each family of corruptions at severities 0
-        (clean) to 5. None without a file.
+        (clean) to 5, without controls and what stands apart. None without a file.
 
     Raises:
         InputError: The file is missing or is not such a file.
@@ -39,7 +41,9 @@ def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise InputError(f"{path} is not JSON; give the robustness.json that `medsharp robustness` wrote") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT or "corruptions" not in content:
-        raise InputError(f"{path} is not a robustness.json of format {_FORMAT}, as `medsharp robustness` writes it")
+        raise InputError(
+            f"{path} is not a robustness.json of format {_FORMAT}, as `medsharp robustness` writes it; run it again"
+        )
     try:
         return _summary(content)
     except (KeyError, TypeError, AttributeError) as error:
@@ -53,9 +57,9 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
             "name": entry["name"],
             "simulated": bool(entry.get("simulated")),
             "images": entry["images"],
-            "corruptions": len(families),
+            "corruptions": sum(family != _CONTROL for family in families.values()),
             "models": [
-                {key: model[key] for key in _KEPT} | {"by_severity": _by_severity(model, families)}
+                {key: model[key] for key in _KEPT} | {"by_severity": _by_severity(model, families, entry["apart"])}
                 for model in entry["models"]
             ],
         }
@@ -64,16 +68,18 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
     return {"created": content["created"], "medsharp": content["medsharp"], "datasets": datasets}
 
 
-def _by_severity(model: dict[str, Any], families: dict[str, str]) -> dict[str, list[float | None]]:
+def _by_severity(
+    model: dict[str, Any], families: dict[str, str], apart: Collection[str]
+) -> dict[str, list[float | None]]:
     """Return the mean AUROC of each family at severities 0 to 5; None where no cell has one."""
     found: dict[tuple[str, int], list[float]] = {}
     for cell in model["cells"]:
         value = cell["figures"]["auroc"]["value"]
-        if value is not None:
+        if value is not None and cell["corruption"] not in apart:
             found.setdefault((families[cell["corruption"]], int(cell["severity"])), []).append(float(value))
     clean = model["clean"]["auroc"]["value"]
     return {
         family: [clean, *(fmean(found[family, level]) if (family, level) in found else None for level in range(1, 6))]
         for family in dict.fromkeys(families.values())
-        if any(name == family for name, _ in found)
+        if family != _CONTROL and any(name == family for name, _ in found)
     }

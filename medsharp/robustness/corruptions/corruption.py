@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Family = Literal["medmnist-c", "ultrasound", "annotation"]
+Family = Literal["medmnist-c", "ultrasound", "annotation", "control"]
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -16,17 +16,21 @@ SEVERITIES = (1, 2, 3, 4, 5)
 class Corruption:
     """One way in which images change between hospitals.
 
-    Calling it corrupts: `corruption(image, severity, rng)`.
+    Calling it corrupts: `corruption(image, severity, rng)`. Severities are nested: `apply` draws the same at each of
+    them, so that an image has one place, direction and field of noise, of which more and more is seen.
 
     Attributes:
         name: As on the command line.
-        family: `medmnist-c` (its seven for BreastMNIST), `ultrasound` or `annotation`.
+        family: `medmnist-c` (its seven for BreastMNIST), `ultrasound`, `annotation`, or `control` of an annotation.
         description: What happens to the image, in a sentence.
         source: Where the definition comes from.
         levels: The parameters of severity 1 to 5.
         apply: Takes uint8 [H, W], the source of chance, and the parameters of a level by name; returns uint8 [H, W].
         colour: Whether `apply` takes uint8 [H, W, 3] as well; otherwise each channel is corrupted alike.
         moves: Whether tissue is elsewhere on the image afterwards.
+        at_lesion: Whether `apply` takes `lesion` as well: bool [H, W], or None where it is not known.
+        cuts: Whether tissue is lost, and the lesion with it where nobody knows where it is.
+        control_of: The annotation whose control it is: drawn from the same chance, without what is tested.
     """
 
     name: str
@@ -37,10 +41,20 @@ class Corruption:
     apply: Callable[..., np.ndarray] = field(repr=False)
     colour: bool = False
     moves: bool = False
+    at_lesion: bool = False
+    cuts: bool = False
+    control_of: str | None = None
 
-    def __call__(self, image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-        """Corrupt uint8 [H, W] or [H, W, 3]; the same state of `rng` gives the same bytes."""
-        level = self.levels[severity - 1]
+    def __call__(
+        self, image: np.ndarray, severity: int, rng: np.random.Generator, lesion: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Corrupt uint8 [H, W] or [H, W, 3]; the same state of `rng` gives the same bytes.
+
+        `lesion` is bool [H, W], or None where it is not known.
+        """
+        level = dict(self.levels[severity - 1])
+        if self.at_lesion:
+            level["lesion"] = lesion
         if image.ndim == 2 or self.colour:
             return self.apply(image, rng, **level)
         # The same chance for each channel, so that grey stays grey.

@@ -1,14 +1,15 @@
-"""What people and machines write on images: calipers, text, body marker, the vendor's banner."""
+"""What people and machines write on images: text, body marker, the vendor's banner; and grey patches in their place."""
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-_WHITE = 255
+from medsharp.robustness.corruptions.marks import WHITE, Marks, Sides, font_of
+
 _TEXTS = (
     "RT BREAST 10H",
     "2.1 x 1.4 cm",
@@ -21,54 +22,67 @@ _TEXTS = (
 )
 # Names that no maker has.
 _VENDORS = ("SONOVISTA X7", "ECHOLINE 500", "MAMMOSON PRO")
+_EDGE = 0.04
+_BLACK, _DARK, _LIGHT = (0, 255), (24, 255), (200, 255)
+
+Draw = Callable[..., Marks]
 
 
-def calipers(image: np.ndarray, rng: np.random.Generator, *, pairs: int, arm: float) -> np.ndarray:
-    """Lay measuring crosses, joined by dots, over the darkest place near the middle, where a lesion usually is.
+def marked(draw: Draw) -> Callable[..., np.ndarray]:
+    """Return the corruption that lays on the marks which `draw` makes."""
 
-    Args:
-        image: uint8 [H, W].
-        rng: Draws lengths and a tilt.
-        pairs: Of crosses.
-        arm: Of a cross, over the shorter side of the image.
-    """
-    picture, scale = Image.fromarray(image), min(image.shape)
-    draw = ImageDraw.Draw(picture)
-    x, y = _darkest(picture)
-    tilt = rng.uniform(-0.3, 0.3)
-    line = max(1, round(scale / 256))
-    for number in range(pairs):
-        half = rng.uniform(0.14, 0.2) * scale
-        angle = tilt + number * math.pi / max(2, pairs)
-        across, down = half * math.cos(angle), half * math.sin(angle)
-        for dot in np.linspace(-1, 1, 15):
-            draw.rectangle(_square(x + dot * across, y + dot * down, 0.3 * line), fill=_WHITE)
-        for sign in (-1, 1):
-            _cross(draw, x + sign * across, y + sign * down, arm * scale, line)
-    return np.asarray(picture)
+    def apply(image: np.ndarray, rng: np.random.Generator, **level: Any) -> np.ndarray:
+        return draw(image, rng, **level).on(image)
+
+    return apply
 
 
-def burned_in_text(image: np.ndarray, rng: np.random.Generator, *, lines: int, size: float) -> np.ndarray:
-    """Type lines of text into the image.
+def patched(draw: Draw) -> Callable[..., np.ndarray]:
+    """Return the control of `marked`: flat patches of the same area, place and mean grey level."""
+
+    def apply(image: np.ndarray, rng: np.random.Generator, **level: Any) -> np.ndarray:
+        return draw(image, rng, **level).patches_on(image)
+
+    return apply
+
+
+def burned_in_text(
+    image: np.ndarray, rng: np.random.Generator, *, lines: int, size: float, lesion: np.ndarray | None = None
+) -> Marks:
+    """Type lines of text into a corner of the image; where the lesion is known, into one that has least of it.
 
     Args:
         image: uint8 [H, W].
         rng: Draws what and where.
         lines: How many.
         size: Of the letters, over the shorter side of the image.
+        lesion: bool [H, W].
     """
-    picture, scale = Image.fromarray(image), min(image.shape)
-    font = _font(max(6, round(size * scale)))
-    text = "\n".join(_TEXTS[place] for place in rng.permutation(len(_TEXTS))[:lines])
-    draw = ImageDraw.Draw(picture)
+    marks, (height, width) = Marks.blank(image.shape), image.shape
+    font = font_of(max(6, round(size * min(image.shape))))
+    texts = [_TEXTS[place] for place in rng.permutation(len(_TEXTS))[:lines]]
+    corners = [(x, y) for x in (_EDGE, 1 - _EDGE) for y in (_EDGE, 1 - _EDGE)]
+    order = [corners[number] for number in rng.permutation(len(corners))]
+    across, down = order[0] if lesion is None else min(order, key=lambda corner: _lesion_at(lesion, *corner))
+    # The first line stays at the edge; the others are added towards the middle.
+    text = "\n".join(texts if down < 0.5 else texts[::-1])
+    draw = marks.pen()
     left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, spacing=2)
-    x = rng.uniform(0.02, 0.98) * max(0, picture.width - (right - left))
-    y = rng.choice([0.04, 0.96]) * max(0, picture.height - (bottom - top))
-    draw.multiline_text((round(x - left), round(y - top)), text, fill=_WHITE, font=font, spacing=2)
-    return np.asarray(picture)
+    x = round(across * max(0, width - (right - left)))
+    y = round(down * max(0, height - (bottom - top)))
+    draw.multiline_text((x - left, y - top), text, fill=WHITE, font=font, spacing=2)
+    marks.patches.append(("rectangle", (x, y, x + right - left - 1, y + bottom - top - 1)))
+    return marks
 
 
-def body_marker(image: np.ndarray, rng: np.random.Generator, *, size: float) -> np.ndarray:
+def _lesion_at(lesion: np.ndarray, x: float, y: float) -> int:
+    """Count the pixels of a lesion in the corner, a quarter of the image, that text at its greatest takes."""
+    height, width = lesion.shape
+    rows = slice(0, height // 2) if y < 0.5 else slice(height // 2, None)
+    return int(lesion[rows, slice(0, width // 2) if x < 0.5 else slice(width // 2, None)].sum())
+
+
+def body_marker(image: np.ndarray, rng: np.random.Generator, *, size: float) -> Marks:
     """Draw the pictogram of a breast with the probe on it, in a lower corner.
 
     Args:
@@ -76,22 +90,23 @@ def body_marker(image: np.ndarray, rng: np.random.Generator, *, size: float) -> 
         rng: Draws the corner and the place of the probe.
         size: Radius over the shorter side of the image.
     """
-    picture, scale = Image.fromarray(image), min(image.shape)
-    draw = ImageDraw.Draw(picture)
+    marks, scale = Marks.blank(image.shape), min(image.shape)
+    draw, (height, width) = marks.pen(), image.shape
     radius, line = size * scale, max(1, round(scale / 200))
-    x = radius * 1.3 if rng.random() < 0.5 else picture.width - radius * 1.3
-    y = picture.height - radius * 1.3
-    draw.ellipse(_square(x, y, radius), fill=0, outline=_WHITE, width=line)
-    draw.ellipse(_square(x, y, max(1.0, 0.15 * radius)), outline=_WHITE, width=line)
+    x = radius * 1.3 if rng.random() < 0.5 else width - radius * 1.3
+    y = height - radius * 1.3
+    draw.ellipse(_square(x, y, radius), fill=_BLACK, outline=WHITE, width=line)
+    draw.ellipse(_square(x, y, max(1.0, 0.15 * radius)), outline=WHITE, width=line)
     angle, away = rng.uniform(0, 2 * math.pi), rng.uniform(0.45, 0.75) * radius
     spot, half = (x + away * math.cos(angle), y + away * math.sin(angle)), 0.35 * radius
     turned = rng.uniform(0, math.pi)
     end = (half * math.cos(turned), half * math.sin(turned))
-    draw.line((spot[0] - end[0], spot[1] - end[1], spot[0] + end[0], spot[1] + end[1]), fill=_WHITE, width=2 * line)
-    return np.asarray(picture)
+    draw.line((spot[0] - end[0], spot[1] - end[1], spot[0] + end[0], spot[1] + end[1]), fill=WHITE, width=2 * line)
+    marks.patches.append(("ellipse", _square(x, y, radius)))
+    return marks
 
 
-def vendor_banner(image: np.ndarray, rng: np.random.Generator, *, height: float) -> np.ndarray:
+def vendor_banner(image: np.ndarray, rng: np.random.Generator, *, height: float) -> Marks:
     """Cover the top by a banner with the maker's name, and draw a grey scale and a ruler at the sides.
 
     Args:
@@ -99,40 +114,25 @@ def vendor_banner(image: np.ndarray, rng: np.random.Generator, *, height: float)
         rng: Draws the name.
         height: Of the banner, over that of the image.
     """
-    picture = Image.fromarray(image)
-    width, tall = picture.size
-    draw, bar, line = ImageDraw.Draw(picture), max(4, round(height * tall)), max(1, round(min(image.shape) / 256))
+    marks, (tall, width) = Marks.blank(image.shape), image.shape
+    draw, bar, line = marks.pen(), max(4, round(height * tall)), max(1, round(min(image.shape) / 256))
     name = _VENDORS[int(rng.integers(len(_VENDORS)))]
-    draw.rectangle((0, 0, width, bar), fill=24)
-    draw.line((0, bar, width, bar), fill=200, width=line)
-    draw.text((0.02 * width, 0.1 * bar), name, fill=_WHITE, font=_font(max(6, round(0.7 * bar))))
+    draw.rectangle((0, 0, width, bar), fill=_DARK)
+    draw.line((0, bar, width, bar), fill=_LIGHT, width=line)
+    draw.text((0.02 * width, 0.1 * bar), name, fill=WHITE, font=font_of(max(6, round(0.7 * bar))))
     length = round(min(0.4, 4 * height) * tall)
+    above = bar + 0.05 * tall
     for row in range(length):
-        grey = round(255 * (1 - row / length))
-        draw.line((0.95 * width, bar + 0.05 * tall + row, 0.98 * width, bar + 0.05 * tall + row), fill=grey)
-    for tick in range(1, 6):
-        y = bar + tick * (tall - bar) / 6
-        draw.line((0, y, (0.02 + 0.2 * height) * width, y), fill=200, width=line)
-    return np.asarray(picture)
+        level = round(255 * (1 - row / length))
+        draw.line((0.95 * width, above + row, 0.98 * width, above + row), fill=(level, 255))
+    ticks, reach = [bar + tick * (tall - bar) / 6 for tick in range(1, 6)], (0.02 + 0.2 * height) * width
+    for y in ticks:
+        draw.line((0, y, reach, y), fill=_LIGHT, width=line)
+    marks.patches.append(("rectangle", (0, 0, width, bar)))
+    marks.patches.append(("rectangle", (0.95 * width, above, 0.98 * width, above + length - 1)))
+    marks.patches.append(("rectangle", (0, ticks[0], reach, ticks[-1])))
+    return marks
 
 
-def _darkest(picture: Image.Image) -> tuple[float, float]:
-    """Return x and y of the darkest place within the middle half of the image."""
-    small = picture.resize((32, 32), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(2))
-    middle = np.asarray(small)[8:24, 8:24]
-    row, column = np.unravel_index(int(middle.argmin()), middle.shape)
-    return (float(column) + 8.5) / 32 * picture.width, (float(row) + 8.5) / 32 * picture.height
-
-
-def _cross(draw: ImageDraw.ImageDraw, x: float, y: float, arm: float, line: int) -> None:
-    draw.line((x - arm, y, x + arm, y), fill=_WHITE, width=line)
-    draw.line((x, y - arm, x, y + arm), fill=_WHITE, width=line)
-
-
-def _square(x: float, y: float, half: float) -> tuple[float, float, float, float]:
+def _square(x: float, y: float, half: float) -> Sides:
     return (x - half, y - half, x + half, y + half)
-
-
-@lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

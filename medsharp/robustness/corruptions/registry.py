@@ -12,8 +12,10 @@ import numpy as np
 from medsharp.errors import InputError, nearest
 from medsharp.robustness.corruptions import artefacts, capture, gain, geometry, markings, resolution, speckle
 from medsharp.robustness.corruptions.brightness import brightness, contrast
+from medsharp.robustness.corruptions.calipers import calipers, calipers_off_lesion
 from medsharp.robustness.corruptions.corruption import SEVERITIES, Corruption, Family, levels
 from medsharp.robustness.corruptions.digital import jpeg_compression, pixelate
+from medsharp.robustness.corruptions.markings import marked, patched
 from medsharp.robustness.corruptions.motion import motion_blur
 from medsharp.robustness.corruptions.noise import speckle_noise
 
@@ -27,6 +29,7 @@ _MADE_HERE = "medsharp"
 
 
 _Apply = Callable[..., np.ndarray]
+_Levels = tuple[dict[str, Any], ...]
 
 
 def _medmnist(name: str, description: str, apply: _Apply, **parameters: tuple[Any, ...]) -> Corruption:
@@ -37,12 +40,28 @@ def _ultrasound(name: str, description: str, source: str, apply: _Apply, **param
     return Corruption(name, "ultrasound", description, source, levels(**parameters), apply)
 
 
-def _geometry(name: str, description: str, apply: _Apply, **parameters: tuple[Any, ...]) -> Corruption:
-    return Corruption(name, "ultrasound", description, _MADE_HERE, levels(**parameters), apply, moves=True)
+def _geometry(
+    name: str, description: str, apply: _Apply, *, cuts: bool = False, **parameters: tuple[Any, ...]
+) -> Corruption:
+    return Corruption(
+        name, "ultrasound", description, _MADE_HERE, levels(**parameters), apply, moves=True, at_lesion=cuts, cuts=cuts
+    )
 
 
-def _annotation(name: str, description: str, apply: _Apply, **parameters: tuple[Any, ...]) -> Corruption:
-    return Corruption(name, "annotation", description, _MADE_HERE, levels(**parameters), apply)
+def _annotation(name: str, description: str, apply: _Apply, given: _Levels, *, at_lesion: bool = False) -> Corruption:
+    return Corruption(name, "annotation", description, _MADE_HERE, given, apply, at_lesion=at_lesion)
+
+
+def _control(
+    name: str, of: str, description: str, apply: _Apply, given: _Levels, *, at_lesion: bool = False
+) -> Corruption:
+    return Corruption(name, "control", description, _MADE_HERE, given, apply, at_lesion=at_lesion, control_of=of)
+
+
+_CALIPERS = levels(pairs=(1, 1, 2, 2, 3), arm=(0.012, 0.016, 0.02, 0.025, 0.03))
+_TEXT = levels(lines=(1, 2, 3, 4, 6), size=(0.045, 0.05, 0.055, 0.06, 0.065))
+_MARKER = levels(size=(0.05, 0.07, 0.09, 0.115, 0.14))
+_BANNER = levels(height=(0.05, 0.07, 0.09, 0.12, 0.15))
 
 
 # fmt: off
@@ -71,18 +90,23 @@ CORRUPTIONS: dict[str, Corruption] = {
         _ultrasound("lateral_blur", "A wider beam: blurred along the probe.", _MADE_HERE, resolution.lateral_blur, sigma=(0.005, 0.009, 0.014, 0.02, 0.03)),
         _ultrasound("axial_blur", "A longer pulse: blurred along depth.", _MADE_HERE, resolution.axial_blur, sigma=(0.003, 0.006, 0.01, 0.015, 0.022)),
         _ultrasound("frame_averaging", "Six frames averaged while the probe moves.", _MADE_HERE, resolution.frame_averaging, motion=(0.01, 0.02, 0.035, 0.055, 0.08)),
-        _geometry("zoom_in", "Magnified about the middle.", geometry.zoom_in, factor=(1.1, 1.2, 1.35, 1.5, 1.75)),
+        _geometry("zoom_in", "Magnified about the middle; a known lesion stays on the image.", geometry.zoom_in, cuts=True, factor=(1.1, 1.2, 1.35, 1.5, geometry.STRONGEST_ZOOM)),
         _geometry("depth_increase", "More depth shown: tissue smaller, black at the sides.", geometry.depth_increase, factor=(1.1, 1.2, 1.35, 1.55, 1.8)),
         _geometry("aspect_stretch", "Depth squeezed, as by other than square pixels.", geometry.aspect_stretch, factor=(1.1, 1.2, 1.35, 1.5, 1.75)),
-        _geometry("crop", "Only a window at an edge or in a corner kept.", geometry.crop, kept=(0.92, 0.84, 0.75, 0.65, 0.55)),
+        _geometry("crop", "Only a window at an edge or in a corner kept; a known lesion stays on the image.", geometry.crop, cuts=True, kept=(0.92, 0.84, 0.75, 0.65, geometry.STRONGEST_CROP)),
         _ultrasound("jpeg_resaved", "Saved as JPEG several times, blocks in other places.", _MADE_HERE, capture.jpeg_resaved, quality=(85, 70, 55, 40, 25), times=(3,)),
         _ultrasound("video_compression", "A key frame of VP8 video.", _MADE_HERE, capture.video_compression, quality=(60, 35, 18, 8, 0)),
         _ultrasound("screen_capture", "Shown smaller by leaving pixels out, captured, enlarged.", _MADE_HERE, capture.screen_capture, scale=(0.85, 0.7, 0.55, 0.42, 0.3)),
 
-        _annotation("calipers", "Measuring crosses on the darkest place near the middle.", markings.calipers, pairs=(1, 1, 2, 2, 3), arm=(0.012, 0.016, 0.02, 0.025, 0.03)),
-        _annotation("burned_in_text", "Lines of typed text.", markings.burned_in_text, lines=(1, 2, 3, 4, 6), size=(0.045, 0.05, 0.055, 0.06, 0.065)),
-        _annotation("body_marker", "The pictogram of a breast with the probe on it.", markings.body_marker, size=(0.05, 0.07, 0.09, 0.115, 0.14)),
-        _annotation("vendor_banner", "The maker's banner at the top, grey scale and ruler at the sides.", markings.vendor_banner, height=(0.05, 0.07, 0.09, 0.12, 0.15)),
+        _annotation("calipers", "Measuring crosses at the edge of the lesion.", calipers, _CALIPERS, at_lesion=True),
+        _annotation("burned_in_text", "Lines of typed text in a corner, off a known lesion.", marked(markings.burned_in_text), _TEXT, at_lesion=True),
+        _annotation("body_marker", "The pictogram of a breast with the probe on it.", marked(markings.body_marker), _MARKER),
+        _annotation("vendor_banner", "The maker's banner at the top, grey scale and ruler at the sides.", marked(markings.vendor_banner), _BANNER),
+
+        _control("calipers_off_lesion", "calipers", "The same measuring crosses beside the lesion.", calipers_off_lesion, _CALIPERS, at_lesion=True),
+        _control("burned_in_text_patch", "burned_in_text", "A flat patch in place of the text, as large and as bright on average.", patched(markings.burned_in_text), _TEXT, at_lesion=True),
+        _control("body_marker_patch", "body_marker", "A flat patch in place of the body marker, as large and as bright on average.", patched(markings.body_marker), _MARKER),
+        _control("vendor_banner_patch", "vendor_banner", "Flat patches in place of banner, grey scale and ruler, as large and as bright on average.", patched(markings.vendor_banner), _BANNER),
     )
 }
 # fmt: on
@@ -96,6 +120,8 @@ def list_corruptions(family: Family | None = None) -> tuple[str, ...]:
 def find_corruptions(patterns: Sequence[str]) -> tuple[Corruption, ...]:
     """Return the corruptions that names, families or globs such as `gain_*` choose, in the order of the registry.
 
+    An annotation brings its control, without which it shows nothing, and a control its annotation.
+
     Raises:
         InputError: A pattern chooses none; the sentence gives the nearest names.
     """
@@ -108,23 +134,36 @@ def find_corruptions(patterns: Sequence[str]) -> tuple[Corruption, ...]:
         if not found:
             raise InputError(f"there is no corruption '{pattern}'{nearest(pattern, {*CORRUPTIONS, *families})}")
         chosen.update(found)
+    chosen |= {entry.control_of for entry in CORRUPTIONS.values() if entry.name in chosen and entry.control_of}
+    chosen |= {entry.name for entry in CORRUPTIONS.values() if entry.control_of in chosen}
     return tuple(entry for name, entry in CORRUPTIONS.items() if name in chosen)
 
 
-def corrupt(image: np.ndarray, name: str, severity: int = 3, seed: int | Sequence[int] = 0) -> np.ndarray:
+def corrupt(
+    image: np.ndarray,
+    name: str,
+    severity: int = 3,
+    seed: int | Sequence[int] = 0,
+    *,
+    lesion: np.ndarray | None = None,
+) -> np.ndarray:
     """Corrupt an image; the same arguments give the same bytes.
+
+    Severities are nested: with one seed, an image has one place, direction and field of noise at all five.
 
     Args:
         image: uint8, grey [H, W] or RGB [H, W, 3], at least 32 pixels a side.
         name: One of `list_corruptions()`.
         severity: 1 (mild) to 5.
-        seed: Of this image; each corruption and severity draws a stream of its own from it.
+        seed: Of this image; each corruption draws a stream of its own from it, which a control shares with the
+            annotation whose control it is.
+        lesion: Where the lesion is, bool [H, W]; all False where there is none, None where it is not known.
 
     Returns:
         uint8 of the same shape; the image given stays as it is.
 
     Raises:
-        InputError: Unknown name, severity out of range, or not such an image.
+        InputError: Unknown name, severity out of range, not such an image, or a lesion of another size.
     """
     if name not in CORRUPTIONS:
         raise InputError(f"there is no corruption '{name}'{nearest(name, CORRUPTIONS)}")
@@ -136,6 +175,9 @@ def corrupt(image: np.ndarray, name: str, severity: int = 3, seed: int | Sequenc
             f"expected uint8 pixels [H, W] or [H, W, 3] of at least {LEAST_SIDE} a side, "
             f"not {image.dtype} {list(image.shape)}"
         )
+    if lesion is not None and (lesion.dtype != np.bool_ or lesion.shape != image.shape[:2]):
+        raise InputError(f"expected a lesion of bool {list(image.shape[:2])}, not {lesion.dtype} {list(lesion.shape)}")
+    entry = CORRUPTIONS[name]
     entropy = [seed] if isinstance(seed, int) else list(seed)
-    rng = np.random.default_rng([*entropy, zlib.crc32(name.encode()), severity])
-    return CORRUPTIONS[name](np.ascontiguousarray(image), severity, rng)
+    rng = np.random.default_rng([*entropy, zlib.crc32((entry.control_of or name).encode())])
+    return entry(np.ascontiguousarray(image), severity, rng, lesion)

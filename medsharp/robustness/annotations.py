@@ -1,0 +1,91 @@
+"""Whether a model reads annotations: flips under each, against the flips under its control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medsharp.robustness.cells import FLIPS, Cell
+from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from medsharp.robustness.estimates import Estimate, mean
+
+
+def against_controls(cells: Mapping[tuple[str, int], Cell], guessed: bool = False) -> list[dict[str, Any]]:
+    """Return a test an annotation: it, its control, and their paired difference, annotation minus control.
+
+    The difference is over the same images and resampled patients. It is tested once, on the mean of all severities, so
+    that no severity is picked.
+
+    Args:
+        cells: By corruption and severity.
+        guessed: Where the lesion is was guessed on some images.
+
+    Returns:
+        `corruption`, `control` (None where it was not run), `flips`, `control_flips` and `difference` of `FLIPS`, means
+        over severities; `severities`, the same at each of them; and `sentence`, what may be claimed.
+    """
+    names = [name for name in dict.fromkeys(name for name, _ in cells) if CORRUPTIONS[name].family == "annotation"]
+    controls = {entry.control_of: name for name, entry in CORRUPTIONS.items() if (name, SEVERITIES[0]) in cells}
+    return [_test(cells, name, controls.get(name), guessed) for name in names]
+
+
+def _test(cells: Mapping[tuple[str, int], Cell], name: str, control: str | None, guessed: bool) -> dict[str, Any]:
+    def flips(of: str, at: tuple[int, ...]) -> dict[str, Estimate]:
+        return {kind: mean([cells[of, severity].flips[kind] for severity in at]) for kind in FLIPS}
+
+    def pair(at: tuple[int, ...]) -> dict[str, Any]:
+        ours = flips(name, at)
+        found: dict[str, Any] = {"flips": _figures(ours), "control_flips": None, "difference": None}
+        if control is not None:
+            theirs = flips(control, at)
+            found["control_flips"] = _figures(theirs)
+            found["difference"] = _figures({kind: ours[kind] - theirs[kind] for kind in FLIPS})
+        return found
+
+    severities = [{"severity": severity, **pair((severity,))} for severity in SEVERITIES]
+    test = {"corruption": name, "control": control, **pair(SEVERITIES), "severities": severities}
+    return {**test, "sentence": sentence_of(test, guessed)}
+
+
+def _figures(estimates: dict[str, Estimate]) -> dict[str, Any]:
+    return {kind: estimate.figure() for kind, estimate in estimates.items()}
+
+
+def sentence_of(test: Mapping[str, Any], guessed: bool = False) -> str:
+    """Say what an annotation's test shows, and no more than its control allows.
+
+    Args:
+        test: One of `against_controls`.
+        guessed: Where the lesion is was guessed on some images.
+    """
+    subject, beside, cause, caveat = _WORDS[test["corruption"]]
+    if guessed:
+        subject = subject.replace("on the lesion", "on the lesion, or where it was guessed to be,")
+    if test["control"] is None:
+        return f"{subject}: no control was run, so flips are not shown to come from what is drawn."
+    part = test["difference"]["all"]
+    if part["low"] is None:
+        return f"{subject}: {part['reason']}, so nothing is claimed."
+    if part["low"] <= 0 <= part["high"]:
+        start = f"{subject} not shown to flip more or fewer decisions than {beside}"
+        return f"{start}: that the model reads {cause} is not shown."
+    more = part["value"] > 0
+    low, high = sorted(abs(part[key]) * 100 for key in ("low", "high"))
+    points = f"{abs(part['value']) * 100:.1f} percentage points ({low:.1f} to {high:.1f})"
+    start = f"{subject} seen to flip {points} {'more' if more else 'fewer'} decisions than {beside}"
+    return f"{start}: {caveat}." if more else f"{start}: that the model reads {cause} is not shown."
+
+
+_PATCH = "a flat patch in the same place, as large and as bright"
+_DRAWN = "what is drawn matters to the model, not only what it covers"
+_WORDS = {
+    "calipers": (
+        "Calipers on the lesion are",
+        "the same crosses beside it",
+        "them where they measure",
+        "where they lie matters to the model, be it that it reads the measuring or that the lesion's edge is covered",
+    ),
+    "burned_in_text": ("Text is", _PATCH, "it", _DRAWN),
+    "body_marker": ("The body marker is", _PATCH, "it", _DRAWN),
+    "vendor_banner": ("The banner is", "flat patches in the same places, as large and as bright", "it", _DRAWN),
+}
