@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -225,6 +226,105 @@ class HeldOut(_Growing):
     bundle: str = Field("", json_schema_extra=_LATER)
 
 
+UpdateMethod = Literal["none", "intercept", "slope", "threshold"]
+"""What is changed on local data; `slope` is intercept and slope, and both bring a threshold of their own."""
+
+
+class LocalPart(_Part):
+    """One of the two parts of the local data: its patients (or groups of near-duplicates), images and positives.
+
+    Attributes:
+        patients: Patients, or groups of near-duplicates where patients are not known.
+        positive_patients: Those with an image of the positive class.
+        images: How many were predicted; `positives` of them are of the positive class.
+    """
+
+    patients: int
+    positive_patients: int
+    images: int
+    positives: int
+
+
+class NestedTest(_Part):
+    """A test of one update against a more extensive one.
+
+    Attributes:
+        kept: What is kept where the test is not significant.
+        against: The more extensive update.
+        statistic: Twice the difference of the log likelihoods.
+        df: How many parameters more.
+        design_effect: How far images of a patient inflate the statistic; it is divided by this.
+        p: Of the statistic so corrected.
+    """
+
+    kept: UpdateMethod
+    against: UpdateMethod
+    statistic: float
+    df: int
+    design_effect: float
+    p: float
+
+
+class Update(_Part):
+    """One update of a bundle on local data: its lineage.
+
+    Attributes:
+        parent: Name of the bundle that was updated, and `parent_digest`, that of its `bundle.yaml`.
+        created: The day; `medsharp`, the version that did it.
+        method: What was changed.
+        chosen_by: `closed test`, or `asked` where the method was given.
+        tests: The closed test, in the order in which it was made; empty where the method was given.
+        intercept: `a` of `logit(new) = a + b logit(old)`, of the positive class; 0 where it was not changed.
+        slope: `b`; 1 where it was not changed.
+        parent_point: The operating point before.
+        dataset: The local data, of which `calibration` changed the bundle and `evaluation` measured it.
+        share: Asked for the calibration part, of the images.
+        seed: Of the drawing of parts.
+        parts: SHA-256 of the list of parts, written before any image was predicted.
+        before: Figures of the parent on the evaluation part, with 95 % intervals.
+        after: Those of the updated bundle.
+        change: After minus before, paired over the same resamples.
+    """
+
+    parent: str
+    parent_digest: str
+    created: str
+    medsharp: str
+    method: UpdateMethod
+    chosen_by: Literal["closed test", "asked"]
+    tests: tuple[NestedTest, ...] = ()
+    intercept: float
+    slope: float = Field(gt=0)
+    parent_point: OperatingPoint
+    dataset: str
+    calibration: LocalPart
+    evaluation: LocalPart
+    share: float
+    seed: int
+    parts: str
+    before: dict[str, Figure]
+    after: dict[str, Figure]
+    change: dict[str, Figure]
+
+    def sentence(self) -> str:
+        """Say in words what was done to which bundle: a sentence without a full stop."""
+        part = self.calibration
+        who = (
+            f"{part.images} images of {part.patients} patients or groups of {self.dataset} "
+            f"({part.positive_patients} with a positive image)"
+        )
+        parent = f"{self.parent} (digest {self.parent_digest[:12]})"
+        return f"{parent} was updated on {who} on {self.created}: {self._changes()}"
+
+    def _changes(self) -> str:
+        if self.method == "none":
+            return "nothing was changed"
+        if self.method == "threshold":
+            return "the threshold alone was chosen anew"
+        slope = f", slope {self.slope:.4f}" if self.method == "slope" else ""
+        return f"intercept {self.intercept:+.4f}{slope} of the log odds, and a threshold chosen anew on that scale"
+
+
 class BundleSpec(_Growing):
     """All of `bundle.yaml` but its digest.
 
@@ -234,6 +334,7 @@ class BundleSpec(_Growing):
         weights: How the graph stores them; it computes in float32 either way.
         combination: How the graph makes one answer of several; None for one network that sees one view.
         held_out: Figures at each hospital left out wholly; empty where none was measured.
+        updates: What `medsharp recalibrate` did, the oldest first; empty for a bundle as it was exported.
     """
 
     format: int
@@ -253,6 +354,7 @@ class BundleSpec(_Growing):
     combination: Combination | None = Field(None, json_schema_extra=_LATER)
     training: TrainingRecord
     held_out: tuple[HeldOut, ...] = Field((), json_schema_extra=_LATER)
+    updates: tuple[Update, ...] = Field((), json_schema_extra=_LATER)
     files: dict[str, str]
 
     @property
@@ -264,7 +366,25 @@ class BundleSpec(_Growing):
     def pooled(self) -> bool:
         """Whether predictions of members out of their folds fixed the temperature and the operating point."""
         members = self.training.members
-        return any(member.out_of_fold < self.operating_point.images for member in members)
+        return any(member.out_of_fold < self.exported_point.images for member in members)
+
+    @property
+    def exported_point(self) -> OperatingPoint:
+        """The operating point as it was exported, before any update."""
+        return self.updates[0].parent_point if self.updates else self.operating_point
+
+    @property
+    def exported_temperature(self) -> float:
+        """The temperature as it was exported: a slope divides it."""
+        return self.temperature * math.prod(update.slope for update in self.updates)
+
+    @property
+    def decided_on(self) -> str:
+        """Which images the operating point was chosen on, in words."""
+        local = next((update for update in reversed(self.updates) if update.method != "none"), None)
+        if local is not None:
+            return f"images of {local.dataset}, its calibration part"
+        return "images out of the folds of its members" if self.pooled else "internal validation images"
 
     @property
     def left_out_itself(self) -> bool:

@@ -50,16 +50,16 @@ def about_model(predictor: Predictor) -> str:
     spec = predictor.spec
     metadata = _metadata(predictor)
     point = spec.operating_point
-    images = "images out of the folds of its members" if spec.pooled else "internal validation images"
     rows = {
         "Model": spec.name,
         "Network": str(spec.network or ""),
         "Answer": "" if spec.combination is None else sentence(spec.combination.sentence()),
+        "Updated": "; ".join(update.sentence() for update in spec.updates),
         "Trained with": str(spec.optimizer or ""),
         "Classes": ", ".join(spec.classes),
         "Training data": _plain(metadata.get("data_source")),
         "Operating point": (
-            f"{percent(point.threshold)}{_strays(point.interval)}, fixed on {point.images} {images}: "
+            f"{percent(point.threshold)}{_strays(point.interval)}, fixed on {point.images} {spec.decided_on}: "
             f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)} there"
         ),
     }

@@ -26,10 +26,12 @@ class Model(BaseModel):
     digest: str = Field(description="SHA-256 of the bundle's model file")
     classes: list[str] = Field(description="What it tells apart")
     positive: str = Field(description="The class whose probability is thresholded")
-    threshold: float = Field(description="Operating point, fixed on the model's internal validation data")
+    threshold: float = Field(description="Operating point, fixed on the images of `threshold_from`")
+    threshold_from: str = Field(description="Which images the operating point was fixed on")
     threshold_interval: tuple[float, float] | None = Field(description="95 % interval of the threshold, where known")
     training_data: str = Field(description="What it was trained on")
     answer: str | None = Field(description="What its answer is the mean of, where it is one")
+    updates: list[str] = Field(description="How it was updated on local data after its export, the oldest first")
     measured: list[Measured] = Field(description="Internal figures, then those of each hospital left out")
     left_out_measured: bool = Field(description="Whether there are figures of a hospital left out")
     remark: str | None = Field(description="That there are none, where there are none")
@@ -47,9 +49,11 @@ def describe(predictor: Predictor) -> Model:
         classes=list(spec.classes),
         positive=spec.positive,
         threshold=spec.operating_point.threshold,
+        threshold_from=spec.decided_on,
         threshold_interval=spec.operating_point.interval,
         training_data=spec.training.dataset,
         answer=None if spec.combination is None else spec.combination.sentence(),
+        updates=[update.sentence() for update in spec.updates],
         measured=[
             Measured(images=row.name, left_out=row.left_out, size=row.size, figures=dict(row.figures)) for row in rows
         ],

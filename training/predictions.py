@@ -16,6 +16,7 @@ from medsharp.data.manifest import name_of
 from medsharp.data.pipeline import ImageDataset, make_loader
 from medsharp.evaluation import auroc
 from medsharp.evaluation.frozen import threshold_columns
+from medsharp.evaluation.statistics.operating_point import largest_threshold
 
 _SENSITIVITY = 0.95
 """On the validation images, as `medsharp export` takes it where it is not told."""
@@ -79,9 +80,6 @@ def with_threshold(table: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     It is of the probabilities as they stand in the table, before any temperature. Where the validation images are of
     one class or have no finite answer there is none.
     """
-    # The package of the export loads ONNX, which training does not wait for.
-    from medsharp.export.calibration import largest_threshold
-
     decides = table[table["split"] == "val"]
     scores = decides[f"p_{data.positive}"].to_numpy(dtype=float)
     positives = (decides["label"] == data.positive).to_numpy(dtype=bool)

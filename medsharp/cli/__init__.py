@@ -19,6 +19,7 @@ from medsharp.cli import (
     export,
     plan,
     predict,
+    recalibrate,
     robustness,
     score,
     serve,
@@ -98,6 +99,7 @@ app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
+app.command("recalibrate")(recalibrate.recalibrate)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)
 app.command("plan")(plan.plan)

@@ -107,7 +107,7 @@ def export(
 
 def tell_choices(bundle: BundleSpec) -> None:
     """Print what the validation images decided, and a warning where they were too few to decide it."""
-    from medsharp.export.calibration import scarcity
+    from medsharp.evaluation.statistics.operating_point import scarcity
 
     point = bundle.operating_point
     if bundle.combination is not None:

@@ -29,7 +29,8 @@ from medsharp.bundle import (
     write_spec,
 )
 from medsharp.data.manifest import Manifest
-from medsharp.export.calibration import check_choice, choose_operating_point, estimate_temperature
+from medsharp.evaluation.statistics.operating_point import check_choice, choose_operating_point
+from medsharp.export.calibration import estimate_temperature
 from medsharp.export.graph import check_parity, write_onnx
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import held_out_figures

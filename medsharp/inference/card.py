@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, read_bundle, write_spec
+from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, Update, read_bundle, write_spec
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
 from medsharp.evaluation.report.wording import titled
@@ -31,6 +32,8 @@ _ROWS = (
     ("calibration_intercept", "Calibration intercept"),
     ("calibration_slope", "Calibration slope"),
 )
+
+_UPDATED = dict(_ROWS) | {"log_loss": "Log loss"}
 
 _SHOWN = ("seed", "data.fold", "data.leave_site")
 """Settings that the table of members has columns for."""
@@ -57,6 +60,7 @@ def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = 
         pooled=spec.pooled,
         hashes=(folder / TRAINING_LOOKS).exists(),
         command=_command(spec),
+        updates="\n\n".join(_update(update) for update in spec.updates),
         folders=_folders(spec),
         trained_at=f", trained at {size} x {size}" if (size := _other_size(spec)) else "",
         settings=yaml.safe_dump(spec.training.config, sort_keys=False, default_flow_style=None, width=110),
@@ -131,6 +135,33 @@ def _members(spec: BundleSpec) -> str:
     return "\n".join(lines)
 
 
+def _update(update: Update) -> str:
+    """Return what an update did and on whom, the tests that chose it, and the figures before and after."""
+    part = update.evaluation
+    chosen = [
+        f"{test.kept} or {test.against}: likelihood ratio {test.statistic:.2f} on {test.df} degrees of freedom, design "
+        f"effect {test.design_effect:.2f}, p = {test.p:.2g}"
+        for test in update.tests
+    ]
+    how = f"by a closed test ({'; '.join(chosen)})" if chosen else "by whoever asked for it"
+    # Wrapped where a reader of the file looks at it; Markdown joins the lines.
+    said = textwrap.fill(
+        f"{update.sentence()}. The method was chosen {how}. Who decides and who is measured was drawn by patients "
+        f"(share {update.share:g}, seed {update.seed}) and written before any image was predicted (SHA-256 of it: "
+        f"`{update.parts}`). On the other {part.images} images of {part.patients} patients or groups "
+        f"({part.positive_patients} with a positive image), each bundle at its own threshold, 95 % intervals in "
+        "brackets:",
+        118,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    lines = ["| | Before | After | After minus before, paired |", "|---|---|---|---|"]
+    for key in update.before:
+        cells = " | ".join(str(figures[key]) for figures in (update.before, update.after, update.change))
+        lines.append(f"| {_UPDATED.get(key, key)} | {cells} |")
+    return "\n".join([said, "", *lines])
+
+
 def _cell(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "-"
@@ -159,8 +190,10 @@ def _command(spec: BundleSpec) -> str:
         options += ["--flip"] * spec.combination.flip
         options += [f"--average {spec.combination.average}"] * (spec.combination.average != "probabilities")
     members = spec.training.members
+    exported = spec.updates[0].parent if spec.updates else spec.name
+    updated = _update_commands(spec)
     if not members:
-        return "\n".join([given, " ".join(["medsharp export RUN", *options, f"--out {spec.name}"])])
+        return "\n".join([given, " ".join(["medsharp export RUN", *options, f"--out {exported}"]), *updated])
     *before, train = given.splitlines()
     lines = [*before]
     for number, member in enumerate(members):
@@ -168,7 +201,18 @@ def _command(spec: BundleSpec) -> str:
         sets = "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
         lines.append(f"{train}{number}{sets}")
     runs = " ".join(f"RUN{number}" for number in range(len(members)))
-    return "\n".join([*lines, " ".join(["medsharp export", runs, *options, f"--out {spec.name}"])])
+    return "\n".join([*lines, " ".join(["medsharp export", runs, *options, f"--out {exported}"]), *updated])
+
+
+def _update_commands(spec: BundleSpec) -> list[str]:
+    """Return the commands that updated the exported bundle, the oldest first."""
+    names = [*(update.parent for update in spec.updates), spec.name]
+    commands = []
+    for update, out in zip(spec.updates, names[1:], strict=True):
+        wish = "auto" if update.tests else update.method
+        choice = f"--update {wish} --share {update.share:g} --seed {update.seed}"
+        commands.append(f"medsharp recalibrate {update.parent} --data LOCAL {choice} --out {out}")
+    return commands
 
 
 def _other_size(spec: BundleSpec) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from medsharp.bundle import TRAINING_HASHES, TRAINING_LOOKS
 from medsharp.data.duplicates import DISTANCE, perceptual_hash
@@ -14,6 +15,14 @@ from medsharp.errors import InputError
 from medsharp.files import write_text
 
 _SPLITS = ("train", "val")
+UPDATED = "update"
+"""Marks images that a bundle was updated on, where others have their split."""
+
+_MADE_WITH = {
+    "train": "that it was trained on",
+    "val": "by which its epoch and threshold were chosen",
+    UPDATED: "that it was updated on",
+}
 _END = "these figures do not tell how it does on images it never saw"
 
 
@@ -38,6 +47,28 @@ def write_hashes(folder: Path, manifest: Manifest) -> None:
         write_text(folder / TRAINING_LOOKS, "\n".join(lines) + "\n")
 
 
+def add_hashes(folder: Path, manifest: Manifest, images: pd.Index) -> None:
+    """Add to a bundle's hashes those of the images that it was updated on, each marked `update`.
+
+    Args:
+        folder: The bundle that is being made, with the hashes of the one it was made from.
+        manifest: The local data, with `sha256` and `dhash`.
+        images: Rows of its table.
+
+    Raises:
+        InputError: A hash is not known and the image cannot be read.
+    """
+    rows = [{str(key): value for key, value in row.items()} for row in manifest.table.loc[images].to_dict("records")]
+    added = {
+        TRAINING_HASHES: {row["sha256"] for row in rows} - {""},
+        TRAINING_LOOKS: {_hash(manifest, row) for row in rows},
+    }
+    for name, digits in added.items():
+        path = folder / name
+        known = path.read_text(encoding="ascii") if path.exists() else ""
+        write_text(path, known + "".join(f"{line} {UPDATED}\n" for line in sorted(digits)))
+
+
 def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
     """Say how many images of a data set the bundle was made with; nothing where there are none.
 
@@ -55,16 +86,15 @@ def leaks(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
     sentences = []
     rows = manifest.included
     found: set[int] = set()
-    if (bundle / TRAINING_HASHES).exists():
-        trained = set((bundle / TRAINING_HASHES).read_text(encoding="ascii").split())
-        exact = rows.index[rows["sha256"].isin(trained)].tolist()
+    for updated, what in ((False, "trained"), (True, "updated")):
+        exact = rows.index[rows["sha256"].isin(_read_hashes(bundle / TRAINING_HASHES, updated))].tolist()
         if exact:
             sentences.append(
-                f"LEAK: the model was trained on {len(exact)} of these images{_such(manifest, exact)}; {_END}"
+                f"LEAK: the model was {what} on {len(exact)} of these images{_such(manifest, exact)}; {_END}"
             )
         found |= set(exact)
     known, bits = hash_bits(manifest)
-    for split, what in (("train", "that it was trained on"), ("val", "by which its epoch and threshold were chosen")):
+    for split, what in _MADE_WITH.items():
         pairs = near_between(_read_looks(bundle / TRAINING_LOOKS, split), bits)
         near = sorted({int(known.index[second]) for _, second in pairs} - found)
         if near:
@@ -88,6 +118,14 @@ def _rows(manifest: Manifest, split: str) -> list[dict[str, str]]:
 def _hash(manifest: Manifest, row: dict[str, str]) -> str:
     # Manifests of runs from before there was the column.
     return row.get("dhash") or perceptual_hash(manifest.read(row).pixels).tobytes().hex()
+
+
+def _read_hashes(path: Path, updated: bool) -> set[str]:
+    """Return the SHA-256 of the images that a bundle was trained on, or of those that it was updated on."""
+    if not path.exists():
+        return set()
+    lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line]
+    return {words[0] for words in lines if (UPDATED in words[1:]) == updated}
 
 
 def _read_looks(path: Path, split: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from medsharp.bundle import read_bundle
 from medsharp.cli import app
 from medsharp.data.phantom import write_phantom
-from medsharp.export.calibration import choose_operating_point
+from medsharp.evaluation.statistics.operating_point import choose_operating_point
 
 CONFIG = """
 data: {image_size: 32, crop: none, augmentation: light, cache: memory}

@@ -5,13 +5,8 @@ import pytest
 import torch
 
 from medsharp.errors import InputError
-from medsharp.export.calibration import (
-    _threshold,
-    choose_operating_point,
-    estimate_temperature,
-    fit_temperature,
-    threshold_interval,
-)
+from medsharp.evaluation.statistics.operating_point import _threshold, choose_operating_point, threshold_interval
+from medsharp.export.calibration import estimate_temperature, fit_temperature
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])

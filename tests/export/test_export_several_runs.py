@@ -17,8 +17,8 @@ from medsharp.bundle import Average, BundleSpec, read_bundle
 from medsharp.cli import app
 from medsharp.config import dump_config, load_config
 from medsharp.data.manifest import Manifest, read_manifest, write_manifest
+from medsharp.evaluation.statistics.operating_point import threshold_interval
 from medsharp.export import export_runs
-from medsharp.export.calibration import threshold_interval
 from medsharp.inference import Predictor
 from medsharp.keys import clusters_of
 from medsharp.preprocess import preprocess

@@ -23,7 +23,8 @@ from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.data.parts import Part
 from medsharp.errors import InputError
-from medsharp.export.calibration import choose_operating_point, fit_temperature
+from medsharp.evaluation.statistics.operating_point import choose_operating_point
+from medsharp.export.calibration import fit_temperature
 from medsharp.keys import clusters_of
 from training import Interrupted, Run
 from training.crossvalidation import Crossvalidation, Member, crossvalidate, plan_members

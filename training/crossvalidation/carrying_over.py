@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from medsharp.evaluation.statistics.bootstrap import draw
 from medsharp.evaluation.statistics.intervals import percentile
-from medsharp.export.calibration import choose_operating_point
+from medsharp.evaluation.statistics.operating_point import choose_operating_point
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000

@@ -14,7 +14,8 @@ from medsharp.config import TrainConfig
 from medsharp.errors import InputError
 from medsharp.evaluation import auroc
 from medsharp.evaluation.frozen import threshold_columns
-from medsharp.export.calibration import Temperature, choose_operating_point, estimate_temperature
+from medsharp.evaluation.statistics.operating_point import choose_operating_point
+from medsharp.export.calibration import Temperature, estimate_temperature
 from medsharp.inference.predictor import softmax
 from medsharp.keys import clusters_of
 from medsharp.runs import Run

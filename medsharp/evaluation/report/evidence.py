@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medsharp.evaluation.report.wording import column_name, interval, leak_check, percent, whole
+from medsharp.evaluation.report.wording import column_name, interval, leak_check, percent, updating, whole
 
 Answer = tuple[str, str]
 """Text, and the `id` of the section on the page."""
@@ -201,7 +201,7 @@ EVIDENCE: dict[str, _Find] = {
     "measures": lambda document: ("discrimination, calibration, net benefit; each with its method", _METHODS),
     "missing": lambda document: _every(document, _missing),
     "network": _of_bundle(lambda b: (b.get("training") or {}).get("network", "")),
-    "no_updating": _of_bundle(lambda _: "none: threshold and temperature are as frozen in the bundle"),
+    "no_updating": _of_bundle(updating),
     "partition": _training_data,
     "preprocessing": _of_bundle(_preprocessing),
     "prevalence": lambda document: _every(

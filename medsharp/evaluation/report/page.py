@@ -15,7 +15,15 @@ from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not
 from medsharp.evaluation.report.forests import coverage_of, overview_of, sites_of, subgroups_of
 from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
 from medsharp.evaluation.report.readers import reader_section
-from medsharp.evaluation.report.wording import alarming, filters, hash_rows, leak_check, model_rows, sections_of
+from medsharp.evaluation.report.wording import (
+    alarming,
+    decided,
+    filters,
+    hash_rows,
+    leak_check,
+    model_rows,
+    sections_of,
+)
 
 
 def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]] = ()) -> str:
@@ -49,6 +57,7 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
         limits=LIMITS,
         drops={drop["name"]: drop for drop in document["drops"]},
         model=model_rows(bundle),
+        decided=decided(bundle),
         hashes=hash_rows(bundle),
         leak_check=leak_check(bundle),
         frozen="operating_point" in bundle,

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from medsharp.bundle import Update
 from medsharp.evaluation.report.meanings import SECTIONS
 from medsharp.evaluation.sites import LEAST_SITES
 
@@ -215,13 +216,55 @@ def model_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
         if {"sensitivity", "specificity", "images", "positives"} <= point.keys():
             add(
                 "Fixed on",
-                f"{point['images']} internal validation images, {point['positives']} of them positive; there, "
+                f"{point['images']} {deciding_images(bundle)}, {point['positives']} of them positive; there, "
                 f"sensitivity {percent(point['sensitivity'], 1)}, specificity {percent(point['specificity'], 1)}",
             )
     if "temperature" in bundle:
-        add("Temperature", f"{bundle['temperature']:.3f}, fitted on the same images")
+        slope = any(update["slope"] != 1 for update in bundle.get("updates") or ())
+        fitted = "fitted at export" if bundle.get("updates") else "fitted on the same images"
+        fitted += ", divided by the slope of the update" if slope else ""
+        add("Temperature", f"{bundle['temperature']:.3f}, {fitted}")
+    for update in bundle.get("updates") or ():
+        add("Updated", Update.model_validate(update).sentence())
     add("Made", bundle.get("created") and f"{bundle['created']}, medsharp {bundle.get('medsharp', '')}".rstrip(", "))
     return rows
+
+
+def deciding_images(bundle: dict[str, Any]) -> str:
+    """Say which images the operating point was chosen on.
+
+    Args:
+        bundle: As in `evaluation.json`.
+    """
+    local = [update["dataset"] for update in bundle.get("updates") or () if update["method"] != "none"]
+    return f"images of {local[-1]}, its calibration part" if local else "internal validation images"
+
+
+def decided(bundle: dict[str, Any]) -> str:
+    """Say what fixed threshold and temperature, and what decided nothing.
+
+    Args:
+        bundle: As in `evaluation.json`.
+    """
+    if not bundle.get("updates"):
+        return (
+            "Threshold and temperature were fixed on internal validation images before any external image was seen, "
+            "and are frozen in the bundle. External data decided nothing."
+        )
+    return (
+        f"The bundle was updated on local data before this evaluation: {updating(bundle)}. Nothing was chosen in this "
+        "evaluation; a leak is reported where its images are among those that updated the bundle."
+    )
+
+
+def updating(bundle: dict[str, Any]) -> str:
+    """Say how the model was updated before the evaluation, or that it was not.
+
+    Args:
+        bundle: As in `evaluation.json`.
+    """
+    updates = [Update.model_validate(update).sentence() for update in bundle.get("updates") or ()]
+    return "; ".join(updates) or "none: threshold and temperature are as frozen in the bundle"
 
 
 def leak_check(bundle: dict[str, Any]) -> str:

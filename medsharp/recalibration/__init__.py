@@ -1,0 +1,18 @@
+"""A bundle updated on local data: intercept, slope or threshold, as a new bundle that knows where it comes from."""
+
+from medsharp.recalibration.log_odds import LogOddsUpdate, Wish, choose_update
+from medsharp.recalibration.parts import CALIBRATION, EVALUATION, LEAST, draw_parts
+from medsharp.recalibration.run import FIGURES, Recalibrated, recalibrate_bundle
+
+__all__ = [
+    "CALIBRATION",
+    "EVALUATION",
+    "FIGURES",
+    "LEAST",
+    "LogOddsUpdate",
+    "Recalibrated",
+    "Wish",
+    "choose_update",
+    "draw_parts",
+    "recalibrate_bundle",
+]

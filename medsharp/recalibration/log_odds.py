@@ -1,0 +1,110 @@
+"""An update of probabilities on the scale of log odds, and what it means for logits and temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from medsharp.bundle import UpdateMethod
+from medsharp.errors import InputError
+from medsharp.evaluation.statistics.calibration import recalibrate
+from medsharp.evaluation.statistics.closed_test import ClosedTest, closed_test
+
+Wish = Literal["auto", "none", "intercept", "slope", "threshold"]
+
+_LEAST_SHARE = 1e-7
+"""Tables in a bundle are rounded to 6 digits: a probability of 0 there is below 5e-7."""
+
+
+@dataclass(frozen=True)
+class LogOddsUpdate:
+    """`logit(new) = intercept + slope logit(old)` of the positive class.
+
+    A graph with logits `z` and temperature `T` gives `logit(old) = (z_positive - z_other) / T`. The slope goes into the
+    temperature, `T / slope`, by which every reader of a bundle divides already; the intercept goes into the graph, as
+    `intercept T / slope` more for the logit of the positive class.
+    """
+
+    intercept: float = 0.0
+    slope: float = 1.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether any probability becomes another."""
+        return (self.intercept, self.slope) != (0.0, 1.0)
+
+    def temperature(self, before: float) -> float:
+        """Return the temperature of the updated bundle."""
+        return before / self.slope
+
+    def shift(self, classes: Sequence[str], positive: str, temperature: float) -> list[float]:
+        """Return what each logit is raised by [C], at the temperature of the bundle before."""
+        return [self.intercept * self.temperature(temperature) * (name == positive) for name in classes]
+
+    def applied(self, table: pd.DataFrame, classes: Sequence[str], positive: str) -> pd.DataFrame:
+        """Return predictions with updated probabilities; rows without any stay so.
+
+        Args:
+            table: With `p_<class>` of each class.
+            classes: Two.
+            positive: One of them.
+        """
+        if not self.changes:
+            return table
+        (other,) = (name for name in classes if name != positive)
+        shares = table[[f"p_{positive}", f"p_{other}"]].to_numpy(dtype=float)
+        logs = np.log(np.maximum(shares, 1e-300))
+        odds = self.intercept + self.slope * (logs[:, 0] - logs[:, 1])
+        return table.assign(**{f"p_{positive}": expit(odds), f"p_{other}": expit(-odds)})
+
+    def of_rounded(self, table: pd.DataFrame, classes: Sequence[str], positive: str) -> pd.DataFrame:
+        """Return a table of a bundle, whose probabilities have 6 digits, with updated ones of 6 digits."""
+        if not self.changes:
+            return table
+        columns = [f"p_{name}" for name in classes]
+        known = table.assign(**{name: table[name].clip(_LEAST_SHARE, 1 - _LEAST_SHARE) for name in columns})
+        updated = self.applied(known, classes, positive)
+        return updated.assign(**{name: updated[name].round(6) for name in columns})
+
+
+def choose_update(
+    wish: Wish, labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, where: str
+) -> tuple[UpdateMethod, LogOddsUpdate, ClosedTest | None]:
+    """Estimate the update that was asked for, by maximum likelihood; `auto` lets a closed test choose.
+
+    Args:
+        wish: What to update.
+        labels: bool [N], of the calibration part.
+        probabilities: Of the positive class before the update [N].
+        clusters: The patient of each image, int [N].
+        where: What the images are, for errors.
+
+    Raises:
+        InputError: The probabilities separate the classes, or rank them the wrong way round, so that there is no slope
+            to update by.
+    """
+    if wish in ("none", "threshold"):
+        return wish, LogOddsUpdate(), None
+    fit = recalibrate(labels, probabilities, np.ones((1, len(labels))))
+    intercept, constant, slope = (float(values[0]) for values in (fit.in_the_large, fit.constant, fit.slope))
+    if wish in ("auto", "slope") and not np.isfinite([constant, slope]).all():
+        raise InputError(
+            f"{where}: no slope can be estimated, as the probabilities separate the classes or are all equal; "
+            "--update intercept or threshold needs none"
+        )
+    test = closed_test(labels, probabilities, clusters) if wish == "auto" else None
+    method: UpdateMethod = wish if test is None else test.chosen  # type: ignore[assignment]
+    if method == "slope" and slope <= 0:
+        raise InputError(
+            f"{where}: the slope is {slope:.3g}, so that a higher probability goes with fewer positives here; no "
+            "update repairs that: look at the labels and the images"
+        )
+    if not np.isfinite(intercept):
+        raise InputError(f"{where}: no intercept can be estimated")
+    updates = {"none": LogOddsUpdate(), "intercept": LogOddsUpdate(intercept), "slope": LogOddsUpdate(constant, slope)}
+    return method, updates[method], test
