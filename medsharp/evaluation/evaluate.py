@@ -17,7 +17,7 @@ from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.notes import notes_of
 from medsharp.evaluation.predictions import check_predictions, clusters_of
 from medsharp.evaluation.readers import readers_of
-from medsharp.evaluation.sites import summarise_sites
+from medsharp.evaluation.sites import Site, site_of, sites_of, summarise_sites
 from medsharp.evaluation.statistics.bootstrap import affordable
 from medsharp.evaluation.statistics.calibration_error import expected_if_calibrated
 from medsharp.evaluation.statistics.curves import curves_of
@@ -47,11 +47,13 @@ class Evaluation:
     Attributes:
         content: What goes to `evaluation.json`: name, role, counts, figures, curves, subgroups, notes, ...
         replicates: Bootstrap values of each figure [R], for intervals of differences; kept in memory only.
+        site: What the data set brings to a summary over several, each taken as one hospital.
         thumbnails: Pictures of failures as data URIs by image name, where they were asked for; in the HTML page only.
     """
 
     content: dict[str, Any]
     replicates: dict[str, np.ndarray] = field(repr=False)
+    site: Site = field(repr=False)
     thumbnails: dict[str, str] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def evaluate_predictions(
         excluded=dict(excluded or {}),
         submitted_patients=submitted_patients,
     )
-    subgroups, sites = subgroups_of(rows, cases, resamples=resamples, rng=rng)
+    subgroups = subgroups_of(rows, cases, resamples=resamples, rng=rng)
     several = len(classes) > 2
     content = {
         "name": name,
@@ -165,7 +167,7 @@ def evaluate_predictions(
         "curves": curves_of(cases, smooth, measured),
         "conformal": conformal and conformal_figures(conformal, rows, cases, resamples=drawn, rng=rng),
         "subgroups": subgroups,
-        "site_summary": summarise_sites(sites),
+        "site_summary": summarise_sites(sites_of(rows, cases, subgroups)),
         "confusion": confusion_of(rows, classes) if several else None,
         "multiclass": multiclass_figures(rows, classes, cases, resamples=drawn, rng=rng) if several else None,
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
@@ -173,7 +175,8 @@ def evaluate_predictions(
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "intervals": _intervals(counts, resamples, drawn, seed, interval),
     }
-    return Evaluation(content, {name: measured.replicates[name] for name in SCALARS if name in measured.replicates})
+    replicates = {name: measured.replicates[name] for name in SCALARS if name in measured.replicates}
+    return Evaluation(content, replicates, site_of(name, cases, figures))
 
 
 def _intervals(counts: dict[str, Any], wished: int, drawn: int, seed: int, interval: Interval) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from medsharp.errors import InputError
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.predictions import check_predictions
+from medsharp.evaluation.sites import decided_by
 
 DECIDED = frozenset({
     "sensitivity", "specificity", "ppv", "npv", "ppv_at_prevalence", "npv_at_prevalence", "lr_positive", "lr_negative",
@@ -71,7 +72,7 @@ def evaluate_at_own_thresholds(
     own = rows["threshold"].to_numpy(dtype=float)
     content["failures"] = failures_of(rows, classes=classes, positive=positive, threshold=own)
     replicates = {key: (decided if key in DECIDED else plain).replicates[key] for key in plain.replicates}
-    return Evaluation(content, replicates)
+    return Evaluation(content, replicates, decided_by(plain.site, decided.site))
 
 
 def _shifted(table: pd.DataFrame, classes: Sequence[str], positive: str, common: float) -> pd.DataFrame:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from scipy.special import expit
 
-from medsharp.evaluation.statistics.random_effects import random_effects
+from medsharp.evaluation.predictions import text_of
+from medsharp.evaluation.statistics.figures import Cases
+from medsharp.evaluation.statistics.intervals import Z
+from medsharp.evaluation.statistics.pooling import Pooled, pool_effects, pool_shares
+from medsharp.evaluation.statistics.site_effects import (
+    Effect,
+    Share,
+    area_effect,
+    effective_counts,
+    log_odds,
+    probability_effects,
+    shares_of,
+)
+from medsharp.evaluation.subgroups import natural
 
 if TYPE_CHECKING:
     from medsharp.evaluation.evaluate import Evaluation
@@ -17,126 +32,153 @@ if TYPE_CHECKING:
 LEAST_SITES = 3
 """Fewer sites tell nothing about how sites differ."""
 
-_LOGIT = ("auroc", "sensitivity", "specificity", "ppv", "npv")
-_PLAIN = ("brier", "calibration_intercept", "calibration_slope")
-SUMMARISED = (*_LOGIT, *_PLAIN)
+LEAST_IMAGES = 20
+"""Sites with fewer images count with their shares alone, as no other variance can be told from so few."""
+
+_SHARES = ("sensitivity", "specificity", "ppv", "npv")
+SUMMARISED = ("auroc", *_SHARES, "brier", "calibration_intercept", "calibration_slope")
 """Figures that are summarised over sites."""
 
-_LEAST_SPREAD = 1e-10
+_LIMITS = ("value", "low", "high", "prediction_low", "prediction_high")
+_DELTA = "delta method, patients"
 
 
 @dataclass(frozen=True)
 class Site:
-    """One hospital's part.
+    """One hospital's part of a summary.
 
     Attributes:
         name: Of the hospital.
-        figures: As in `evaluation.json`.
-        replicates: Bootstrap values by figure [R].
         images: How many.
         patients: How many, or clusters.
+        shares: Counts by figure.
+        effects: Other figures with their variances, AUROC on the logit scale.
+        figures: As in `evaluation.json`, for the rows of a forest plot, as far as they are known.
     """
 
     name: str
-    figures: dict[str, Any]
-    replicates: dict[str, np.ndarray] = field(repr=False)
     images: int
     patients: int
+    shares: dict[str, Share]
+    effects: dict[str, Effect]
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def site_of(name: str, cases: Cases, figures: dict[str, Any] | None = None) -> Site:
+    """Return what a hospital's images bring to a summary."""
+    images = len(cases.labels)
+    data = cases.labels, cases.scores, cases.clusters
+    effects = probability_effects(*data) if images >= LEAST_IMAGES else {}
+    area = area_effect(*data) if images >= LEAST_IMAGES else None
+    if area is not None:
+        effects["auroc"] = area
+    return Site(name, images, cases.patients(), shares_of(*data, cases.threshold), effects, figures or {})
+
+
+def sites_of(rows: pd.DataFrame, cases: Cases, subgroups: Sequence[dict[str, Any]]) -> list[Site]:
+    """Return every recorded site of a table, however many there are.
+
+    Args:
+        rows: The images, in the order of `cases`.
+        cases: Labels, scores, clusters.
+        subgroups: Whose figures are given in the rows of a forest plot, for the sites among them.
+    """
+    names = text_of(rows, "site")
+    shown = {group["group"]: group for group in subgroups if group["by"] == "site"}
+    codes, kinds = pd.factorize(names.where(names != ""))
+    # Sorted once: a mask over all images for each of many sites would be slow.
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(kinds) + 1))
+    sites = [
+        site_of(str(name), cases.chosen(order[start:end]), shown.get(str(name)))
+        for name, start, end in zip(kinds, bounds[:-1], bounds[1:], strict=True)
+    ]
+    return sorted(sites, key=lambda site: natural(site.name))
+
+
+def decided_by(site: Site, decided: Site) -> Site:
+    """Return a site whose shares are those of another one's decisions about the same images."""
+    return replace(site, shares=decided.shares, figures={**site.figures, **{n: decided.figures[n] for n in _SHARES}})
 
 
 def summarise_sites(sites: Sequence[Site]) -> dict[str, Any] | None:
     """Return the random-effects summary of each figure over sites; None for fewer than two sites.
 
-    Shares and AUROC are summarised on the logit scale and turned back, the others as they are. A site's variance is
-    that of its bootstrap values; a share of 0 or 1 counts with half a patient more on either side, of the patients that
-    the share is about. An AUROC of 0 or 1 has no logit, and its site no weight.
+    Shares are summarised from their counts (`pool_shares`), divided by the design effect where patients have several
+    images, AUROC on the logit scale, the others as they are.
 
     Returns:
-        `sites` (name, images, patients), and `figures`: by name `value`, `low`, `high`, `prediction_low`,
-        `prediction_high`, `tau2`, `i2`, `q`, `q_p`, `scale`, `method`, and `sites`, the rows of a forest plot with
-        their weights; or a `reason` in place of numbers.
+        `sites` (name, images, patients), and `figures`: by name `value`, `low`, `high` (of the median site),
+        `prediction_low`, `prediction_high`, `tau2`, `i2`, `q`, `q_p`, `scale`, `method`, and `sites`, the rows of a
+        forest plot with their weights; or a `reason` in place of numbers. Where the usual summary does not hold,
+        `normal_normal` gives its `value`, `low`, `high`, and as `reason` why another one stands.
     """
     if len(sites) < 2:
         return None
     return {
         "least_sites": LEAST_SITES,
         "sites": [{"name": site.name, "images": site.images, "patients": site.patients} for site in sites],
-        "figures": {name: _summary(name, sites) for name in SUMMARISED if any(name in s.figures for s in sites)},
+        "figures": {name: _summary(name, sites) for name in SUMMARISED},
     }
 
 
 def summarise_evaluations(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
     """Return the summary over external data sets, each taken as one hospital; None for fewer than two."""
-    parts = []
-    for evaluation in evaluations:
-        entry = evaluation.as_dict()
-        if entry["role"] == "external":
-            counts = entry["counts"]
-            parts.append(
-                Site(entry["name"], entry["figures"], evaluation.replicates, counts["images"], counts["clusters"])
-            )
-    return summarise_sites(parts)
+    return summarise_sites(
+        [evaluation.site for evaluation in evaluations if evaluation.as_dict()["role"] == "external"]
+    )
 
 
 def _summary(name: str, sites: Sequence[Site]) -> dict[str, Any]:
-    back: Callable[[float], float] = _expit if name in _LOGIT else float
-    rows: list[dict[str, Any]] = []
-    effects, variances = [], []
-    for site in sites:
-        figure = site.figures.get(name) or {"value": None, "low": None, "high": None}
-        row = {key: figure.get(key) for key in ("value", "low", "high")} | {"name": site.name, "weight": None}
-        estimate = _estimate(name, site)
-        if estimate is not None:
-            effects.append(estimate[0])
-            variances.append(estimate[1])
-            row["weight"] = len(effects) - 1
-        rows.append(row)
-    empty = dict.fromkeys(("value", "low", "high", "prediction_low", "prediction_high", "tau2", "i2", "q", "q_p"))
-    if len(effects) < LEAST_SITES:
-        for row in rows:
-            row["weight"] = None
-        reason = f"{len(effects)} sites with this figure; a summary needs at least {LEAST_SITES}"
-        return {**empty, "reason": reason, "sites": rows}
-    found = random_effects(np.array(effects), np.array(variances))
-    for row in rows:
-        if row["weight"] is not None:
-            row["weight"] = float(found.weights[row["weight"]])
-    return {
-        "value": back(found.mean),
-        "low": back(found.low),
-        "high": back(found.high),
-        "prediction_low": back(found.prediction_low),
-        "prediction_high": back(found.prediction_high),
-        "tau2": found.tau2,
-        "i2": found.i2,
-        "q": found.q,
-        "q_p": found.q_p,
-        "scale": "logit" if name in _LOGIT else "as it is",
-        "method": "random effects, REML, Hartung-Knapp",
+    logit = name in ("auroc", *_SHARES)
+    back: Callable[[float], float] = (lambda value: float(expit(value))) if logit else float
+    known = [number for number, site in enumerate(sites) if name in (site.shares if name in _SHARES else site.effects)]
+    effects, variances, pooled = _estimates(name, [sites[number] for number in known])
+    rows = [_row(name, site) for site in sites]
+    for number, effect, variance in zip(known, effects, variances, strict=True):
+        _complete(rows[number], name, sites[number], effect, Z * math.sqrt(variance), back)
+    if pooled is None:
+        reason = f"{len(known)} sites with this figure; a summary needs at least {LEAST_SITES}"
+        return {**dict.fromkeys((*_LIMITS, "tau2", "i2", "q", "q_p")), "reason": reason, "sites": rows}
+    found = pooled.found
+    for number, weight in zip(known, found.weights, strict=True):
+        rows[number]["weight"] = float(weight)
+    limits = (found.mean, found.low, found.high, found.prediction_low, found.prediction_high)
+    summary: dict[str, Any] = {
+        **{key: None if math.isnan(limit) else back(limit) for key, limit in zip(_LIMITS, limits, strict=True)},
+        **{key: getattr(found, key) for key in ("tau2", "i2", "q", "q_p")},
+        "scale": "logit" if logit else "as it is",
+        "method": pooled.method,
         "sites": rows,
     }
+    if pooled.normal is not None:
+        usual = {key: back(getattr(pooled.normal, key)) for key in ("low", "high")}
+        summary["normal_normal"] = {"value": back(pooled.normal.mean), **usual, "reason": pooled.reason}
+    return summary
 
 
-def _estimate(name: str, site: Site) -> tuple[float, float] | None:
-    """Return estimate and variance on the scale of the summary, or None where the site has none."""
-    figure = site.figures.get(name)
-    if figure is None or figure["value"] is None:
-        return None
-    value = float(figure["value"])
-    replicates = site.replicates[name]
-    finite = replicates[np.isfinite(replicates)]
-    if name in _LOGIT:
-        if value in (0.0, 1.0):
-            if name == "auroc" or "patients" not in figure:
-                return None
-            # The patients that the share is about: for sensitivity, those with a positive image.
-            part, rest = value * figure["patients"] + 0.5, (1 - value) * figure["patients"] + 0.5
-            return math.log(part / rest), 1 / part + 1 / rest
-        inner = np.clip(finite, 1e-6, 1 - 1e-6)
-        value, finite = math.log(value / (1 - value)), np.log(inner / (1 - inner))
-    variance = float(np.var(finite, ddof=1)) if len(finite) > 1 else 0.0
-    return (value, variance) if variance > _LEAST_SPREAD else None
+def _estimates(name: str, sites: Sequence[Site]) -> tuple[np.ndarray, np.ndarray, Pooled | None]:
+    """Return estimate and variance of each site, on the scale of the summary, and the summary of enough sites."""
+    enough = len(sites) >= LEAST_SITES
+    if not sites:
+        return np.empty(0), np.empty(0), None
+    if name in _SHARES:
+        counts = effective_counts([site.shares[name] for site in sites])
+        return *log_odds(*counts), pool_shares(*counts) if enough else None
+    effects, variances = np.array([site.effects[name] for site in sites]).T
+    return effects, variances, pool_effects(effects, variances) if enough else None
 
 
-def _expit(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
+def _row(name: str, site: Site) -> dict[str, Any]:
+    """Return a row of a forest plot as far as the site's figures are known."""
+    figure = site.figures.get(name) or {}
+    return {key: figure.get(key) for key in ("value", "low", "high", "method")} | {"name": site.name, "weight": None}
+
+
+def _complete(
+    row: dict[str, Any], name: str, site: Site, effect: float, half: float, back: Callable[[float], float]
+) -> None:
+    """Give a site that has no figures of its own the value and the limits that the summary stands on."""
+    if row["value"] is None:
+        value = site.shares[name].value if name in _SHARES else back(effect)
+        row |= {"value": value, "low": back(effect - half), "high": back(effect + half), "method": _DELTA}

@@ -11,7 +11,6 @@ import pandas as pd
 from medsharp.evaluation.counts import GROUPS
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
-from medsharp.evaluation.sites import Site
 from medsharp.evaluation.statistics.bootstrap import affordable
 from medsharp.evaluation.statistics.calibration import probability_scores
 from medsharp.evaluation.statistics.calibration_error import binned_scores
@@ -23,18 +22,17 @@ from medsharp.evaluation.statistics.selective import selective_risk
 from medsharp.evaluation.statistics.thresholded import decisions
 
 NOT_RECORDED = "not recorded"
-"""The group of images of which a column says nothing; it is no hospital."""
+"""The group of images of which a column says nothing."""
 
 SMALLEST = 20
 """Groups with fewer images get no figures."""
 
 _MOST = 40
+"""Groups of a column that are listed at most, the largest; a summary over sites takes all (`sites_of`)."""
 _BUDGET = 20_000_000
 
 
-def subgroups_of(
-    rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator
-) -> tuple[list[dict[str, Any]], list[Site]]:
+def subgroups_of(rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return the figures of each group of at least `SMALLEST` images; of one class only, how many are decided rightly.
 
     A column with a single value is left out, as its group would be the whole. Groups that are too small are listed with
@@ -45,11 +43,8 @@ def subgroups_of(
         cases: Labels, scores, clusters.
         resamples: Of the patient bootstrap.
         rng: Its draws.
-
-    Returns:
-        The groups, and those that are sites, for a summary over them.
     """
-    found, sites = [], []
+    found = []
     for column, name, chosen in _groups(rows):
         part = cases.chosen(chosen)
         entry = {
@@ -64,11 +59,8 @@ def subgroups_of(
             found.append(entry | {"reason": reason} | _of_one_class(part, resamples, rng))
             continue
         measured = _measured(part, resamples, rng)
-        figures = figures_of(part, measured)
-        found.append(entry | figures)
-        if column == "site" and name != NOT_RECORDED:
-            sites.append(Site(name, figures, measured.replicates, len(part.labels), part.patients()))
-    return found, sites
+        found.append(entry | figures_of(part, measured))
+    return found
 
 
 def _measured(part: Cases, resamples: int, rng: np.random.Generator) -> Measured:
@@ -113,7 +105,7 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
         codes, kinds = pd.factorize(names.where(names != "", NOT_RECORDED))
         sizes = np.bincount(codes)
         largest = np.argsort(-sizes, kind="stable")[:_MOST]
-        for code in sorted(largest, key=lambda code: _natural(str(kinds[code]))):
+        for code in sorted(largest, key=lambda code: natural(str(kinds[code]))):
             yield column, str(kinds[code]), codes == code
     yield from (("lesion size", name, chosen) for name, chosen in size_groups(rows))
     flags = text_of(rows, "flags")
@@ -126,7 +118,7 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
         yield "flag", "no flag", (flags == "").to_numpy()
 
 
-def _natural(name: str) -> tuple[bool, float, str]:
+def natural(name: str) -> tuple[bool, float, str]:
     """Order numbers as numbers, before names, and what is not recorded last."""
     number = float(name) if name.replace(".", "", 1).isdecimal() else float("inf")
     return name == NOT_RECORDED, number, name

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from statsmodels.stats.meta_analysis import combine_effects
 
 from medsharp.evaluation import evaluate_predictions
-from medsharp.evaluation.sites import Site, summarise_evaluations, summarise_sites
+from medsharp.evaluation.sites import summarise_evaluations
 from medsharp.evaluation.statistics.random_effects import random_effects, reml
 
 # Thirteen trials of the BCG vaccine (Colditz et al., JAMA 271, 1994): vaccinated (ill, not) and others.
@@ -136,15 +136,6 @@ def test_images_without_a_site_are_a_subgroup_but_no_hospital(
     names = [site["name"] for site in entry["site_summary"]["sites"]]
     assert len(names) == 3
     assert "not recorded" not in names
-
-
-def test_perfect_sensitivity_counts_as_many_patients_as_are_positive() -> None:
-    figure = {"value": 1.0, "low": 0.72, "high": 1.0, "patients": 10}
-    sites = [Site(name, {"sensitivity": figure}, {"sensitivity": np.ones(50)}, 300, 200) for name in "ABC"]
-    summary = summarise_sites(sites)
-    assert summary is not None
-    # Ten and a half found, half a patient missed.
-    assert summary["figures"]["sensitivity"]["value"] == pytest.approx(10.5 / 11)
 
 
 def test_external_data_sets_are_summarised_as_hospitals_without_the_internal_one(

@@ -63,8 +63,9 @@ def forest(
         if whole is not None:
             axes.axvline(whole, color=MODEL, linewidth=0.8, alpha=0.55)
         lows = [] if guide is None else [guide]
+        heaviest = max((part.get("weight") or 0 for _, part in shown), default=0)
         for place, (_, part) in enumerate(shown):
-            lows += _row(axes, part, place)
+            lows += _row(axes, part, place, heaviest)
         if summary is not None:
             lows += _diamond(axes, summary, len(shown))
         axes.set_yticks(range(len(labels)), labels)
@@ -76,10 +77,11 @@ def forest(
     return draw(function, title, prefix, size=(5.2, 0.75 + 0.34 * max(1, len(labels))))
 
 
-def _row(axes: Axes, part: dict[str, Any], place: int) -> list[float]:
-    """Draw a figure with its interval; return what must be visible."""
+def _row(axes: Axes, part: dict[str, Any], place: int, heaviest: float) -> list[float]:
+    """Draw a figure with its interval, its square as large as its weight in the summary; return what must be seen."""
     low, high = part.get("low"), part.get("high")
-    axes.plot(part["value"], place, "s", color=MODEL, markersize=6)
+    side = 6.0 if not heaviest else 2.5 + 6.5 * ((part.get("weight") or 0) / heaviest) ** 0.5
+    axes.plot(part["value"], place, "s", color=MODEL, markersize=side)
     if low is None or high is None:
         return [part["value"]]
     axes.plot([low, high], [place, place], color=MODEL, linewidth=2, solid_capstyle="butt")

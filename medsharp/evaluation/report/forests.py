@@ -14,6 +14,7 @@ COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("spe
 """Figures that have forest plots: key, name and where a line marks no information."""
 
 _LABEL = 24
+_MOST_DRAWN = 40
 
 
 class Plot(NamedTuple):
@@ -44,12 +45,22 @@ def sites_of(entry: dict[str, Any], number: int) -> list[Plot]:
     for key, name, guide in COMPARED:
         summary = _summary(entry.get("site_summary"), key)
         if summary is not None:
-            rows = [(row["name"], row) for row in summary["sites"]]
+            drawn = _largest(entry["site_summary"]["sites"])
+            rows = [(row["name"], row) for row in summary["sites"] if row["name"] in drawn]
             title = f"{name} by site in {entry['name']}"
             prefix = f"d{number}-sites-{key}"
             svg = forest(rows, prefix, title, name, guide=guide, summary=_diamond(summary))
-            plots.append(Plot(name, Markup(svg), _caption(summary, key, "sites")))
+            caption = _caption(summary, key, "sites")
+            if len(drawn) < len(summary["sites"]):
+                caption += (
+                    f" The summary is over all {len(summary['sites'])}, of which the {len(drawn)} largest are drawn."
+                )
+            plots.append(Plot(name, Markup(svg), caption))
     return plots
+
+
+def _largest(sites: list[dict[str, Any]]) -> set[str]:
+    return {site["name"] for site in sorted(sites, key=lambda site: -site["images"])[:_MOST_DRAWN]}
 
 
 def subgroups_of(entry: dict[str, Any], number: int) -> list[Plot]:
@@ -91,23 +102,32 @@ def _diamond(summary: dict[str, Any] | None) -> Diamond | None:
     if summary is None:
         return None
     prediction = summary["prediction_low"], summary["prediction_high"]
-    return Diamond("random-effects summary", summary["value"], summary["low"], summary["high"], prediction)
+    label, known = "random-effects summary", prediction[0] is not None
+    return Diamond(label, summary["value"], summary["low"], summary["high"], prediction if known else None)
 
 
 def _caption(summary: dict[str, Any] | None, key: str, over: str, reason: str = "") -> str:
     guide = " Dashed: guessing." if key == "auroc" else ""
     if summary is None:
         return f"Squares with 95 % intervals.{guide} {reason}".rstrip()
-    limits = interval({**summary, "low": summary["prediction_low"], "high": summary["prediction_high"]}, key)
     left_out = [row["name"] for row in summary["sites"] if row["weight"] is None]
     without = f" Not in the summary, as the figure or its variance does not exist there: {', '.join(left_out)}."
     spread = f"{percent(summary['i2'])}, \N{GREEK SMALL LETTER TAU}\N{SUPERSCRIPT TWO} = {number(summary['tau2'])}"
     return (
-        f"Squares with 95 % intervals.{guide} Diamond: random-effects summary over the {over}, "
-        f"{interval(summary, key)}; dashed line through it: where the true value of the next hospital may lie (95 % "
-        f"prediction interval), {limits[limits.index('[') :]}. Between them I\N{SUPERSCRIPT TWO} = {spread} "
-        f"({summary['scale']})."
+        f"Squares with 95 % intervals, as large as their weights.{guide} Diamond: random-effects summary over the "
+        f"{over} ({summary['method'].removeprefix('random effects, ')}), the median one at {interval(summary, key)}"
+        f"{_next_one(summary, key)}. Between them I\N{SUPERSCRIPT TWO} = {spread} ({summary['scale']})."
         f"{without if left_out else ''}"
+    )
+
+
+def _next_one(summary: dict[str, Any], key: str) -> str:
+    if summary["prediction_low"] is None:
+        return ""
+    limits = interval({**summary, "low": summary["prediction_low"], "high": summary["prediction_high"]}, key)
+    return (
+        "; dashed line through it: where the true value of the next hospital may lie (95 % prediction interval), "
+        f"{limits[limits.index('[') :]}"
     )
 
 

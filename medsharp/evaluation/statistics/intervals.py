@@ -91,13 +91,24 @@ def perfect_auroc(positives: int, negatives: int) -> tuple[float, float]:
         positives: Patients with a positive image.
         negatives: Patients with a negative image.
     """
-    half = (positives + negatives) / 2 - 1
 
     def excess(theta: float) -> float:
-        spread = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
-        return 1 - theta - Z * math.sqrt(theta * (1 - theta) * spread / (positives * negatives))
+        return 1 - theta - Z * math.sqrt(perfect_variance(theta, positives, negatives))
 
     return float(brentq(excess, 0.0, 1 - 1e-12)), 1.0
+
+
+def perfect_variance(area: float, positives: int, negatives: int) -> float:
+    """Return the variance of an AUROC near 1 (Newcombe 2006, method 5), whatever the scores look like.
+
+    Args:
+        area: The true AUROC.
+        positives: Patients with a positive image.
+        negatives: Patients with a negative image.
+    """
+    half = (positives + negatives) / 2 - 1
+    spread = 1 + half * (1 - area) / (2 - area) + half * area / (1 + area)
+    return area * (1 - area) * spread / (positives * negatives)
 
 
 def mover(first: tuple[float, float, float], second: tuple[float, float, float]) -> tuple[float, float]:

@@ -1,0 +1,64 @@
+"""Which model of random effects says what hospitals come to together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import chi2
+
+from medsharp.evaluation.statistics.binomial_normal import binomial_normal
+from medsharp.evaluation.statistics.random_effects import CHANCE_AGREEMENT, RandomEffects, random_effects
+from medsharp.evaluation.statistics.site_effects import log_odds
+
+NORMAL = "random effects, normal-normal, REML, Hartung-Knapp"
+BINOMIAL = "random effects, binomial-normal, profile likelihood"
+
+MOST_BIAS = 0.125
+"""Share of its half-width by which the normal-normal summary may differ from that of the counts."""
+
+
+class Pooled(NamedTuple):
+    """A summary with how it was made.
+
+    Attributes:
+        found: The summary.
+        method: `NORMAL` or `BINOMIAL`.
+        normal: The normal-normal summary, where another one stands.
+        reason: Why another one stands; empty where none does.
+    """
+
+    found: RandomEffects
+    method: str
+    normal: RandomEffects | None = None
+    reason: str = ""
+
+
+def pool_shares(successes: np.ndarray, totals: np.ndarray) -> Pooled:
+    """Summarise shares on the logit scale; `expit` of the mean is the share at the median site.
+
+    The normal-normal model of log odds (`log_odds`) stands where it can: it is what other software gives. Log odds of
+    few events are biased, those of none need half an event more, and their variances depend on them; many sites share
+    the bias. Where it moves the mean by more than `MOST_BIAS` of the interval's half-width, or the sites agree as
+    they do in one of a hundred draws of equal sites (`random_effects`), the binomial-normal model stands instead.
+
+    Args:
+        successes: Of each site, as if images were independent [k], at least 3 sites.
+        totals: Of each site, above 0 [k].
+    """
+    normal = random_effects(*log_odds(successes, totals))
+    exact = binomial_normal(successes, totals)
+    half = (normal.high - normal.low) / 2
+    bias = abs(exact.mean - normal.mean)
+    if bias > MOST_BIAS * half:
+        much = f"{bias / half:.2f} of" if bias < half else "more than"
+        reason = f"log odds of so few events are biased: they move the normal-normal summary by {much} its half-width"
+        return Pooled(exact, BINOMIAL, normal, reason)
+    if chi2.cdf(normal.q, len(totals) - 1) < CHANCE_AGREEMENT:
+        return Pooled(exact, BINOMIAL, normal, "the sites agree too well for their spread to tell an error")
+    return Pooled(normal, NORMAL)
+
+
+def pool_effects(effects: np.ndarray, variances: np.ndarray) -> Pooled:
+    """Summarise estimates with variances, [k] each, at least 3 (`random_effects`)."""
+    return Pooled(random_effects(effects, variances), NORMAL)
