@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.integrate import quad
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit
 from scipy.stats import binom, norm
@@ -80,6 +79,8 @@ def test_score_summarises_sites_as_metafor_does(case: str, tmp_path: Path) -> No
     assert [summary[key] for key in ("tau2", "q", "q_p", "i2")] == pytest.approx(
         [other[key] for key in ("tau2", "q", "q_p", "i2")], abs=1e-6
     )
+    if case == "scanners":  # As the documentation prints it.
+        assert [round(summary[key], 4) for key in ("value", "low", "high")] == [0.9623, 0.9447, 0.9744]
     count = len(recorded["n"])
     assert [row["name"] for row in summary["sites"]] == [f"{site:02d}" for site in range(count)]
     assert [row["weight"] for row in summary["sites"]] == pytest.approx(other["weights"], abs=1e-6)
@@ -88,13 +89,6 @@ def test_score_summarises_sites_as_metafor_does(case: str, tmp_path: Path) -> No
     reach = student.ppf(0.975, count - 2) * math.sqrt(other["tau2"] + other["error"] ** 2)
     assert summary["prediction_low"] == pytest.approx(expit(other["mean"] - reach), abs=1e-6)
     assert summary["prediction_high"] == pytest.approx(expit(other["mean"] + reach), abs=1e-6)
-
-
-def test_metafor_s_four_scanners_are_those_of_the_documentation(tmp_path: Path) -> None:
-    summary = score(hospitals([235, 275, 64, 11], [243, 285, 68, 11]), tmp_path)["site_summary"]["figures"][
-        "sensitivity"
-    ]
-    assert [round(summary[key], 4) for key in ("value", "low", "high")] == [0.9623, 0.9447, 0.9744]
 
 
 def test_all_sites_are_summarised_though_forty_are_listed(tmp_path: Path) -> None:
@@ -180,13 +174,11 @@ def test_sparse_counts_are_summarised_as_counts() -> None:
 def test_limits_of_the_binomial_normal_model_are_those_of_its_profile_likelihood() -> None:
     x, n = np.array([4.0, 18.0, 29.0, 9.0]), np.array([10.0, 20.0, 30.0, 15.0])
 
+    grid = np.linspace(-8, 8, 2001)[:, None]
+
     def likelihood(mu: float, tau: float) -> float:
-        if tau == 0:
-            return float(binom.logpmf(x, n, expit(mu)).sum())
-        return sum(
-            math.log(quad(lambda z, a=a, b=b: binom.pmf(a, b, expit(mu + tau * z)) * norm.pdf(z), -8, 8)[0])
-            for a, b in zip(x, n, strict=True)
-        )
+        inside = binom.pmf(x, n, expit(mu + tau * grid)) * norm.pdf(grid)
+        return float(np.log(np.trapezoid(inside, dx=16 / 2000, axis=0)).sum())
 
     def profile(mu: float) -> float:
         return -minimize_scalar(lambda tau: -likelihood(mu, tau), bounds=(0, 3), method="bounded").fun
