@@ -133,7 +133,8 @@ def test_methods_of_unequal_numbers_of_networks_keep_their_own_variances(tables:
     own_noise = (c[0, 0] + c[1, 1]) / 2 - c[0, 1]
     assert figure["patient_sd"] ** 2 == pytest.approx(max(shared, 0), abs=0.15 * own_noise)
     total = figure["patient_sd"] ** 2 + sum(parts)
-    free = total**2 / (figure["patient_sd"] ** 4 / (PATIENTS - 1) + parts[0] ** 2 / 1 + parts[1] ** 2 / 2)
+    of_seeds = sum(parts) ** 2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 2)
+    free = total / (figure["patient_sd"] ** 2 / (PATIENTS - 1) + sum(parts) / of_seeds)
     half = student.ppf(0.975, free) * total**0.5
     assert (figure["low"], figure["high"]) == pytest.approx((figure["value"] - half, figure["value"] + half))
     assert figure["p"] == pytest.approx(2 * student.sf(figure["value"] / total**0.5, free))

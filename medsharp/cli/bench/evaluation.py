@@ -25,9 +25,19 @@ def evaluation(
     coverage: Annotated[
         bool, typer.Option("--coverage", help="Instead: how often intervals hold the truth, on simulated studies.")
     ] = False,
-    studies: Annotated[int, typer.Option(min=10, max=1_000_000, help="Simulated studies, for --coverage.")] = 2000,
-    patients: Annotated[int, typer.Option(min=10, max=100_000, help="Patients of each, for --coverage.")] = 400,
-    resamples: Annotated[int | None, typer.Option(min=50, max=100_000, help="2000; 500 for --coverage.")] = None,
+    seeds: Annotated[
+        bool,
+        typer.Option("--seeds", help="Instead: the same of intervals over seeds and patients, on simulated networks."),
+    ] = False,
+    studies: Annotated[
+        int, typer.Option(min=10, max=1_000_000, help="Simulated studies, for --coverage and --seeds.")
+    ] = 2000,
+    patients: Annotated[
+        int | None, typer.Option(min=10, max=100_000, help="Patients of each: 400 for --coverage, 300 for --seeds.")
+    ] = None,
+    resamples: Annotated[
+        int | None, typer.Option(min=50, max=100_000, help="2000; 500 for --coverage, 150 for --seeds.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
@@ -35,8 +45,12 @@ def evaluation(
     """Time the statistics on this machine, beside a loop over scikit-learn; or simulate their coverage."""
     if json_ is not None and json_.is_dir():
         raise InputError(f"--json {json_} is a folder; give a file")
-    if coverage:
-        rows, columns, values = _coverage(studies, patients, resamples or 500, seed)
+    if coverage and seeds:
+        raise InputError("--coverage and --seeds are two simulations; give one of them")
+    if seeds:
+        rows, columns, values = _seeds(studies, patients or 300, resamples or 150, seed)
+    elif coverage:
+        rows, columns, values = _coverage(studies, patients or 400, resamples or 500, seed)
     else:
         rows, columns, values = _timings(large, resamples or 2000, seed)
     _show(rows, columns, markdown)
@@ -76,6 +90,28 @@ def _coverage(studies: int, patients: int, resamples: int, seed: int) -> Rows:
     ]
     note(f"standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} %")
     return rows, ("figure", *methods), [asdict(entry) for entry in found]
+
+
+def _seeds(studies: int, patients: int, resamples: int, seed: int) -> Rows:
+    from dataclasses import asdict
+
+    from medsharp.evaluation.comparison.coverage import measure_seed_coverage
+
+    heading(f"{studies} simulated studies of networks on {patients} patients, {resamples} resamples")
+    with progress_bar() as report:
+        found = measure_seed_coverage(
+            studies=studies, patients=patients, resamples=resamples, seed=seed, progress=report
+        )
+    numbers = list(dict.fromkeys(entry.networks for entry in found))
+    cells = {(entry.design, entry.figure, entry.seed, entry.networks): entry for entry in found}
+    rows: list[tuple[str, ...]] = []
+    for design, figure, spread in sorted({key[:3] for key in cells}, key=[key[:3] for key in cells].index):
+        of = [cells[design, figure, spread, number] for number in numbers]
+        shares = f"{of[0].seed_share:.2f} to {of[-1].seed_share:.2f}"
+        rows.append((design, figure, f"{spread:g}", *(f"{100 * entry.covered:.1f} %" for entry in of), shares))
+    note(f"standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} %")
+    columns = ("design", "figure", "seeds", *(f"S = {number}" for number in numbers), "share of the seeds")
+    return rows, columns, [asdict(entry) for entry in found]
 
 
 def _show(rows: list[tuple[str, ...]], columns: tuple[str, ...], markdown: bool) -> None:
