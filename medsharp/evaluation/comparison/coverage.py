@@ -12,9 +12,7 @@ from scipy.stats import norm
 from medsharp.evaluation.comparison.seeds import Networks, mixed_interval
 from medsharp.evaluation.statistics.bootstrap import Statistic, bootstrap
 from medsharp.evaluation.statistics.coverage import THRESHOLD
-from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
 from medsharp.evaluation.statistics.simulated_study import Population
-from medsharp.evaluation.statistics.thresholded import decisions
 from medsharp.progress import Progress
 
 FIGURES = ("auroc", "sensitivity", "specificity")
@@ -155,31 +153,30 @@ def _study(
             odds += math.sqrt(method.method) * of_method + math.sqrt(method.network) * noise
             scores.append(1 / (1 + np.exp(-odds)))
             own.append(method.truth_of(centre, shift))
-    statistics = [_statistic(number, labels, row) for number, row in enumerate(scores)]
-    ones = np.ones((1, len(labels)))
-    values = {name: value for statistic in statistics for name, value in statistic(ones).items()}
-    replicates = bootstrap(statistics, clusters, resamples=resamples, rng=rng)
+    statistic = figures_of_networks(labels, np.stack(scores), clusters)
+    values = {name: value[0] for name, value in statistic(np.ones((1, len(labels)))).items()}  # [2 most]
+    replicates = bootstrap([statistic], clusters, resamples=resamples, rng=rng)  # [R, 2 most]
     truths = [method.truth() for method in methods]
     found = []
     for figure in FIGURES:
-        at = np.array([values[f"{number}:{figure}"][0] for number in range(2 * most)])
-        drawn = np.stack([replicates[f"{number}:{figure}"] for number in range(2 * most)], axis=1)
+        at, drawn = values[figure], replicates[figure]
         for number in numbers:
             first = Networks(-1, at[:number], drawn[:, :number])
             second = Networks(1, at[most : most + number], drawn[:, most : most + number])
             one = Networks(1, at[most : most + 1], drawn[:, most : most + 1])
             alone = Networks(1, first.values, first.replicates)
-            for design, groups, truth in (
-                (ALONE, [alone], truths[0][figure]),
-                (BOTH, [first, second], truths[1][figure] - truths[0][figure]),
-                (ONE, [first, one], own[most][figure] - truths[0][figure]),
-                (MISTAKEN, [first, one], truths[1][figure] - truths[0][figure]),
+            methods_differ = truths[1][figure] - truths[0][figure]
+            for groups, aims in (
+                ([alone], {ALONE: truths[0][figure]}),
+                ([first, second], {BOTH: methods_differ}),
+                ([first, one], {ONE: own[most][figure] - truths[0][figure], MISTAKEN: methods_differ}),
             ):
                 value = float(sum(group.sign * group.values.mean() for group in groups))
                 mixed = mixed_interval(value, groups, patients)
                 if mixed["low"] is not None:
-                    hit = bool(mixed["low"] <= truth <= mixed["high"])
-                    found.append(((figure, design, number), (hit, mixed["seed_share"] or 0.0)))
+                    for design, truth in aims.items():
+                        hit = bool(mixed["low"] <= truth <= mixed["high"])
+                        found.append(((figure, design, number), (hit, mixed["seed_share"] or 0.0)))
     return found
 
 
@@ -189,10 +186,36 @@ def _normal(patients: int, clusters: np.ndarray, population: Population, rng: np
     return np.asarray(of_patients + population.image * rng.normal(size=len(clusters)))
 
 
-def _statistic(number: int, labels: np.ndarray, scores: np.ndarray) -> Statistic:
-    ranked = WeightedRanks(labels, scores).statistic([areas, decisions(THRESHOLD)])
+def figures_of_networks(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> Statistic:
+    """Return what computes the figures of many networks at once, where the images of a patient have one label.
+
+    Args:
+        labels: bool [N].
+        scores: Of each network [K, N].
+        clusters: The patient of each image, int [N], ascending; images of a patient weigh alike.
+
+    Returns:
+        Weights [R, N] to `auroc`, `sensitivity` and `specificity` at the threshold of the simulations, [R, K] each.
+    """
+    ill, well = np.flatnonzero(labels), np.flatnonzero(~labels)
+    starts = [np.flatnonzero(np.diff(clusters[images], prepend=-1)) for images in (ill, well)]  # of each patient
+    called = (scores >= THRESHOLD).T.astype(float)  # [N, K]
+    won = []
+    for row in scores:
+        pairs = (row[ill][:, None] > row[well]) + 0.5 * (row[ill][:, None] == row[well])  # [ill, well]
+        won.append(np.add.reduceat(np.add.reduceat(pairs, starts[0], axis=0), starts[1], axis=1))  # of patients
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {f"{number}:{name}": value for name, value in ranked(weights).items() if name in FIGURES}
+        positives, negatives = weights[:, ill], weights[:, well]
+        of_ill, of_well = positives.sum(axis=1)[:, None], negatives.sum(axis=1)[:, None]
+        first, second = positives[:, starts[0]], negatives[:, starts[1]]
+        # AUROC of a resample: the pairs that a positive wins, each as often as its two patients were drawn.
+        wins = np.stack([np.einsum("rp,rp->r", first @ of_patients, second) for of_patients in won], axis=1)
+        with np.errstate(invalid="ignore"):  # a resample may hold one class only
+            return {
+                "auroc": wins / (of_ill * of_well),
+                "sensitivity": positives @ called[ill] / of_ill,
+                "specificity": 1 - negatives @ called[well] / of_well,
+            }
 
     return statistic
