@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
@@ -52,7 +53,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def compared(out: Path, *arguments: str | Path) -> tuple[dict, str]:
-    command = ["compare", *map(str, arguments), "--out", str(out)]
+    command = ["compare", *map(str, arguments), "--resamples", "1000", "--out", str(out)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     return json.loads((out / "comparison.json").read_text(encoding="utf-8")), " ".join(result.output.split())
@@ -69,15 +70,18 @@ def area(file: Path) -> float:
 
 
 def resampled(files: list[Path], resamples: int = 1000) -> np.ndarray:
-    """AUROC of each table on the same resampled patients [R, K], one patient after the other."""
+    """AUROC of each table on the same resampled patients [R, K]: won pairs, as often as their patients were drawn."""
     labels, _, patients = columns(files[0])
-    scores = np.stack([columns(file)[1] for file in files])
-    rows = {patient: np.flatnonzero(patients == patient) for patient in np.unique(patients)}
-    names, rng = list(rows), np.random.default_rng(99)
-    drawn = [
-        np.concatenate([rows[names[k]] for k in rng.integers(len(names), size=len(names))]) for _ in range(resamples)
-    ]
-    return np.array([[roc_auc_score(labels[d], row[d]) for row in scores] for d in drawn])
+    places = np.unique(patients, return_inverse=True)[1]
+    drawn = np.random.default_rng(99).integers(places.max() + 1, size=(resamples, places.max() + 1))
+    times = np.array([np.bincount(row, minlength=places.max() + 1) for row in drawn])[:, places]  # [R, N]
+    ill, well = times[:, labels].astype(float), times[:, ~labels].astype(float)
+    found = []
+    for file in files:
+        scores = columns(file)[1]
+        won = (scores[labels][:, None] > scores[~labels]).astype(float)
+        found.append(((ill @ won) * well).sum(axis=1) / (ill.sum(axis=1) * well.sum(axis=1)))
+    return np.array(found).T
 
 
 def test_two_networks_are_compared_later_less_earlier_each_at_its_own_threshold(tables: dict, tmp_path: Path) -> None:
@@ -102,6 +106,9 @@ def test_two_networks_are_compared_later_less_earlier_each_at_its_own_threshold(
     replicates = resampled([one, other]) @ [-1, 1]
     low, high = np.quantile(replicates, [0.025, 0.975])
     assert (area_difference["low"], area_difference["high"]) == pytest.approx((low, high), abs=0.15 * (high - low))
+    error = area_difference["obuchowski"]["standard_error"]
+    assert error == pytest.approx(replicates.std(), rel=0.1)
+    assert area_difference["p"] == pytest.approx(2 * norm.sf(area_difference["value"] / error))
     assert [model["threshold_from"] for group in content["groups"] for model in group["models"]] == [
         "column threshold of plain-0.csv: frozen for plain-0",
         "column threshold of sam-0.csv: frozen for sam-0",

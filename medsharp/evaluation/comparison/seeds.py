@@ -16,8 +16,8 @@ _ROUNDING = 1e-12
 THESE_NETWORKS = "new patients, these networks"
 """What an interval covers that knows nothing of seeds."""
 
-ONE_NETWORK = "one side is a single network, so that nothing is known of what another seed of it would give"
-EQUAL_NETWORKS = "the networks of one side have the same value, so that nothing is known of what other seeds would give"
+ONE_NETWORK = "one side is a single network, whose seeds are unknown"
+EQUAL_NETWORKS = "the networks of one side are equal, which tells nothing of seeds"
 
 
 @dataclass(frozen=True)
