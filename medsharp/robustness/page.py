@@ -13,6 +13,7 @@ from markupsafe import Markup
 from medsharp.evaluation.report.wording import figure, interval, number, percent, whole
 from medsharp.robustness.corruptions import LEAST_HELD
 from medsharp.robustness.panels import Series, limits_of, panel
+from medsharp.robustness.summary import IDLE, MOVED
 
 _FAMILIES = {
     "medmnist-c": "MedMNIST-C",
@@ -63,6 +64,8 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
         shown=shown,
         controls=[entry["name"] for entry in document["corruptions"] if entry["control_of"]],
         held=LEAST_HELD,
+        moved=MOVED,
+        idle=IDLE,
         shade=_shade,
         simulated=[entry["name"] for entry in document["datasets"] if entry["simulated"]],
         style=Markup("\n").join(Markup(sheet.read_text(encoding="utf-8")) for sheet in sheets),

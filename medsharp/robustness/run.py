@@ -21,12 +21,12 @@ from medsharp.robustness.attacked import Adversary
 from medsharp.robustness.cells import Judge
 from medsharp.robustness.comparison import compare
 from medsharp.robustness.contact_sheet import Example
-from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES, Corruption, parameters_of
+from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt, parameters_of
 from medsharp.robustness.estimates import Resamples
 from medsharp.robustness.kept import Kept
 from medsharp.robustness.predicting import predict_corrupted
 from medsharp.robustness.sample import Sample, take_sample
-from medsharp.robustness.summary import Cells, counted, describe, describe_cell
+from medsharp.robustness.summary import Cells, answers_moved, counted, describe, describe_cell, idle
 
 CLEAN = "clean"
 Key = tuple[str, int]
@@ -212,11 +212,26 @@ def _dataset(
         "labels": {label: int((sample.rows["label"] == label).sum()) for label in spec.classes},
         "unit": "patients" if known else "patients or groups of near-duplicates",
         "notes": list(sample.notes),
-        "lesions": {"known": len(sample) - unknown, "unknown": unknown},
+        "lesions": {
+            "known": len(sample) - unknown,
+            "unknown": unknown,
+            "crowded": _crowded(sample, seed) if ("calipers_off_lesion", SEVERITIES[0]) in answers[0] else None,
+        },
         "apart": apart,
         "models": models,
         "comparisons": [compare(judged[0], other) for other in judged[1:] if other[1]],
     }
+
+
+def _crowded(sample: Sample, seed: int) -> int:
+    """Count the images whose lesion leaves no room beside it: there the control of calipers touches it too."""
+    count = 0
+    for place in range(len(sample)):
+        area, pixels = sample.lesion_area(place), sample.pixels(place)
+        if area is not None and area.any():
+            shown = corrupt(pixels, "calipers_off_lesion", SEVERITIES[-1], sample.seed(place, seed), lesion=area)
+            count += bool((shown != pixels)[area].any())
+    return count
 
 
 def _apart(names: Sequence[str], unknown: int, images: int) -> dict[str, str]:
@@ -248,6 +263,10 @@ def _model(
             cells[key] = judge.judge(values[:, column], before)
             if progress is not None:
                 progress(len(cells), len(found) - 1, "measuring")
+    moved = {key: answers_moved(values[:, column], before) for key, values in found.items() if key != (CLEAN, 0)}
+    described = describe(judge, clean, cells, apart, guessed)
+    for cell in described["cells"]:
+        cell["moved"] = moved[cell["corruption"], cell["severity"]]
     attacked = None
     if adversary is not None:
         labels = np.array([spec.classes.index(label) for label in sample.rows["label"]])
@@ -267,7 +286,8 @@ def _model(
         "network": spec.network,
         "optimizer": spec.optimizer,
         "notes": list(leaks(predictor.folder, sample.manifest)),
-        **describe(judge, clean, cells, apart, guessed),
+        **described,
+        "idle": idle(moved),
         "adversarial": attacked,
     }
     return entry, cells

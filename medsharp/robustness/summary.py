@@ -17,6 +17,25 @@ Cells = Mapping[tuple[str, int], Cell]
 """By corruption and severity."""
 
 WORST = 10
+MOVED = 0.01
+"""Least change of a probability that counts as one."""
+IDLE = 0.05
+"""A corruption that moves fewer answers than this share, even at severity 5, is named: it tells little in a mean."""
+
+
+def answers_moved(scores: np.ndarray, clean: np.ndarray) -> float:
+    """Return the share of images whose probability of the positive class, [N], is another than on the clean image."""
+    return float((np.abs(scores - clean) > MOVED).mean())
+
+
+def idle(moved: Mapping[tuple[str, int], float]) -> list[str]:
+    """Return the corruptions that change next to nothing for a model even at severity 5, by `answers_moved`."""
+    last = SEVERITIES[-1]
+    return [
+        name
+        for (name, severity), share in moved.items()
+        if severity == last and share < IDLE and CORRUPTIONS[name].control_of is None
+    ]
 
 
 def counted(cells: Cells, apart: Collection[str] = ()) -> Cells:

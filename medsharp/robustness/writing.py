@@ -81,6 +81,7 @@ def rows_of(document: dict[str, Any]) -> pd.DataFrame:
                 | _flat("", cell["figures"])
                 | _flat("change_", cell["changes"])
                 | _flat("flips_", cell["flips"])
+                | {"moved": cell["moved"]}
                 for cell in model["cells"]
             ]
     return pd.DataFrame(rows)

@@ -69,6 +69,27 @@ def test_a_higher_severity_changes_the_image_more(name: str, phantoms: list[np.n
     assert (np.diff(distances) > 0).all(), distances
 
 
+LEAST = {
+    "speckle_noise": 3.0,
+    "calipers": 0.3,
+    "calipers_off_lesion": 0.3,
+    "body_marker": 1.0,
+    "body_marker_patch": 0.5,
+}
+"""Grey levels. The first is MedMNIST-C's and stays as weak as it is; the others change a small part of the image."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_corruption_is_idle_at_severity_5_at_the_size_of_a_networks_input(
+    name: str, phantoms: list[np.ndarray]
+) -> None:
+    def small(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).resize((128, 128), Image.Resampling.BILINEAR), dtype=float)
+
+    changes = [np.abs(small(corrupt(image, name, 5, seed=n)) - small(image)).mean() for n, image in enumerate(phantoms)]
+    assert np.mean(changes) > LEAST.get(name, 4.0)
+
+
 @pytest.mark.parametrize(
     "name",
     ["speckle_noise", "motion_blur", "speckle_statistics", "time_gain", "acoustic_shadow", "reverberation", "haze",

@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_s
 
 from medsharp.robustness import ALEXNET, ALEXNET_CLEAN, FIGURES, Cell, Judge, Resamples, compare, describe
 from medsharp.robustness.corruptions import SEVERITIES
+from medsharp.robustness.summary import answers_moved, idle
 
 LABELS = np.array([True, True, True, True, False, False, False, False, False, False])
 CLEAN = np.array([0.9, 0.8, 0.7, 0.3, 0.6, 0.4, 0.2, 0.2, 0.1, 0.1])
@@ -149,3 +150,11 @@ def test_comparison_is_first_less_second_and_paired() -> None:
     assert found["auroc"]["value"] == pytest.approx(means[0] - means[1])
     turned = compare(("two", theirs), ("one", ours))
     assert turned["auroc"]["low"] == pytest.approx(-found["auroc"]["high"])
+
+
+def test_what_moves_few_answers_even_at_the_last_severity_is_named_and_controls_are_not() -> None:
+    clean = np.full(100, 0.5)
+    assert answers_moved(clean + np.where(np.arange(100) < 7, 0.02, 0.009), clean) == pytest.approx(0.07)
+    assert answers_moved(clean - 0.02, clean) == 1.0
+    moved = {(name, s): 0.01 for name in ("gain_up", "gain_down", "body_marker_patch") for s in SEVERITIES}
+    assert idle(moved | {("gain_down", 5): 0.06}) == ["gain_up"]

@@ -214,3 +214,18 @@ def test_a_run_of_nothing_that_counts_says_so(hospital: Path, tmp_path: Path, to
     assert entry["models"][0]["summary"]["auroc"]["value"] is None
     assert entry["models"][0]["summary"]["auroc"]["reason"] == "no corruption counts here"
     assert entry["comparisons"] == []
+
+
+def test_images_whose_lesion_leaves_no_room_for_the_control_are_counted(
+    hospital: Path, tmp_path: Path, toy: Callable[..., Any]
+) -> None:
+    folder = copied(hospital, tmp_path / "wide")
+    names = take_sample(folder, CLASSES, "malignant").rows["mask"]
+    rows, columns = np.indices((96, 96))
+    for number, name in enumerate(names):
+        lesion = (rows - 40) ** 2 + (columns - 48) ** 2 < (200 if number < 2 else 8) ** 2
+        Image.fromarray(np.where(lesion, 255, 0).astype(np.uint8)).save(folder / name)
+    content, _ = measure_robustness([toy()], [folder], find_corruptions(["calipers"]), tmp_path / "out", resamples=100)
+    assert content["datasets"][0]["lesions"] == {"known": len(names), "unknown": 0, "crowded": 2}
+    content, _ = measure_robustness([toy()], [folder], find_corruptions(["gain_up"]), tmp_path / "out", resamples=100)
+    assert content["datasets"][0]["lesions"]["crowded"] is None

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage, signal
 
 from medsharp.robustness.corruptions.marks import WHITE, Marks
+from medsharp.robustness.corruptions.scan import scan_mask
 
 _TURNS = (0.0, math.pi / 2, math.pi / 4)
 """From the long axis to the line of each pair."""
@@ -53,7 +54,7 @@ def calipers_off_lesion(
         lesion: bool [H, W]; where it is not known, the place where `calipers` puts the crosses.
     """
     centre, lines = _measured(image, rng, lesion)
-    away = _beside(image.shape, centre, lines, lesion, float(rng.random()))
+    away = _beside(scan_mask(image) < 0.5, centre, lines, lesion, float(rng.random()))
     return _drawn(image.shape, centre + away, lines[:pairs], arm).on(image)
 
 
@@ -108,10 +109,13 @@ def _darkest(picture: Image.Image) -> tuple[float, float]:
 
 
 def _beside(
-    shape: tuple[int, ...], centre: np.ndarray, lines: list[Line], lesion: np.ndarray | None, chance: float
+    border: np.ndarray, centre: np.ndarray, lines: list[Line], lesion: np.ndarray | None, chance: float
 ) -> np.ndarray:
-    """Return by how much the crosses are moved, float64 [2], x and y."""
-    scale = np.array([shape[1], shape[0]]) / _GRID
+    """Return by how much the crosses are moved, float64 [2], x and y.
+
+    The border, bool [H, W], is avoided as the lesion is: marks there change where a scan is found to be.
+    """
+    scale = np.array(border.shape[::-1]) / _GRID
     # Cells of a grid that ends and dots take, x and y, within a box that has room for the arms.
     dots = np.concatenate([first + np.linspace(0, 1, 65)[:, None] * (last - first) for first, last in lines])
     cells = np.floor((centre + dots) / scale).astype(int)
@@ -125,11 +129,15 @@ def _beside(
         taken[np.clip(rows + low[1], 0, _GRID - 1), np.clip(columns + low[0], 0, _GRID - 1)] = True
         taken = ndimage.binary_fill_holes(ndimage.binary_closing(taken, iterations=_GRID // 8)) | taken
     else:
-        taken = np.asarray(Image.fromarray(lesion).convert("L").resize((_GRID, _GRID), Image.Resampling.BOX)) > 0
-    taken = ndimage.binary_dilation(taken, np.ones((3, 3)), iterations=_ROOM)
+        taken = _on_grid(lesion)
+    taken = _on_grid(border) | ndimage.binary_dilation(taken, np.ones((3, 3)), iterations=_ROOM)
     # On the lesion, at each place of the box on the grid: [65 - h, 65 - w].
     touching = np.rint(signal.correlate(taken.astype(np.float64), stencil, mode="valid", method="fft"))
     free = np.argwhere(touching == touching.min())
     row, column = free[min(int(chance * len(free)), len(free) - 1)]
     # By whole pixels: the crosses are drawn alike.
     return np.rint((np.array([column, row]) - low) * scale)
+
+
+def _on_grid(area: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(area).convert("L").resize((_GRID, _GRID), Image.Resampling.BOX)) > 0

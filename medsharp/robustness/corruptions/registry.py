@@ -94,9 +94,9 @@ CORRUPTIONS: dict[str, Corruption] = {
         _geometry("depth_increase", "More depth shown: tissue smaller, black at the sides.", geometry.depth_increase, factor=(1.1, 1.2, 1.35, 1.55, 1.8)),
         _geometry("aspect_stretch", "Depth squeezed, as by other than square pixels.", geometry.aspect_stretch, factor=(1.1, 1.2, 1.35, 1.5, 1.75)),
         _geometry("crop", "Only a window at an edge or in a corner kept; a known lesion stays on the image.", geometry.crop, cuts=True, kept=(0.92, 0.84, 0.75, 0.65, geometry.STRONGEST_CROP)),
-        _ultrasound("jpeg_resaved", "Saved as JPEG several times, blocks in other places.", _MADE_HERE, capture.jpeg_resaved, quality=(85, 70, 55, 40, 25), times=(3,)),
+        _ultrasound("jpeg_resaved", "Saved as JPEG several times, blocks in other places.", _MADE_HERE, capture.jpeg_resaved, quality=(60, 40, 25, 14, 7), times=(3,)),
         _ultrasound("video_compression", "A key frame of VP8 video.", _MADE_HERE, capture.video_compression, quality=(60, 35, 18, 8, 0)),
-        _ultrasound("screen_capture", "Shown smaller by leaving pixels out, captured, enlarged.", _MADE_HERE, capture.screen_capture, scale=(0.85, 0.7, 0.55, 0.42, 0.3)),
+        _ultrasound("screen_capture", "Shown smaller by leaving pixels out, captured, enlarged.", _MADE_HERE, capture.screen_capture, scale=(0.7, 0.55, 0.42, 0.32, 0.24)),
 
         _annotation("calipers", "Measuring crosses at the edge of the lesion.", calipers, _CALIPERS, at_lesion=True),
         _annotation("burned_in_text", "Lines of typed text in a corner, off a known lesion.", marked(markings.burned_in_text), _TEXT, at_lesion=True),
