@@ -68,7 +68,10 @@ def robustness(
         from training.attacked import Adversary
 
         adversary = Adversary(adversarial)
-    heading(f"{len(chosen)} corruption{'s' * (len(chosen) != 1)} at five severities on {', '.join(data)}")
+    controls = sum(entry.control_of is not None for entry in chosen)
+    count = len(chosen) - controls
+    beside = f" and {controls} control{'s' * (controls != 1)}" if controls else ""
+    heading(f"{count} corruption{'s' * (count != 1)}{beside} at five severities on {', '.join(data)}")
     with progress_bar() as report:
         content, first = measure_robustness(
             predictors,
@@ -99,12 +102,18 @@ def robustness(
 def _show(entry: dict[str, Any]) -> None:
     for sentence in entry["notes"]:
         note(sentence)
+    for name, why in entry["apart"].items():
+        note(f"{name} is counted apart, in no mean: {why}")
     for model in entry["models"]:
         for sentence in model["notes"]:
             console.print(f"[bold red]{escape(model['name'])}: {escape(sentence)}[/]", soft_wrap=True)
         console.print(_worst(entry["name"], model))
         summary = model["summary"]
         note(f"AUROC clean {interval(model['clean']['auroc'])}, mean of all corruptions {interval(summary['auroc'])}")
+        for test in model["annotations"]:
+            note(test["sentence"])
+        if model["idle"]:
+            note(f"next to nothing changed even at severity 5 under {', '.join(model['idle'])}")
         note(f"decisions that flip, mean of all corruptions: {interval(summary['flips'])}")
     for comparison in entry["comparisons"]:
         note(

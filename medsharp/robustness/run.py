@@ -21,9 +21,10 @@ from medsharp.robustness.attacked import Adversary
 from medsharp.robustness.cells import Judge
 from medsharp.robustness.comparison import compare
 from medsharp.robustness.contact_sheet import Example
-from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt, parameters_of
+from medsharp.robustness.corruptions import SEVERITIES, Corruption, parameters_of
 from medsharp.robustness.estimates import Resamples
 from medsharp.robustness.kept import Kept
+from medsharp.robustness.lesions import CONTROL, counted_apart, crowded
 from medsharp.robustness.predicting import predict_corrupted
 from medsharp.robustness.sample import Sample, take_sample
 from medsharp.robustness.summary import Cells, answers_moved, counted, describe, describe_cell, idle
@@ -193,7 +194,7 @@ def _dataset(
     models: list[dict[str, Any]] = []
     judged: list[tuple[str, Cells]] = []
     unknown = sample.unknown_lesions()
-    apart = _apart(list(dict.fromkeys(name for name, _ in answers[0])), unknown, len(sample))
+    apart = counted_apart(list(dict.fromkeys(name for name, _ in answers[0])), unknown, len(sample))
     for number, (predictor, name, found) in enumerate(zip(predictors, names, answers, strict=True)):
         attacker = adversary if number == 0 else None
         told = _labelled(progress, f"{name}, {title}")
@@ -215,31 +216,12 @@ def _dataset(
         "lesions": {
             "known": len(sample) - unknown,
             "unknown": unknown,
-            "crowded": _crowded(sample, seed) if ("calipers_off_lesion", SEVERITIES[0]) in answers[0] else None,
+            "crowded": crowded(sample, seed) if (CONTROL, SEVERITIES[0]) in answers[0] else None,
         },
         "apart": apart,
         "models": models,
         "comparisons": [compare(judged[0], other) for other in judged[1:] if other[1]],
     }
-
-
-def _crowded(sample: Sample, seed: int) -> int:
-    """Count the images whose lesion leaves no room beside it: there the control of calipers touches it too."""
-    count = 0
-    for place in range(len(sample)):
-        area, pixels = sample.lesion_area(place), sample.pixels(place)
-        if area is not None and area.any():
-            shown = corrupt(pixels, "calipers_off_lesion", SEVERITIES[-1], sample.seed(place, seed), lesion=area)
-            count += bool((shown != pixels)[area].any())
-    return count
-
-
-def _apart(names: Sequence[str], unknown: int, images: int) -> dict[str, str]:
-    """Return the corruptions after which labels may not hold on a data set, with why."""
-    if not unknown:
-        return {}
-    why = f"the lesion is not known on {unknown} of {images} images and may have been cut away"
-    return {name: why for name in names if name != CLEAN and CORRUPTIONS[name].cuts}
 
 
 def _model(

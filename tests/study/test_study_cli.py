@@ -79,7 +79,7 @@ def test_figures_of_the_report_are_those_of_the_predictions(typed: tuple[Path, P
     records = [json.loads(path.read_text()) for path in (out / "cells/porto/cnn/sam").rglob("epochs-*.json")]
     areas: dict[str, list[float]] = {"internal": [], "external north": []}
     for record in records:
-        table = pd.read_csv(out / "readings" / f"{record['run']}.csv")
+        table = pd.read_csv(next((out / "readings").glob(f"{record['run']}*.csv")))
         for part, found in areas.items():
             rows = table[table["part"] == part]
             found.append(roc_auc_score(rows["label"] == "malignant", rows["p_malignant"]))

@@ -22,7 +22,7 @@ from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
 from medsharp.preprocess import preprocess
 from medsharp.progress import Progress
-from medsharp.robustness.corruptions import corrupt
+from medsharp.robustness.corruptions import corrupt, fingerprint
 from medsharp.runs import Run
 from training.study.definition import StudyDefinition
 from training.study.folder import StudyFolder
@@ -79,7 +79,7 @@ def read_all(folder: StudyFolder, *, device: str = "cpu", progress: Progress | N
     tables: dict[str, pd.DataFrame] = {}
     # Cells of a fold and a preprocessing share decoded images.
     for number, (cell, record) in enumerate(sorted(cells, key=lambda one: _place(folder, *one))):
-        path = folder.root / READINGS / f"{record['run']}.csv"
+        path = folder.root / READINGS / reading_name(record["run"], folder.study)
         if record["run"] not in tables and not path.is_file():
             run = folder.run_of(record)
             place = (cell.chain.hospital.name, cell.chain.fold, run.config.data.preprocessing())
@@ -91,6 +91,17 @@ def read_all(folder: StudyFolder, *, device: str = "cpu", progress: Progress | N
         if progress is not None:
             progress(number + 1, len(cells), "reading what is tested")
     return tables
+
+
+def reading_name(run: str, study: StudyDefinition) -> str:
+    """Return the file's name of a run's reading, which follows what the study's corruptions do today.
+
+    So images that are corrupted otherwise are read anew, and never stand beside those read before.
+    """
+    severity = study.robustness.severity
+    definitions = ",".join(fingerprint(name, severity) for name in study.robustness.corruptions)
+    digest = hashlib.sha256(definitions.encode()).hexdigest()[:8]
+    return f"{run}-{digest}.csv" if definitions else f"{run}.csv"
 
 
 def first_reading(folder: StudyFolder) -> dict[str, Any] | None:
