@@ -42,6 +42,9 @@ def plan(
     net_benefit_width: Annotated[
         float | None, typer.Option(help="Of that of net benefit divided by the prevalence.")
     ] = None,
+    net_benefit_gain_width: Annotated[
+        float | None, typer.Option(help="Of that of net benefit over the better of treating all and none.")
+    ] = None,
     images_per_patient: Annotated[
         float | None, typer.Option(help="Mean number of images of a patient; 1, or as in the table.")
     ] = None,
@@ -91,6 +94,7 @@ def plan(
         "intercept": intercept_width,
         "slope": slope_width,
         "net_benefit": net_benefit_width,
+        "net_benefit_gain": net_benefit_gain_width,
     }
     widths = {key: width for key, width in wished.items() if width is not None}
     made = make_plan(anticipated, widths, available=patients)
@@ -104,11 +108,12 @@ def _of_table(
     path: Path, positive: str, threshold: float | None, prevalence: float | None, images: float | None
 ) -> Anticipated:
     from medsharp.evaluation import read_predictions
+    from medsharp.evaluation.frozen import stated_threshold
     from medsharp.evaluation.planning import from_predictions
 
-    return from_predictions(
-        read_predictions(path), path.name, positive=positive, threshold=threshold, prevalence=prevalence, images=images
-    )
+    table = read_predictions(path)
+    frozen = stated_threshold(table, path, positive, threshold)
+    return from_predictions(table, path.name, positive=positive, frozen=frozen, prevalence=prevalence, images=images)
 
 
 def _stated(

@@ -70,6 +70,20 @@ def frozen_threshold(table: pd.DataFrame, file: str | Path, positive: str, given
         InputError: There is no threshold, one is no probability, or it is of another class; the sentence names the row
             and what to do.
     """
+    found = stated_threshold(table, file, positive, given)
+    if found is None:
+        raise InputError(
+            f"{file} has no column {THRESHOLD} with numbers and no bundle lies beside it: give the operating point "
+            "that was fixed before these images were seen as --threshold, or what `medsharp predict` writes, which "
+            "carries it"
+        )
+    return found
+
+
+def stated_threshold(
+    table: pd.DataFrame, file: str | Path, positive: str, given: float | None
+) -> FrozenThreshold | None:
+    """Return what `frozen_threshold` does, or None where there is no threshold: for figures that need none."""
     file = Path(file)
     if given is not None:
         return FrozenThreshold(pd.Series(float(given), index=table.index), "given as --threshold")
@@ -86,10 +100,7 @@ def frozen_threshold(table: pd.DataFrame, file: str | Path, positive: str, given
         return FrozenThreshold(
             pd.Series(threshold, index=table.index), f"frozen in {folder.name}, the bundle beside it"
         )
-    raise InputError(
-        f"{file} has no column {THRESHOLD} with numbers and no bundle lies beside it: give the operating point that "
-        "was fixed before these images were seen as --threshold, or what `medsharp predict` writes, which carries it"
-    )
+    return None
 
 
 def _of_column(table: pd.DataFrame, texts: pd.Series, file: Path, positive: str) -> FrozenThreshold:

@@ -17,7 +17,7 @@ from medsharp.evaluation.statistics.intervals import Z
 STATED = ("--auroc", "0.85", "--prevalence", "0.3")
 EVERY = (
     "--auroc-width=0.1", "--sensitivity-width=0.08", "--specificity-width=0.12", "--oe-width=0.3",
-    "--intercept-width=0.6", "--slope-width=0.4", "--net-benefit-width=0.25",
+    "--intercept-width=0.6", "--slope-width=0.4", "--net-benefit-width=0.25", "--net-benefit-gain-width=0.05",
 )  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def test_the_numbers_are_those_of_the_variances(tmp_path: Path) -> None:
     plan = planned(tmp_path / "out", *STATED, "--sensitivity", "0.9", *EVERY)
     assert [row["key"] for row in plan["criteria"]] == [
         "auroc", "sensitivity", "specificity", "oe", "intercept", "slope", "net_benefit",
+        "net_benefit_gain",
     ]  # fmt: skip
     # One image a patient: a share of cancers, and one of the others, are those of the textbook.
     assert plan["sensitivity"]["patients"] == pytest.approx(0.09 / 0.3 / (0.08 / 2 / Z) ** 2, rel=0.005)
@@ -157,6 +158,28 @@ def test_a_table_is_moved_to_another_prevalence_and_number_of_images(tmp_path: P
     assert moved["sensitivity"]["anticipated"] < own["sensitivity"]["anticipated"]
 
 
+def test_patients_that_are_tied_or_unknown_are_said_to_be(tmp_path: Path, table: Path) -> None:
+    rows = pd.read_csv(table)
+    rows.assign(group=np.where(rows["patient"].isin(["P3", "P4"]), "copies", "")).to_csv(table, index=False)
+    page = " ".join(run("--from", table).output.split())
+    assert "149 patients (150 by name; those of one group count as one), 45 of them with cancer" in page
+    rows.drop(columns="patient").to_csv(table, index=False)
+    plan = planned(tmp_path / "out", "--from", table)
+    assert plan["assumptions"]["table_patients"] == len(rows)
+    assert plan["warnings"][-2].startswith(f"{len(rows)} images of the table name no patient")
+
+
+def test_rows_are_decided_at_their_own_thresholds(tmp_path: Path, table: Path) -> None:
+    rows = pd.read_csv(table)
+    own = np.where(np.arange(len(rows)) % 2, 0.3, 0.6)
+    rows.assign(threshold=own).to_csv(tmp_path / "own.csv", index=False)
+    plan = planned(tmp_path / "out", "--from", tmp_path / "own.csv")
+    cancers = (rows["label"] == "malignant").to_numpy()
+    expected = (rows["p_malignant"].to_numpy() >= own)[cancers].mean()
+    assert plan["sensitivity"]["anticipated"] == pytest.approx(expected)
+    assert "net_benefit" not in plan
+
+
 def test_without_a_width_the_usual_ones_are_planned_as_far_as_they_fit(tmp_path: Path) -> None:
     plan = planned(tmp_path / "a", *STATED)
     assert {row["key"]: row["width"] for row in plan["criteria"]} == {"auroc": 0.1, "oe": 0.2, "slope": 0.2}
@@ -189,7 +212,7 @@ def test_the_page_says_what_the_file_says(tmp_path: Path) -> None:
         ("wish for at most 2", (*STATED, "--slope-width", "2.5")),
         ("too few for the formulas", (*STATED, "--oe-width", "5")),
         ("--sensitivity-width needs --threshold", (*STATED, "--sensitivity-width", "0.1")),
-        ("--net-benefit-width needs --threshold",
+        ("--net-benefit-width needs one --threshold",
          (*STATED, "--sensitivity", "0.9", "--specificity", "0.6", "--net-benefit-width", "0.1")),
         ("--images-per-patient 2 needs --icc", (*STATED, "--images-per-patient", "2")),
         ("give --images-per-patient above 1", (*STATED, "--icc", "0.5")),
@@ -217,7 +240,7 @@ def test_tables_that_do_not_tell_enough_are_refused(tmp_path: Path, table: Path)
     rows.drop_duplicates("patient").to_csv(single, index=False)
     refused("does not say how alike several are", "--from", single, "--images-per-patient", "2")
     rows.assign(threshold=np.linspace(0.3, 0.4, len(rows))).to_csv(mixed, index=False)
-    refused("mixed.csv does not give one threshold", "--from", mixed)
+    refused("--net-benefit-width needs one --threshold", "--from", mixed, "--net-benefit-width=0.2")
     rows.assign(threshold=1e-6).to_csv(sure, index=False)
     refused(
         "--sensitivity-width cannot be planned where the sensitivity is 1", "--from", sure, "--sensitivity-width=0.1"

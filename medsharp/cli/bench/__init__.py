@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from medsharp.cli.bench import data, drawings, evaluation, images, optim, robustness, thresholds
+from medsharp.cli.bench import data, drawings, evaluation, images, optim, planning, robustness, thresholds
 
 app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
 app.command("data")(data.data)
@@ -12,6 +12,7 @@ app.command("drawings")(drawings.drawings)
 app.command("evaluation")(evaluation.evaluation)
 app.command("images")(images.images)
 app.command("optim")(optim.optim)
+app.command("planning")(planning.planning)
 app.command("robustness")(robustness.robustness)
 app.command("thresholds")(thresholds.thresholds)
 

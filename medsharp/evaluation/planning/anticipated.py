@@ -11,7 +11,8 @@ from scipy.special import expit, ndtri
 from scipy.special import logit as exact_logit
 
 from medsharp.errors import InputError
-from medsharp.evaluation.predictions import check_predictions, clusters_of, text_of
+from medsharp.evaluation.frozen import THRESHOLD, FrozenThreshold
+from medsharp.evaluation.predictions import check_predictions, clusters_of, patients_of
 from medsharp.evaluation.statistics.calibration import logit
 
 NODES = 2**15
@@ -123,6 +124,7 @@ def binormal(
             "log_odds_mean_of_negatives": centre,
             "log_odds_deviation": spread,
             "threshold": threshold,
+            "decided": None if threshold is None else f"from a probability of {threshold:.4g} on",
             "images_per_patient": images,
             "icc": icc,
             "design_effect": design_effect,
@@ -152,7 +154,7 @@ def from_predictions(
     name: str,
     *,
     positive: str,
-    threshold: float | None = None,
+    frozen: FrozenThreshold | None = None,
     prevalence: float | None = None,
     images: float | None = None,
 ) -> Anticipated:
@@ -162,19 +164,20 @@ def from_predictions(
         table: As `read_predictions` gives it.
         name: What to call it in errors.
         positive: The class of interest.
-        threshold: The model decides from this probability on; without it, what the table's column `threshold` says.
+        frozen: What decides each row; without it nothing is decided. Net benefit needs one threshold for all.
         prevalence: Share of the images that are positive where the evaluation is to be; patients with and without a
             positive image are weighted so that it holds. The model's probabilities stay as they are.
         images: A patient has; by default as many, and as unequally many, as in the table.
 
     Raises:
-        InputError: The table has too few patients, no two images of any patient where `images` needs them, several
-            thresholds, or cannot be weighted to the prevalence.
+        InputError: The table has too few patients, no two images of any patient where `images` needs them, or cannot be
+            weighted to the prevalence.
     """
     classes = [str(column).removeprefix("p_") for column in table.columns if str(column).startswith("p_")]
     if positive not in classes:
         raise InputError(f"{name} has no column p_{positive}; name the positive class with --positive")
-    rows = check_predictions(table, classes, name).rows
+    decided = table if frozen is None else table.assign(**{THRESHOLD: frozen.values})
+    rows = check_predictions(decided, classes, name).rows
     labels = (rows["label"] == positive).to_numpy()
     patients = clusters_of(rows)
     probabilities = rows[f"p_{positive}"].to_numpy(dtype=float)
@@ -184,7 +187,7 @@ def from_predictions(
             raise InputError(
                 f"{name} has {count} patients with {which} images; {LEAST_PATIENTS} are needed to plan from it"
             )
-    sizes = np.bincount(patients)
+    names, sizes = patients_of(rows), np.bincount(patients)
     weights = np.ones(len(sizes))
     if prevalence is not None:
         weights = _weighted(labels, patients, with_positive, prevalence, name)
@@ -195,13 +198,11 @@ def from_predictions(
             f"{name} has one image of each patient, which does not say how alike several are; "
             "leave --images-per-patient out"
         )
-    if threshold is None:
-        threshold = _threshold_of(rows, name)
     return Anticipated(
         labels=labels,
         log_odds=logit(probabilities),
-        flagged=None if threshold is None else probabilities >= threshold,
-        threshold=threshold,
+        flagged=None if frozen is None else probabilities >= rows[THRESHOLD].to_numpy(dtype=float),
+        threshold=None if frozen is None or frozen.single == 1 else frozen.single,
         patients=patients,
         patient_weights=weights,
         images=own_images if images is None else images,
@@ -213,8 +214,11 @@ def from_predictions(
             "table_images": len(labels),
             "table_patients": len(sizes),
             "table_patients_with_positive": int(with_positive.sum()),
+            "table_names_of_patients": int(names[names != ""].nunique()),
+            "table_images_without_patient": int((names == "").sum()),
             "prevalence": float(weights[patients] @ labels / weights[patients].sum()),
-            "threshold": threshold,
+            "threshold": None if frozen is None else frozen.single,
+            "decided": None if frozen is None else f"at threshold {frozen.text}, {frozen.origin}",
             "images_per_patient": own_images if images is None else images,
             "icc": intraclass_correlation(logit(probabilities), labels, patients),
         },
@@ -265,13 +269,3 @@ def _weighted(
             f"of the images of patients with cancer {highest:.2f} are positive"
         )
     return np.where(with_positive, prevalence * others / rest, 1.0)
-
-
-def _threshold_of(rows: pd.DataFrame, name: str) -> float | None:
-    given = text_of(rows, "threshold")
-    values = pd.to_numeric(given[given != ""], errors="coerce").unique()
-    if not len(values):
-        return None
-    if len(values) > 1 or not 0 < values[0] < 1:
-        raise InputError(f"{name} does not give one threshold for all images; name it with --threshold")
-    return float(values[0])

@@ -159,13 +159,27 @@ def _slope(anticipated: Anticipated) -> tuple[float, np.ndarray]:
 
 def _net_benefit(anticipated: Anticipated) -> tuple[float, np.ndarray]:
     """Net benefit over prevalence, `(TP - FP t / (1 - t)) / P` (Riley et al., Statistics in Medicine 40, 2021, 3.4)."""
+    labels, weights = anticipated.labels, anticipated.weights
+    benefit = _flags(anticipated) * _worth(anticipated)
+    share = float(weights @ labels)
+    value = float(weights @ benefit) / share
+    return value, (benefit - value * labels) / share
+
+
+def _net_benefit_gain(anticipated: Anticipated) -> tuple[float, np.ndarray]:
+    """Net benefit less that of the better of treating all and none (Vickers and Elkin, Med Decis Making 26, 2006)."""
+    worth, weights = _worth(anticipated), anticipated.weights
+    treats_all = float(weights @ worth) > 0
+    gain = (_flags(anticipated) * 1.0 - treats_all) * worth
+    value = float(weights @ gain)
+    return value, gain - value
+
+
+def _worth(anticipated: Anticipated) -> np.ndarray:
+    """Return what it is worth to flag each image: 1 for a positive, less the threshold's odds for a negative [N]."""
     threshold = anticipated.threshold
     assert threshold is not None
-    labels, weights, flagged = anticipated.labels, anticipated.weights, _flags(anticipated)
-    gain = flagged * np.where(labels, 1.0, -threshold / (1 - threshold))
-    share = float(weights @ labels)
-    value = float(weights @ gain) / share
-    return value, (gain - value * labels) / share
+    return np.where(anticipated.labels, 1.0, -threshold / (1 - threshold))
 
 
 def _flags(anticipated: Anticipated) -> np.ndarray:
@@ -185,6 +199,14 @@ FIGURES = {
         Planned("intercept", "calibration intercept", _intercept, (-_INFINITE, _INFINITE), None),
         Planned("slope", "calibration slope", _slope, (0.0, _INFINITE), 0.2),
         Planned("net_benefit", "standardized net benefit", _net_benefit, (-_INFINITE, 1.0), 0.2, decides=True),
+        Planned(
+            "net_benefit_gain",
+            "net benefit over treating all or none",
+            _net_benefit_gain,
+            (-1.0, 1.0),
+            None,
+            decides=True,
+        ),
     )
 }
 """By key, in the order of tables."""

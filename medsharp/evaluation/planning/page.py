@@ -29,7 +29,7 @@ def cells(criterion: Criterion) -> list[str]:
     return [
         criterion.name,
         f"{round(criterion.anticipated, 2) + 0.0:.2f}",  # no minus before a zero
-        f"{criterion.width:g}",
+        f"{criterion.width:.3g}",
         f"{criterion.patients:,}",
         f"{criterion.with_positive:,}",
         f"{criterion.images:,}",
@@ -49,8 +49,8 @@ def assumption_lines(plan: Plan) -> list[str]:
     """Return what was taken for granted, a sentence each."""
     given = plan.assumptions
     lines = _of_binormal(given) if given["origin"] == "binormal" else _of_table(given, _positive(plan))
-    if given["threshold"] is not None:
-        lines.append(f"Decisions at a probability of {given['threshold']:.4g}.")
+    if given["decided"] is not None:
+        lines.append(f"Decided {given['decided']}.")
     return lines
 
 
@@ -74,10 +74,14 @@ def _of_binormal(given: Mapping[str, Any]) -> list[str]:
 
 def _of_table(given: Mapping[str, Any], positive: str) -> list[str]:
     icc = given["icc"]
+    named = ""
+    if not given["table_images_without_patient"] and given["table_names_of_patients"] != given["table_patients"]:
+        named = f" ({given['table_names_of_patients']:,} by name; those of one group count as one)"
     alike = "" if icc is None else f"; log odds of two images of a patient and label are correlated by {icc:.2f}"
     return [
         f"Patients and answers as in {given['origin']}: {given['table_images']:,} images of "
-        f"{given['table_patients']:,} patients, {given['table_patients_with_positive']:,} of them with {positive}.",
+        f"{given['table_patients']:,} patients{named}, "
+        f"{given['table_patients_with_positive']:,} of them with {positive}.",
         f"Prevalence among images {given['prevalence']:.3f}; "
         f"{given['images_per_patient']:.3g} images a patient{alike}.",
     ]

@@ -30,6 +30,12 @@ MOST_PATIENTS = 10_000_000
 """No evaluation is larger: a wish that needs more is taken for a slip."""
 
 
+_OF_ONE_CLASS = {"sensitivity": ("with", "without"), "specificity": ("without", "with")}
+"""Figures of patients with or without a positive image alone, and the others."""
+
+_WITH_ODDS = frozenset({"net_benefit", "net_benefit_gain"})
+"""Figures that need one threshold probability."""
+
 _NO_VARIANCE = 1e-12
 _ROUNDING = 1e-3
 
@@ -124,10 +130,8 @@ def make_plan(anticipated: Anticipated, widths: Mapping[str, float], *, availabl
     for key, figure in FIGURES.items():
         if key in widths:
             if not _stated(figure, anticipated):
-                raise InputError(
-                    f"--{_option(key)} needs --threshold"
-                    + ("" if key == "net_benefit" else ", or the sensitivity or specificity itself")
-                )
+                one = "one --threshold" if key in _WITH_ODDS else "--threshold, or a sensitivity or specificity"
+                raise InputError(f"--{_option(key)} needs {one}")
             criteria.append(_criterion(figure, widths[key], anticipated, available))
     return Plan(tuple(criteria), anticipated.assumptions, available, _warnings(criteria, anticipated))
 
@@ -143,7 +147,7 @@ def _usual_widths(anticipated: Anticipated) -> dict[str, float]:
 
 def _stated(figure: Planned, anticipated: Anticipated) -> bool:
     """Return whether the population has what the figure is made of."""
-    if figure.key == "net_benefit" and anticipated.threshold is None:
+    if figure.key in _WITH_ODDS and anticipated.threshold is None:
         return False
     return anticipated.flagged is not None or not figure.decides
 
@@ -201,8 +205,8 @@ def _assert_sensible(figure: Planned, width: float, patients: int, share: float)
             "wish for a wider interval"
         )
     parts = {"with": share, "without": 1 - share}
-    if figure.decides and figure.key != "net_benefit":
-        del parts["without" if figure.key == "sensitivity" else "with"]
+    if figure.key in _OF_ONE_CLASS:
+        parts.pop(_OF_ONE_CLASS[figure.key][1])
     for word, part in parts.items():
         if patients * part < LEAST_CASES:
             raise InputError(
@@ -244,6 +248,12 @@ def _warnings(criteria: list[Criterion], anticipated: Anticipated) -> tuple[str,
                     "width will differ much from one evaluation to the next"
                 )
     if "table_patients" in anticipated.assumptions:
+        unknown = anticipated.assumptions["table_images_without_patient"]
+        if unknown:
+            sentences.append(
+                f"{unknown:,} images of the table name no patient: each counts as a patient unless a group ties it to "
+                "others, so that more patients may be needed"
+            )
         with_positive = np.bincount(anticipated.patients, anticipated.labels) > 0
         fewer = int(min(with_positive.sum(), (~with_positive).sum()))
         if fewer < ENOUGH_PATIENTS:

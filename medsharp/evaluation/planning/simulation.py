@@ -51,6 +51,7 @@ WIDTHS = {
     "intercept": 0.5,
     "slope": 0.4,
     "net_benefit": 0.2,
+    "net_benefit_gain": 0.04,
 }
 
 
@@ -172,5 +173,8 @@ _STATISTICS: dict[str, Made] = {
     "intercept": _calibrated("calibration_intercept"),
     "slope": _calibrated("calibration_slope"),
     "net_benefit": _net_benefit,
+    "net_benefit_gain": lambda labels, scores, threshold: _named(
+        WeightedRanks(labels, scores).statistic([net_benefit_at(threshold)]), "net_benefit_gain_at_threshold"
+    ),
 }
 assert _STATISTICS.keys() == FIGURES.keys() == WIDTHS.keys()

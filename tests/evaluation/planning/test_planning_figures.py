@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import multivariate_normal, norm
 
+from medsharp.evaluation.frozen import FrozenThreshold
 from medsharp.evaluation.planning import FIGURES, binormal, from_predictions
 from medsharp.evaluation.planning.anticipated import Anticipated, intraclass_correlation
 from medsharp.evaluation.planning.figures import precision
@@ -40,7 +41,8 @@ def table_of(patients: int = 60, seed: int = 3) -> pd.DataFrame:
 
 
 def anticipated_of(table: pd.DataFrame, **options: float) -> Anticipated:
-    return from_predictions(table, "table.csv", positive="malignant", threshold=THRESHOLD, **options)
+    frozen = FrozenThreshold(pd.Series(THRESHOLD, index=table.index), "stated")
+    return from_predictions(table, "table.csv", positive="malignant", frozen=frozen, **options)
 
 
 def evaluated(labels: np.ndarray, scores: np.ndarray) -> dict[str, Statistic]:
@@ -54,6 +56,7 @@ def evaluated(labels: np.ndarray, scores: np.ndarray) -> dict[str, Statistic]:
         "oe": lambda w: (w @ labels) / (w @ scores),
         "intercept": lambda w: fit(w)["calibration_intercept"],
         "slope": lambda w: fit(w)["calibration_slope"],
+        "net_benefit_gain": lambda w: ranks(w)["net_benefit_gain_at_threshold"],
         "net_benefit": lambda w: ranks(w)["net_benefit_at_threshold"] * w.sum(axis=1) / (w @ labels),
     }
 
@@ -73,6 +76,21 @@ def test_an_influence_is_the_derivative_of_the_evaluated_figure(key: str) -> Non
     found, influence = FIGURES[key].influence(anticipated_of(table))
     assert found == pytest.approx(value, rel=1e-9, abs=1e-9)
     np.testing.assert_allclose(influence, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gain_is_over_the_better_of_treating_all_and_none() -> None:
+    table = table_of()
+    labels, scores = (table["label"] == "malignant").to_numpy(), table["p_malignant"].to_numpy()
+    gains = []
+    for threshold in (0.2, 0.6):
+        frozen = FrozenThreshold(pd.Series(threshold, index=table.index), "stated")
+        anticipated = from_predictions(table, "table.csv", positive="malignant", frozen=frozen)
+        gains.append(precision(FIGURES["net_benefit_gain"], anticipated))
+    spared, missed = float((~labels & (scores < 0.2)).mean()), float((labels & (scores < 0.2)).mean())
+    found, alarms = float((labels & (scores >= 0.6)).mean()), float((~labels & (scores >= 0.6)).mean())
+    assert gains[0].value == pytest.approx(spared * 0.25 - missed)  # over treating all, who have cancer in 36 %
+    assert gains[1].value == pytest.approx(found - alarms * 1.5)  # over treating none
+    assert gains[1].image_variance == pytest.approx(found + alarms * 2.25 - gains[1].value ** 2)
 
 
 @pytest.mark.parametrize("key", list(FIGURES))
