@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from medsharp.cli import app
+from medsharp.evaluation.planning import binormal, make_plan
+from medsharp.evaluation.planning.simulation import WIDTHS
 from medsharp.evaluation.statistics.intervals import Z
 
 STATED = ("--auroc", "0.85", "--prevalence", "0.3")
@@ -83,18 +85,16 @@ def test_the_numbers_are_those_of_the_variances(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_the_number_is_the_smallest_that_will_do(tmp_path: Path) -> None:
-    wished = planned(tmp_path / "a", *STATED, "--threshold", "0.2", *EVERY)
-    for row in wished["criteria"]:
-        option = f"--{row['key'].replace('_', '-')}-width={row['width']}"
-        widths = [
-            planned(tmp_path / "b", *STATED, "--threshold", "0.2", option, "--patients", number)[row["key"]][
-                "width_available"
-            ]
-            for number in (row["patients"], row["patients"] - 1)
-        ]
-        assert widths[0] <= row["width"] * (1 + 1e-6)
-        assert widths[1] > row["width"]
+def test_the_number_is_the_smallest_that_will_do() -> None:
+    anticipated = binormal(0.85, 0.3, threshold=0.2)
+    for row in make_plan(anticipated, WIDTHS).criteria:
+        enough, short = (
+            make_plan(anticipated, {row.key: row.width}, available=number).criteria[0].width_available
+            for number in (row.patients, row.patients - 1)
+        )
+        assert enough is not None
+        assert short is not None
+        assert enough <= row.width * (1 + 1e-6) < short * (1 + 1e-6)
 
 
 def test_images_that_are_alike_are_worth_less(tmp_path: Path) -> None:
@@ -189,6 +189,16 @@ def test_without_a_width_the_usual_ones_are_planned_as_far_as_they_fit(tmp_path:
     assert "no width was given" in " ".join(run(*STATED).output.split())
 
 
+def test_a_threshold_near_the_prevalence_is_said_to_leave_the_gain_uncertain(tmp_path: Path) -> None:
+    near, far = (
+        planned(tmp_path / "out", *STATED, "--threshold", threshold, "--net-benefit-gain-width", "0.05")["warnings"]
+        for threshold in ("0.31", "0.15")
+    )
+    assert len(near) == 1
+    assert "the threshold is so near the prevalence" in near[0]
+    assert far == []
+
+
 def test_the_page_says_what_the_file_says(tmp_path: Path) -> None:
     plan = planned(tmp_path, *STATED, "--slope-width", "0.4", "--auroc-width", "0.1", "--patients", "300")
     page = (tmp_path / "plan.md").read_text(encoding="utf-8")
@@ -209,7 +219,7 @@ def test_the_page_says_what_the_file_says(tmp_path: Path) -> None:
         ("wish for at most 0.3", (*STATED, "--auroc-width", "0.5")),
         ("--slope-width must be above 0, not nan", (*STATED, "--slope-width", "nan")),
         ("no evaluation is that large", (*STATED, "--slope-width", "0.001")),
-        ("wish for at most 2", (*STATED, "--slope-width", "2.5")),
+        ("too few for the formulas", (*STATED, "--slope-width", "2.5")),
         ("too few for the formulas", (*STATED, "--oe-width", "5")),
         ("--sensitivity-width needs --threshold", (*STATED, "--sensitivity-width", "0.1")),
         ("--net-benefit-width needs one --threshold",
@@ -242,9 +252,14 @@ def test_tables_that_do_not_tell_enough_are_refused(tmp_path: Path, table: Path)
     rows.assign(threshold=np.linspace(0.3, 0.4, len(rows))).to_csv(mixed, index=False)
     refused("--net-benefit-width needs one --threshold", "--from", mixed, "--net-benefit-width=0.2")
     rows.assign(threshold=1e-6).to_csv(sure, index=False)
-    refused(
-        "--sensitivity-width cannot be planned where the sensitivity is 1", "--from", sure, "--sensitivity-width=0.1"
-    )
+    words = "--sensitivity-width cannot be planned where the sensitivity is 1"
+    refused(words, "--from", sure, "--sensitivity-width=0.1")
+    usual = planned(tmp_path / "out", "--from", sure)
+    assert "sensitivity" not in usual
+    assert words in usual["warnings"][0]
+    rows.assign(p_malignant=0.4, p_benign=0.6, threshold=0.5).to_csv(sure, index=False)
+    refused("--auroc-width cannot be planned where the AUROC is 0.5", "--from", sure, "--auroc-width=0.1")
+    refused("--slope-width cannot be planned where the calibration slope is nan", "--from", sure, "--slope-width=0.1")
     refused("no column p_cyst", "--from", table, "--positive", "cyst")
     refused("--sensitivity-width needs --threshold", "--from", _without_threshold(table), "--sensitivity-width=0.1")
 

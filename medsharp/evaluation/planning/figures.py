@@ -146,11 +146,17 @@ def _intercept(anticipated: Anticipated) -> tuple[float, np.ndarray]:
     return large, (labels - risk) / float(weights @ (risk * (1 - risk)))
 
 
+def recalibration(anticipated: Anticipated) -> tuple[float, float]:
+    """Return `c` and `b` of `logit P = c + b L`, NaN where the fit does not exist."""
+    weights = anticipated.weights
+    fit = recalibrate(anticipated.labels, expit(anticipated.log_odds), weights[None] * len(weights))
+    return float(fit.constant[0]), float(fit.slope[0])
+
+
 def _slope(anticipated: Anticipated) -> tuple[float, np.ndarray]:
     """`b` of `logit P = c + b L`: the scores `(y - q) (1, L)` through the inverse of the information."""
     labels, odds, weights = anticipated.labels, anticipated.log_odds, anticipated.weights
-    fit = recalibrate(labels, expit(odds), weights[None] * len(weights))
-    constant, slope = float(fit.constant[0]), float(fit.slope[0])
+    constant, slope = recalibration(anticipated)
     risk = expit(constant + slope * odds)
     spread = weights * risk * (1 - risk)
     whole, mean, square = float(spread.sum()), float(spread @ odds), float(spread @ odds**2)
@@ -175,6 +181,13 @@ def _net_benefit_gain(anticipated: Anticipated) -> tuple[float, np.ndarray]:
     return value, gain - value
 
 
+def _treat_all(anticipated: Anticipated) -> tuple[float, np.ndarray]:
+    """Net benefit of treating all."""
+    worth = _worth(anticipated)
+    value = float(anticipated.weights @ worth)
+    return value, worth - value
+
+
 def _worth(anticipated: Anticipated) -> np.ndarray:
     """Return what it is worth to flag each image: 1 for a positive, less the threshold's odds for a negative [N]."""
     threshold = anticipated.threshold
@@ -189,6 +202,9 @@ def _flags(anticipated: Anticipated) -> np.ndarray:
 
 _INFINITE = float("inf")
 
+TREAT_ALL = Planned("treat_all", "net benefit of treating all", _treat_all, (-_INFINITE, 1.0), None, decides=True)
+"""What a gain is over, where it is above 0; not planned for itself."""
+
 FIGURES = {
     figure.key: figure
     for figure in (
@@ -197,7 +213,7 @@ FIGURES = {
         Planned("specificity", "specificity", _specificity, (0.0, 1.0), 0.1, decides=True),
         Planned("oe", "O:E", _observed_to_expected, (0.0, _INFINITE), 0.2, logarithm=True),
         Planned("intercept", "calibration intercept", _intercept, (-_INFINITE, _INFINITE), None),
-        Planned("slope", "calibration slope", _slope, (0.0, _INFINITE), 0.2),
+        Planned("slope", "calibration slope", _slope, (-_INFINITE, _INFINITE), 0.2),
         Planned("net_benefit", "standardized net benefit", _net_benefit, (-_INFINITE, 1.0), 0.2, decides=True),
         Planned(
             "net_benefit_gain",

@@ -11,7 +11,7 @@ import numpy as np
 
 from medsharp.errors import InputError
 from medsharp.evaluation.planning.anticipated import Anticipated
-from medsharp.evaluation.planning.figures import FIGURES, Planned, Precision, precision
+from medsharp.evaluation.planning.figures import FIGURES, TREAT_ALL, Planned, Precision, precision, recalibration
 from medsharp.evaluation.planning.published import (
     auroc_images,
     net_benefit_images,
@@ -125,24 +125,41 @@ def make_plan(anticipated: Anticipated, widths: Mapping[str, float], *, availabl
         InputError: A width is not possible, or a figure needs an operating point that is not stated.
     """
     if not widths:
-        widths = _usual_widths(anticipated)
+        criteria, left_out = _usual(anticipated, available)
+    else:
+        criteria, left_out = _wished(anticipated, widths, available), []
+    return Plan(tuple(criteria), anticipated.assumptions, available, (*left_out, *_warnings(criteria, anticipated)))
+
+
+def _wished(anticipated: Anticipated, widths: Mapping[str, float], available: int | None) -> list[Criterion]:
     criteria = []
     for key, figure in FIGURES.items():
         if key in widths:
             if not _stated(figure, anticipated):
                 one = "one --threshold" if key in _WITH_ODDS else "--threshold, or a sensitivity or specificity"
                 raise InputError(f"--{_option(key)} needs {one}")
-            criteria.append(_criterion(figure, widths[key], anticipated, available))
-    return Plan(tuple(criteria), anticipated.assumptions, available, _warnings(criteria, anticipated))
+            found = precision(figure, anticipated)
+            criteria.append(_criterion(figure, widths[key], found, anticipated, available))
+    return criteria
 
 
-def _usual_widths(anticipated: Anticipated) -> dict[str, float]:
-    """Return the usual width of each figure, or, near an end of its range, the widest that an interval can have."""
-    return {
-        key: min(figure.width, figure.most(figure.influence(anticipated)[0]))
-        for key, figure in FIGURES.items()
-        if figure.width is not None and _stated(figure, anticipated)
-    }
+def _usual(anticipated: Anticipated, available: int | None) -> tuple[list[Criterion], list[str]]:
+    """Plan every figure with its usual width, and say why one cannot be planned.
+
+    Near an end of a figure's range the width is the widest that an interval can have.
+    """
+    criteria, left_out = [], []
+    for figure in FIGURES.values():
+        if figure.width is not None and _stated(figure, anticipated):
+            found = precision(figure, anticipated)
+            width = min(figure.width, figure.most(found.value))
+            try:
+                criteria.append(_criterion(figure, width, found, anticipated, available))
+            except InputError as error:
+                left_out.append(f"{figure.name} is not planned: {error}")
+    if not criteria:
+        raise InputError(left_out[0])
+    return criteria, left_out
 
 
 def _stated(figure: Planned, anticipated: Anticipated) -> bool:
@@ -156,8 +173,9 @@ def _option(key: str) -> str:
     return f"{key.replace('_', '-')}-width"
 
 
-def _criterion(figure: Planned, width: float, anticipated: Anticipated, available: int | None) -> Criterion:
-    found = precision(figure, anticipated)
+def _criterion(
+    figure: Planned, width: float, found: Precision, anticipated: Anticipated, available: int | None
+) -> Criterion:
     variance = found.variance(anticipated)
     _assert_possible(figure, width, found)
     error = figure.error_of(found.value, width)
@@ -182,14 +200,14 @@ def _criterion(figure: Planned, width: float, anticipated: Anticipated, availabl
 
 
 def _assert_possible(figure: Planned, width: float, found: Precision) -> None:
-    """Refuse a width that no interval of this figure can have, and a figure that does not vary."""
+    """Refuse a figure that does not vary, and a width that no interval of it can have."""
     option, most = _option(figure.key), figure.most(found.value)
-    if not (math.isfinite(width) and width > 0):
-        raise InputError(f"--{option} must be above 0, not {width:g}")
     if not (math.isfinite(found.value) and found.image_variance > _NO_VARIANCE and most > 0):
         raise InputError(
             f"--{option} cannot be planned where the {figure.name} is {found.value:.4g}: no interval follows from that"
         )
+    if not (math.isfinite(width) and width > 0):
+        raise InputError(f"--{option} must be above 0, not {width:g}")
     if width > most * (1 + _ROUNDING):
         raise InputError(
             f"--{option} {width:g}: an interval of that width around the {figure.name} of {found.value:.4g} would "
@@ -224,7 +242,8 @@ def _published(figure: Planned, anticipated: Anticipated, found: Precision, erro
     if figure.key == "oe":
         return oe_images(prevalence, error)
     if figure.key == "slope":
-        return slope_images(anticipated.log_odds, weights, error)
+        constant, slope = recalibration(anticipated)
+        return slope_images(anticipated.log_odds, weights, error, constant=constant, slope=slope)
     if figure.key in ("sensitivity", "specificity"):
         return share_images(found.value, prevalence if figure.key == "sensitivity" else 1 - prevalence, error)
     if figure.key == "net_benefit" and anticipated.threshold is not None:
@@ -246,6 +265,14 @@ def _warnings(criteria: list[Criterion], anticipated: Anticipated) -> tuple[str,
                 sentences.append(
                     f"{criterion.name}: about {cases:.0f} patients are on the rarer side of the threshold, so that the "
                     "width will differ much from one evaluation to the next"
+                )
+        if criterion.key == "net_benefit_gain":
+            treat_all = precision(TREAT_ALL, anticipated)
+            if abs(treat_all.value) < 2 * math.sqrt(treat_all.variance(anticipated) / criterion.patients):
+                sentences.append(
+                    f"{criterion.name}: the threshold is so near the prevalence that an evaluation of "
+                    f"{criterion.patients:,} patients cannot tell which of the two is better; its interval will be "
+                    "narrower than planned"
                 )
     if "table_patients" in anticipated.assumptions:
         unknown = anticipated.assumptions["table_images_without_patient"]

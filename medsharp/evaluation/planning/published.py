@@ -1,8 +1,8 @@
 """The published closed forms: how many independent images give a figure a standard error.
 
 Riley et al., "Minimum sample size for external validation of a clinical prediction model with a binary outcome",
-Statistics in Medicine 40, 2021, and BMJ 384, 2024, e074821; what `pmvalsampsize` for R and Stata computes. They take a
-calibrated model and one image a patient. Each returns a number that is not rounded.
+Statistics in Medicine 40, 2021, and BMJ 384, 2024, e074821; what `pmvalsampsize` for R and Stata computes. They are
+for one image a patient. Each returns a number that is not rounded.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ def oe_images(prevalence: float, error: float) -> float:
     return (1 - prevalence) / (prevalence * error**2)
 
 
-def slope_images(log_odds: np.ndarray, weights: np.ndarray, error: float) -> float:
+def slope_images(
+    log_odds: np.ndarray, weights: np.ndarray, error: float, *, constant: float = 0.0, slope: float = 1.0
+) -> float:
     """For the calibration slope: `I00 / (SE^2 (I00 I11 - I01^2))` of the information for one image (equation 6).
 
     Args:
-        log_odds: Of a calibrated model [N].
+        log_odds: What the model gives [N].
         weights: Their shares, which sum to 1 [N].
         error: The standard error wished.
+        constant: Of the anticipated calibration, `logit P = constant + slope L`.
+        slope: Likewise.
     """
-    spread = weights * expit(log_odds) * expit(-log_odds)
+    risk = expit(constant + slope * log_odds)
+    spread = weights * risk * (1 - risk)
     whole, mean, square = float(spread.sum()), float(spread @ log_odds), float(spread @ log_odds**2)
     return whole / (error**2 * (whole * square - mean**2))
 

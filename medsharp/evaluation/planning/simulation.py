@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import logit, ndtri
 
 from medsharp.evaluation.planning.anticipated import binormal
-from medsharp.evaluation.planning.figures import FIGURES
 from medsharp.evaluation.planning.plan import Criterion, make_plan
 from medsharp.evaluation.statistics.bootstrap import Statistic, bootstrap
 from medsharp.evaluation.statistics.calibration import probability_scores
@@ -177,4 +176,3 @@ _STATISTICS: dict[str, Made] = {
         WeightedRanks(labels, scores).statistic([net_benefit_at(threshold)]), "net_benefit_gain_at_threshold"
     ),
 }
-assert _STATISTICS.keys() == FIGURES.keys() == WIDTHS.keys()

@@ -52,6 +52,15 @@ def test_slope_is_that_of_the_package_but_for_its_simulation() -> None:
     assert exact == pytest.approx(4501, rel=0.03)
 
 
+def test_slope_takes_the_anticipated_calibration() -> None:
+    points = np.linspace(-4, 4, 4001)
+    weights = np.full(4001, 1 / 4001)
+    # Log odds that are twice too extreme: the slope of half of them has half the standard error.
+    assert slope_images(2 * points, weights, 0.05, slope=0.5) == pytest.approx(slope_images(points, weights, 0.1))
+    moved = slope_images(points - 0.7, weights, 0.1, constant=0.7)
+    assert moved == pytest.approx(slope_images(points, weights, 0.1))
+
+
 def test_slope_of_a_binormal_model_is_that_of_the_package_but_for_its_simulation() -> None:
     # `lpcstat`: 16,175 is of 10,000 simulated log odds, whose mean is fitted to the prevalence within .0005 of .018.
     assert make_plan(binormal(0.8, 0.018), {"slope": 0.2}).criteria[0].independent_images == pytest.approx(
