@@ -169,6 +169,18 @@ def test_patients_that_are_tied_or_unknown_are_said_to_be(tmp_path: Path, table:
     assert plan["warnings"][-2].startswith(f"{len(rows)} images of the table name no patient")
 
 
+def test_another_class_may_be_the_positive_one(tmp_path: Path, table: Path) -> None:
+    rows = pd.read_csv(table).drop(columns="threshold")
+    rows.to_csv(table, index=False)
+    plan = planned(tmp_path / "out", "--from", table, "--positive", "benign", "--threshold", "0.7")
+    benign = (rows["label"] == "benign").to_numpy()
+    assert plan["sensitivity"]["anticipated"] == pytest.approx((rows["p_benign"].to_numpy() >= 0.7)[benign].mean())
+    assert plan["assumptions"]["prevalence"] == pytest.approx(benign.mean())
+    assert f"{plan['with_positive']:,} of them with benign" in (tmp_path / "out" / "plan.md").read_text(
+        encoding="utf-8"
+    )
+
+
 def test_rows_are_decided_at_their_own_thresholds(tmp_path: Path, table: Path) -> None:
     rows = pd.read_csv(table)
     own = np.where(np.arange(len(rows)) % 2, 0.3, 0.6)
