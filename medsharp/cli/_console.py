@@ -95,23 +95,23 @@ class IntervalKind(StrEnum):
     bca = "bca"
 
 
-SHOWN = (
-    ("auroc", "AUROC"),
-    ("auprc", "AUPRC"),
-    ("partial_auroc", "partial AUROC, sensitivity from 0.9"),
-    ("sensitivity", "sensitivity"),
-    ("specificity", "specificity"),
-    ("ppv", "PPV"),
-    ("npv", "NPV"),
-    ("ppv_at_prevalence", "PPV at the stated prevalence"),
-    ("npv_at_prevalence", "NPV at the stated prevalence"),
-    ("lr_positive", "LR+"),
-    ("lr_negative", "LR-"),
-    ("net_benefit_gain_at_threshold", "net benefit over treating all or none"),
-    ("brier", "Brier"),
-    ("calibration_intercept", "calibration intercept"),
-    ("calibration_slope", "calibration slope"),
-    ("calibration_error", "calibration error"),
+_SHOWN = (
+    "auroc",
+    "auprc",
+    "partial_auroc",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "ppv_at_prevalence",
+    "npv_at_prevalence",
+    "lr_positive",
+    "lr_negative",
+    "net_benefit_gain_at_threshold",
+    "brier",
+    "calibration_intercept",
+    "calibration_slope",
+    "calibration_error",
 )
 
 
@@ -122,13 +122,18 @@ def figures_table(columns: Mapping[str, Mapping[str, Any]], title: str) -> Table
         columns: Column heading to figures, as in `evaluation.json`.
         title: Stands above the table.
     """
+    from medsharp.evaluation.statistics.registry import names_of
+
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("figure (95 % interval)")
     for name in columns:
         table.add_column(escape(name))
-    for key, label in SHOWN:
+    for key, label in names_of(_SHOWN).items():
         if any(key in figures for figures in columns.values()):
-            table.add_row(label, *(interval(figures.get(key)) for figures in columns.values()))
+            table.add_row(
+                label.format(prevalence="the stated prevalence"),
+                *(interval(figures.get(key)) for figures in columns.values()),
+            )
     return table
 
 

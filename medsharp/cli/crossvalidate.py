@@ -110,6 +110,8 @@ def _tell_failures(result: Crossvalidation) -> None:
 
 def _table(result: Crossvalidation) -> Table:
     """Lay out the figures of each hospital and of all, with the mean of single members beside them."""
+    from medsharp.evaluation.statistics.registry import names_of
+
     table = Table(title="Each left out once", title_justify="left", title_style="bold")
     table.add_column("figure (95 % interval)")
     contents = [evaluation.as_dict() for evaluation in result.evaluations]
@@ -122,8 +124,8 @@ def _table(result: Crossvalidation) -> Table:
         "AUROC": [interval(content["figures"].get("auroc")) for content in contents],
         "mean AUROC of single members": [_mean(areas.get(content["name"], ())) for content in contents],
     }
-    for key in ("calibration_slope", "calibration_intercept", "sensitivity", "specificity"):
-        rows[key.replace("_", " ")] = [interval(content["figures"].get(key)) for content in contents]
+    for key, label in names_of(("calibration_slope", "calibration_intercept", "sensitivity", "specificity")).items():
+        rows[label.lower()] = [interval(content["figures"].get(key)) for content in contents]
     for label, cells in rows.items():
         table.add_row(label, *cells)
     return table

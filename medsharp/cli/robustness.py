@@ -117,7 +117,7 @@ def _show(entry: dict[str, Any]) -> None:
         note(f"decisions that flip, mean of all corruptions: {interval(summary['flips'])}")
     for comparison in entry["comparisons"]:
         note(
-            f"{comparison['first']} less {comparison['second']}: mean AUROC {interval(comparison['auroc'])}, "
+            f"{comparison['second']} minus {comparison['first']}: mean AUROC {interval(comparison['auroc'])}, "
             f"flips {interval(comparison['flips'])}"
         )
 

@@ -6,7 +6,7 @@ from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.predictions import read_predictions
 from medsharp.evaluation.report import write_evaluation
 from medsharp.evaluation.statistics.discrimination import auroc
-from medsharp.evaluation.statistics.figures import Interval
+from medsharp.evaluation.statistics.estimate import Interval
 
 __all__ = [
     "Conformal",

@@ -17,8 +17,8 @@ import pandas as pd
 
 from medsharp.evaluation.evaluate import evaluate_predictions
 from medsharp.evaluation.statistics.delong import delong_covariance, placements
-from medsharp.evaluation.statistics.figures import Cases, figures_of, measure
-from medsharp.evaluation.statistics.scalars import scalar_statistics
+from medsharp.evaluation.statistics.figures import Cases, estimates_of, figures_of, measure
+from medsharp.evaluation.statistics.scalars import statistics_of
 from medsharp.evaluation.statistics.simulated_study import Population
 
 _LOOPED = 10
@@ -55,10 +55,11 @@ def measure_usual(*, patients: int = 1064, images: int = 1875, resamples: int = 
     """
     labels, scores, clusters = _study(patients, images, np.random.default_rng(seed))
     cases = Cases(labels, scores, clusters, 0.3)
-    statistics = scalar_statistics(cases)
+    statistics = statistics_of(cases)
 
     def scalars() -> None:
-        figures_of(cases, measure(cases, statistics, resamples=resamples, rng=np.random.default_rng(seed)))
+        rng = np.random.default_rng(seed)
+        figures_of(estimates_of(cases, measure(clusters, statistics, resamples=resamples, rng=rng)))
 
     table = _table(labels, scores, clusters)
     size = f"{images:,} images of {patients:,} patients, {resamples:,} resamples"

@@ -12,7 +12,8 @@ import pandas as pd
 
 from medsharp.errors import InputError
 from medsharp.evaluation.predictions import check_predictions, text_of
-from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_of
+from medsharp.evaluation.statistics.estimate import Interval
+from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_estimate
 
 ALPHA = 0.10
 """Sets are made to hold the truth in at least 90 % of new images like the calibration images."""
@@ -98,7 +99,13 @@ def assert_other_images(calibration: pd.DataFrame, scored: pd.DataFrame, name: s
 
 
 def conformal_figures(
-    conformal: Conformal, rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator
+    conformal: Conformal,
+    rows: pd.DataFrame,
+    cases: Cases,
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+    interval: Interval = "percentile",
 ) -> dict[str, Any]:
     """Return coverage and size of the sets on the images of a data set, over all and on each site.
 
@@ -108,6 +115,7 @@ def conformal_figures(
         cases: Their clusters.
         resamples: Of the patient bootstrap.
         rng: Its draws.
+        interval: How intervals are made of the resamples.
 
     Returns:
         `alpha`, `calibration`, and under `marginal` and `label_conditional` each: `quantiles`, `coverage`,
@@ -125,7 +133,10 @@ def conformal_figures(
             "images": sum(conformal.labels.values()),
             "labels": dict(conformal.labels),
         },
-        **{kind: _of_sets(conformal, limits, shares, rows, cases, resamples, rng) for kind, limits in kinds.items()},
+        **{
+            kind: _of_sets(conformal, limits, shares, rows, cases, resamples, rng, interval)
+            for kind, limits in kinds.items()
+        },
     }
 
 
@@ -137,6 +148,7 @@ def _of_sets(
     cases: Cases,
     resamples: int,
     rng: np.random.Generator,
+    interval: Interval,
 ) -> dict[str, Any]:
     labels = text_of(rows, "label").to_numpy()
     place = pd.Categorical(labels, categories=list(conformal.classes)).codes.astype(int)
@@ -155,16 +167,16 @@ def _of_sets(
     counted = sites[sites != ""].value_counts()
     names = [str(name) for name in sorted(counted.index[counted >= _SMALLEST_SITE])] if len(counted) > 1 else []
     parts |= {f"site:{name}": (covered, (sites == name).to_numpy()) for name in names}
-    measured = _measured(parts, sizes, cases, resamples, rng)
+    measured = _measured(parts, sizes, cases, resamples, rng, interval)
 
     def figure(name: str, missing: str = "no image of this label") -> dict[str, Any]:
-        return share_of(name, cases, measured, parts[name][1], missing)
+        return share_estimate(measured, name, parts[name][1], cases, missing).figure(interval)
 
     return {
         "quantiles": {name: float(limit) for name, limit in zip(conformal.classes, limits, strict=True)},
         "coverage": figure("coverage"),
         "coverage_by_label": {name: figure(f"label:{name}") for name in conformal.classes},
-        "set_size": share_of("set_size", cases, measured),
+        "set_size": measured.estimate("set_size", n=len(rows), bounds=(0.0, float(len(limits)))).figure(interval),
         "single": figure("single"),
         "empty": figure("empty"),
         "right_when_single": figure("right_when_single", "no set has one class only"),
@@ -178,6 +190,7 @@ def _measured(
     cases: Cases,
     resamples: int,
     rng: np.random.Generator,
+    interval: Interval,
 ) -> Measured:
     """Measure `share of part[0] among part[1]` for each part, and the mean set size."""
     over = np.stack([part & among for part, among in parts.values()], axis=1).astype(float)
@@ -189,7 +202,7 @@ def _measured(
         values = {name: found[:, number] for number, name in enumerate(parts)}
         return values | {"set_size": weights @ sizes.astype(float) / weights.sum(axis=1)}
 
-    return measure(cases, [statistic], resamples=resamples, rng=rng)
+    return measure(cases.clusters, [statistic], resamples=resamples, rng=rng, interval=interval)
 
 
 def _quantile(scores: np.ndarray, alpha: float) -> float:

@@ -1,64 +1,52 @@
-"""What is lost from one data set to another, such as from the internal test images to another hospital."""
+"""What changes from one data set to another, such as from the internal test images to another hospital."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from medsharp.evaluation.evaluate import Evaluation
-from medsharp.evaluation.statistics.figures import RESAMPLED
-from medsharp.evaluation.statistics.intervals import mover, percentile
+from medsharp.evaluation.statistics.estimate import independent_difference
 
-COMPARED = ("auroc", "sensitivity", "specificity")
+CHANGES = ("auroc", "sensitivity", "specificity", "calibration_slope", "net_benefit_gain_at_threshold")
+"""Figures whose change from the internal to an external data set is given."""
 
 
 def difference(first: Evaluation, second: Evaluation, figure: str = "auroc") -> dict[str, Any]:
-    """Return `first - second` in one figure, with its 95 % interval.
+    """Return `second - first` in one figure, with its 95 % interval.
 
     The two must share no patients: their bootstrap values are then independent, and the interval is that of the
-    differences of the two. Where one of the intervals is not from resampling, the two are combined instead (MOVER).
+    differences of the two. Where one of the intervals is in closed form, the two are combined instead (MOVER).
 
     Returns:
         `{"value", "low", "high", "method"}`, or nulls with a `reason`.
     """
-    here, there = first.as_dict()["figures"][figure], second.as_dict()["figures"][figure]
-    nothing = {"value": None, "low": None, "high": None}
-    for part, evaluation in ((here, first), (there, second)):
-        if part["value"] is None:
-            return nothing | {"reason": f"{evaluation.as_dict()['name']}: {part['reason']}"}
-    value = here["value"] - there["value"]
-    for part, evaluation in ((here, first), (there, second)):
-        if part["low"] is None:
-            return nothing | {"value": value, "reason": f"{evaluation.as_dict()['name']}: {part['reason']}"}
-    if {here["method"], there["method"]} <= RESAMPLED:
-        low, high = percentile(_independent(first.replicates[figure], second.replicates[figure]))
-        return {"value": value, "low": low, "high": high, "method": "difference of independent patient bootstraps"}
-    low, high = mover(*((part["value"], part["low"], part["high"]) for part in (here, there)))
-    return {"value": value, "low": low, "high": high, "method": "MOVER, from the two intervals"}
+    for evaluation in (first, second):
+        content = evaluation.as_dict()
+        found = content["figures"][figure]
+        if found["low"] is None:
+            both = all(e.as_dict()["figures"][figure]["value"] is not None for e in (first, second))
+            value = second.estimates[figure].value - first.estimates[figure].value if both else None
+            return {"value": value, "low": None, "high": None, "reason": f"{content['name']}: {found['reason']}"}
+    kind = first.as_dict()["intervals"]["interval"]
+    return independent_difference(first.estimates[figure], second.estimates[figure], kind)
 
 
-def drops(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Return how much lower each external data set is than the internal one; above 0 means worse elsewhere.
+def changes(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Return each external data set less the internal one; below 0 means lower elsewhere.
 
-    Each entry holds the name, AUROC's drop, and under `figures` that of each of `COMPARED`. Without an internal data
-    set there is none.
+    Each entry holds the name, that of the internal data set under `against`, and under `figures` the change of each of
+    `CHANGES`. Without an internal data set there is none.
     """
     internal = next((e for e in evaluations if e.as_dict()["role"] == "internal"), None)
     if internal is None:
         return []
-    found = []
-    for other in evaluations:
-        if other is not internal:
-            figures = {figure: difference(internal, other, figure) for figure in COMPARED}
-            found.append({"name": other.as_dict()["name"], **figures["auroc"], "figures": figures})
-    return found
-
-
-def _independent(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pair finite replicates at random, as two data sets of the same name would have been drawn alike."""
-    first, second = first[np.isfinite(first)], second[np.isfinite(second)]
-    count = min(len(first), len(second))
-    order = np.random.default_rng(0).permutation(len(second))[:count]
-    return first[:count] - second[order]
+    return [
+        {
+            "name": other.as_dict()["name"],
+            "against": internal.as_dict()["name"],
+            "figures": {figure: difference(internal, other, figure) for figure in CHANGES},
+        }
+        for other in evaluations
+        if other is not internal
+    ]

@@ -24,17 +24,10 @@ from medsharp.evaluation.statistics.curves import curves_of
 from medsharp.evaluation.statistics.decision import net_benefit
 from medsharp.evaluation.statistics.delong import area_intervals
 from medsharp.evaluation.statistics.discrimination import curve_values
-from medsharp.evaluation.statistics.figures import (
-    FEWEST_FOR_PERCENTILES,
-    MOST_LEFT_OUT,
-    SCALARS,
-    Cases,
-    Interval,
-    figures_of,
-    measure,
-)
+from medsharp.evaluation.statistics.estimate import FEWEST_FOR_PERCENTILES, MOST_LEFT_OUT, Estimate, Interval
+from medsharp.evaluation.statistics.figures import Cases, estimates_of, figures_of, measure
 from medsharp.evaluation.statistics.multiclass import multiclass_figures
-from medsharp.evaluation.statistics.scalars import scalar_statistics
+from medsharp.evaluation.statistics.scalars import statistics_of
 from medsharp.evaluation.statistics.smooth_calibration import SmoothCalibration
 from medsharp.evaluation.statistics.thresholded import operating_point
 from medsharp.evaluation.subgroups import subgroups_of
@@ -46,13 +39,13 @@ class Evaluation:
 
     Attributes:
         content: What goes to `evaluation.json`: name, role, counts, figures, curves, subgroups, notes, ...
-        replicates: Bootstrap values of each figure [R], for intervals of differences; kept in memory only.
+        estimates: The figures as they stray over resamples, for intervals of differences; kept in memory only.
         site: What the data set brings to a summary over several, each taken as one hospital.
         thumbnails: Pictures of failures as data URIs by image name, where they were asked for; in the HTML page only.
     """
 
     content: dict[str, Any]
-    replicates: dict[str, np.ndarray] = field(repr=False)
+    estimates: dict[str, Estimate] = field(repr=False)
     site: Site = field(repr=False)
     thumbnails: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -136,10 +129,11 @@ def evaluate_predictions(
     rng = np.random.default_rng([seed, zlib.crc32(f"{role}\x1f{name}".encode())])
     drawn = affordable(resamples, len(rows))
     smooth = SmoothCalibration(labels, cases.scores)
-    statistics = [*scalar_statistics(cases, prevalence, [curve_values, net_benefit()]), smooth.statistic]
-    thinned = drawn < resamples
-    measured = measure(cases, statistics, resamples=drawn, rng=rng, interval=interval, thinned=thinned)
-    figures = figures_of(cases, measured)
+    curves = [curve_values, net_benefit()]
+    statistics = [*statistics_of(cases, prevalence=prevalence, curves=curves), smooth.statistic]
+    measured = measure(cases.clusters, statistics, resamples=drawn, rng=rng, interval=interval)
+    estimates = estimates_of(cases, measured)
+    figures = figures_of(estimates, interval)
     figures["ece"]["expected_if_calibrated"] = expected_if_calibrated(cases.scores, cases.clusters, rng)
     counts = counts_of(
         predictions,
@@ -149,8 +143,9 @@ def evaluate_predictions(
         excluded=dict(excluded or {}),
         submitted_patients=submitted_patients,
     )
-    subgroups = subgroups_of(rows, cases, resamples=resamples, rng=rng)
+    subgroups = subgroups_of(rows, cases, resamples=resamples, rng=rng, interval=interval)
     several = len(classes) > 2
+    how: dict[str, Any] = {"resamples": drawn, "rng": rng, "interval": interval}
     content = {
         "name": name,
         "role": role,
@@ -165,18 +160,17 @@ def evaluate_predictions(
         "auroc_intervals": area_intervals(labels, cases.scores, cases.clusters),
         "operating_point": operating_point(labels, cases.scores, threshold),
         "curves": curves_of(cases, smooth, measured),
-        "conformal": conformal and conformal_figures(conformal, rows, cases, resamples=drawn, rng=rng),
+        "conformal": conformal and conformal_figures(conformal, rows, cases, **how),
         "subgroups": subgroups,
         "site_summary": summarise_sites(sites_of(rows, cases, subgroups)),
         "confusion": confusion_of(rows, classes) if several else None,
-        "multiclass": multiclass_figures(rows, classes, cases, resamples=drawn, rng=rng) if several else None,
+        "multiclass": multiclass_figures(rows, classes, cases, **how) if several else None,
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
         "notes": [*warnings, *notes_of(cases, counts)],
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "intervals": _intervals(counts, resamples, drawn, seed, interval),
     }
-    replicates = {name: measured.replicates[name] for name in SCALARS if name in measured.replicates}
-    return Evaluation(content, replicates, site_of(name, cases, figures))
+    return Evaluation(content, estimates, site_of(name, cases, figures))
 
 
 def _intervals(counts: dict[str, Any], wished: int, drawn: int, seed: int, interval: Interval) -> dict[str, Any]:
@@ -186,7 +180,7 @@ def _intervals(counts: dict[str, Any], wished: int, drawn: int, seed: int, inter
     made = "bias-corrected and accelerated (BCa) limits" if interval == "bca" else "percentiles"
     if interval == "bca" and counts["clusters"] > MOST_LEFT_OUT:
         made = "bias-corrected (BCa, acceleration 0) limits"
-    if drawn < min(wished, FEWEST_FOR_PERCENTILES):
+    if drawn < FEWEST_FOR_PERCENTILES:
         made = "value -+ 1.96 standard deviations"
     fewer = f" ({wished} were wished; fewer are enough for so many images)" if drawn < wished else ""
     return {

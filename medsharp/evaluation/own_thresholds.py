@@ -14,15 +14,11 @@ from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.predictions import check_predictions
 from medsharp.evaluation.sites import decided_by
-
-DECIDED = frozenset({
-    "sensitivity", "specificity", "ppv", "npv", "ppv_at_prevalence", "npv_at_prevalence", "lr_positive", "lr_negative",
-    "balanced_accuracy", "accuracy", "aurc", "model_sensitivity", "model_specificity", "sensitivity_difference",
-    "specificity_difference",
-})  # fmt: skip
-"""Figures of decisions; the others look at probabilities as they are."""
+from medsharp.evaluation.statistics.registry import DECIDED
 
 _NO_ONE_THRESHOLD = ("net_benefit_at_threshold", "net_benefit_gain_at_threshold")
+_AGAINST_READERS = ("model_sensitivity", "model_specificity", "sensitivity_difference", "specificity_difference")
+_DECIDED = DECIDED.difference(_NO_ONE_THRESHOLD).union(_AGAINST_READERS)
 
 
 def evaluate_at_own_thresholds(
@@ -71,8 +67,8 @@ def evaluate_at_own_thresholds(
     rows = check_predictions(table, classes, name).rows
     own = rows["threshold"].to_numpy(dtype=float)
     content["failures"] = failures_of(rows, classes=classes, positive=positive, threshold=own)
-    replicates = {key: (decided if key in DECIDED else plain).replicates[key] for key in plain.replicates}
-    return Evaluation(content, replicates, decided_by(plain.site, decided.site))
+    estimates = {key: (decided if key in _DECIDED else plain).estimates[key] for key in plain.estimates}
+    return Evaluation(content, estimates, decided_by(plain.site, decided.site))
 
 
 def _shifted(table: pd.DataFrame, classes: Sequence[str], positive: str, common: float) -> pd.DataFrame:
@@ -96,7 +92,7 @@ def _merged(plain: Any, decided: Any) -> Any:
     """Return the content of `plain` with figures of decisions as in `decided`, wherever they stand."""
     if isinstance(plain, dict) and isinstance(decided, dict):
         merged = {
-            key: decided[key] if key in DECIDED and key in decided else _merged(value, decided.get(key))
+            key: decided[key] if key in _DECIDED and key in decided else _merged(value, decided.get(key))
             for key, value in plain.items()
         }
         for key in _NO_ONE_THRESHOLD:

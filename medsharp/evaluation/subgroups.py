@@ -12,14 +12,10 @@ from medsharp.evaluation.counts import GROUPS
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.statistics.bootstrap import affordable
-from medsharp.evaluation.statistics.calibration import probability_scores
-from medsharp.evaluation.statistics.calibration_error import binned_scores
-from medsharp.evaluation.statistics.decision import net_benefit_at
-from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
-from medsharp.evaluation.statistics.figures import Cases, Measured, figures_of, measure
-from medsharp.evaluation.statistics.fixed_rates import at_fixed_rates
-from medsharp.evaluation.statistics.selective import selective_risk
-from medsharp.evaluation.statistics.thresholded import decisions
+from medsharp.evaluation.statistics.estimate import Interval
+from medsharp.evaluation.statistics.figures import Cases, estimates_of, figures_of, measure
+from medsharp.evaluation.statistics.registry import SCALARS
+from medsharp.evaluation.statistics.scalars import statistics_of
 
 NOT_RECORDED = "not recorded"
 """The group of images of which a column says nothing."""
@@ -27,22 +23,31 @@ NOT_RECORDED = "not recorded"
 SMALLEST = 20
 """Groups with fewer images get no figures."""
 
+LEAST_EVENTS = 10
+"""A figure about fewer images of a group is withheld: specificity of two images is 0, 0.5 or 1."""
+
 _MOST = 40
 """Groups of a column that are listed at most, the largest; a summary over sites takes all (`sites_of`)."""
 _BUDGET = 20_000_000
 
 
-def subgroups_of(rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Return the figures of each group of at least `SMALLEST` images; of one class only, how many are decided rightly.
+def subgroups_of(
+    rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator, interval: Interval = "percentile"
+) -> list[dict[str, Any]]:
+    """Return the figures of each group of at least `SMALLEST` images.
 
-    A column with a single value is left out, as its group would be the whole. Groups that are too small are listed with
-    the reason instead of figures, the largest `_MOST` groups of a column at most.
+    A figure needs `LEAST_EVENTS` images of the kind that it is about: sensitivity positive ones, AUROC and calibration
+    of both kinds. A group of one class only has its sensitivity, or specificity, alone: of the invasive ductal
+    carcinomas, say, how many are found. A column with a single value is left out, as its group would be the whole.
+    Groups that are too small are listed with the reason instead of figures, the largest `_MOST` groups of a column at
+    most.
 
     Args:
         rows: The images, in the order of `cases`.
         cases: Labels, scores, clusters.
         resamples: Of the patient bootstrap.
         rng: Its draws.
+        interval: How intervals are made of the resamples.
     """
     found = []
     for column, name, chosen in _groups(rows):
@@ -54,46 +59,19 @@ def subgroups_of(rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.ra
             "positives": int(part.labels.sum()),
             "clusters": part.patients(),
         }
-        reason = _too_little(part)
-        if reason:
-            found.append(entry | {"reason": reason} | _of_one_class(part, resamples, rng))
+        if len(part.labels) < SMALLEST:
+            found.append(entry | {"reason": f"fewer than {SMALLEST} images"})
             continue
-        measured = _measured(part, resamples, rng)
-        found.append(entry | figures_of(part, measured))
+        wished = affordable(resamples, len(part.labels), _BUDGET)
+        only = "sensitivity" if part.labels.all() else "specificity" if not part.labels.any() else None
+        keys = SCALARS if only is None else (only,)
+        measured = measure(part.clusters, statistics_of(part, keys), resamples=wished, rng=rng, interval=interval)
+        figures = figures_of(estimates_of(part, measured, LEAST_EVENTS), interval)
+        if only is not None:
+            found.append(entry | {"reason": "one class only", only: figures[only]})
+            continue
+        found.append(entry | figures)
     return found
-
-
-def _measured(part: Cases, resamples: int, rng: np.random.Generator) -> Measured:
-    wished = affordable(resamples, len(part.labels), _BUDGET)
-    ranking = [areas, at_fixed_rates, decisions(part.threshold), net_benefit_at(part.threshold)]
-    statistics = [
-        WeightedRanks(part.labels, part.scores).statistic(ranking),
-        probability_scores(part.labels, part.scores),
-        binned_scores(part.labels, part.scores, part.clusters),
-        selective_risk(part.labels, part.scores, part.threshold),
-    ]
-    return measure(part, statistics, resamples=wished, rng=rng, thinned=wished < resamples)
-
-
-def _of_one_class(part: Cases, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the sensitivity of a group of positive images only, or the specificity of one without, if large enough.
-
-    Such a group cannot be ranked, but what share of its images is decided rightly is known: of the invasive ductal
-    carcinomas, say, how many are found.
-    """
-    if len(part.labels) < SMALLEST:
-        return {}
-    wished = affordable(resamples, len(part.labels), _BUDGET)
-    statistic = WeightedRanks(part.labels, part.scores).statistic([decisions(part.threshold)])
-    measured = measure(part, [statistic], resamples=wished, rng=rng, thinned=wished < resamples)
-    name = "sensitivity" if part.labels.all() else "specificity"
-    return {name: figures_of(part, measured)[name]}
-
-
-def _too_little(part: Cases) -> str:
-    if len(part.labels) < SMALLEST:
-        return f"fewer than {SMALLEST} images"
-    return "one class only" if part.labels.all() or not part.labels.any() else ""
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:

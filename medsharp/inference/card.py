@@ -17,20 +17,21 @@ from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, Update, 
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
 from medsharp.evaluation.report.wording import titled
+from medsharp.evaluation.statistics.registry import names_of
 from medsharp.files import sha256_file, write_text
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.glance import glance_table, glances
 
 _ROWS = (
-    ("auroc", "AUROC"),
-    ("auprc", "AUPRC"),
-    ("sensitivity", "Sensitivity"),
-    ("specificity", "Specificity"),
-    ("ppv", "PPV"),
-    ("npv", "NPV"),
-    ("brier", "Brier score"),
-    ("calibration_intercept", "Calibration intercept"),
-    ("calibration_slope", "Calibration slope"),
+    "auroc",
+    "auprc",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "brier",
+    "calibration_intercept",
+    "calibration_slope",
 )
 
 _UPDATED = dict(_ROWS) | {"log_loss": "Log loss"}
@@ -88,7 +89,7 @@ def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
     names = [titled(evaluation) for evaluation in evaluations]
     counts = [f"{e['counts']['images']} images, {e['counts']['clusters']} patients or groups" for e in evaluations]
     lines = [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names), f"| Data | {' | '.join(counts)} |"]
-    for key, label in _ROWS:
+    for key, label in names_of(_ROWS).items():
         cells = []
         for evaluation in evaluations:
             figure = evaluation["figures"].get(key) or {}

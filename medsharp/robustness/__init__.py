@@ -2,10 +2,9 @@
 
 from medsharp.robustness.annotations import against_controls, sentence_of
 from medsharp.robustness.attacked import Adversary, Attacked
-from medsharp.robustness.cells import FIGURES, FLIPS, Cell, Judge
+from medsharp.robustness.cells import FIGURES, FLIPS, Cell, Judge, Resamples
 from medsharp.robustness.comparison import compare
 from medsharp.robustness.contact_sheet import Example, contact_sheet, example_image, jpeg_of, strip
-from medsharp.robustness.estimates import Estimate, Resamples
 from medsharp.robustness.kept import Kept
 from medsharp.robustness.medmnist_c import ALEXNET, ALEXNET_CLEAN, balanced_errors
 from medsharp.robustness.predicting import predict_corrupted, prepare
@@ -23,7 +22,6 @@ __all__ = [
     "Attacked",
     "Cell",
     "Cells",
-    "Estimate",
     "Example",
     "Interrupted",
     "Judge",

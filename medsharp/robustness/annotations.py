@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medsharp.evaluation.statistics.estimate import Estimate
 from medsharp.robustness.cells import FLIPS, Cell
 from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES
-from medsharp.robustness.estimates import Estimate, mean
 
 
 def against_controls(cells: Mapping[tuple[str, int], Cell], guessed: bool = False) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def against_controls(cells: Mapping[tuple[str, int], Cell], guessed: bool = Fals
 
 def _test(cells: Mapping[tuple[str, int], Cell], name: str, control: str | None, guessed: bool) -> dict[str, Any]:
     def flips(of: str, at: tuple[int, ...]) -> dict[str, Estimate]:
-        return {kind: mean([cells[of, severity].flips[kind] for severity in at]) for kind in FLIPS}
+        return {kind: Estimate.mean([cells[of, severity].flips[kind] for severity in at]) for kind in FLIPS}
 
     def pair(at: tuple[int, ...]) -> dict[str, Any]:
         ours = flips(name, at)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from medsharp.evaluation.statistics.calibration import probability_scores
-from medsharp.evaluation.statistics.discrimination import WeightedRanks
-from medsharp.robustness.estimates import Closed, Estimate, Resamples, auroc_at_ends, share_at_ends
+from medsharp.evaluation.statistics.bootstrap import Statistic, draw
+from medsharp.evaluation.statistics.estimate import Estimate
+from medsharp.evaluation.statistics.figures import Cases, Measured, estimates_of, measure, share_estimate
+from medsharp.evaluation.statistics.scalars import statistics_of
 
 FIGURES = (
     "auroc",
@@ -18,9 +21,43 @@ FIGURES = (
     "sensitivity",
     "specificity",
     "balanced_accuracy",
-    "net_benefit",
+    "net_benefit_at_threshold",
 )
 FLIPS = ("all", "positive", "negative", "to_positive", "to_negative")
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Patients drawn with replacement, each with all images; the same draws for every figure of a data set.
+
+    Attributes:
+        clusters: The patient of each image, int 0, 1, ... [N].
+        count: How many resamples.
+        seed: Of the draws.
+    """
+
+    clusters: np.ndarray
+    count: int
+    seed: int
+
+    def measure(self, statistics: Sequence[Statistic], order: np.ndarray | None = None) -> Measured:
+        """Compute statistics of weights [R, N], on all images and on the resamples.
+
+        Args:
+            statistics: What to compute.
+            order: The order of the images that the statistics take [N]; as in `clusters` by default.
+        """
+        clusters = self.clusters if order is None else self.clusters[order]
+        rng = np.random.default_rng(self.seed)
+        return measure(clusters, statistics, resamples=self.count, rng=rng, drawn=self._drawn)
+
+    @cached_property
+    def _drawn(self) -> np.ndarray:
+        return draw(int(self.clusters.max()) + 1, self.count, np.random.default_rng([self.seed, 0x5EED]))
+
+    def patients(self) -> int:
+        """Count the patients."""
+        return len(np.unique(self.clusters))
 
 
 @dataclass(frozen=True)
@@ -52,21 +89,6 @@ class Judge:
         self.labels = labels
         self.threshold = threshold
         self.resamples = resamples
-        ends = {
-            "all": share_at_ends(resamples.patients()),
-            "positive": share_at_ends(resamples.patients(labels)),
-            "negative": share_at_ends(resamples.patients(~labels)),
-        }
-        self._flip_ends = ends | dict.fromkeys(("to_positive", "to_negative"), ends["all"])
-        self._ends = {
-            "auroc": auroc_at_ends(resamples.patients(labels), resamples.patients(~labels)),
-            "sensitivity": ends["positive"],
-            "specificity": ends["negative"],
-        }
-
-    def share_ends(self, positive: bool) -> Closed:
-        """Return what gives the interval of a share of 0 or 1 of the positive, or of the negative, patients."""
-        return self._flip_ends["positive" if positive else "negative"]
 
     def judge(self, scores: np.ndarray, clean: np.ndarray) -> Cell:
         """Measure answers.
@@ -76,77 +98,41 @@ class Judge:
             clean: On the clean images, [N].
         """
         flagged, before = scores >= self.threshold, clean >= self.threshold
-        shares, flips = self._decided(flagged, before, np.square(scores - self.labels))
-        ranks = WeightedRanks(self.labels, scores)
-        probable = probability_scores(self.labels, scores)
-        names = ("calibration_intercept", "calibration_slope")
+        order = np.argsort(-scores, kind="stable")
+        cases = Cases(self.labels[order], scores[order], self.resamples.clusters[order], self.threshold)
+        measured = self.resamples.measure(statistics_of(cases, FIGURES), order)
+        estimates = estimates_of(cases, measured)
+        everyone, changed = np.ones_like(self.labels), flagged != before
+        flips = self.shares(
+            {
+                "all": (changed, everyone),
+                "positive": (changed, self.labels),
+                "negative": (changed, ~self.labels),
+                "to_positive": (changed & flagged, everyone),
+                "to_negative": (changed & before, everyone),
+            }
+        )
+        return Cell(flagged, {name: _plain(estimates[name]) for name in FIGURES}, flips)
 
-        def statistic(weights: np.ndarray) -> np.ndarray:
-            found = probable(weights)
-            return np.stack([ranks.auroc(weights), *(found[name] for name in names)], axis=1)
+    def shares(self, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Estimate]:
+        """Estimate the share of `part[0]` among `part[1]` for each part.
 
-        values, replicates = self.resamples.over(statistic)
-        figures = {
-            name: Estimate(float(values[place]), replicates[:, place], self._ends.get(name))
-            for place, name in enumerate(("auroc", *names))
-        }
-        figures.update(shares)
-        return Cell(flagged, {name: figures[name] for name in FIGURES}, flips)
+        Args:
+            parts: Two masks [N] by name.
+        """
+        over = np.stack([part & among for part, among in parts.values()], axis=1).astype(np.float64)
+        under = np.stack([among for _, among in parts.values()], axis=1).astype(np.float64)
 
-    def _decided(
-        self, flagged: np.ndarray, before: np.ndarray, squares: np.ndarray
-    ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
-        """Return the figures that are shares or means, and the flips."""
-        labels, changed = self.labels, flagged != before
-        columns = np.stack(
-            [
-                np.ones_like(labels),
-                labels,
-                labels & flagged,
-                ~labels & flagged,
-                changed,
-                changed & labels,
-                changed & ~labels,
-                changed & flagged,
-                changed & before,
-                squares,
-            ],
-            axis=1,
-        ).astype(np.float64)
-        odds = self.threshold / (1 - self.threshold) if self.threshold < 1 else np.nan
+        def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+            whole = weights @ under
+            found = np.divide(weights @ over, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+            return dict(zip(parts, found.T, strict=True))
 
-        def statistic(weights: np.ndarray) -> np.ndarray:
-            total, positives, true, false, moved, moved_positive, moved_negative, up, down, square = (
-                weights @ columns
-            ).T
-            negatives = total - positives
-            with np.errstate(invalid="ignore", divide="ignore"):
-                sensitivity, specificity = true / positives, 1 - false / negatives
-                return np.stack(
-                    [
-                        sensitivity,
-                        specificity,
-                        (sensitivity + specificity) / 2,
-                        (true - false * odds) / total,
-                        square / total,
-                        moved / total,
-                        moved_positive / positives,
-                        moved_negative / negatives,
-                        up / total,
-                        down / total,
-                    ],
-                    axis=1,
-                )
+        measured = self.resamples.measure([statistic])
+        cases = Cases(self.labels, np.zeros(len(self.labels)), self.resamples.clusters, self.threshold)
+        return {name: _plain(share_estimate(measured, name, among, cases)) for name, (_, among) in parts.items()}
 
-        values, replicates = self.resamples.over(statistic)
-        shares = ("sensitivity", "specificity", "balanced_accuracy", "net_benefit", "brier")
-        estimates = [Estimate(float(value), replicates[:, place]) for place, value in enumerate(values)]
-        figures = {
-            name: Estimate(estimate.value, estimate.replicates, self._ends.get(name))
-            for name, estimate in zip(shares, estimates, strict=False)
-        }
-        flips = {
-            name: Estimate(estimate.value, estimate.replicates, self._flip_ends[name])
-            for name, estimate in zip(FLIPS, estimates[len(shares) :], strict=True)
-        }
-        return figures, flips
+
+def _plain(estimate: Estimate) -> Estimate:
+    """Leave out what stands beside a share in a report of one data set; hundreds of cells have the same."""
+    return replace(estimate, n=None, extra={})

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from medsharp.robustness.cells import Cell
 from medsharp.robustness.corruptions import SEVERITIES
-from medsharp.robustness.estimates import mean
-from medsharp.robustness.summary import Cells, overall
+from medsharp.robustness.summary import Cells, flipped, overall
 
 
 def compare(first: tuple[str, Cells], second: tuple[str, Cells]) -> dict[str, Any]:
-    """Return the paired differences, first less second, of means over all corruptions and severities.
+    """Return the paired differences, second minus first, of means over all corruptions and severities.
 
     Args:
         first: Name and cells; judged on the same resamples as the second's.
         second: Name and cells.
     """
-    (one, ours), (other, theirs) = first, second
-    names = list(dict.fromkeys(name for name, _ in ours))
+    (one, before), (other, after) = first, second
+    old, new = list(before.values()), list(after.values())
+
+    def severities(cells: Cells, name: str) -> list[Cell]:
+        return [cells[name, severity] for severity in SEVERITIES]
+
     return {
         "first": one,
         "second": other,
-        "auroc": (overall(list(ours.values()), "auroc") - overall(list(theirs.values()), "auroc")).figure(),
-        "balanced_accuracy": (
-            overall(list(ours.values()), "balanced_accuracy") - overall(list(theirs.values()), "balanced_accuracy")
-        ).figure(),
-        "flips": (
-            mean([cell.flips["all"] for cell in ours.values()]) - mean([cell.flips["all"] for cell in theirs.values()])
-        ).figure(),
+        **{key: (overall(new, key) - overall(old, key)).figure() for key in ("auroc", "balanced_accuracy")},
+        "flips": (flipped(new) - flipped(old)).figure(),
         "corruptions": {
             name: {
                 "auroc": (
-                    mean([ours[name, severity].figures["auroc"] for severity in SEVERITIES])
-                    - mean([theirs[name, severity].figures["auroc"] for severity in SEVERITIES])
+                    overall(severities(after, name), "auroc") - overall(severities(before, name), "auroc")
                 ).figure()
             }
-            for name in names
+            for name in dict.fromkeys(name for name, _ in before)
         },
     }

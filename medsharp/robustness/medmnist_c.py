@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medsharp.robustness.estimates import Estimate, mean
+from medsharp.evaluation.statistics.estimate import Estimate
 
 ALEXNET_CLEAN = 0.14536340852130336
 ALEXNET = {
@@ -33,13 +33,13 @@ def balanced_errors(clean: Estimate, cells: Mapping[str, Sequence[Estimate]]) ->
     if not set(ALEXNET) <= set(cells):
         return None
     before = clean.scaled(-1, 1)
-    error = {name: mean(cells[name]).scaled(-1, 1) for name in ALEXNET}
+    error = {name: Estimate.mean(cells[name]).scaled(-1, 1) for name in ALEXNET}
     be = {name: error[name].scaled(1 / alexnet) for name, alexnet in ALEXNET.items()}
     rbe = {name: (error[name] - before).scaled(1 / (alexnet - ALEXNET_CLEAN)) for name, alexnet in ALEXNET.items()}
     return {
         "error_clean": before.figure(),
-        "be": mean(list(be.values())).figure(),
-        "rbe": mean(list(rbe.values())).figure(),
+        "be": Estimate.mean(list(be.values())).figure(),
+        "rbe": Estimate.mean(list(rbe.values())).figure(),
         "corruptions": {
             name: {"error": error[name].figure(), "be": be[name].figure(), "rbe": rbe[name].figure()}
             for name in ALEXNET

@@ -24,7 +24,7 @@ _FAMILIES = {
 _PANELS: tuple[tuple[str, str, float | None, float | None], ...] = (
     ("auroc", "AUROC", 0.0, 1.0),
     ("calibration_slope", "Calibration slope", -0.5, 2.5),
-    ("net_benefit", "Net benefit at the threshold", -0.5, None),
+    ("net_benefit_at_threshold", "Net benefit at the threshold", -0.5, None),
     ("flips", "Decisions that flip", 0.0, 1.0),
 )
 

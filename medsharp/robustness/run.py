@@ -18,11 +18,10 @@ from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
 from medsharp.progress import Progress
 from medsharp.robustness.attacked import Adversary
-from medsharp.robustness.cells import Judge
+from medsharp.robustness.cells import Judge, Resamples
 from medsharp.robustness.comparison import compare
 from medsharp.robustness.contact_sheet import Example
 from medsharp.robustness.corruptions import SEVERITIES, Corruption, parameters_of
-from medsharp.robustness.estimates import Resamples
 from medsharp.robustness.kept import Kept
 from medsharp.robustness.lesions import CONTROL, counted_apart, crowded
 from medsharp.robustness.predicting import predict_corrupted

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from medsharp.evaluation.statistics.estimate import Estimate
 from medsharp.robustness.annotations import against_controls
 from medsharp.robustness.cells import FIGURES, Cell, Judge
 from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES
-from medsharp.robustness.estimates import Estimate, mean
 from medsharp.robustness.medmnist_c import balanced_errors
 
 Cells = Mapping[tuple[str, int], Cell]
@@ -117,20 +117,25 @@ def worst(clean: Cell, cells: Cells) -> list[dict[str, Any]]:
 
 def overall(cells: Sequence[Cell], figure: str) -> Estimate:
     """Average a figure over cells."""
-    return mean([cell.figures[figure] for cell in cells])
+    return Estimate.mean([cell.figures[figure] for cell in cells])
+
+
+def flipped(cells: Sequence[Cell]) -> Estimate:
+    """Average over cells the share of images that are decided otherwise than on the clean image."""
+    return Estimate.mean([cell.flips["all"] for cell in cells])
 
 
 def _means(clean: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not cells:
         nothing = {"value": None, "low": None, "high": None, "reason": "no corruption counts here"}
-        names = ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit")
+        names = ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit_at_threshold")
         return {name + end: nothing for name in names for end in ("", "_change")} | {"flips": nothing}
-    for figure in ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit"):
+    for figure in ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit_at_threshold"):
         average = overall(cells, figure)
         found[figure] = average.figure()
         found[f"{figure}_change"] = (average - clean.figures[figure]).figure()
-    found["flips"] = mean([cell.flips["all"] for cell in cells]).figure()
+    found["flips"] = flipped(cells).figure()
     return found
 
 
@@ -138,14 +143,5 @@ def _every(judge: Judge, clean: Cell, cells: Cells, severity: int) -> dict[str, 
     """Return which shares are decided rightly on the clean image and under every corruption of one severity."""
     flagged = np.stack([clean.flagged, *(cell.flagged for (_, s), cell in cells.items() if s == severity)])
     right = (flagged == judge.labels).all(axis=0)
-    columns = np.stack([judge.labels & right, judge.labels, ~judge.labels & right, ~judge.labels], axis=1).astype(float)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        kept, positives, spared, negatives = (weights @ columns).T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.stack([kept / positives, spared / negatives], axis=1)
-
-    values, replicates = judge.resamples.over(statistic)
-    ends = [judge.share_ends(positive) for positive in (True, False)]
-    kept, spared = (Estimate(float(values[i]), replicates[:, i], ends[i]).figure() for i in (0, 1))
-    return {"severity": severity, "kept_positive": kept, "kept_negative": spared}
+    shares = judge.shares({"kept_positive": (right, judge.labels), "kept_negative": (right, ~judge.labels)})
+    return {"severity": severity} | {name: estimate.figure() for name, estimate in shares.items()}

@@ -16,14 +16,14 @@ from medsharp.evaluation.statistics.coverage import THRESHOLD, measure_coverage
 from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import bca, normal, pivotal
-from medsharp.evaluation.statistics.scalars import scalar_statistics
+from medsharp.evaluation.statistics.scalars import statistics_of
 from medsharp.evaluation.statistics.simulated_study import Population
 
 
 def test_truth_of_the_population_is_that_of_the_normal_distributions_behind_it() -> None:
     population = Population()
     labels, scores, _ = population.support()
-    truth = population.truth(scalar_statistics(Cases(labels, scores, np.arange(len(labels)), THRESHOLD)))
+    truth = population.truth(statistics_of(Cases(labels, scores, np.arange(len(labels)), THRESHOLD)))
     spread = math.hypot(population.patient, population.image)
     cut = math.log(THRESHOLD / (1 - THRESHOLD))
     assert truth["auroc"] == pytest.approx(norm.cdf(population.shift / spread / math.sqrt(2)), abs=1e-4)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import class_likelihood_ratios, roc_auc_score, roc_curve
 
-from medsharp.evaluation.statistics.bins import equal_mass
-from medsharp.evaluation.statistics.calibration_error import expected_if_calibrated
+from medsharp.evaluation.statistics.calibration_error import equal_mass, expected_if_calibrated
 from medsharp.evaluation.statistics.discrimination import WeightedRanks
 from medsharp.evaluation.statistics.fixed_rates import at_fixed_rates
 from medsharp.evaluation.statistics.selective import confidence_of, selective_risk

@@ -214,9 +214,9 @@ def test_report_needs_no_network_and_says_what_it_must(tmp_path: Path) -> None:
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(names)
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
     assert [entry["role"] for entry in document["datasets"]] == ["internal", "external"]
-    drop = document["drops"][0]
-    assert drop["low"] <= drop["value"] <= drop["high"]
-    assert drop["value"] == 0
+    change = document["changes"][0]["figures"]["auroc"]
+    assert change["low"] <= change["value"] <= change["high"]
+    assert change["value"] == 0
 
 
 def test_report_says_plainly_that_images_are_simulated(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_same_patient_number_at_two_sites_is_two_patients() -> None:
     assert evaluated(table, resamples=50)["counts"]["clusters"] == 40
 
 
-def test_drop_of_independent_hospitals_has_the_spread_of_both() -> None:
+def test_change_between_independent_hospitals_has_the_spread_of_both() -> None:
     tables = [table_of(*sample(200, seed)) for seed in (1, 2)]
     both = [
         evaluate_predictions(
@@ -274,24 +274,25 @@ def test_drop_of_independent_hospitals_has_the_spread_of_both() -> None:
         )
         for t in tables
     ]
-    drop = difference(*both)
-    variances = sum(e.replicates["auroc"].var() for e in both)
-    assert drop["value"] == pytest.approx(
-        both[0].as_dict()["figures"]["auroc"]["value"] - both[1].as_dict()["figures"]["auroc"]["value"]
+    change = difference(*both)
+    variances = sum(e.estimates["auroc"].replicates.var() for e in both)
+    assert change["value"] == pytest.approx(
+        both[1].as_dict()["figures"]["auroc"]["value"] - both[0].as_dict()["figures"]["auroc"]["value"]
     )
-    assert drop["high"] - drop["low"] == pytest.approx(2 * 1.96 * np.sqrt(variances), rel=0.1)
+    assert change["high"] - change["low"] == pytest.approx(2 * 1.96 * np.sqrt(variances), rel=0.1)
 
 
-def test_drop_between_data_sets_drawn_alike_takes_them_as_independent() -> None:
+def test_change_between_data_sets_drawn_alike_takes_them_as_independent() -> None:
     one = evaluate_predictions(
         table_of(*sample(200)), classes=["benign", "malignant"], positive="malignant", threshold=0.4, name="one"
     )
-    drop = difference(one, one)
-    assert drop["value"] == 0
-    assert drop["high"] - drop["low"] == pytest.approx(2 * 1.96 * np.sqrt(2) * one.replicates["auroc"].std(), rel=0.1)
+    change = difference(one, one)
+    assert change["value"] == 0
+    spread = np.sqrt(2) * one.estimates["auroc"].replicates.std()
+    assert change["high"] - change["low"] == pytest.approx(2 * 1.96 * spread, rel=0.1)
 
 
-def test_drop_from_a_perfect_share_combines_both_intervals() -> None:
+def test_change_from_a_perfect_share_combines_both_intervals() -> None:
     labels = np.arange(60) < 24
     perfect = evaluate_predictions(
         table_of(labels, np.where(labels, 0.8, 0.1) + np.linspace(0, 0.05, 60)),
@@ -303,9 +304,9 @@ def test_drop_from_a_perfect_share_combines_both_intervals() -> None:
     other = evaluate_predictions(
         table_of(*sample(200)), classes=["benign", "malignant"], positive="malignant", threshold=0.4, name="other"
     )
-    drop = difference(perfect, other, "sensitivity")
-    assert "MOVER" in drop["method"]
-    assert drop["low"] < drop["value"] < drop["high"]
+    change = difference(perfect, other, "sensitivity")
+    assert "MOVER" in change["method"]
+    assert change["low"] < change["value"] < change["high"]
     assert difference(perfect, other, "calibration_slope")["reason"].startswith("perfect: ")
 
 

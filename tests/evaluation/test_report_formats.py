@@ -149,7 +149,7 @@ def test_page_shows_each_part_of_the_evaluation(written: Path) -> None:
     text = (written / "report.html").read_text(encoding="utf-8")
     for name in ("headline", "model", "data-1", "data-2", "methods", "limits", "checklists"):
         assert f'id="{name}"' in text
-    for words in ("Doppler: 2", "122</strong> images in the data set", "called malignant", "change from internal"):
+    for words in ("Doppler: 2", "122</strong> images in the data set", "called malignant", "external minus internal"):
         assert words in text
     for words in ("Failures, the most confident first", "TRIPOD+AI", "CLAIM 2024", "STARD-AI", "ab" * 32):
         assert words in text
@@ -162,7 +162,7 @@ def test_parts_without_data_are_left_out_of_the_page(tmp_path: Path) -> None:
     Page(text)
     assert 'id="model"' not in text
     assert "<h3>Subgroups" not in text
-    assert "change from internal" not in text
+    assert "external minus internal" not in text
     assert "by data set" not in text
     assert "left out before prediction" not in text
 
@@ -186,9 +186,11 @@ def test_csv_has_the_figures_of_the_json_to_the_last_digit(written: Path) -> Non
                     expected += 1
                     for key in ("value", "low", "high"):
                         assert row[key] == ("" if figure[key] is None else repr(figure[key]))
-    drops = document["drops"][0]["figures"]
-    assert float(found["there", "", "", "drop_auroc"]["value"]) == drops["auroc"]["value"]
-    assert len(rows) == expected + len(drops)
+    changes = document["changes"][0]["figures"]
+    assert float(found["there", "", "", "change_auroc"]["value"]) == changes["auroc"]["value"]
+    here, there = (entry["figures"]["auroc"]["value"] for entry in document["datasets"])
+    assert changes["auroc"]["value"] == pytest.approx(there - here, abs=1e-12)
+    assert len(rows) == expected + len(changes)
 
 
 def test_page_has_every_part_where_there_are_data_for_it(everything: Path) -> None:

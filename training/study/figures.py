@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from medsharp.evaluation import auroc
-from medsharp.evaluation.statistics.bins import BINS
 from medsharp.evaluation.statistics.calibration import CLIP, recalibrate
-from medsharp.evaluation.statistics.calibration_error import binned_scores
+from medsharp.evaluation.statistics.calibration_error import BINS, binned_scores
 from medsharp.evaluation.statistics.delong import obuchowski_covariance, placements
 from medsharp.keys import clusters_of
 from training.study.plan import Cell

@@ -36,7 +36,7 @@ def evaluation(
         int | None, typer.Option(min=10, max=100_000, help="Patients of each: 400 for --coverage, 300 for --seeds.")
     ] = None,
     resamples: Annotated[
-        int | None, typer.Option(min=50, max=100_000, help="2000; 500 for --coverage, 150 for --seeds.")
+        int | None, typer.Option(min=50, max=100_000, help="2000; 1000 for --coverage, 150 for --seeds.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
@@ -50,7 +50,7 @@ def evaluation(
     if seeds:
         rows, columns, values = _seeds(studies, patients or 300, resamples or 150, seed)
     elif coverage:
-        rows, columns, values = _coverage(studies, patients or 400, resamples or 500, seed)
+        rows, columns, values = _coverage(studies, patients or 400, resamples or 1000, seed)
     else:
         rows, columns, values = _timings(large, resamples or 2000, seed)
     _show(rows, columns, markdown)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medsharp import __version__
-from medsharp.evaluation.difference import drops
+from medsharp.evaluation.difference import changes
 from medsharp.evaluation.evaluate import Evaluation
 from medsharp.evaluation.report.checklist import filled_checklists
 from medsharp.evaluation.report.meanings import METHODS
@@ -39,7 +39,7 @@ def make_document(
         # The input check's statistics are long, and no person reads them here.
         "bundle": {key: value for key, value in bundle.items() if key != "input_check"},
         "datasets": [evaluation.as_dict() for evaluation in evaluations],
-        "drops": drops(evaluations),
+        "changes": changes(evaluations),
         "site_summary": summarise_evaluations(evaluations),
         "robustness": robustness,
         "methods": METHODS,

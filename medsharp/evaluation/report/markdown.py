@@ -6,9 +6,11 @@ from typing import Any
 
 from medsharp.evaluation.report.markdown_dataset import dataset_lines
 from medsharp.evaluation.report.markdown_table import bullets, figure_cell, limits_cell, safe, table
-from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
+from medsharp.evaluation.report.meanings import LIMITS
 from medsharp.evaluation.report.wording import (
     alarming,
+    change_text,
+    changes_of,
     hash_rows,
     interval,
     leak_check,
@@ -16,10 +18,10 @@ from medsharp.evaluation.report.wording import (
     percent,
     sections_of,
     titled,
-    turned,
     unsummarised,
     whole,
 )
+from medsharp.evaluation.statistics.registry import HEADLINE
 
 
 def render_markdown(document: dict[str, Any]) -> str:
@@ -52,7 +54,7 @@ def _head(document: dict[str, Any]) -> list[str]:
 
 def _headline(document: dict[str, Any]) -> list[str]:
     entries = document["datasets"]
-    drops = {drop["name"]: drop["figures"] for drop in document["drops"]}
+    changes = changes_of(document)
     rows: list[list[Any]] = [
         ["Images", *(whole(entry["counts"]["images"]) for entry in entries)],
         ["Patients or groups", *(whole(entry["counts"]["clusters"]) for entry in entries)],
@@ -61,8 +63,8 @@ def _headline(document: dict[str, Any]) -> list[str]:
     for _, figures in sections_of(entries, HEADLINE):
         for key, label, _ in figures:
             rows.append([label, *(figure_cell(entry["figures"].get(key), key) for entry in entries)])
-            if any(key in figures for figures in drops.values()):
-                rows.append([f"{label}, change from internal", *(_change(entry, drops, key) for entry in entries)])
+            if any(key in figures for figures in changes.values()):
+                rows.append([f"{label}, external minus internal", *(_change(entry, changes, key) for entry in entries)])
     header = ["Figure [95 % interval]", *(titled(entry) for entry in entries)]
     return ["## Headline", "", *table(header, rows), *_site_summary(document)]
 
@@ -87,10 +89,10 @@ def _site_summary(document: dict[str, Any]) -> list[str]:
     return [safe(unsummarised(document, "auroc")), ""] if len(document["datasets"]) > 1 else []
 
 
-def _change(entry: dict[str, Any], drops: dict[str, dict[str, Any]], key: str) -> str:
-    if entry["role"] == "internal" or entry["name"] not in drops:
+def _change(entry: dict[str, Any], changes: dict[str, dict[str, Any]], key: str) -> str:
+    if entry["role"] == "internal" or entry["name"] not in changes:
         return "-"
-    return figure_cell(turned(drops[entry["name"]][key]), key)
+    return change_text(changes[entry["name"]][key], key)
 
 
 def _model(document: dict[str, Any]) -> list[str]:

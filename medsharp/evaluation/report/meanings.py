@@ -1,110 +1,6 @@
-"""What figures are called and mean, how they are made, and what holds for every evaluation."""
+"""How figures are made, and what holds for every evaluation."""
 
 from __future__ import annotations
-
-SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
-    (
-        "Discrimination",
-        (
-            ("auroc", "AUROC", "chance that a positive image ranks above a negative one; 0.5 is guessing"),
-            ("auprc", "AUPRC", "average precision; guessing gives the prevalence"),
-            ("partial_auroc", "Partial AUROC", "where sensitivity is at least 0.9, scaled so that 0.5 is guessing"),
-        ),
-    ),
-    (
-        "At the operating point",
-        (
-            ("sensitivity", "Sensitivity", "share of positive images at or above the threshold"),
-            ("specificity", "Specificity", "share of negative images below the threshold"),
-            ("ppv", "PPV", "share of positives among images at or above the threshold"),
-            ("npv", "NPV", "share of negatives among images below the threshold"),
-            (
-                "ppv_at_prevalence",
-                "PPV at {prevalence}",
-                "with this sensitivity and specificity",
-            ),
-            (
-                "npv_at_prevalence",
-                "NPV at {prevalence}",
-                "with this sensitivity and specificity",
-            ),
-            ("lr_positive", "Positive likelihood ratio", "by how much being called multiplies the odds"),
-            ("lr_negative", "Negative likelihood ratio", "by how much not being called multiplies the odds"),
-            ("balanced_accuracy", "Balanced accuracy", "mean of sensitivity and specificity"),
-            ("accuracy", "Accuracy", "share of right decisions; depends on the prevalence"),
-        ),
-    ),
-    (
-        "Use",
-        (
-            ("net_benefit_at_threshold", "Net benefit", "of acting by the model at the threshold, in true positives"),
-            (
-                "net_benefit_gain_at_threshold",
-                "Net benefit gained",
-                "over the better of acting on every image and on none; below 0 that is better than the model",
-            ),
-            ("aurc", "Area under risk-coverage", "mean share of errors when the least certain are left undecided"),
-        ),
-    ),
-    (
-        "Calibration",
-        (
-            ("calibration_intercept", "Calibration intercept", "0 is perfect; below 0, risks are overestimated"),
-            ("calibration_slope", "Calibration slope", "1 is perfect; below 1, probabilities are too extreme"),
-            ("calibration_error", "Calibration error", "root mean square in bins, its bias taken off; 0 is perfect"),
-            ("ece", "ECE", "mean absolute error in bins; above 0 even for perfect probabilities"),
-            ("brier", "Brier score", "mean squared error of the probability; 0 is perfect"),
-            ("brier_scaled", "Scaled Brier score", "1 is perfect, 0 is the prevalence for everyone"),
-            ("brier_reliability", "Brier: reliability", "the part that calibration could remove"),
-            ("brier_resolution", "Brier: resolution", "what telling images apart takes off"),
-            ("brier_uncertainty", "Brier: uncertainty", "what the prevalence alone gives"),
-            ("brier_within_bins", "Brier: within bins", "the rest"),
-            ("log_loss", "Log loss", "mean negative log likelihood; 0 is perfect"),
-        ),
-    ),
-    (
-        "With thresholds chosen on these very images, to compare models only",
-        (
-            (
-                "sensitivity_at_specificity_90",
-                "Sensitivity at specificity 90\u00a0%",
-                "the highest that a threshold reaches",
-            ),
-            (
-                "sensitivity_at_specificity_95",
-                "Sensitivity at specificity 95\u00a0%",
-                "the highest that a threshold reaches",
-            ),
-            (
-                "specificity_at_sensitivity_90",
-                "Specificity at sensitivity 90\u00a0%",
-                "the highest that a threshold reaches",
-            ),
-            (
-                "specificity_at_sensitivity_95",
-                "Specificity at sensitivity 95\u00a0%",
-                "the highest that a threshold reaches",
-            ),
-        ),
-    ),
-)
-"""Sections of the figure tables: key in `evaluation.json`, name, meaning."""
-
-HEADLINE = (
-    "auroc",
-    "auprc",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "ppv_at_prevalence",
-    "npv_at_prevalence",
-    "net_benefit_gain_at_threshold",
-    "calibration_intercept",
-    "calibration_slope",
-    "brier",
-)
-"""Figures that stand side by side for all data sets; the others are with each data set."""
 
 METHODS = {
     "intervals": "95 % intervals: patients (or groups of near-duplicates where patients are unknown) are drawn with "
@@ -112,8 +8,8 @@ METHODS = {
     "Efron, JASA 82, 1987).",
     "shares": "A share of 0 or 1, which resampling cannot move, has Wilson's interval on the number of patients; "
     "an AUROC of 0 or 1 has Newcombe's (Statistics in Medicine 25, 2006, method 5).",
-    "drop": "A drop is the internal figure less the external one. The two share no patients, so their resamples are "
-    "paired at random; where an interval is not from resampling, the two are combined by the MOVER method.",
+    "change": "A change is the external figure minus the internal one. The two share no patients, so their "
+    "resamples are paired at random; where an interval is in closed form, the two are combined by the MOVER method.",
     "ranking": "AUROC: Mann-Whitney statistic, ties counting half; in closed form DeLong's variance (images) and "
     "Obuchowski's (Biometrics 53, 1997; patients). AUPRC: average precision, without interpolation. Partial AUROC: "
     "sensitivities from 0.9 on, scaled as by McClish (Med Decis Making 9, 1989).",

@@ -13,10 +13,11 @@ from medsharp.evaluation.plots import plots_of, roc_of_several
 from medsharp.evaluation.report.degradation import degradation_of
 from medsharp.evaluation.report.excerpts import benefit_rows, known_columns, not_computed, with_figures
 from medsharp.evaluation.report.forests import coverage_of, overview_of, sites_of, subgroups_of
-from medsharp.evaluation.report.meanings import HEADLINE, LIMITS
+from medsharp.evaluation.report.meanings import LIMITS
 from medsharp.evaluation.report.readers import reader_section
 from medsharp.evaluation.report.wording import (
     alarming,
+    changes_of,
     decided,
     filters,
     hash_rows,
@@ -24,6 +25,7 @@ from medsharp.evaluation.report.wording import (
     model_rows,
     sections_of,
 )
+from medsharp.evaluation.statistics.registry import HEADLINE
 
 
 def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]] = ()) -> str:
@@ -55,7 +57,7 @@ def render_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]
         overview=overview_of(document),
         degradation=degradation_of(document),
         limits=LIMITS,
-        drops={drop["name"]: drop for drop in document["drops"]},
+        changes=changes_of(document),
         model=model_rows(bundle),
         decided=decided(bundle),
         hashes=hash_rows(bundle),

@@ -26,7 +26,7 @@ COLUMNS = (
 def figure_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return every figure of an `evaluation.json` document as a row; numbers are as there, empty where there is none.
 
-    `by` and `group` are empty for a whole data set. A row `drop_<figure>` is the internal figure less the external one.
+    `by` and `group` are empty for a whole data set. A row `change_<figure>` is the external minus the internal one.
     With several classes `by` is `class`, or `all classes` for the averages over them; for conformal sets it is
     `prediction sets`, and `group` how they were made. For readers it is `reader`, and `group` who, and from which
     step of the scale on; differences are the model's figure less the reader's. The summary over external data sets has
@@ -41,10 +41,10 @@ def _rows_of(entry: dict[str, Any], document: dict[str, Any]) -> Iterator[dict[s
     for name, figure in entry["figures"].items():
         yield _row(where, name, figure)
     if entry["role"] != "internal":
-        for drop in document["drops"]:
-            if drop["name"] == entry["name"]:
-                for name, figure in drop["figures"].items():
-                    yield _row(where, f"drop_{name}", figure)
+        for change in document["changes"]:
+            if change["name"] == entry["name"]:
+                for name, figure in change["figures"].items():
+                    yield _row(where, f"change_{name}", figure)
     for group in entry["subgroups"]:
         place = where | {"by": group["by"], "group": group["group"]}
         for name, figure in group.items():

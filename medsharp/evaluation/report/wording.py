@@ -8,33 +8,13 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from medsharp.bundle import Update
-from medsharp.evaluation.report.meanings import SECTIONS
 from medsharp.evaluation.sites import LEAST_SITES
-
-_PERCENT = (
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "ppv_at_prevalence",
-    "npv_at_prevalence",
-    "balanced_accuracy",
-    "accuracy",
-    "prevalence",
-    "coverage",
-    "flips",
-    "sensitivity_at_specificity_90",
-    "sensitivity_at_specificity_95",
-    "specificity_at_sensitivity_90",
-    "specificity_at_sensitivity_95",
-    "macro_sensitivity",
-)
-_TWO_DIGITS = ("calibration_intercept", "calibration_slope", "lr_positive", "lr_negative", "set_size")
+from medsharp.evaluation.statistics.registry import FIGURES, SECTIONS, figure_named
 
 
 def filters() -> dict[str, Callable[..., Any]]:
     """Return the template's filters by name."""
-    written = (figure, interval, drop, percent, number, whole, listed)
+    written = (figure, interval, change, change_text, is_percent, percent, number, whole, listed)
     names = (group_name, column_name, alarming, section_name, role_name)
     return {function.__name__: function for function in (*written, *names)}
 
@@ -52,8 +32,15 @@ def sections_of(
     stated = next((entry["stated_prevalence"] for entry in datasets if entry.get("stated_prevalence")), None)
     prevalence = "a stated prevalence" if stated is None else f"a prevalence of {number(stated, 1, 100)}\u00a0%"
     kept = [
-        (title, [(key, label.format(prevalence=prevalence), why) for key, label, why in parts if key in known])
-        for title, parts in SECTIONS
+        (
+            title,
+            [
+                (key, entry.name.format(prevalence=prevalence), entry.meaning)
+                for key, entry in FIGURES.items()
+                if entry.section == title and key in known
+            ],
+        )
+        for title in SECTIONS
     ]
     return [(title, parts) for title, parts in kept if parts]
 
@@ -110,28 +97,53 @@ def interval(part: dict[str, Any], key: str = "auroc") -> str:
     return f"{text} [{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}]"
 
 
-def drop(part: dict[str, Any], key: str = "auroc") -> Markup:
-    """Write a change from internal to external: minus means worse elsewhere; shares in percentage points."""
-    change = turned(part)
-    if change["value"] is None:
-        return figure(change)
-    digits, scale, _ = _style(key)
-    sign = "+" if change["value"] > 0 else ""
-    value = sign + number(change["value"], digits, scale)
-    if change["low"] is None:
+def change(part: dict[str, Any], key: str = "auroc") -> Markup:
+    """Write a difference with its sign, its limits too; shares in percentage points."""
+    if part["value"] is None:
+        return figure(part)
+    value = signed(part["value"], key)
+    if part["low"] is None:
         return Markup('<span class="value">{}</span>').format(value)
-    limits = f"{number(change['low'], digits, scale)} to {number(change['high'], digits, scale)}"
+    limits = f"{signed(part['low'], key)} to {signed(part['high'], key)}"
     return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
 
 
-def turned(part: dict[str, Any]) -> dict[str, Any]:
-    """Return a drop as a change, the sign of value and limits turned."""
-    change = {**part}
+def change_text(part: dict[str, Any], key: str = "auroc") -> str:
+    """Write a difference with its sign and interval in running text."""
+    if part["value"] is None:
+        return f"not defined ({part['reason']})"
+    if part["low"] is None:
+        return signed(part["value"], key)
+    return f"{signed(part['value'], key)} [{signed(part['low'], key)} to {signed(part['high'], key)}]"
+
+
+def signed(value: float, key: str = "auroc") -> str:
+    """Write a difference of a figure with its sign; of a share in percentage points, without their unit."""
+    digits, scale, _ = _style(key)
+    text = number(value, digits, scale)
+    return f"+{text}" if value > 0 and float(text) > 0 else text
+
+
+def changes_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the changes from internal to external, external minus internal, by data set and figure.
+
+    Files of earlier versions hold `drops`, internal minus external.
+    """
+    if "changes" in document:
+        return {entry["name"]: entry["figures"] for entry in document["changes"]}
+    return {
+        drop["name"]: {key: _turned(part) for key, part in drop.get("figures", {"auroc": drop}).items()}
+        for drop in document.get("drops", ())
+    }
+
+
+def _turned(part: dict[str, Any]) -> dict[str, Any]:
+    turned = {**part}
     if part["value"] is not None:
-        change["value"] = -part["value"]
+        turned["value"] = -part["value"]
     if part["low"] is not None:
-        change["low"], change["high"] = -part["high"], -part["low"]
-    return change
+        turned["low"], turned["high"] = -part["high"], -part["low"]
+    return turned
 
 
 def unsummarised(document: dict[str, Any], key: str) -> str:
@@ -145,9 +157,13 @@ def unsummarised(document: dict[str, Any], key: str) -> str:
 
 def _style(key: str) -> tuple[int, float, str]:
     """Return decimals, factor and unit of a figure."""
-    if key in _PERCENT:
-        return 1, 100.0, "\u00a0%"
-    return (2 if key in _TWO_DIGITS else 3), 1.0, ""
+    entry = figure_named(key)
+    return (entry.digits, 100.0, "\u00a0%") if entry.percent else (entry.digits, 1.0, "")
+
+
+def is_percent(key: str) -> bool:
+    """Tell whether a figure is shown as a percentage."""
+    return figure_named(key).percent
 
 
 def percent(share: float, digits: int = 0) -> str:

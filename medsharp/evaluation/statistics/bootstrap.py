@@ -32,7 +32,12 @@ def affordable(resamples: int, images: int, budget: int = BUDGET) -> int:
 
 
 def bootstrap(
-    statistics: Sequence[Statistic], clusters: np.ndarray, *, resamples: int, rng: np.random.Generator
+    statistics: Sequence[Statistic],
+    clusters: np.ndarray,
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+    drawn: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Compute statistics on patients drawn with replacement, each with all of his or her images.
 
@@ -44,12 +49,18 @@ def bootstrap(
         clusters: The patient of each image, int 0, 1, ... [N].
         resamples: How many.
         rng: Where the draws come from.
+        drawn: Draws that were made before, as `draw` makes them [resamples, clusters], in place of new ones.
 
     Returns:
         Values by name, each [resamples] or [resamples, G].
     """
     count = int(clusters.max()) + 1
     size = max(1, min(500, _BLOCK_VALUES // len(clusters)))
+    if drawn is not None:
+        return _gathered(
+            lambda rows: _computed(statistics, rows[:, clusters].astype(np.float64)),
+            [drawn[start : start + size] for start in range(0, len(drawn), size)],
+        )
     sizes = [min(size, resamples - start) for start in range(0, resamples, size)]
 
     def block(job: tuple[int, np.random.Generator]) -> dict[str, np.ndarray]:

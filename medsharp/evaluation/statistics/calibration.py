@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
-from medsharp.evaluation.statistics.bins import BINS, equal_mass
 from medsharp.evaluation.statistics.bootstrap import Statistic
+from medsharp.evaluation.statistics.calibration_error import BINS, equal_mass
 from medsharp.evaluation.statistics.intervals import percentile_band, wilson
 
 CLIP = 1e-7
@@ -36,11 +37,6 @@ def logit(probabilities: np.ndarray) -> np.ndarray:
     """Return the log odds, kept finite for 0 and 1."""
     clipped = np.clip(probabilities, CLIP, 1 - CLIP)
     return np.log(clipped / (1 - clipped))
-
-
-def expit(log_odds: np.ndarray) -> np.ndarray:
-    """Return the probabilities of log odds."""
-    return 1 / (1 + np.exp(-np.clip(log_odds, -40, 40)))
 
 
 def recalibrate(

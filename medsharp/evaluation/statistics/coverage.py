@@ -13,7 +13,8 @@ from medsharp.evaluation.statistics.calibration import probability_scores
 from medsharp.evaluation.statistics.decision import net_benefit_at
 from medsharp.evaluation.statistics.delong import area_intervals
 from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
-from medsharp.evaluation.statistics.figures import Cases, Measured, figures_of, measure
+from medsharp.evaluation.statistics.estimate import Interval
+from medsharp.evaluation.statistics.figures import Cases, estimates_of, figures_of, measure
 from medsharp.evaluation.statistics.fixed_rates import at_fixed_rates
 from medsharp.evaluation.statistics.simulated_study import Population
 from medsharp.evaluation.statistics.thresholded import decisions
@@ -52,7 +53,7 @@ def measure_coverage(
     *,
     studies: int = 2000,
     patients: int = 400,
-    resamples: int = 500,
+    resamples: int = 1000,
     seed: int = 0,
     population: Population | None = None,
     progress: Progress | None = None,
@@ -101,10 +102,12 @@ def _intervals(
     if labels.all() or not labels.any():
         return {}
     cases = Cases(labels, scores, clusters, THRESHOLD)
-    measured = measure(cases, _statistics(labels, scores), resamples=resamples, rng=rng, interval="bca")
+    measured = measure(clusters, _statistics(labels, scores), resamples=resamples, rng=rng, interval="bca")
     found: dict[tuple[str, str], tuple[float, float]] = {}
-    for method, part in (("percentile", Measured(measured.values, measured.replicates)), ("BCa", measured)):
-        for name, figure in figures_of(cases, part).items():
+    estimates = estimates_of(cases, measured)
+    kinds: tuple[tuple[str, Interval], ...] = (("percentile", "percentile"), ("BCa", "bca"))
+    for method, kind in kinds:
+        for name, figure in figures_of(estimates, kind).items():
             _keep(found, (name, method), figure)
     for method, figure in area_intervals(labels, scores, clusters).items():
         _keep(found, ("auroc", {"delong": "DeLong", "obuchowski": "Obuchowski"}[method]), figure)

@@ -41,7 +41,8 @@ def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:
 
 def net_benefit_at(threshold: float) -> RankingStatistic:
     """Return what computes `net_benefit_at_threshold` [R] and its gain over the better of treating all and none [R]."""
-    cut = np.array([min(threshold, 1 - 1e-9)])
+    # From a threshold of 1 on no number of true positives outweighs a false one: there is no net benefit.
+    cut = np.array([threshold if threshold < 1 else np.nan])
 
     def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
         values = net_benefit(cut)(ranking)

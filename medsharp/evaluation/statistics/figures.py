@@ -1,95 +1,27 @@
-"""Every figure with its 95 % interval, or with the reason why there is none."""
+"""Every figure of some images, estimated on them and on resampled patients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from medsharp.evaluation.statistics.bootstrap import Statistic, bootstrap, jackknife
-from medsharp.evaluation.statistics.intervals import bca, normal, percentile, perfect_auroc, pivotal, wilson
-from medsharp.evaluation.statistics.thresholded import denominators
-
-Interval = Literal["percentile", "bca"]
-"""How a bootstrap interval is made."""
-
-BOOTSTRAP = "patient bootstrap, percentile"
-BCA = "patient bootstrap, BCa"
-NORMAL = "patient bootstrap, normal"
-PIVOTAL = "patient bootstrap, basic"
-WILSON = "Wilson, patients"
-NEWCOMBE = "Newcombe, patients"
-RESAMPLED = frozenset({BOOTSTRAP, BCA, NORMAL})
-"""Methods whose replicates tell how the figure itself strays."""
-
-SCALARS = (
-    "auroc",
-    "auprc",
-    "partial_auroc",
-    "sensitivity_at_specificity_90",
-    "sensitivity_at_specificity_95",
-    "specificity_at_sensitivity_90",
-    "specificity_at_sensitivity_95",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "ppv_at_prevalence",
-    "npv_at_prevalence",
-    "lr_positive",
-    "lr_negative",
-    "balanced_accuracy",
-    "accuracy",
-    "prevalence",
-    "net_benefit_at_threshold",
-    "net_benefit_gain_at_threshold",
-    "aurc",
-    "brier",
-    "brier_scaled",
-    "brier_reliability",
-    "brier_resolution",
-    "brier_uncertainty",
-    "brier_within_bins",
-    "log_loss",
-    "calibration_intercept",
-    "calibration_slope",
-    "ece",
-    "calibration_error",
+from medsharp.evaluation.statistics.calibration import CLIP
+from medsharp.evaluation.statistics.estimate import (
+    MOST_LEFT_OUT,
+    NEWCOMBE,
+    PIVOTAL,
+    WILSON,
+    ClosedForm,
+    Estimate,
+    Interval,
+    Limits,
 )
-"""Every figure, in the order of the report."""
-
-_RANKING = ("auroc", "auprc", "partial_auroc")
-_BETWEEN_0_AND_1 = frozenset(SCALARS) - {
-    "lr_positive", "lr_negative", "net_benefit_at_threshold", "net_benefit_gain_at_threshold", "brier_scaled",
-    "brier_within_bins", "log_loss", "calibration_intercept", "calibration_slope",
-}  # fmt: skip
-_MISSING = {
-    "ppv": "no image reaches the threshold",
-    "npv": "every image reaches the threshold",
-    "ppv_at_prevalence": "no image reaches the threshold",
-    "npv_at_prevalence": "every image reaches the threshold",
-    "lr_positive": "the specificity is 1",
-    "lr_negative": "the specificity is 0",
-    "net_benefit_at_threshold": "the threshold is 1",
-    "net_benefit_gain_at_threshold": "the threshold is 1",
-    "calibration_intercept": "the fit does not exist",
-    "calibration_slope": "the fit does not exist: the classes are separated or all probabilities are equal",
-}
-# Resampling adds to the binned error what the draw of the images has added already.
-_BIASED = "binned figures are biased upwards in resamples"
-_PLUGGED_IN = {
-    "ece": f"{_BIASED}; the calibration error has an interval",
-    "brier_reliability": f"{_BIASED}; the calibration error has an interval",
-    "brier_resolution": _BIASED,
-}
-_LEAST_DEFINED = 0.95
-FEWEST_FOR_PERCENTILES = 1000
-"""Fewer resamples than this have no percentiles worth giving; their spread is taken, where the data forced so few."""
-
-MOST_LEFT_OUT = 5000
-"""From more patients than this, BCa takes the acceleration, which is of the order of 1 / sqrt(patients), as 0."""
+from medsharp.evaluation.statistics.intervals import perfect_auroc, pivotal, wilson
+from medsharp.evaluation.statistics.registry import FIGURES, About, Figure
 
 
 @dataclass(frozen=True)
@@ -113,6 +45,18 @@ class Cases:
         """Count the clusters, or those of the images that `mask` chooses."""
         return int(np.count_nonzero(np.bincount(self.clusters if mask is None else self.clusters[mask])))
 
+    def about(self, which: About) -> np.ndarray:
+        """Return the mask [N] of the images that a figure is about."""
+        called = self.scores >= self.threshold
+        masks = {
+            "images": np.ones_like(self.labels),
+            "positives": self.labels,
+            "negatives": ~self.labels,
+            "called": called,
+            "not called": ~called,
+        }
+        return masks[which]
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -121,143 +65,178 @@ class Measured:
     Attributes:
         values: By name, scalar or [G].
         replicates: By name, [R] or [R, G]; empty where there is only one patient.
-        interval: How intervals are made of them.
         left_out: Values without each patient in turn, for BCa of not too many patients.
-        thinned: The images were too many for all resamples that were wished.
+        images: How many there are.
     """
 
     values: dict[str, np.ndarray]
     replicates: dict[str, np.ndarray] = field(repr=False)
-    interval: Interval = "percentile"
     left_out: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    thinned: bool = False
+    images: int | None = None
+
+    def estimate(self, name: str, **more: Any) -> Estimate:
+        """Return a measured figure as an estimate, without its rules.
+
+        Args:
+            name: Among the values, a scalar.
+            more: Other fields of the estimate.
+        """
+        return Estimate(float(self.values[name]), self.replicates[name], self.left_out.get(name), **more)
 
 
 def measure(
-    cases: Cases,
+    clusters: np.ndarray,
     statistics: Sequence[Statistic],
     *,
     resamples: int,
     rng: np.random.Generator,
     interval: Interval = "percentile",
-    thinned: bool = False,
+    drawn: np.ndarray | None = None,
 ) -> Measured:
-    """Compute statistics on the images as they are and on resampled patients."""
-    values: dict[str, np.ndarray] = {}
-    for statistic in statistics:
-        found = statistic(np.ones((1, len(cases.labels))))
-        values.update({name: value[0] for name, value in found.items()})
-    patients = cases.patients()
-    if patients < 2:
-        return Measured(values, {name: np.empty((0, *np.shape(value))) for name, value in values.items()}, interval)
-    replicates = bootstrap(statistics, cases.clusters, resamples=resamples, rng=rng)
-    left_out = jackknife(statistics, cases.clusters) if interval == "bca" and patients <= MOST_LEFT_OUT else {}
-    return Measured(values, replicates, interval, left_out, thinned)
-
-
-def figures_of(cases: Cases, measured: Measured) -> dict[str, dict[str, Any]]:
-    """Return `{"value", "low", "high", "n", "method"}` by name, or nulls with a `reason`.
-
-    `n` counts the images that the figure is about: for sensitivity the positive ones. A share of 0 or 1 has `patients`
-    too, the number that Wilson's interval stands on.
-    """
-    shares = denominators(cases.labels, cases.scores, cases.threshold)
-    tied = bool((cases.scores == cases.scores[0]).all())
-    figures: dict[str, dict[str, Any]] = {}
-    for name in SCALARS:
-        if name not in measured.values:
-            continue
-        about = shares.get(name)
-        count = len(cases.labels) if about is None else int(about.sum())
-        value = float(measured.values[name])
-        if tied and name in _RANKING:
-            figures[name] = _missing("every image has the same probability", count)
-        elif not np.isfinite(value):
-            figures[name] = _missing(_MISSING.get(name, "it does not exist for these data"), count)
-        else:
-            interval = _interval(name, value, cases, about, measured, figures)
-            figures[name] = {"value": value, "low": None, "high": None, "n": count} | interval
-    return figures
-
-
-def share_of(
-    name: str, cases: Cases, measured: Measured, about: np.ndarray | None = None, missing: str = ""
-) -> dict[str, Any]:
-    """Return one measured figure as `figures_of` does.
+    """Compute statistics on the images as they are and on resampled patients.
 
     Args:
-        name: Among the measured values.
-        cases: The images.
+        clusters: The patient of each image, int 0, 1, ... [N].
+        statistics: What to compute.
+        resamples: How many.
+        rng: Where the draws come from.
+        interval: What intervals are wanted; BCa needs the jackknife too.
+        drawn: Draws that were made before, in place of new ones, so that several calls have the same.
+    """
+    values: dict[str, np.ndarray] = {}
+    for statistic in statistics:
+        found = statistic(np.ones((1, len(clusters))))
+        values.update({name: value[0] for name, value in found.items()})
+    patients = int(np.count_nonzero(np.bincount(clusters)))
+    if patients < 2:
+        nothing = {name: np.empty((0, *np.shape(value))) for name, value in values.items()}
+        return Measured(values, nothing, images=len(clusters))
+    replicates = bootstrap(statistics, clusters, resamples=resamples, rng=rng, drawn=drawn)
+    left_out = jackknife(statistics, clusters) if interval == "bca" and patients <= MOST_LEFT_OUT else {}
+    return Measured(values, replicates, left_out, len(clusters))
+
+
+def estimates_of(cases: Cases, measured: Measured, least: int = 0) -> dict[str, Estimate]:
+    """Return the estimates of all measured figures of the registry, each with the rules of its entry.
+
+    Args:
+        cases: Labels, scores, clusters, threshold.
+        measured: Values and replicates of the same cases.
+        least: A figure about fewer images than this, or fewer of either class where it needs both, has no value.
+    """
+    found: dict[str, Estimate] = {}
+    for entry in FIGURES.values():
+        if entry.key in measured.values:
+            found[entry.key] = _estimate(entry, cases, measured, found, least)
+    return found
+
+
+def figures_of(estimates: dict[str, Estimate], interval: Interval = "percentile") -> dict[str, dict[str, Any]]:
+    """Return `{"value", "low", "high", "n", "method"}` by name, or nulls with a `reason`.
+
+    `n` counts the images that the figure is about, for sensitivity the positive ones; a share has `patients` too, those
+    with such an image.
+    """
+    return {name: estimate.figure(interval) for name, estimate in estimates.items()}
+
+
+def share_estimate(measured: Measured, name: str, about: np.ndarray, cases: Cases, missing: str = "") -> Estimate:
+    """Return a measured share, with Wilson's interval on patients where it is 0 or 1.
+
+    Args:
         measured: Values and replicates.
-        about: The images that a share is a share of [N]; None where the figure is no share.
+        name: Among the measured values.
+        about: The images that it is a share of [N].
+        cases: Their clusters.
         missing: Why it has no value, where it has none.
     """
-    value = float(measured.values[name])
-    count = len(cases.labels) if about is None else int(about.sum())
-    if not np.isfinite(value):
-        return _missing(missing or "it does not exist for these data", count)
-    return {"value": value, "low": None, "high": None, "n": count} | _interval(name, value, cases, about, measured, {})
+    value, patients = float(measured.values[name]), cases.patients(about)
+    return measured.estimate(
+        name, n=int(about.sum()), bounds=(0.0, 1.0), ends=_share_at_ends(value, patients),
+        reason="" if np.isfinite(value) else missing, extra={"patients": patients},
+    )  # fmt: skip
 
 
-def _interval(
-    name: str,
-    value: float,
-    cases: Cases,
-    about: np.ndarray | None,
-    measured: Measured,
-    before: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    """Return low, high and method, or the reason why there is no interval."""
-    replicates = measured.replicates[name]
-    if not len(replicates):
-        return {"reason": "one patient only: no interval can be given"}
-    if name in _PLUGGED_IN:
-        return {"reason": _PLUGGED_IN[name]}
-    if about is not None and value in (0.0, 1.0):
-        patients = cases.patients(about)
-        return _limits(wilson(value * patients, patients), WILSON) | {"patients": patients}
-    if name == "balanced_accuracy" and value in (0.0, 1.0):
-        # Both shares are 0 or both are 1: the mean of their limits is at least as wide as it must be.
-        parts = [before["sensitivity"], before["specificity"]]
-        return _limits((sum(p["low"] for p in parts) / 2, sum(p["high"] for p in parts) / 2), WILSON)
-    if name == "auroc" and value in (0.0, 1.0):
+def _estimate(entry: Figure, cases: Cases, measured: Measured, before: dict[str, Estimate], least: int) -> Estimate:
+    about = cases.about(entry.about)
+    value, count = float(measured.values[entry.key]), int(about.sum())
+    reason = _withheld(entry, cases, count, least)
+    if reason:
+        return Estimate(np.nan, np.full_like(measured.replicates[entry.key], np.nan), reason=reason, n=count)
+    reason = entry.no_interval if np.isfinite(value) else entry.missing
+    if entry.share:
+        return replace(share_estimate(measured, entry.key, about, cases, reason), bounds=(entry.low, entry.high))
+    estimate = measured.estimate(entry.key, n=count, bounds=(entry.low, entry.high), reason=reason)
+    if entry.key == "balanced_accuracy":
+        return replace(estimate, ends=_mean_at_ends(value, before))
+    if entry.key == "auroc":
+        return replace(estimate, ends=auroc_at_ends(value, cases))
+    if entry.key == "calibration_error":
+        return replace(estimate, pivot=_debiased(measured))
+    return estimate
+
+
+def _withheld(entry: Figure, cases: Cases, count: int, least: int) -> str:
+    """Say why a figure has no value whatever the statistic gives; empty where it may have one."""
+    if entry.ranking and (cases.scores == cases.scores[0]).all():
+        return "every image has the same probability"
+    if entry.key in ("calibration_intercept", "calibration_slope"):
+        wrong = int((np.where(cases.labels, cases.scores, 1 - cases.scores) <= CLIP).sum())
+        if wrong:
+            are = "probability is 0 or 1 and was" if wrong == 1 else "probabilities are 0 or 1 and were"
+            return f"{wrong} {are} wrong: no finite recalibration exists"
+    if count < least and entry.about != "images":
+        return f"{count} images only; {least} are the least"
+    fewer = min(int(cases.labels.sum()), int((~cases.labels).sum()))
+    if entry.events and fewer < least:
+        kind = "positive" if cases.labels.sum() == fewer else "negative"
+        return f"{fewer} {kind} images only; {least} of either class are the least"
+    return ""
+
+
+def _share_at_ends(value: float, patients: int) -> ClosedForm:
+    """Return what gives Wilson's interval of a share of 0 or 1 of so many patients."""
+
+    def limits() -> Limits | None:
+        return Limits(*wilson(value * patients, patients), WILSON) if value in (0.0, 1.0) else None
+
+    return limits
+
+
+def auroc_at_ends(value: float, cases: Cases) -> ClosedForm:
+    """Return what gives Newcombe's interval of an AUROC of 0 or 1."""
+
+    def limits() -> Limits | None:
+        if value not in (0.0, 1.0):
+            return None
         low, high = perfect_auroc(cases.patients(cases.labels), cases.patients(~cases.labels))
-        return _limits((low, high) if value == 1.0 else (1 - high, 1 - low), NEWCOMBE)
-    finite = replicates[np.isfinite(replicates)]
-    if len(finite) < _LEAST_DEFINED * len(replicates):
-        return {"reason": f"it does not exist in {1 - len(finite) / len(replicates):.0%} of the resamples"}
-    if np.ptp(finite) == 0:
-        return {"reason": "it is the same in every resample"}
-    if name == "calibration_error":
-        return _limits(_debiased(measured), PIVOTAL)
-    limits, method = _of_resamples(name, value, finite, measured)
-    if name in _BETWEEN_0_AND_1:
-        limits = max(0.0, limits[0]), min(1.0, limits[1])
-    return _limits(limits, method)
+        return Limits(low, high, NEWCOMBE) if value == 1.0 else Limits(1 - high, 1 - low, NEWCOMBE)
+
+    return limits
 
 
-def _of_resamples(name: str, value: float, finite: np.ndarray, measured: Measured) -> tuple[tuple[float, float], str]:
-    if measured.thinned and len(finite) < FEWEST_FOR_PERCENTILES:
-        return normal(value, finite), NORMAL
-    if measured.interval == "bca":
-        left_out = measured.left_out.get(name)
-        return bca(value, finite, None if left_out is None else left_out[np.isfinite(left_out)]), BCA
-    return percentile(finite), BOOTSTRAP
+def _mean_at_ends(value: float, before: dict[str, Estimate]) -> ClosedForm:
+    """Where both shares are 0 or both are 1, the mean of their limits is at least as wide as it must be."""
+
+    def limits() -> Limits | None:
+        if value not in (0.0, 1.0):
+            return None
+        parts = [before[name].interval() for name in ("sensitivity", "specificity")]
+        lows, highs = zip(*((part.low, part.high) for part in parts if isinstance(part, Limits)), strict=True)
+        return Limits(sum(lows) / 2, sum(highs) / 2, WILSON)
+
+    return limits
 
 
-def _debiased(measured: Measured) -> tuple[float, float]:
-    """Return the limits of the debiased calibration error, made for its square and cut off at 0."""
-    low, high = pivotal(
-        float(measured.values["squared_calibration_error"]),
-        float(measured.values["brier_reliability"]),
-        measured.replicates["squared_calibration_error"],
-    )
-    return max(0.0, low) ** 0.5, max(0.0, high) ** 0.5
+def _debiased(measured: Measured) -> ClosedForm:
+    """Return what gives the limits of the debiased calibration error, made for its square and cut off at 0."""
 
+    def limits() -> Limits | None:
+        low, high = pivotal(
+            float(measured.values["squared_calibration_error"]),
+            float(measured.values["brier_reliability"]),
+            measured.replicates["squared_calibration_error"],
+        )
+        return Limits(max(0.0, low) ** 0.5, max(0.0, high) ** 0.5, PIVOTAL)
 
-def _limits(limits: tuple[float, float], method: str) -> dict[str, Any]:
-    return {"low": limits[0], "high": limits[1], "method": method}
-
-
-def _missing(reason: str, count: int) -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "n": count, "reason": reason}
+    return limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,18 @@ import pandas as pd
 
 from medsharp.evaluation.statistics.bootstrap import Statistic
 from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
-from medsharp.evaluation.statistics.figures import Cases, measure, share_of
+from medsharp.evaluation.statistics.estimate import Estimate, Interval
+from medsharp.evaluation.statistics.figures import Cases, Measured, auroc_at_ends, measure, share_estimate
 
 
 def multiclass_figures(
-    rows: pd.DataFrame, classes: Sequence[str], cases: Cases, *, resamples: int, rng: np.random.Generator
+    rows: pd.DataFrame,
+    classes: Sequence[str],
+    cases: Cases,
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+    interval: Interval = "percentile",
 ) -> dict[str, Any]:
     """Return figures over all classes, the decision being the most probable class.
 
@@ -25,6 +33,7 @@ def multiclass_figures(
         cases: Their clusters.
         resamples: Of the patient bootstrap.
         rng: Its draws.
+        interval: How intervals are made of the resamples.
 
     Returns:
         `one_vs_rest` (AUROC, AUPRC, sensitivity, specificity, PPV of each class), and under `overall`: `hand_till`
@@ -36,10 +45,11 @@ def multiclass_figures(
     shares = rows[[f"p_{name}" for name in classes]].to_numpy(dtype=float)
     present = [number for number in range(len(classes)) if (place == number).any() and (place != number).any()]
     measured = measure(
-        cases,
+        cases.clusters,
         [_rankings(place, shares, present), _decisions(place, shares.argmax(axis=1), present)],
         resamples=resamples,
         rng=rng,
+        interval=interval,
     )
     parts: dict[str, Any] = {}
     for number, name in enumerate(classes):
@@ -48,12 +58,26 @@ def multiclass_figures(
             continue
         chosen = shares.argmax(axis=1) == number
         about = {"sensitivity": place == number, "specificity": place != number, "ppv": chosen}
-        parts[name] = {
-            figure: share_of(f"{figure}:{number}", cases, measured, about.get(figure), "no image is given this class")
-            for figure in ("auroc", "auprc", "sensitivity", "specificity", "ppv")
+        against = replace(cases, labels=place == number)
+        area = float(measured.values[f"auroc:{number}"])
+        estimates = {
+            "auroc": replace(_mean(measured, f"auroc:{number}"), ends=auroc_at_ends(area, against)),
+            "auprc": _mean(measured, f"auprc:{number}"),
+            **{
+                key: share_estimate(measured, f"{key}:{number}", mask, cases, "no image is given this class")
+                for key, mask in about.items()
+            },
         }
-    overall = ("hand_till", "macro_auroc", "macro_sensitivity", "macro_f1", "accuracy")
-    return {"one_vs_rest": parts, "overall": {name: share_of(name, cases, measured) for name in overall}}
+        parts[name] = {key: estimate.figure(interval) for key, estimate in estimates.items()}
+    overall = {name: _mean(measured, name) for name in ("hand_till", "macro_auroc", "macro_sensitivity", "macro_f1")}
+    everything = np.ones(len(place), dtype=bool)
+    overall["accuracy"] = share_estimate(measured, "accuracy", everything, cases)
+    return {"one_vs_rest": parts, "overall": {name: found.figure(interval) for name, found in overall.items()}}
+
+
+def _mean(measured: Measured, name: str) -> Estimate:
+    """Return a figure of all images that lies between 0 and 1."""
+    return measured.estimate(name, n=measured.images, bounds=(0.0, 1.0))
 
 
 def _rankings(place: np.ndarray, shares: np.ndarray, present: Sequence[int]) -> Statistic:
