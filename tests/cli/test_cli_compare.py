@@ -101,6 +101,15 @@ def test_score_and_compare_refuse_the_same_wrong_rows(folder: Path, change: dict
     assert not (folder / "out").exists()
 
 
+def test_few_resamples_give_a_spread_and_not_limits_from_their_thin_tails(folder: Path) -> None:
+    file = folder / "sgd-0" / "predictions.csv"
+    for count, made in ((999, "normal"), (1000, "BCa")):
+        result = run("score", file, "--interval", "bca", "--resamples", count, "--out", folder / "out")
+        assert result.exit_code == 0, result.output
+        entry = json.loads((folder / "out" / "evaluation.json").read_text(encoding="utf-8"))["datasets"][0]
+        assert entry["figures"]["auroc"]["method"] == f"patient bootstrap, {made}"
+
+
 def test_score_refuses_one_class(folder: Path) -> None:
     file = folder / "sgd-0" / "predictions.csv"
     pd.read_csv(file).assign(label="benign").to_csv(file, index=False)
@@ -110,13 +119,18 @@ def test_score_refuses_one_class(folder: Path) -> None:
 
 def test_score_gives_bca_a_stated_prevalence_and_prediction_sets(folder: Path) -> None:
     file, other = (folder / name / "predictions.csv" for name in ("sgd-0", "sgd-1"))
+    pd.read_csv(file).assign(site=["Cairo", "Rio"] * 60).to_csv(file, index=False)
     result = run(
         *("score", file, "--interval", "bca", "--prevalence", "0.02", "--calibration", other, "--alpha", "0.2"),
-        *("--resamples", "200", "--out", folder / "out"),
+        *("--resamples", "1000", "--out", folder / "out"),
     )
     assert result.exit_code == 0, result.output
     entry = json.loads((folder / "out" / "evaluation.json").read_text(encoding="utf-8"))["datasets"][0]
-    assert entry["figures"]["auroc"]["method"] == "patient bootstrap, BCa"
+    groups = [group for group in entry["subgroups"] if group["by"] == "site"]
+    assert groups
+    sets = entry["conformal"]["marginal"]
+    for part in (entry["figures"]["auroc"], sets["set_size"], *(group["auroc"] for group in groups)):
+        assert part["method"] == "patient bootstrap, BCa"
     assert entry["stated_prevalence"] == 0.02
     assert entry["conformal"]["alpha"] == 0.2
     refused(run("score", file, "--calibration", other, "--alpha", "1"), "alpha is 1")
