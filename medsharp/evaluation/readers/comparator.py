@@ -11,7 +11,8 @@ from medsharp.evaluation.readers.columns import Reader, readers_in
 from medsharp.evaluation.readers.paired import paired_areas, paired_rates, too_little
 from medsharp.evaluation.readers.study import study_of
 from medsharp.evaluation.statistics.bootstrap import affordable
-from medsharp.evaluation.statistics.figures import Cases, Interval
+from medsharp.evaluation.statistics.estimate import Interval
+from medsharp.evaluation.statistics.figures import Cases
 
 CAVEATS = (
     "Readers may have seen more than the image that the model saw: other views, the moving scan, Doppler, older "
@@ -59,7 +60,6 @@ def readers_of(
                 resamples=drawn,
                 rng=rng,
                 interval=interval,
-                thinned=drawn < resamples,
             )
             notes += _doubts(reader, entry["auroc"]["value"])
         entries.append(entry)

@@ -9,7 +9,8 @@ import numpy as np
 from medsharp.evaluation.statistics.bootstrap import Statistic
 from medsharp.evaluation.statistics.delong import logit_interval, obuchowski_covariance, placements, two_sided
 from medsharp.evaluation.statistics.discrimination import WeightedRanks
-from medsharp.evaluation.statistics.figures import NEWCOMBE, Cases, Interval, Measured, measure, share_of
+from medsharp.evaluation.statistics.estimate import NEWCOMBE, Estimate, Interval
+from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_estimate
 from medsharp.evaluation.statistics.intervals import Z, perfect_auroc
 
 OBUCHOWSKI = "Obuchowski, patients"
@@ -73,7 +74,6 @@ def paired_rates(
     resamples: int,
     rng: np.random.Generator,
     interval: Interval,
-    thinned: bool,
 ) -> list[dict[str, Any]]:
     """Return sensitivity and specificity of the reader from each cut point on, beside the model's.
 
@@ -86,37 +86,33 @@ def paired_rates(
         resamples: Of patients.
         rng: Their draws.
         interval: How intervals are made of them.
-        thinned: Whether the images were too many for all resamples that were wished.
     """
     if not cutoffs:
         return []
     statistic = _rates(cases, ratings, list(cutoffs.values()))
-    measured = measure(cases, [statistic], resamples=resamples, rng=rng, interval=interval, thinned=thinned)
+    measured = measure(cases.clusters, [statistic], resamples=resamples, rng=rng, interval=interval)
     about = {"sensitivity": cases.labels, "specificity": ~cases.labels}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, name in enumerate(cutoffs):
-        row: dict[str, Any] = {"from": name}
+        found: dict[str, Estimate] = {}
         for key, images in about.items():
-            row[key] = share_of(f"{place}:{key}", cases, measured, images)
-            row[f"model_{key}"] = share_of(f"model_{key}", cases, measured, images)
+            found[key] = share_estimate(measured, f"{place}:{key}", images, cases)
+            found[f"model_{key}"] = share_estimate(measured, f"model_{key}", images, cases)
         for key, images in about.items():
-            row[f"{key}_difference"] = _difference(f"{place}:{key}_difference", cases, measured, images)
+            found[f"{key}_difference"] = _difference(measured, f"{place}:{key}_difference", images)
         for key, other in (("specificity", "sensitivity"), ("sensitivity", "specificity")):
             matched = f"{place}:model_{key}_at_same_{other}"
-            row[f"model_{key}_at_same_{other}"] = share_of(matched, cases, measured, about[key])
-            row[f"{key}_difference_at_same_{other}"] = _difference(
-                f"{place}:{key}_difference_at_same_{other}", cases, measured, about[key]
+            found[f"model_{key}_at_same_{other}"] = share_estimate(measured, matched, about[key], cases)
+            found[f"{key}_difference_at_same_{other}"] = _difference(
+                measured, f"{place}:{key}_difference_at_same_{other}", about[key]
             )
-        rows.append(row)
+        rows.append({"from": name} | {key: estimate.figure(interval) for key, estimate in found.items()})
     return rows
 
 
-def _difference(name: str, cases: Cases, measured: Measured, about: np.ndarray) -> dict[str, Any]:
+def _difference(measured: Measured, name: str, about: np.ndarray) -> Estimate:
     """Return a difference of two shares of the images `about`; its interval is of the resamples alone."""
-    figure = share_of(name, cases, measured) | {"n": int(about.sum())}
-    if figure["value"] == 0 and "resample" in figure.get("reason", ""):
-        figure["reason"] = "the two agree in every resample"
-    return figure
+    return measured.estimate(name, n=int(about.sum()), bounds=(-1.0, 1.0))
 
 
 def _rates(cases: Cases, ratings: np.ndarray, cutoffs: list[float]) -> Statistic:

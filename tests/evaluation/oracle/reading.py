@@ -103,13 +103,6 @@ def debiased(figure: dict[str, Any], found: dict[str, Replicated], name: str = "
 
 
 def change_of(document: dict[str, Any], name: str, figure: str) -> dict[str, Any]:
-    """Return how a figure changed from the internal to an external data set: external minus internal.
-
-    The only place where the sign of `drops`, internal minus external, is turned.
-    """
-    if "changes" in document:
-        (entry,) = [entry for entry in document["changes"] if entry["name"] == name]
-        return dict(entry["figures"][figure])
-    (entry,) = [entry for entry in document["drops"] if entry["name"] == name]
-    drop = entry["figures"][figure]
-    return {**drop, "value": -drop["value"], "low": -drop["high"], "high": -drop["low"]}
+    """Return how a figure changed from the internal to an external data set: external minus internal."""
+    (entry,) = [entry for entry in document["changes"] if entry["name"] == name]
+    return dict(entry["figures"][figure])

@@ -13,6 +13,7 @@ from cohort import clusters_of, images_of
 from reading import equal_figure, equal_value
 
 LEAST = 20
+LEAST_EVENTS = 10
 ALPHA = 0.2
 LOOKED_AT = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv", "accuracy", "prevalence", "brier")
 ALSO = ("net_benefit_at_threshold", "net_benefit_gain_at_threshold", "log_loss", "calibration_intercept", "aurc")
@@ -35,12 +36,21 @@ def groups_of(cohort: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
     yield "flag", "no flag", (cohort["flags"] == "").to_numpy()
 
 
+def fewest_of_its_kind(name: str, part: Images) -> float:
+    """How many images there are of the kind that a figure is about, or of the rarer kind where it needs both."""
+    alone = about(part)
+    if name in ("sensitivity", "specificity", "ppv", "npv"):
+        return float(alone[name].sum())
+    either = min(part.y.sum(), (~part.y).sum())
+    return float("inf") if name in ("accuracy", "prevalence", "brier", "log_loss", "aurc") else float(either)
+
+
 def test_every_group_has_the_figures_of_its_own_images(entry: dict[str, Any], cohort: pd.DataFrame) -> None:
     whole = images_of(cohort)
     told = {(group["by"], group["group"]): group for group in entry["subgroups"]}
     expected = {(by, name): mask for by, name, mask in groups_of(cohort)}
     assert set(told) == set(expected)
-    seen = {"whole": 0, "one class": 0, "few": 0}
+    seen = {"whole": 0, "one class": 0, "few": 0, "few of a kind": 0}
     for key, mask in expected.items():
         group, part = told[key], whole.chosen(mask)
         assert (group["images"], group["positives"], group["clusters"]) == (
@@ -61,7 +71,11 @@ def test_every_group_has_the_figures_of_its_own_images(entry: dict[str, Any], co
             seen["whole"] += 1
             found = replicated(part, lambda w, part=part: figures(part, w, dear=False), count=3000)
             for name in (*LOOKED_AT, *ALSO):
-                if group[name]["low"] is None:
+                if fewest_of_its_kind(name, part) < LEAST_EVENTS:
+                    seen["few of a kind"] += 1
+                    assert group[name]["value"] is None, (key, name)
+                    assert "least" in group[name]["reason"]
+                elif group[name]["low"] is None:
                     equal_value(group[name], found[name].value, f"{key} {name}")
                     assert group[name]["reason"]
                 else:
