@@ -34,7 +34,7 @@ _ROWS = (
     "calibration_slope",
 )
 
-_UPDATED = dict(_ROWS) | {"log_loss": "Log loss"}
+_UPDATED = names_of((*_ROWS, "log_loss"))
 
 _SHOWN = ("seed", "data.fold", "data.leave_site")
 """Settings that the table of members has columns for."""
