@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medsharp.evaluation.statistics.estimate import Estimate
+from medsharp.evaluation.statistics.estimate import ALWAYS_THE_SAME, Estimate
 from medsharp.robustness.cells import FLIPS, Cell
 from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES
 
@@ -64,9 +64,10 @@ def sentence_of(test: Mapping[str, Any], guessed: bool = False) -> str:
     if test["control"] is None:
         return f"{subject}: no control was run, so flips are not shown to come from what is drawn."
     part = test["difference"]["all"]
-    if part["low"] is None:
+    alike = part["value"] == 0 and part.get("reason") == ALWAYS_THE_SAME
+    if part["low"] is None and not alike:
         return f"{subject}: {part['reason']}, so nothing is claimed."
-    if part["low"] <= 0 <= part["high"]:
+    if alike or part["low"] <= 0 <= part["high"]:
         start = f"{subject} not shown to flip more or fewer decisions than {beside}"
         return f"{start}: that the model reads {cause} is not shown."
     more = part["value"] > 0

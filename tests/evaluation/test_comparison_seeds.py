@@ -35,7 +35,7 @@ from medsharp.evaluation.comparison.seeds import (
 from medsharp.evaluation.statistics.coverage import THRESHOLD
 from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
 from medsharp.evaluation.statistics.figures import Cases
-from medsharp.evaluation.statistics.scalars import scalar_statistics
+from medsharp.evaluation.statistics.scalars import statistics_of
 from medsharp.evaluation.statistics.thresholded import decisions
 
 
@@ -159,7 +159,7 @@ def test_true_figures_of_simulated_methods_are_the_means_over_their_networks() -
     alone = Method(0.0)
     assert alone.truth() == alone.truth_of(alone.population.centre, alone.population.shift)
     labels, scores, _ = alone.population.support()
-    exact = alone.population.truth(scalar_statistics(Cases(labels, scores, np.arange(len(labels)), THRESHOLD)))
+    exact = alone.population.truth(statistics_of(Cases(labels, scores, np.arange(len(labels)), THRESHOLD)))
     for name, value in alone.truth().items():
         assert value == pytest.approx(exact[name], abs=2e-3)
 

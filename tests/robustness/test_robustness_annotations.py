@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medsharp.evaluation.statistics.bootstrap import draw
 from medsharp.robustness import Cell, Judge, Resamples, against_controls, describe, measure_robustness, sentence_of
 from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt, find_corruptions, list_corruptions
 
@@ -32,7 +33,7 @@ def make_cells(judge: Judge, answers: dict[str, np.ndarray]) -> dict[tuple[str, 
 
 
 def test_the_difference_is_annotation_minus_control_over_all_severities_and_paired() -> None:
-    judge = Judge(LABELS, 0.5, Resamples(PATIENT, 600, 0))
+    judge = Judge(LABELS, 0.5, Resamples(PATIENT, 1000, 0))
     (test,) = against_controls(make_cells(judge, {"calipers": MARKED, "calipers_off_lesion": BESIDE}))
     assert (test["corruption"], test["control"]) == ("calipers", "calipers_off_lesion")
     # Flips at severity 3 to 5: annotation 1, 2 (positive), 5, 8, 9; control 2 and 5.
@@ -44,7 +45,7 @@ def test_the_difference_is_annotation_minus_control_over_all_severities_and_pair
     assert test["control_flips"]["all"]["value"] == pytest.approx(3 / 5 * 2 / 12)
     # Patients drawn for both: by hand, on the same draws.
     ours, theirs = ((scores >= 0.5) != (CLEAN >= 0.5) for scores in (MARKED, BESIDE))
-    drawn = np.concatenate(list(Resamples(PATIENT, 600, 0).blocks()))
+    drawn = draw(int(PATIENT.max()) + 1, 1000, np.random.default_rng([0, 0x5EED]))[:, PATIENT].astype(float)
     by_hand = 3 / 5 * (drawn @ (ours.astype(float) - theirs)) / drawn.sum(axis=1)
     limits = np.quantile(by_hand, (0.025, 0.975))
     assert (test["difference"]["all"]["low"], test["difference"]["all"]["high"]) == pytest.approx(limits, abs=1e-9)

@@ -30,6 +30,7 @@ LEAST_DEFINED = 0.95
 MOST_LEFT_OUT = 5000
 """From more patients than this, BCa takes the acceleration, which is of the order of 1 / sqrt(patients), as 0."""
 
+ALWAYS_THE_SAME = "it is the same in every resample"
 ONE_PATIENT = "one patient only: no interval can be given"
 
 
@@ -126,7 +127,7 @@ class Estimate:
         if len(finite) < LEAST_DEFINED * len(self.replicates):
             return f"it does not exist in {1 - len(finite) / len(self.replicates):.0%} of the resamples"
         if np.ptp(finite) == 0:
-            return "it is the same in every resample"
+            return ALWAYS_THE_SAME
         pivoted = self.pivot() if self.pivot is not None else None
         low, high, method = pivoted or self._of_resamples(finite, kind)
         return Limits(max(self.bounds[0], low), min(self.bounds[1], high), method)
