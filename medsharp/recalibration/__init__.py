@@ -2,7 +2,7 @@
 
 from medsharp.recalibration.log_odds import LogOddsUpdate, Wish, choose_update
 from medsharp.recalibration.parts import CALIBRATION, EVALUATION, LEAST, draw_parts
-from medsharp.recalibration.run import FIGURES, Recalibrated, recalibrate_bundle
+from medsharp.recalibration.run import FIGURES, Recalibrated, check_parent, recalibrate_bundle
 
 __all__ = [
     "CALIBRATION",
@@ -12,6 +12,7 @@ __all__ = [
     "LogOddsUpdate",
     "Recalibrated",
     "Wish",
+    "check_parent",
     "choose_update",
     "draw_parts",
     "recalibrate_bundle",

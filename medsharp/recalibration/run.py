@@ -109,8 +109,8 @@ def recalibrate_bundle(
     spec, name = parent.spec, manifest.info.name
     if out.exists():
         raise InputError(f"{out} exists already; an update is a new bundle: choose another --out")
-    target = _target(spec, sensitivity)
-    _check_updatable(parent, manifest, wish)
+    target = check_parent(spec, wish, sensitivity)
+    _check_data(parent, manifest)
     parts = draw_parts(manifest, spec.positive, share=share, seed=seed)
     digest = write_parts(record, manifest, parts)
     rows = _predicted(parent, manifest, progress)
@@ -170,7 +170,26 @@ def recalibrate_bundle(
     return Recalibrated(new, tuple(notes))
 
 
-def _target(spec: BundleSpec, sensitivity: float | None) -> float:
+def check_parent(spec: BundleSpec, wish: Wish, sensitivity: float | None = None) -> float:
+    """Refuse a bundle that cannot be updated so, before any data are read.
+
+    Returns:
+        The sensitivity that a new threshold reaches: the one given, or what the bundle's rule asks.
+
+    Raises:
+        InputError: It has more than two classes and other than its threshold is to be updated, carries no hashes of its
+            training images, or its rule asks for no sensitivity and none is given.
+    """
+    if len(spec.classes) > 2 and wish not in ("none", "threshold"):
+        raise InputError(
+            f"{spec.name} has {len(spec.classes)} classes ({', '.join(spec.classes)}); intercept and slope are of two: "
+            "use --update threshold"
+        )
+    if not {TRAINING_HASHES, TRAINING_LOOKS} <= spec.files.keys():
+        raise InputError(
+            f"{spec.name} carries no hashes of its training images, so that nobody can tell whether local images are "
+            "among them; export it again from its run"
+        )
     asked = asked_sensitivity(spec.operating_point) if sensitivity is None else sensitivity
     if asked is None:
         raise InputError(
@@ -182,19 +201,9 @@ def _target(spec: BundleSpec, sensitivity: float | None) -> float:
     return asked
 
 
-def _check_updatable(parent: Predictor, manifest: Manifest, wish: Wish) -> None:
-    """Refuse what cannot be updated, or not on these data, before anything is predicted."""
-    spec, name = parent.spec, manifest.info.name
-    if len(spec.classes) > 2 and wish not in ("none", "threshold"):
-        raise InputError(
-            f"{spec.name} has {len(spec.classes)} classes ({', '.join(spec.classes)}); intercept and slope are of two: "
-            "use --update threshold"
-        )
-    if not {TRAINING_HASHES, TRAINING_LOOKS} <= spec.files.keys():
-        raise InputError(
-            f"{spec.name} carries no hashes of its training images, so that nobody can tell whether {name} are among "
-            "them; export it again from its run"
-        )
+def _check_data(parent: Predictor, manifest: Manifest) -> None:
+    """Refuse data that cannot update a bundle, before anything is predicted."""
+    name = manifest.info.name
     unlabelled = manifest.included.index[manifest.included["label"] == ""]
     if len(unlabelled):
         raise InputError(
