@@ -44,7 +44,7 @@ def compare(
 ) -> None:
     """Compare models on the same images: paired intervals and tests, and what may be concluded from them.
 
-    Differences are the later model less the earlier one. With --group, networks of one method that differ in the seed
+    Differences are the later model minus the earlier one. With --group, networks of one method that differ in the seed
     are taken together, and the variance of seeds is told from that of patients.
     """
     from medsharp.evaluation.comparison import compare_models, write_comparison
@@ -89,12 +89,13 @@ def _groups(predictions: list[Path], named: list[str], thresholds: list[float], 
 
 
 def _show(pair: dict[str, Any]) -> None:
-    from medsharp.evaluation.comparison.page import NAMES, difference_text, p_text
+    from medsharp.evaluation.comparison.page import difference_text, p_text
+    from medsharp.evaluation.statistics.registry import COMPARED, names_of
 
-    table = Table(title=escape(f"{pair['second']} less {pair['first']}"), title_justify="left", title_style="bold")
+    table = Table(title=escape(f"{pair['second']} minus {pair['first']}"), title_justify="left", title_style="bold")
     for column in ("figure", pair["first"], pair["second"], "difference (95 % interval)", "test"):
         table.add_column(escape(column))
-    for key, name in NAMES.items():
+    for key, name in names_of(COMPARED).items():
         figure = pair["figures"][key]
         values = ["-" if figure[side] is None else f"{figure[side]:.3f}" for side in ("first", "second")]
         table.add_row(name, *values, difference_text(figure), p_text(figure))

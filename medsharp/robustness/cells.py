@@ -48,8 +48,7 @@ class Resamples:
             order: The order of the images that the statistics take [N]; as in `clusters` by default.
         """
         clusters = self.clusters if order is None else self.clusters[order]
-        rng = np.random.default_rng(self.seed)
-        return measure(clusters, statistics, resamples=self.count, rng=rng, drawn=self._drawn)
+        return measure(clusters, statistics, drawn=self._drawn)
 
     @cached_property
     def _drawn(self) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,40 +12,23 @@ import numpy as np
 from medsharp.errors import InputError
 from medsharp.evaluation.comparison.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
-from medsharp.evaluation.comparison.models import Aligned, Group, Model, align
+from medsharp.evaluation.comparison.models import Aligned, Group, align
 from medsharp.evaluation.comparison.seeds import THESE_NETWORKS, Networks, mixed_interval
 from medsharp.evaluation.comparison.words import conclusions, limits_of_use
 from medsharp.evaluation.frozen import threshold_text
-from medsharp.evaluation.statistics.bootstrap import Statistic, affordable, bootstrap
-from medsharp.evaluation.statistics.calibration import probability_scores
-from medsharp.evaluation.statistics.decision import net_benefit_at
-from medsharp.evaluation.statistics.delong import (
-    delong_covariance,
-    obuchowski_covariance,
-    placements,
-    two_sided,
-)
-from medsharp.evaluation.statistics.discrimination import WeightedRanks, areas
-from medsharp.evaluation.statistics.intervals import Z, normal, percentile
-from medsharp.evaluation.statistics.thresholded import decisions
-
-COMPARED = (
-    "auroc",
-    "auprc",
-    "sensitivity",
-    "specificity",
-    "balanced_accuracy",
-    "net_benefit_at_threshold",
-    "brier",
-    "log_loss",
-    "calibration_intercept",
-    "calibration_slope",
-)
-"""Figures that are compared."""
+from medsharp.evaluation.statistics.bootstrap import affordable, draw
+from medsharp.evaluation.statistics.delong import delong_covariance, obuchowski_covariance, placements, two_sided
+from medsharp.evaluation.statistics.estimate import LEAST_DEFINED, ONE_PATIENT, Estimate
+from medsharp.evaluation.statistics.figures import Cases, estimates_of, measure
+from medsharp.evaluation.statistics.intervals import Z
+from medsharp.evaluation.statistics.registry import COMPARED, DECIDED
+from medsharp.evaluation.statistics.scalars import statistics_of
 
 _AT_ONE_THRESHOLD = "net_benefit_at_threshold"
-_LEAST_DEFINED = 0.95
-_FEWEST_FOR_PERCENTILES = 1000
+_OTHER_PRICES = "the models have different thresholds, which price a false alarm differently"
+
+Estimates = dict[str, Estimate]
+"""Of one network, by the name of the figure."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +40,6 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """Return the content as plain values."""
         return self.content
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Figures of each model, on the images as they are [K] and on resampled patients [R, K]."""
-
-    values: dict[str, np.ndarray]
-    replicates: dict[str, np.ndarray]
 
 
 def compare_models(
@@ -102,9 +77,10 @@ def compare_models(
     if margin is not None and not 0 < margin < 1:
         raise InputError(f"margin is {margin}; give the AUROC that may be lost, such as 0.02")
     aligned = align(groups, classes, positive)
-    models = [model for group in groups for model in group.models]
-    drawn = affordable(resamples, len(aligned.labels) * len(models))
-    measured = _measure(aligned, models, drawn, seed)
+    drawn = affordable(resamples, aligned.scores.size)
+    patients = int(aligned.clusters.max()) + 1
+    draws = draw(patients, drawn, np.random.default_rng(seed))
+    networks = [_estimates(aligned, place, draws) for place in range(len(aligned.scores))]
     found = placements(aligned.labels, aligned.scores)
     covariances = {
         "delong": delong_covariance(found),
@@ -113,7 +89,7 @@ def compare_models(
     ends = list(itertools.accumulate(len(group.models) for group in groups))
     members = [list(range(end - len(group.models), end)) for group, end in zip(groups, ends, strict=True)]
     pairs = [
-        _pair(groups, members, one, other, aligned, measured, covariances, margin)
+        _pair(groups, members, one, other, aligned, networks, covariances, margin)
         for one, other in itertools.combinations(range(len(groups)), 2)
     ]
     for test in ("auroc", "sensitivity", "specificity"):
@@ -133,7 +109,7 @@ def compare_models(
         "positive": positive,
         "classes": list(classes),
         "counts": counts,
-        "groups": [_summary(group, places, aligned, measured) for group, places in zip(groups, members, strict=True)],
+        "groups": [_summary(group, places, aligned, networks) for group, places in zip(groups, members, strict=True)],
         "pairs": pairs,
         "margin": margin,
         "limits": limits_of_use(counts, [len(group.models) for group in groups], pairs=len(pairs)),
@@ -142,48 +118,30 @@ def compare_models(
     return Comparison(content)
 
 
-def _measure(aligned: Aligned, models: Sequence[Model], resamples: int, seed: int) -> _Measured:
-    statistics = [
-        _named(number, part)
-        for number in range(len(models))
-        for part in _parts(aligned.labels, aligned.scores[number], aligned.thresholds[number])
-    ]
-    ones = np.ones((1, len(aligned.labels)))
-    values: dict[str, np.ndarray] = {}
-    for statistic in statistics:
-        values.update(statistic(ones))
-    missing = np.full(1, np.nan)  # a model of several thresholds has no net benefit
-    replicates: dict[str, np.ndarray] = {}
-    if aligned.clusters.max() > 0:
-        rng = np.random.default_rng(seed)
-        replicates = bootstrap(statistics, aligned.clusters, resamples=resamples, rng=rng)
-    count = range(len(models))
-    empty = np.full(resamples if replicates else 0, np.nan)
-    return _Measured(
-        {name: np.array([values.get(f"{number}:{name}", missing)[0] for number in count]) for name in COMPARED},
-        {name: np.stack([replicates.get(f"{n}:{name}", empty) for n in count], axis=1) for name in COMPARED},
+def _estimates(aligned: Aligned, place: int, draws: np.ndarray) -> Estimates:
+    """Estimate the figures of one network, on draws that are the same for all of them."""
+    scores, thresholds = aligned.scores[place], aligned.thresholds[place]
+    if np.ptp(thresholds) == 0:
+        return _at_threshold(aligned, scores, float(thresholds[0]), COMPARED, draws)
+    # Each image has a threshold of its own: what is called at it is decided, whatever the probabilities.
+    called = (scores >= thresholds).astype(np.float64)
+    decided = tuple(name for name in COMPARED if name in DECIDED and name != _AT_ONE_THRESHOLD)
+    others = tuple(name for name in COMPARED if name not in DECIDED)
+    nothing = Estimate(np.nan, np.full(len(draws), np.nan), reason="its images have different thresholds")
+    return (
+        _at_threshold(aligned, scores, 0.5, others, draws)
+        | _at_threshold(aligned, called, 0.5, decided, draws)
+        | {_AT_ONE_THRESHOLD: nothing}
     )
 
 
-def _parts(labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> list[Statistic]:
-    columns = (scores - labels) ** 2
-
-    def brier(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"brier": weights @ columns / weights.sum(axis=1)}
-
-    others = [probability_scores(labels, scores), brier]
-    if np.ptp(thresholds) == 0:
-        at = float(thresholds[0])
-        return [WeightedRanks(labels, scores).statistic([areas, decisions(at), net_benefit_at(at)]), *others]
-    called = WeightedRanks(labels, (scores >= thresholds).astype(float))
-    return [WeightedRanks(labels, scores).statistic([areas]), called.statistic([decisions(0.5)]), *others]
-
-
-def _named(number: int, statistic: Statistic) -> Statistic:
-    def named(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {f"{number}:{name}": value for name, value in statistic(weights).items() if name in COMPARED}
-
-    return named
+def _at_threshold(
+    aligned: Aligned, scores: np.ndarray, threshold: float, names: Sequence[str], draws: np.ndarray
+) -> Estimates:
+    order = np.argsort(-scores, kind="stable")
+    cases = Cases(aligned.labels[order], scores[order], aligned.clusters[order], threshold)
+    found = estimates_of(cases, measure(cases.clusters, statistics_of(cases, names), drawn=draws))
+    return {name: found[name] for name in names}
 
 
 def _pair(
@@ -192,7 +150,7 @@ def _pair(
     one: int,
     other: int,
     aligned: Aligned,
-    measured: _Measured,
+    networks: Sequence[Estimates],
     covariances: dict[str, np.ndarray],
     margin: float | None,
 ) -> dict[str, Any]:
@@ -200,11 +158,16 @@ def _pair(
     contrast[members[one]] = -1 / len(members[one])
     contrast[members[other]] = 1 / len(members[other])
     patients = int(aligned.clusters.max()) + 1
-    figures = {name: _difference(name, measured, members[one], members[other], patients) for name in COMPARED}
-    if not _one_threshold(aligned, members[one] + members[other]):
-        figures[_AT_ONE_THRESHOLD] = _nothing(
-            "the models have different thresholds, which price a false alarm differently"
+    figures = {
+        name: _difference(
+            [networks[place][name] for place in members[one]],
+            [networks[place][name] for place in members[other]],
+            patients,
         )
+        for name in COMPARED
+    }
+    if not _one_threshold(aligned, members[one] + members[other]):
+        figures[_AT_ONE_THRESHOLD] = _nothing(_OTHER_PRICES)
     for method, covariance in covariances.items():
         figures["auroc"][method] = _closed_form(figures["auroc"]["value"], contrast, covariance)
     single = len(members[one]) == len(members[other]) == 1
@@ -225,14 +188,15 @@ def _pair(
     }
 
 
-def _difference(name: str, measured: _Measured, one: list[int], other: list[int], patients: int) -> dict[str, Any]:
-    values, replicates = measured.values[name], measured.replicates[name]
-    first, second = float(values[one].mean()), float(values[other].mean())
-    if not np.isfinite([first, second]).all():
+def _difference(one: Sequence[Estimate], other: Sequence[Estimate], patients: int) -> dict[str, Any]:
+    """Return the later side minus the earlier one, the mean of each side's networks."""
+    first, second = Estimate.mean(one), Estimate.mean(other)
+    if not (first.exists and second.exists):
         return _nothing("it does not exist for one of the models on these images")
-    networks = [Networks(sign, values[places], replicates[:, places]) for sign, places in ((-1, one), (1, other))]
-    result: dict[str, Any] = {"first": first, "second": second, "value": second - first}
-    return result | _limits(result["value"], networks, patients)
+    result: dict[str, Any] = {"first": first.value, "second": second.value, "value": second.value - first.value}
+    if len(one) > 1 or len(other) > 1:
+        return result | _mixed(result["value"], [(-1, one), (1, other)], patients)
+    return result | _of_patients(second - first, "paired ")
 
 
 def _nothing(reason: str) -> dict[str, Any]:
@@ -243,35 +207,38 @@ def _one_threshold(aligned: Aligned, places: list[int]) -> bool:
     return bool(np.ptp(aligned.thresholds[places]) == 0)
 
 
-def _limits(value: float, groups: Sequence[Networks], patients: int) -> dict[str, Any]:
-    """Return the interval of a mean or difference: percentiles for single networks, mixed for several seeds."""
-    nothing = {"p": None, "low": None, "high": None}
-    resamples = len(groups[0].replicates)
-    if not resamples:
-        return nothing | {"reason": "one patient only: no interval can be given"}
-    defined = np.isfinite(np.concatenate([group.replicates for group in groups], axis=1)).all(axis=1)  # [R]
-    if defined.sum() < _LEAST_DEFINED * resamples:
-        return nothing | {"reason": f"it does not exist in {1 - defined.mean():.0%} of the resamples"}
-    groups = [replace(group, replicates=group.replicates[defined]) for group in groups]
-    replicates = np.sum([group.sign * group.replicates.mean(axis=1) for group in groups], axis=0)
-    several = any(len(group.values) > 1 for group in groups)
-    if np.ptp(replicates) == 0 and not several:
-        agree = value == 0 and len(groups) > 1
-        return nothing | {"reason": f"{'the two agree' if agree else 'it is the same'} in every resample"}
-    if several:
-        return mixed_interval(value, groups, patients)
-    few = len(replicates) < _FEWEST_FOR_PERCENTILES
-    low, high = normal(value, replicates) if few else percentile(replicates)
+def _of_patients(estimate: Estimate, paired: str = "") -> dict[str, Any]:
+    """Return the interval of single networks; of these only what has a test of its own gets a p value."""
+    limits = estimate.interval()
+    if isinstance(limits, str):
+        return {"p": None, "low": None, "high": None, "reason": limits}
+    finite = estimate.replicates[np.isfinite(estimate.replicates)]
     return {
-        "low": low,
-        "high": high,
-        "p": None,  # of single networks only what has a test of its own gets one
-        "patient_sd": float(np.std(replicates, ddof=1)),
+        "low": limits.low,
+        "high": limits.high,
+        "p": None,
+        "patient_sd": float(np.std(finite, ddof=1)),
         "seed_sd": None,
         "seed_share": None,
         "covers": THESE_NETWORKS,
-        "method": f"paired patient bootstrap, {'normal' if few else 'percentile'}",
+        "method": f"{paired}{limits.method}",
     }
+
+
+def _mixed(value: float, sides: Sequence[tuple[int, Sequence[Estimate]]], patients: int) -> dict[str, Any]:
+    """Return the interval of a mean over seeds, or of a difference of two, for new patients and new seeds."""
+    nothing = {"p": None, "low": None, "high": None}
+    replicates = [np.stack([estimate.replicates for estimate in side], axis=1) for _, side in sides]  # [R, S] each
+    if not len(replicates[0]):
+        return nothing | {"reason": ONE_PATIENT}
+    defined = np.isfinite(np.concatenate(replicates, axis=1)).all(axis=1)  # [R]
+    if defined.mean() < LEAST_DEFINED:
+        return nothing | {"reason": f"it does not exist in {1 - defined.mean():.0%} of the resamples"}
+    groups = [
+        Networks(sign, np.array([estimate.value for estimate in side]), part[defined])
+        for (sign, side), part in zip(sides, replicates, strict=True)
+    ]
+    return mixed_interval(value, groups, patients)
 
 
 def _closed_form(value: float, contrast: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
@@ -302,20 +269,20 @@ def non_inferiority(auroc: dict[str, Any], margin: float) -> dict[str, Any]:
     return {"margin": margin, "low": low, "verdict": verdict}
 
 
-def _summary(group: Group, places: list[int], aligned: Aligned, measured: _Measured) -> dict[str, Any]:
+def _summary(group: Group, places: list[int], aligned: Aligned, networks: Sequence[Estimates]) -> dict[str, Any]:
     patients = int(aligned.clusters.max()) + 1
     figures: dict[str, Any] = {}
     for name in COMPARED:
-        values, replicates = measured.values[name][places], measured.replicates[name][:, places]
-        mean = float(values.mean())
+        side = [networks[place][name] for place in places]
+        mean = Estimate.mean(side)
         if name == _AT_ONE_THRESHOLD and not _one_threshold(aligned, places):
-            reason = "its networks or images have different thresholds"
+            mean = Estimate(np.nan, mean.replicates, reason="its networks or images have different thresholds")
+        if not mean.exists:
+            reason = mean.reason or "it does not exist on these images"
             figures[name] = {"value": None, "low": None, "high": None, "reason": reason}
-        elif not np.isfinite(mean):
-            figures[name] = {"value": None, "low": None, "high": None, "reason": "it does not exist on these images"}
         else:
-            limits = _limits(mean, [Networks(1, values, replicates)], patients)
-            figures[name] = {"value": mean, **limits, "networks": values.tolist()}
+            limits = _mixed(mean.value, [(1, side)], patients) if len(side) > 1 else _of_patients(mean)
+            figures[name] = {"value": mean.value, **limits, "networks": [estimate.value for estimate in side]}
     return {
         "name": group.name,
         "models": [

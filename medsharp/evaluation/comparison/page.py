@@ -11,24 +11,11 @@ import jinja2
 from markupsafe import Markup
 
 from medsharp import __version__
-from medsharp.evaluation.comparison.compare import COMPARED, Comparison
+from medsharp.evaluation.comparison.compare import Comparison
 from medsharp.evaluation.comparison.words import p_value, signed
 from medsharp.evaluation.report.document import plain
+from medsharp.evaluation.statistics.registry import COMPARED, names_of
 from medsharp.files import write_text
-
-NAMES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "balanced_accuracy": "Balanced accuracy",
-    "net_benefit_at_threshold": "Net benefit at the threshold",
-    "brier": "Brier score",
-    "log_loss": "Log loss",
-    "calibration_intercept": "Calibration intercept",
-    "calibration_slope": "Calibration slope",
-}
-"""How figures are called on the page, in the order of its tables."""
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> tuple[Path, ...]:
@@ -82,7 +69,7 @@ def _rendered(template: str, document: dict[str, Any], *, escaped: bool) -> str:
     here = files("medsharp.evaluation.comparison")
     style = (files("medsharp.evaluation.report") / "report.css").read_text(encoding="utf-8")
     return environment.from_string((here / template).read_text(encoding="utf-8")).render(
-        document=document, names={name: NAMES[name] for name in COMPARED}, style=Markup(style)
+        document=document, names=names_of(COMPARED), style=Markup(style)
     )
 
 

@@ -71,11 +71,11 @@ def _ranking(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> str:
     if figure["value"] is None:
         return f"AUROC of {first} and {second} cannot be compared: {figure['reason']}."
     if figure["low"] is None:
-        return f"AUROC of {second} less {first} is {signed(figure['value'])}; no interval: {figure['reason']}."
+        return f"AUROC of {second} minus {first} is {signed(figure['value'])}; no interval: {figure['reason']}."
     span = f"{signed(figure['value'])} (95 % interval {signed(figure['low'])} to {signed(figure['high'])})"
     p, untested = figure["p_holm"], figure.get("p_reason")
     tail = "" if p is None else f", p {p_value(p)}{' after Holm' if pairs > 1 else ''}"
-    start = f"AUROC of {second} less {first}: {span}{tail}. "
+    start = f"AUROC of {second} minus {first}: {span}{tail}. "
     excludes = figure["low"] > 0 or figure["high"] < 0
     better, worse = (second, first) if figure["value"] > 0 else (first, second)
     if excludes and untested is not None:

@@ -64,7 +64,7 @@ def readers_of(
             notes += _doubts(reader, entry["auroc"]["value"])
         entries.append(entry)
     return {
-        "direction": "model less reader",
+        "direction": "model minus reader",
         "caveats": list(CAVEATS),
         "notes": notes,
         "readers": entries,

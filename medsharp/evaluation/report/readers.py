@@ -65,7 +65,7 @@ def reader_rows(entry: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any
 def _ranked(reader: dict[str, Any]) -> str:
     return (
         f"AUROC on the {whole(reader['images'])} images that {reader['name']} judged: model "
-        f"{interval(reader['model_auroc'])}, reader {interval(reader['auroc'])}; model less reader "
+        f"{interval(reader['model_auroc'])}, reader {interval(reader['auroc'])}; model minus reader "
         f"{_signed(reader['auroc_difference'])}{_p(reader['auroc_difference'])}."
     )
 
@@ -80,7 +80,7 @@ def _at_biopsy(reader: dict[str, Any], positive: str) -> str:
         f"{interval(cutoff['sensitivity'], 'sensitivity')} and a specificity of "
         f"{interval(cutoff['specificity'], 'specificity')}. With a threshold chosen on these images to find "
         "as many, the model has a specificity of "
-        f"{interval(cutoff['model_specificity_at_same_sensitivity'], 'specificity')}; model less reader, in percentage "
+        f"{interval(cutoff['model_specificity_at_same_sensitivity'], 'specificity')}; model minus reader, in percentage "
         f"points: {_points(cutoff['specificity_difference_at_same_sensitivity'])}."
     )
 
@@ -91,7 +91,7 @@ def _against_mean(study: dict[str, Any]) -> str:
     degrees = f", {number(freedom, 1)} degrees of freedom" if freedom else ""
     text = (
         f"Against the mean of {len(study['readers'])} readers, on the {whole(study['images'])} images that all of them "
-        f"judged: model {interval(study['model_auroc'])}, readers {interval(study['mean_auroc'])}; model less readers "
+        f"judged: model {interval(study['model_auroc'])}, readers {interval(study['mean_auroc'])}; model minus readers "
         f"{_signed(difference)}{_p(difference, degrees)}, for readers and patients like these."
     )
     these = study["auroc_difference_these_readers"]
@@ -119,7 +119,7 @@ def _areas(readers: list[dict[str, Any]], study: dict[str, Any] | None) -> Table
             _signed(study["auroc_difference"]),
             _p_value(study["auroc_difference"]["p"]),
         ))  # fmt: skip
-    header = ("Reader", "Images", "AUROC of the reader", "AUROC of the model", "Model less reader", "p")
+    header = ("Reader", "Images", "AUROC of the reader", "AUROC of the model", "Model minus reader", "p")
     return Table("AUROC on the same images", header, rows)
 
 

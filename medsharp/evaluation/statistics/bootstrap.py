@@ -35,8 +35,8 @@ def bootstrap(
     statistics: Sequence[Statistic],
     clusters: np.ndarray,
     *,
-    resamples: int,
-    rng: np.random.Generator,
+    resamples: int = 0,
+    rng: np.random.Generator | None = None,
     drawn: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Compute statistics on patients drawn with replacement, each with all of his or her images.
@@ -61,6 +61,8 @@ def bootstrap(
             lambda rows: _computed(statistics, rows[:, clusters].astype(np.float64)),
             [drawn[start : start + size] for start in range(0, len(drawn), size)],
         )
+    if rng is None:
+        raise ValueError("resamples need a generator, or draws that were made before")
     sizes = [min(size, resamples - start) for start in range(0, resamples, size)]
 
     def block(job: tuple[int, np.random.Generator]) -> dict[str, np.ndarray]:

@@ -88,8 +88,8 @@ def measure(
     clusters: np.ndarray,
     statistics: Sequence[Statistic],
     *,
-    resamples: int,
-    rng: np.random.Generator,
+    resamples: int = 0,
+    rng: np.random.Generator | None = None,
     interval: Interval = "percentile",
     drawn: np.ndarray | None = None,
 ) -> Measured:
@@ -98,10 +98,10 @@ def measure(
     Args:
         clusters: The patient of each image, int 0, 1, ... [N].
         statistics: What to compute.
-        resamples: How many.
-        rng: Where the draws come from.
+        resamples: How many are drawn.
+        rng: Where they come from.
         interval: What intervals are wanted; BCa needs the jackknife too.
-        drawn: Draws that were made before, in place of new ones, so that several calls have the same.
+        drawn: Draws that were made before, in place of those two, so that several calls have the same.
     """
     values: dict[str, np.ndarray] = {}
     for statistic in statistics:

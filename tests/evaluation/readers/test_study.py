@@ -102,7 +102,7 @@ def test_the_mean_of_readers_is_that_of_brute_force(scored: tuple[Path, pd.DataF
 def test_the_report_says_what_readers_saw_and_who_was_left_out(scored: tuple[Path, pd.DataFrame]) -> None:
     out, _ = scored
     found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["datasets"][0]["readers"]
-    assert found["direction"] == "model less reader"
+    assert found["direction"] == "model minus reader"
     assert found["caveats"] == list(CAVEATS)
     for name in ("report.html", "report.md"):
         text = (out / name).read_text(encoding="utf-8").replace("&#39;", "'")
