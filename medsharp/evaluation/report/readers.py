@@ -80,8 +80,8 @@ def _at_biopsy(reader: dict[str, Any], positive: str) -> str:
         f"{interval(cutoff['sensitivity'], 'sensitivity')} and a specificity of "
         f"{interval(cutoff['specificity'], 'specificity')}. With a threshold chosen on these images to find "
         "as many, the model has a specificity of "
-        f"{interval(cutoff['model_specificity_at_same_sensitivity'], 'specificity')}; model minus reader, in percentage "
-        f"points: {_points(cutoff['specificity_difference_at_same_sensitivity'])}."
+        f"{interval(cutoff['model_specificity_at_same_sensitivity'], 'specificity')}; "
+        f"model minus reader, in percentage points: {_points(cutoff['specificity_difference_at_same_sensitivity'])}."
     )
 
 
