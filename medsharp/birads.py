@@ -26,8 +26,11 @@ def category(text: str) -> str | None:
 
     `BI-RADS IVb`, `ACR 4B` and `4b` are one, and so are `4` and `4.0`; a range such as `2-3` is none.
     """
+    key = name_key(text)
+    if key.startswith("-"):
+        return None  # -1 is what some write where nothing is known
     # Of a range the dash stays.
-    match = _CATEGORY.match(re.sub(r"[\s_\u00ae]|[.,]0$|(?<![0-9])-|-(?![0-9])", "", name_key(text)))
+    match = _CATEGORY.match(re.sub(r"[\s_\u00ae]|[.,]0$|(?<![0-9])-|-(?![0-9])", "", key))
     if match is None:
         return None
     found = _ROMAN.get(match[1], match[1]) + match[2]

@@ -107,7 +107,9 @@ def _lesion(text: str) -> FindLesion:
 
 
 def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in {".csv", ".tsv", ".txt", ".xlsx", ".xlsm"}
+    from medsharp.tables import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES
 
 
 def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, source: str | None) -> pd.DataFrame:

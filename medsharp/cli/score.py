@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,17 +13,26 @@ from medsharp.errors import InputError
 
 
 def score(
-    predictions: Annotated[Path, typer.Argument(help="CSV with image, label and p_<class> columns.")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(help="CSV, Excel or Parquet with image, label and the model's answers; readers' too, if any."),
+    ],
     threshold: Annotated[
         float | None,
         typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Decide for the positive class from this probability on. Without it: the table's column threshold, or "
-            "the bundle beside.",
+            help="Decide for the positive class from this probability, or score, on. Without it: the table's column "
+            "threshold, or the bundle beside.",
         ),
     ] = None,
     positive: Annotated[str, typer.Option(help="The positive class.")] = "malignant",
+    score_column: Annotated[
+        str | None,
+        typer.Option(
+            "--score",
+            help="Column of scores that are no probabilities, the higher the likelier positive: ranked and thresholded "
+            "alone.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     formats: Annotated[
         list[str] | None,
@@ -43,39 +52,55 @@ def score(
     ] = None,
     alpha: Annotated[float, typer.Option(help="Share of prediction sets that may miss the truth.")] = 0.1,
 ) -> None:
-    """Score a table of predictions, whoever's model made it: every figure with its 95 % interval."""
+    """Score a table of predictions, whoever's model made it: every figure with its 95 % interval.
+
+    The answers are columns p_<class> or logit_<class>, one column probability or logit of the positive class, or score.
+    BI-RADS and readers' scores beside them (birads, birads_b, reader_1, ..., or a row for each reader) are compared
+    with the model.
+    """
     from medsharp.evaluation import calibrate, read_predictions, write_evaluation
+    from medsharp.evaluation.answers import classes_of, has_scores_only
     from medsharp.evaluation.conformal import assert_other_images
     from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
     from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
     from medsharp.evaluation.report import left_over, parse_formats
+    from medsharp.evaluation.scores import evaluate_scores
 
     chosen = parse_formats(formats)
     if formats and out is None:
         raise InputError("--format needs --out, the folder that the report is written to")
-    table = read_predictions(predictions)
-    classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
-    if positive not in classes:
-        raise InputError(f"{predictions} has no column p_{positive}; name the positive class with --positive")
-    frozen = frozen_threshold(table, predictions, positive, threshold)
+    table = read_predictions(predictions, positive=positive, score=score_column)
+    try:
+        classes = classes_of(table, positive)
+    except InputError as error:
+        raise InputError(f"{predictions}: {error}") from error
+    ranked = has_scores_only(table)
+    frozen = frozen_threshold(table, predictions, positive, threshold, probabilities=not ranked)
+    if ranked and calibration is not None:
+        raise InputError(f"--calibration needs probabilities, and {predictions} has scores")
     conformal = None
     if calibration is not None:
-        other = read_predictions(calibration, classes)
+        other = read_predictions(calibration, classes, positive=positive)
         assert_other_images(other, table, calibration.name, predictions.name)
         conformal = calibrate(other, classes, calibration.name, alpha)
-    evaluation = evaluate_at_own_thresholds(
-        table.assign(**{THRESHOLD: frozen.values}),
-        classes=classes,
-        positive=positive,
-        warnings=[f"Threshold {frozen.text}, {frozen.origin}."],
-        name=predictions.stem,
-        role="unstated",
-        resamples=resamples,
-        seed=seed,
-        interval=interval.value,
-        prevalence=prevalence,
-        conformal=conformal,
-    )
+    settings: dict[str, Any] = {
+        "classes": classes,
+        "positive": positive,
+        "warnings": [f"Threshold {frozen.text}, {frozen.origin}."],
+        "name": predictions.stem,
+        "role": "unstated",
+        "resamples": resamples,
+        "seed": seed,
+        "interval": interval.value,
+        "prevalence": prevalence,
+    }
+    if ranked:
+        if frozen.single is None:
+            raise InputError(f"{predictions} has {len(frozen.distinct)} thresholds; scores of one scale have one")
+        evaluation = evaluate_scores(table, threshold=frozen.single, **settings)
+    else:
+        table = table.assign(**{THRESHOLD: frozen.values})
+        evaluation = evaluate_at_own_thresholds(table, conformal=conformal, **settings)
     title = escape(f"At threshold {frozen.text}, {frozen.origin}")
     console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, title))
     reader_notes([evaluation.as_dict()])

@@ -57,7 +57,9 @@ def threshold_text(distinct: np.ndarray) -> str:
     return f"{len(distinct)} from {distinct[0]:.4f} to {distinct[-1]:.4f}"
 
 
-def frozen_threshold(table: pd.DataFrame, file: str | Path, positive: str, given: float | None) -> FrozenThreshold:
+def frozen_threshold(
+    table: pd.DataFrame, file: str | Path, positive: str, given: float | None, *, probabilities: bool = True
+) -> FrozenThreshold:
     """Return what decides a table's rows: the threshold given, else the table's column, else the bundle's beside it.
 
     Args:
@@ -65,12 +67,14 @@ def frozen_threshold(table: pd.DataFrame, file: str | Path, positive: str, given
         file: Where it was read from.
         positive: The class whose probability is compared with the threshold.
         given: By the user; it comes before all others.
+        probabilities: Whether the table has probabilities; a threshold of scores may be any number, and no bundle has
+            one.
 
     Raises:
         InputError: There is no threshold, one is no probability, or it is of another class; the sentence names the row
             and what to do.
     """
-    found = stated_threshold(table, file, positive, given)
+    found = stated_threshold(table, file, positive, given, probabilities=probabilities)
     if found is None:
         raise InputError(
             f"{file} has no column {THRESHOLD} with numbers and no bundle lies beside it: give the operating point "
@@ -81,18 +85,20 @@ def frozen_threshold(table: pd.DataFrame, file: str | Path, positive: str, given
 
 
 def stated_threshold(
-    table: pd.DataFrame, file: str | Path, positive: str, given: float | None
+    table: pd.DataFrame, file: str | Path, positive: str, given: float | None, *, probabilities: bool = True
 ) -> FrozenThreshold | None:
     """Return what `frozen_threshold` does, or None where there is no threshold: for figures that need none."""
     file = Path(file)
     if given is not None:
+        if not _possible(given, probabilities):
+            raise InputError(f"--threshold {given:g} {_impossible(probabilities)}")
         return FrozenThreshold(pd.Series(float(given), index=table.index), "given as --threshold")
     if THRESHOLD in table:
         texts = table[THRESHOLD].astype(str).str.strip().where(table[THRESHOLD].notna(), "")
         if (texts != "").any():
-            return _of_column(table, texts, file, positive)
+            return _of_column(table, texts, file, positive, probabilities)
     folder = file.resolve().parent
-    if (folder / SPEC).is_file():
+    if probabilities and (folder / SPEC).is_file():
         spec = read_bundle(folder, verify=False)
         if spec.positive != positive:
             raise InputError(_other_class(f"{folder.name}, the bundle beside {file.name},", spec.positive, positive))
@@ -103,17 +109,22 @@ def stated_threshold(
     return None
 
 
-def _of_column(table: pd.DataFrame, texts: pd.Series, file: Path, positive: str) -> FrozenThreshold:
+def _of_column(
+    table: pd.DataFrame, texts: pd.Series, file: Path, positive: str, probabilities: bool
+) -> FrozenThreshold:
     classes = set(text_of(table, OF_CLASS)) - {"", positive}
     if classes:
         raise InputError(_other_class(str(file), min(classes), positive))
     # A spreadsheet in half of Europe writes 0,5.
-    numbers = pd.to_numeric(texts.str.replace(r"^(\d*),(\d+)$", r"\1.\2", regex=True), errors="coerce").astype(float)
+    numbers = pd.to_numeric(texts.str.replace(r"^([+-]?\d*),(\d+)$", r"\1.\2", regex=True), errors="coerce").astype(
+        float
+    )
     predicted = (text_of(table, "exclude") == "") & (text_of(table, "error") == "")
-    wrong = np.flatnonzero((~numbers.between(0, 1) & (predicted | (texts != ""))).to_numpy())
+    right = numbers.between(0, 1) if probabilities else pd.Series(np.isfinite(numbers), index=numbers.index)
+    wrong = np.flatnonzero((~right & (predicted | (texts != ""))).to_numpy())
     if len(wrong):
         row = int(wrong[0])
-        said = f"is '{texts.iloc[row]}', which is no probability between 0 and 1" if texts.iloc[row] else "is missing"
+        said = f"is '{texts.iloc[row]}', which {_impossible(probabilities)}" if texts.iloc[row] else "is missing"
         more = f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
         raise InputError(f"{file}, row {int(table.index[row]) + 2}: the {THRESHOLD} {said}{more}")
     origins = sorted(set(text_of(table, ORIGIN)) - {""})
@@ -122,6 +133,14 @@ def _of_column(table: pd.DataFrame, texts: pd.Series, file: Path, positive: str)
         origin += f": {origins[0]}" if len(origins) == 1 else f", of {len(origins)} origins"
     # What was not predicted is not decided, and shall not count as a threshold of its own.
     return FrozenThreshold(numbers.fillna(numbers[predicted].iloc[0] if predicted.any() else numbers.max()), origin)
+
+
+def _possible(threshold: float, probabilities: bool) -> bool:
+    return 0 <= threshold <= 1 if probabilities else bool(np.isfinite(threshold))
+
+
+def _impossible(probabilities: bool) -> str:
+    return "is no probability between 0 and 1" if probabilities else "is no number on the scale of the scores"
 
 
 def _other_class(who: str, of: str, positive: str) -> str:

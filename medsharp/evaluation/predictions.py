@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
+from medsharp.evaluation.answers import SCORE, has_scores_only, with_answers
+from medsharp.evaluation.readers.long_tables import one_row_an_image
 from medsharp.keys import clusters_of, patients_of, text_of, united_sites
 from medsharp.tables import read_table, reason
 
@@ -35,16 +37,23 @@ class Predictions:
     excluded: dict[str, int]
 
 
-def read_predictions(path: str | Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
+def read_predictions(
+    path: str | Path, classes: Sequence[str] | None = None, *, positive: str | None = None, score: str | None = None
+) -> pd.DataFrame:
     """Read predictions, of whatever model, and check every row.
 
     Args:
-        path: A table (see `medsharp.tables`) with `image`, `label` and a column `p_<class>` for each class; `patient`,
-            `group`, `site`, `device`, `birads`, `flags`, `error` and `exclude` are used where they are.
+        path: A table (see `medsharp.tables`) with `image`, `label` and the model's answers in one of the shapes of
+            `medsharp.evaluation.answers`; `patient`, `group`, `site`, `device`, `birads`, `flags`, `error` and
+            `exclude` are used where they are. It may have a row for each reader of an image
+            (`medsharp.evaluation.readers.long_tables`).
         classes: The classes; by default those that have a column.
+        positive: The class that a single column `probability`, `logit` or `score` is of.
+        score: The column of scores that are no probabilities.
 
     Returns:
-        The table; text columns are text, empty where nothing is known. The index is the row in the file less 2.
+        The table; text columns are text, empty where nothing is known. It has `p_<class>` of each class, or, where it
+        holds scores alone, `score`. The index is the row in the file less 2.
 
     Raises:
         InputError: The file is missing, is no table, lacks a column, or a row is wrong; the sentence names the row
@@ -52,21 +61,23 @@ def read_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
     """
     path = Path(path)
     read = read_table(path, ("image", "label"))
-    table, header = read.frame.astype(object), [str(name) for name in read.frame]
+    table = read.frame.astype(object)
     for note in read.notes:
         _log.warning(note)
-    probabilities = [name for name in header if name.startswith("p_")]
-    if len(probabilities) < 2:
-        raise InputError(f"{path.name} needs a column p_<class> for each of at least two classes")
     table.index = table.index - 2
     if table.empty:
         raise InputError(f"{path.name} has no rows")
-    for name in probabilities:
-        table[name] = _numbers(table[name], path.name)
+    table, notes = one_row_an_image(table, path.name)
+    for note in notes:
+        _log.warning(note)
     if "exclude" in table:
         table["exclude"] = table["exclude"].map(lambda text: reason(str(text), "excluded in the table"))
-    known = classes if classes is not None else [name.removeprefix("p_") for name in probabilities]
-    check_predictions(table, known, path.name)
+    table = with_answers(table, path.name, positive, score)
+    if has_scores_only(table):
+        check_scores(table, path.name)
+    else:
+        known = [str(name).removeprefix("p_") for name in table if str(name).startswith("p_")]
+        check_predictions(table, known if classes is None else classes, path.name)
     return table
 
 
@@ -85,6 +96,33 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) ->
     for column in ("image", "label", *columns):
         if column not in table:
             raise InputError(f"{name} has no column '{column}'{nearest(column, map(str, table.columns))}")
+    rows, failed, excluded = _predicted(table, name)
+    labels = _labels(rows, classes, name)
+    shares = rows[columns].to_numpy(dtype=float)
+    _refuse(~np.isfinite(shares).all(axis=1), rows, name, "has a probability that is missing or not finite")
+    _refuse(((shares < 0) | (shares > 1)).any(axis=1), rows, name, "has a probability outside 0 to 1")
+    _refuse(np.abs(shares.sum(axis=1) - 1) > _SUM_TOLERANCE, rows, name, "has probabilities that do not sum to 1")
+    _refuse_unnamed(rows, name)
+    rows = rows.assign(label=labels)
+    if "site" in rows:
+        rows["site"] = united_sites(text_of(rows, "site"))[0]  # one hospital is one, however it is written
+    return Predictions(rows.reset_index(drop=True), failed, excluded)
+
+
+def check_scores(table: pd.DataFrame, name: str) -> None:
+    """Check a table of scores that are no probabilities, whose classes are its labels.
+
+    Raises:
+        InputError: No row is left, a label or score is missing, or an image stands twice.
+    """
+    rows, _, _ = _predicted(table, name)
+    _labels(rows, sorted(set(text_of(rows, "label")) - {""}), name)
+    _refuse(~np.isfinite(rows[SCORE].to_numpy(dtype=float)), rows, name, "has a score that is missing or not finite")
+    _refuse_unnamed(rows, name)
+
+
+def _predicted(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, int, dict[str, int]]:
+    """Return the rows with an answer, how many failed, and how many are excluded by reason."""
     if not pd.api.types.is_integer_dtype(table.index.dtype):
         table = table.reset_index(drop=True)
     reasons, errors = text_of(table, "exclude"), text_of(table, "error")
@@ -93,34 +131,21 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) ->
     rows = table[(reasons == "") & (errors == "")]
     if rows.empty:
         raise InputError(f"{name} has no predicted image: {failed} failed, {sum(excluded.values())} are excluded")
+    return rows, failed, excluded
+
+
+def _labels(rows: pd.DataFrame, classes: Sequence[str], name: str) -> pd.Series:
     labels = text_of(rows, "label")
     _refuse(labels == "", rows, name, "has no label; give it one or leave the row out")
     unknown = ~labels.isin(list(classes))
     first = labels[unknown].iloc[0] if unknown.any() else ""
     _refuse(unknown, rows, name, f"has label '{first}', which is not one of {', '.join(classes)}")
-    shares = rows[columns].to_numpy(dtype=float)
-    _refuse(~np.isfinite(shares).all(axis=1), rows, name, "has a probability that is missing or not finite")
-    _refuse(((shares < 0) | (shares > 1)).any(axis=1), rows, name, "has a probability outside 0 to 1")
-    _refuse(np.abs(shares.sum(axis=1) - 1) > _SUM_TOLERANCE, rows, name, "has probabilities that do not sum to 1")
+    return labels
+
+
+def _refuse_unnamed(rows: pd.DataFrame, name: str) -> None:
     _refuse(text_of(rows, "image") == "", rows, name, "does not name its image")
     _refuse(rows["image"].duplicated(), rows, name, "stands twice")
-    rows = rows.assign(label=labels)
-    if "site" in rows:
-        rows["site"] = united_sites(text_of(rows, "site"))[0]  # one hospital is one, however it is written
-    return Predictions(rows.reset_index(drop=True), failed, excluded)
-
-
-def _numbers(values: pd.Series, file: str) -> pd.Series:
-    """Turn text into numbers, NaN where empty (which only a row with an error may be)."""
-    if values.str.fullmatch(r"|0|1|[01]?,\d+").all():
-        values = values.str.replace(",", ".")  # as spreadsheets write numbers in half of Europe
-    given = values.str.strip() != ""
-    numbers = pd.to_numeric(values.where(given), errors="coerce").astype(float)
-    wrong = np.flatnonzero((given & numbers.isna()).to_numpy())
-    if len(wrong):
-        row = int(wrong[0])
-        raise InputError(f"{file}, row {values.index[row] + 2}: {values.name} is '{values.iloc[row]}', not a number")
-    return numbers
 
 
 def _refuse(wrong: pd.Series | np.ndarray, rows: pd.DataFrame, name: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The one reader of tables that people bring: CSV in whatever dialect a spreadsheet writes, and Excel workbooks."""
+"""The one reader of tables that people bring: CSV of whatever dialect, Excel workbooks, Parquet."""
 
 from medsharp.tables.table import SUFFIXES, Table, clean, has_columns, number, read_table, reason, table_with
 

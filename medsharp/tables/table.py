@@ -17,10 +17,11 @@ import pandas as pd
 
 from medsharp.errors import InputError, nearest
 from medsharp.keys import name_key
+from medsharp.tables.parquet import parquet_cells
 from medsharp.tables.text import HEAD_ROWS, decode, parse
 from medsharp.tables.workbook import sheets as sheets_of
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
+SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".parquet")
 """How the names of files that may be tables end, the likeliest first."""
 
 _INVISIBLE = dict.fromkeys(
@@ -33,6 +34,7 @@ _YES = re.compile(r"1([.,]00?)?|t|true|y|yes|x|ja?|oui|o|s[ií]|sim|wahr|vrai|ve
 _AS_TEXT = re.compile(r"=\"([^\"]*)\"|'(\d[^']*)", re.DOTALL)
 
 _WORKBOOK = b"PK\x03\x04"
+_PARQUET = b"PAR1"
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
@@ -61,10 +63,10 @@ class Table:
 def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
     """Read a table of any usual kind.
 
-    Text may be UTF-8 or UTF-16, with or without a byte order mark, or a Western code page where only one gives words;
-    separated by comma, semicolon, tab or bar; with blank rows and columns, and rows that end early because their last
-    cells are empty. Of a workbook the first sheet with the needed columns is read; merged cells count for each of their
-    rows.
+    It may be text, an Excel workbook or Parquet. Text may be UTF-8 or UTF-16, with or without a byte order mark, or a
+    Western code page where only one gives words; separated by comma, semicolon, tab or bar; with blank rows and
+    columns, and rows that end early because their last cells are empty. Of a workbook the first sheet with the needed
+    columns is read; merged cells count for each of their rows.
 
     Args:
         path: The file; its content tells what it is.
@@ -83,6 +85,8 @@ def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
         raise InputError(f"{path} is a workbook of Excel 97 or encrypted; save it as .xlsx without a password")
     if data.startswith(_WORKBOOK):
         return _from_workbook(path, data, needed)
+    if data.startswith(_PARQUET):
+        return _table(path, parquet_cells(path, data), None, needed, [])
     text, notes = decode(path, data)
     cells, lengths = parse(path, text, needed)
     return _table(path, cells, lengths, needed, notes)

@@ -58,7 +58,7 @@ def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
             book = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
             formulas = _formulas(data)
             for sheet in book.worksheets:
-                rows = [[_cell(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+                rows = [[cell(value) for value in row] for row in sheet.iter_rows(values_only=True)]
                 for place in formulas.get(sheet.title, ()):
                     if sheet[place].value is None:
                         raise InputError(
@@ -92,8 +92,9 @@ def _formulas(data: bytes) -> dict[str, list[str]]:
     }
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def cell(value: Any) -> str:
+    """Return a typed value as a person would have written it into a CSV."""
+    if value is None or value != value:  # a number that is none, as Parquet may hold
         return ""
     if isinstance(value, bool):
         return str(value).upper()  # as a spreadsheet writes it into a CSV

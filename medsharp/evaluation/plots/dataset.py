@@ -23,19 +23,22 @@ def plots_of(entry: dict[str, Any], prefix: str) -> dict[str, str]:
         prefix: Makes the names inside the SVG unique on the page.
     """
     name, positive = entry["name"], entry["positive"]
+    scores = "Scores" if entry.get("scale") == "score" else "Predicted probabilities"
     drawn: dict[str, tuple[Callable[[Figure], None], str]] = {
         "roc": (lambda figure: draw_roc(figure.add_subplot(), entry), f"ROC curve on {name}"),
         "precision_recall": (
             lambda figure: draw_precision_recall(figure.add_subplot(), entry),
             f"Precision-recall curve on {name}",
         ),
-        "reliability": (
+        "histogram": (lambda figure: draw_histogram(figure, entry), f"{scores} by class on {name}"),
+    }
+    if "reliability" in entry["curves"]:  # scores that are no probabilities have none
+        drawn["reliability"] = (
             lambda figure: draw_reliability(figure.add_subplot(), entry),
             f"Calibration plot: observed share of {positive} by predicted probability on {name}",
-        ),
-        "histogram": (lambda figure: draw_histogram(figure, entry), f"Predicted probabilities by class on {name}"),
-        "net_benefit": (lambda figure: draw_net_benefit(figure, entry), f"Decision curve on {name}"),
-    }
+        )
+    if "net_benefit" in entry["curves"]:
+        drawn["net_benefit"] = (lambda figure: draw_net_benefit(figure, entry), f"Decision curve on {name}")
     if "risk_coverage" in entry["curves"]:
         drawn["risk_coverage"] = (
             lambda figure: draw_risk_coverage(figure.add_subplot(), entry),

@@ -43,7 +43,7 @@ def draw_reliability(axes: Axes, entry: dict[str, Any]) -> None:
 
 
 def draw_histogram(figure: Figure, entry: dict[str, Any]) -> None:
-    """Draw the distribution of the probability for positive and for negative images, under each other."""
+    """Draw the distribution of the probability, or score, for positive and for negative images, under each other."""
     bins, counts, positive = entry["curves"]["histogram"], entry["counts"], shortened(entry["positive"], 20)
     others = [name for name in entry["classes"] if name != entry["positive"]]
     rest = shortened(others[0], 20) if len(others) == 1 else f"not {positive}"
@@ -56,6 +56,7 @@ def draw_histogram(figure: Figure, entry: dict[str, Any]) -> None:
         axes.stairs(np.array(bins[key]) / images * 100, bins["edges"], color=colour, fill=True, alpha=0.85)
         axes.axvline(entry["threshold"], color=INK, linewidth=1.1, linestyle=DASHED)
         axes.set_title(f"{label}, n = {images}", loc="left", fontsize=10, color=colour, fontweight="bold")
-        axes.set(ylabel="% of class", xlim=(0, 1))
+        axes.set(ylabel="% of class", xlim=(bins["edges"][0], bins["edges"][-1]))
         axes.margins(y=0.08)
-    lower.set_xlabel(f"predicted probability of {positive}")
+    score = entry.get("scale") == "score"
+    lower.set_xlabel(f"score, higher for {positive}" if score else f"predicted probability of {positive}")

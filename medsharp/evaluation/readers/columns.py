@@ -143,7 +143,7 @@ def _has_letters(texts: pd.Series) -> bool:
     """Whether a column has categories that numbers cannot be, such as 4A or BI-RADS 3, and little else."""
     given = [text for text in texts.unique() if text]
     known = [text for text in given if category(text)]
-    return 2 * len(known) > len(given) and any(not text.replace(".", "", 1).isdecimal() for text in known)
+    return 2 * len(known) > len(given) and any(re.search("[a-z]", text, re.IGNORECASE) for text in known)
 
 
 def _reader_name(column: str) -> str:

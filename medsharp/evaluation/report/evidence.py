@@ -133,7 +133,8 @@ def _threshold(document: dict[str, Any]) -> Answer:
     point = document["bundle"].get("operating_point")
     if point:
         return f"probability from {point['threshold']:.4f} on, fixed before: {point.get('rule', '')}", _MODEL
-    return f"probability from {document['datasets'][0]['threshold']:.4f} on, as given to this run", _HEADLINE
+    first = document["datasets"][0]
+    return f"{first.get('scale', 'probability')} from {first['threshold']:.4f} on, as given to this run", _HEADLINE
 
 
 def _leak(document: dict[str, Any]) -> Answer | None:

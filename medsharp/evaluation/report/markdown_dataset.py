@@ -56,7 +56,9 @@ def _flow(entry: dict[str, Any]) -> list[str]:
     lines += [f"could not be predicted: {whole(counts['failed'])}"] if counts["failed"] else []
     lines.append(f"evaluated: {whole(counts['images'])} images of {whole(counts['clusters'])} patients or groups")
     lines += [f"labelled {name}: {whole(count)}" for name, count in counts["labels"].items()]
-    lines.append(f"called {positive} (probability from {point['threshold']:.4f} on): {whole(called)}")
+    lines.append(
+        f"called {positive} ({entry.get('scale', 'probability')} from {point['threshold']:.4f} on): {whole(called)}"
+    )
     lines.append(f"not called {positive}: {whole(counts['images'] - called)}")
     return ["### Images and patients", "", *bullets(lines), ""]
 
@@ -70,6 +72,8 @@ def _facts(entry: dict[str, Any]) -> list[str]:
 
 
 def _curves(entry: dict[str, Any]) -> Iterator[str]:
+    if "reliability" not in entry["curves"]:
+        return  # scores that are no probabilities
     yield from ("### Calibration", "")
     bins = entry["curves"]["reliability"]["bins"]
     yield from table(
@@ -174,9 +178,14 @@ def _failures(entry: dict[str, Any]) -> list[str]:
         lines += [f"{heading}: {whole(part['total'])}", ""]
         if part["images"]:
             known = known_columns(part["images"])
-            header = ("Image", f"Probability of {entry['positive']}", *(column_name(column) for column in known))
+            scale = entry.get("scale", "probability")
+            header = (
+                "Image",
+                f"{scale.capitalize()} of {entry['positive']}",
+                *(column_name(column) for column in known),
+            )
             rows = (
-                (image["image"], number(image["probability"]), *(image.get(column, "") for column in known))
+                (image["image"], number(image[scale]), *(image.get(column, "") for column in known))
                 for image in part["images"]
             )
             lines += table(header, rows)

@@ -77,6 +77,7 @@ def _with_plots(entry: dict[str, Any], place: int, thumbnails: Mapping[str, str]
     number = place + 1
     return {
         **dict.fromkeys(("failures", "conformal", "multiclass", "auroc_intervals")),
+        "scale": "probability",
         **entry,
         "number": number,
         "plots": {name: Markup(svg) for name, svg in plots_of(entry, f"d{number}").items()},

@@ -10,6 +10,9 @@ from medsharp.evaluation.report.wording import interval, number, whole
 _PRIMARY = ("4", "4A")
 """BI-RADS categories from which on a biopsy is advised."""
 
+_MOST_IN_WORDS = 2
+"""Of more readers the tables tell, and a sentence on their mean."""
+
 _RATES = ("sensitivity", "specificity")
 
 
@@ -37,9 +40,10 @@ def reader_section(entry: dict[str, Any]) -> Section | None:
         return None
     compared = [reader for reader in found["readers"] if "auroc" in reader]
     sentences = [_ranked(reader) for reader in compared] if len(compared) == 1 else []
-    sentences += [text for reader in compared if (text := _at_biopsy(reader, entry["positive"]))]
     if (study := found["mrmc"]) and "auroc_difference" in study:
         sentences.append(_against_mean(study))
+    if len(compared) <= _MOST_IN_WORDS:
+        sentences += [text for reader in compared if (text := _at_biopsy(reader, entry["positive"]))]
     tables = [_areas(compared, study)] if compared else []
     tables += [_cutoffs(reader, entry["threshold"]) for reader in compared if reader["cutoffs"]]
     return Section(found["caveats"], sentences, tables, _notes(found))

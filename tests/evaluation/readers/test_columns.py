@@ -22,6 +22,7 @@ def only(column: str, cells: list[str]) -> Reader:
     [
         ("4a", "4a"), ("BI-RADS 4B", "4b"), ("IVc", "4c"), ("ACR 3", "3"), ("5.0", "5"), ("category 2", "2"),
         ("0", "0"), ("6", "6"), ("4d", None), ("7", None), ("2-3", None), ("benign", None), ("3a", None), ("", None),
+        ("-1", None),
     ],
 )  # fmt: skip
 def test_categories_are_understood_as_people_write_them(cell: str, meant: str | None) -> None:
@@ -67,6 +68,7 @@ def test_readers_are_found_by_their_names_and_numbers_are_their_own_scale() -> N
             "Reader 1": ["10", "90.5"],
             "rater_B": ["4A", "3"],
             "rating-x": ["1", "maybe"],
+            "observer 3": ["-1", "1"],
             "reader_id": ["7", "8"],
             "reader": ["Ann", "Ben"],
             "reading_room": ["1", "2"],
@@ -78,6 +80,7 @@ def test_readers_are_found_by_their_names_and_numbers_are_their_own_scale() -> N
         ("Reader 1", "score"),
         ("rater B", "birads"),
         ("rating-x", "score"),
+        ("observer 3", "score"),
     ]
     assert readers[1].ratings.tolist() == [10, 90.5]
     assert readers[3].left_out == {"no number: 'maybe'": 1}

@@ -1,0 +1,146 @@
+"""The model's answer in a table of predictions, by its columns: probabilities, logits, or a score that is neither.
+
+Tables of other tools come in these shapes; all become `p_<class>` for each class, or `score` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+from medsharp.errors import InputError, nearest
+from medsharp.keys import name_key, named, text_of
+
+SCORE = "score"
+"""Column of scores that are no probabilities: the higher, the likelier the positive class."""
+
+_P, _LOGIT = "p_", "logit_"
+_OF_POSITIVE = {"probability": _P, "prob": _P, "logit": _LOGIT}
+"""Headings of one column that is of the positive class, whatever it is called."""
+
+SHAPES = "p_<class> or logit_<class> for each class, or for one of two; or, of the positive class, probability or logit"
+
+
+def with_answers(table: pd.DataFrame, file: str, positive: str | None = None, score: str | None = None) -> pd.DataFrame:
+    """Return the table with `p_<class>` of each class as numbers, or with `score` and no `p_<class>`.
+
+    Probabilities come before logits, both before a score. Logits become probabilities by the softmax, or of one class
+    by the logistic function; of one of two classes, the other has the rest.
+
+    Args:
+        table: Text, with `label`; the index is the row in the file less 2.
+        file: To name in errors.
+        positive: The class that `probability`, `logit` and `score` are of; without it none of them is taken.
+        score: The column of scores, whatever it is called and whatever others there are.
+
+    Raises:
+        InputError: No column is an answer, a cell is no number, or one column does not answer for so many labels.
+    """
+    if score is not None:
+        column = _heading(table, score)
+        if column is None:
+            raise InputError(f"{file} has no column '{score}'{nearest(score, map(str, table.columns))}")
+        return _scores(table, column, file)
+    for prefix in (_P, _LOGIT):
+        columns = [name for name in map(str, table) if name.startswith(prefix) and name != prefix]
+        if len(columns) > 1:
+            numbers = pd.DataFrame({name: numbers_of(table[name], file) for name in columns})
+            return _of_all_classes(table, numbers, prefix)
+    labels = _labels(table)
+    for prefix in (_P, _LOGIT):
+        columns = [f"{prefix}{label}" for label in labels if f"{prefix}{label}" in table]
+        if columns:
+            return _of_one_class(table, columns[0], prefix, columns[0].removeprefix(prefix), file)
+    if positive is not None:
+        for heading, prefix in _OF_POSITIVE.items():
+            column = _heading(table, heading)
+            if column is not None:
+                return _of_one_class(table, column, prefix, positive, file)
+        column = _heading(table, SCORE)
+        if column is not None:
+            return _scores(table, column, file)
+    elif _heading(table, SCORE) is not None:
+        raise InputError(f"{file} has scores, no probabilities; `medsharp score` ranks such tables")
+    scores = "" if positive is None else "; or score, or another column of scores that --score names"
+    raise InputError(f"{file} has no column of a model's answers: {SHAPES}{scores}")
+
+
+def classes_of(table: pd.DataFrame, positive: str) -> list[str]:
+    """Return the classes of a table that `with_answers` made: of its columns, or of a table of scores of its labels.
+
+    Raises:
+        InputError: No column, or no label, is the positive class.
+    """
+    classes = [name.removeprefix(_P) for name in map(str, table) if name.startswith(_P)]
+    if not classes:
+        classes = _labels(table)
+    if positive not in classes:
+        raise InputError(
+            f"the positive class '{positive}' is not among {', '.join(classes)}; name the right one with --positive"
+        )
+    return classes
+
+
+def has_scores_only(table: pd.DataFrame) -> bool:
+    """Whether a table that `with_answers` made holds scores that are no probabilities."""
+    return SCORE in table and not any(str(name).startswith(_P) for name in table)
+
+
+def numbers_of(values: pd.Series, file: str) -> pd.Series:
+    """Turn text into numbers, NaN where empty (which only a row with an error may be).
+
+    Raises:
+        InputError: A cell is no number; the sentence names its row.
+    """
+    if values.str.fullmatch(r"|[+-]?\d+|[+-]?\d*,\d+([eE][+-]?\d+)?").all():
+        values = values.str.replace(",", ".")  # as spreadsheets write numbers in half of Europe
+    given = values.str.strip() != ""
+    numbers = pd.to_numeric(values.where(given), errors="coerce").astype(float)
+    wrong = np.flatnonzero((given & numbers.isna()).to_numpy())
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(f"{file}, row {values.index[row] + 2}: {values.name} is '{values.iloc[row]}', not a number")
+    return numbers
+
+
+def _of_all_classes(table: pd.DataFrame, numbers: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    if prefix == _LOGIT:
+        with np.errstate(invalid="ignore"):  # infinite logits have no share, which is told with their row later
+            shares = softmax(numbers.to_numpy(), axis=1)
+        names = [str(name).replace(_LOGIT, _P, 1) for name in numbers]
+        numbers = pd.DataFrame(shares, index=numbers.index, columns=names)
+    return table.assign(**{str(name): numbers[name] for name in numbers})
+
+
+def _of_one_class(table: pd.DataFrame, column: str, prefix: str, label: str, file: str) -> pd.DataFrame:
+    """Give the other of two classes what the one leaves."""
+    labels = _labels(table)
+    others = [name for name in labels if name != label]
+    if len(others) != 1:
+        raise InputError(
+            f"{file} has '{column}' of {label} alone, which says what is left for one other class; its labels are "
+            f"{named(labels, 5)}. Give a column for each class, or --score '{column}' to rank {label} against the rest"
+        )
+    numbers = numbers_of(table[column], file)
+    share = numbers if prefix == _P else pd.Series(expit(numbers), index=numbers.index)
+    return table.assign(**{f"{_P}{others[0]}": 1 - share, f"{_P}{label}": share})
+
+
+def _scores(table: pd.DataFrame, column: str, file: str) -> pd.DataFrame:
+    numbers = numbers_of(table[column], file)
+    kept = [name for name in table if not str(name).startswith((_P, _LOGIT)) and name not in (column, SCORE)]
+    return table[kept].assign(**{SCORE: numbers})
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    """Return the labels of rows that are evaluated, in order."""
+    used = (text_of(table, "exclude") == "") & (text_of(table, "error") == "")
+    labels: Sequence[str] = text_of(table, "label")[used].unique()
+    return sorted(set(labels) - {""})
+
+
+def _heading(table: pd.DataFrame, name: str) -> str | None:
+    return next((str(column) for column in table if name_key(str(column)) == name_key(name)), None)
