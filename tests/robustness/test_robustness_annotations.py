@@ -51,6 +51,15 @@ def test_the_difference_is_annotation_minus_control_over_all_severities_and_pair
     assert (test["difference"]["all"]["low"], test["difference"]["all"]["high"]) == pytest.approx(limits, abs=1e-9)
 
 
+def test_a_difference_of_nothing_has_no_interval_of_no_width() -> None:
+    judge = Judge(LABELS, 0.5, Resamples(PATIENT, 100, 0))
+    (test,) = against_controls(make_cells(judge, {"calipers": BESIDE, "calipers_off_lesion": BESIDE}))
+    part = test["difference"]["all"]
+    assert (part["value"], part["low"], part["high"]) == (0, None, None)
+    assert "no variation" in part["reason"]
+    assert "nothing is claimed" in test["sentence"]
+
+
 def test_controls_count_into_no_mean_worst_case_or_what_holds_under_everything() -> None:
     judge = Judge(LABELS, 0.5, Resamples(PATIENT, 100, 0))
     clean = judge.judge(CLEAN, CLEAN)

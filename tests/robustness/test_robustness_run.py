@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from medsharp.errors import InputError
 from medsharp.preprocess import PreprocessSpec, preprocess
 from medsharp.robustness import Interrupted, measure_robustness, predict_corrupted, prepare, take_sample
-from medsharp.robustness.corruptions import SEVERITIES, corrupt, find_corruptions
+from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt, find_corruptions, fingerprint
 
 SIDE = 96
 CLASSES = ("benign", "malignant")
@@ -92,6 +93,26 @@ def test_more_corruptions_are_added_to_a_folder(hospital: Path, tmp_path: Path, 
     content = measure([model], hospital, tmp_path / "out", corruptions=find_corruptions(["gain_*", "calipers"]))
     assert model.session.images == before["datasets"][0]["images"] * 5
     assert len(content["datasets"][0]["models"][0]["cells"]) == 20  # calipers bring their control
+
+
+def _otherwise(image: np.ndarray, rng: np.random.Generator, *, decibels: float) -> np.ndarray:
+    return np.maximum(image, 3) - np.uint8(2)
+
+
+@pytest.mark.parametrize("changed", [{"apply": _otherwise}, {"levels": tuple({"decibels": -n} for n in range(1, 6))}])
+def test_answers_of_another_definition_are_predicted_again_and_others_are_kept(
+    changed: dict[str, Any], hospital: Path, tmp_path: Path, toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = measure([toy()], hospital, tmp_path / "out")
+    fingerprint.cache_clear()
+    monkeypatch.setitem(CORRUPTIONS, "gain_down", replace(CORRUPTIONS["gain_down"], **changed))
+    model = toy()
+    after = measure([model], hospital, tmp_path / "out")
+    fingerprint.cache_clear()
+    assert model.session.images == 5 * before["datasets"][0]["images"]
+    cells = [entry["datasets"][0]["models"][0]["cells"] for entry in (before, after)]
+    kept = [[cell for cell in part if cell["corruption"] != "gain_down"] for part in cells]
+    assert kept[0] == kept[1]
 
 
 def test_an_interrupted_run_goes_on_where_it_was(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> None:
