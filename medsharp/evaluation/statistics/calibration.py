@@ -16,7 +16,12 @@ CLIP = 1e-7
 """Probabilities are kept this far from 0 and 1 where a logarithm is taken."""
 
 _STEPS = 40
+_LAST_STEP = 1e-9
+_LAST_STEP_OF_RESAMPLES = 3e-5
+"""Newton's error after a step is of the order of its square: 1e-9, far below what resampling itself leaves open."""
+
 _ONE_STEP_FROM = 20_000
+_FAR = 50.0
 
 
 class Recalibration(NamedTuple):
@@ -57,15 +62,19 @@ def recalibrate(
         start: A fit with one row to start from, such as that of all images; makes resamples converge in a few steps.
     """
     y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
-    share = np.clip((weights @ y) / weights.sum(axis=1), 1e-3, 1 - 1e-3)
-    large = np.zeros((len(weights), 1))
-    full = np.stack([np.log(share / (1 - share)), np.zeros(len(weights))], axis=1)
-    if start is not None and np.isfinite(start).all():
-        large[:] = start.in_the_large
-        full[:] = np.concatenate([start.constant, start.slope])
     one = np.ones_like(score)
-    large = _newton(one[None], y, score, weights, large)
-    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full)
+    if start is not None and np.isfinite(start).all():
+        # A step that needs no image for itself comes first.
+        near, last = _one_step(y, score, start)(weights), _LAST_STEP_OF_RESAMPLES
+        large, full = near.in_the_large[:, None], np.stack([near.constant, near.slope], axis=1)
+        lost = ~np.isfinite(full).all(axis=1) | (np.abs(full).max(axis=1) > _FAR)
+        large[lost], full[lost] = start.in_the_large, np.concatenate([start.constant, start.slope])
+    else:
+        share = np.clip((weights @ y) / weights.sum(axis=1), 1e-3, 1 - 1e-3)
+        large, last = np.zeros((len(weights), 1)), _LAST_STEP
+        full = np.stack([np.log(share / (1 - share)), np.zeros(len(weights))], axis=1)
+    large = _newton(one[None], y, score, weights, large, last)
+    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full, last)
     return Recalibration(large[:, 0], full[:, 1], full[:, 0])
 
 
@@ -75,24 +84,30 @@ def _newton(
     offset: np.ndarray,
     weights: np.ndarray,
     beta: np.ndarray,
+    last: float,
 ) -> np.ndarray:
-    """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K]."""
+    """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K].
+
+    A row has converged with a step shorter than `last`.
+    """
     size = len(design)
-    products = np.stack([design[j] * design[k] for j in range(size) for k in range(size)])
+    rows, columns = np.triu_indices(size)
+    products = design[rows] * design[columns]
     beta, result = beta.copy(), np.full_like(beta, np.nan)
     active = np.arange(len(beta))
     for _ in range(_STEPS):
         fitted = expit(beta[active] @ design + offset)
         part = weights if len(active) == len(weights) else weights[active]
         gradient = (part * (y - fitted)) @ design.T
-        curvature = ((part * (fitted * (1 - fitted))) @ products.T).reshape(-1, size, size)
+        curvature = np.empty((len(active), size, size))
+        curvature[:, rows, columns] = curvature[:, columns, rows] = (part * (fitted * (1 - fitted))) @ products.T
         solvable = np.linalg.det(curvature) > 1e-10 * np.prod(np.einsum("rkk->rk", curvature), axis=1) + 1e-12
         active, gradient, curvature = active[solvable], gradient[solvable], curvature[solvable]
         if not len(active):
             break
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         beta[active] += np.clip(step, -4, 4)
-        done = np.abs(step).max(axis=1) < 1e-9
+        done = np.abs(step).max(axis=1) < last
         result[active[done]] = beta[active[done]]
         active = active[~done & (np.abs(beta[active]).max(axis=1) < 1e3)]
         if not len(active):
