@@ -128,6 +128,7 @@ def evaluate_data(
     from medsharp.evaluation.report.wording import alarming, titled
     from medsharp.inference.card import add_external_figures
     from medsharp.inference.external import evaluate_internal, evaluate_manifest, open_external
+    from medsharp.inference.ready import ReadyImages
 
     evaluations = []
     options: dict[str, Any] = {
@@ -139,11 +140,11 @@ def evaluate_data(
     internal = evaluate_internal(predictor.spec, bundle, **options)
     if internal is not None:
         evaluations.append(internal)
-    manifests = []
+    manifests, ready = [], ReadyImages(predictor)
     for path, source in zip(data, sources or [None] * len(data), strict=True):
         heading(f"Reading {path}")
         with progress_bar() as report:
-            manifests.append(open_external(path, predictor, source=source, rule=rule, progress=report))
+            manifests.append(open_external(path, predictor, source=source, rule=rule, ready=ready, progress=report))
         for sentence in manifests[-1].notes:
             note(sentence)
     # Before anything is predicted: hospitals that share images are not two hospitals.
@@ -158,6 +159,7 @@ def evaluate_data(
                 out=out,
                 taken=taken,
                 thumbnails=thumbnails,
+                ready=ready,
                 progress=report,
                 **options,
             )

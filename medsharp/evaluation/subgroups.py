@@ -28,6 +28,9 @@ LEAST_EVENTS = 10
 
 _MOST = 40
 """Groups of a column that are listed at most, the largest; a summary over sites takes all (`sites_of`)."""
+RESAMPLES = 1000
+"""Of a group at most: as many have percentiles, and there are many groups."""
+
 _BUDGET = 20_000_000
 
 
@@ -62,7 +65,7 @@ def subgroups_of(
         if len(part.labels) < SMALLEST:
             found.append(entry | {"reason": f"fewer than {SMALLEST} images"})
             continue
-        wished = affordable(resamples, len(part.labels), _BUDGET)
+        wished = affordable(min(resamples, RESAMPLES), len(part.labels), _BUDGET)
         only = "sensitivity" if part.labels.all() else "specificity" if not part.labels.any() else None
         keys = SCALARS if only is None else (only,)
         measured = measure(part.clusters, statistics_of(part, keys), resamples=wished, rng=rng, interval=interval)

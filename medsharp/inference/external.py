@@ -24,6 +24,7 @@ from medsharp.files import atomic_path
 from medsharp.images import DecodedImage, ImageLimits
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
+from medsharp.inference.ready import ReadyImages
 from medsharp.inference.table import predict_manifest
 from medsharp.progress import Progress
 
@@ -76,6 +77,7 @@ def open_external(
     *,
     source: str | None = None,
     rule: LabelRule | None = None,
+    ready: ReadyImages | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Open a data set to evaluate a bundle on, audited as for training.
@@ -88,6 +90,7 @@ def open_external(
         predictor: The loaded bundle, whose classes and limits count.
         source: What the data set is, as `open_dataset` takes it; found out by default.
         rule: Makes labels from a column.
+        ready: Keeps the images for `evaluate_manifest`, which need not decode them again.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
@@ -96,7 +99,8 @@ def open_external(
     manifest = open_dataset(
         data, classes=predictor.spec.classes, source=source, rule=rule, value_range=predictor.value_range
     )
-    return tie_duplicates(manifest, limits=predictor.limits, progress=progress)
+    seen = None if ready is None else ready.keep
+    return tie_duplicates(manifest, limits=predictor.limits, progress=progress, seen=seen)
 
 
 def evaluate_manifest(
@@ -110,6 +114,7 @@ def evaluate_manifest(
     thumbnails: bool = False,
     interval: Interval = "percentile",
     prevalence: float | None = None,
+    ready: ReadyImages | None = None,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Predict every image of a data set and evaluate at the operating point frozen in the bundle.
@@ -124,6 +129,7 @@ def evaluate_manifest(
         thumbnails: Keep small pictures of the images that the model got wrong, for the page.
         interval: How intervals are made of the resamples.
         prevalence: Where the model is to be used, for predictive values there.
+        ready: What `open_external` kept.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
@@ -134,14 +140,16 @@ def evaluate_manifest(
             group or file in two splits.
     """
     spec = predictor.spec
-    manifest = data if isinstance(data, Manifest) else open_external(data, predictor, progress=progress)
+    if not isinstance(data, Manifest):
+        ready = ReadyImages(predictor)
+    manifest = data if isinstance(data, Manifest) else open_external(data, predictor, ready=ready, progress=progress)
     assert_no_leak(manifest)
     unlabelled = int((manifest.included["label"] == "").sum())
     if unlabelled:
         raise InputError(
             f"{manifest.info.name}: {unlabelled} images have no label; use `medsharp predict` for images without labels"
         )
-    table = predict_manifest(predictor, manifest, progress=progress)
+    table = predict_manifest(predictor, manifest, ready=ready, progress=progress)
     names = (manifest.info.name if n == 1 else f"{manifest.info.name} {n}" for n in itertools.count(1))
     name = next(name for name in names if name not in taken)
     with atomic_path(out / f"predictions-{_file_name(name)}.csv") as temporary:

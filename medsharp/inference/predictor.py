@@ -17,7 +17,7 @@ from medsharp.images import DecodedImage, ImageLimits, ValueRange
 from medsharp.images.box import Box
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
 from medsharp.inference.prediction import Prediction
-from medsharp.inference.reading import FindLesion, Frames, Reading, Source, read_source
+from medsharp.inference.reading import FindLesion, Frames, Prepared, Reading, Source, read_source
 from medsharp.inference.session import Session
 from medsharp.preprocess import Placement, placement, preprocess
 from medsharp.progress import Progress
@@ -96,6 +96,7 @@ class Predictor:
         frames: Frames | Sequence[Frames] = "sharpest",
         lesion: FindLesion | None = None,
         value_ranges: Sequence[ValueRange | None] = (),
+        known: Sequence[Prepared | None] = (),
         progress: Progress | None = None,
     ) -> list[Prediction]:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
@@ -110,6 +111,7 @@ class Predictor:
             lesion: Gives the lesion's box of source number n, for a bundle that crops to it.
             value_ranges: What is black and white in images of more than 8 bits, for each source; the predictor's own
                 where nothing is said.
+            known: What was made ready before, for each source; such a source is not read again.
             progress: Called with images done, images in all and what is being done.
 
         Returns:
@@ -134,7 +136,9 @@ class Predictor:
         read_with = partial(read_source, limits=limits or self.limits, lesion=lesion)
 
         def read(source: tuple[int, Source, str]) -> Iterator[Reading]:
-            number = source[0]
+            number, _, name = source
+            if known and known[number] is not None:
+                return iter([Reading(name, name, prepared=known[number])])
             return read_with(source, frames=wanted[number], value_range=ranges[number])
 
         predictions: list[Prediction] = []
@@ -168,42 +172,52 @@ class Predictor:
         Args:
             read: As `read_source` gives them; what shows the image too need not decode it twice.
         """
-        good = [(one, one.image) for one in read if one.image is not None]
-        answers = iter(self._infer(good))
+        ready = [one.prepared or (None if one.image is None else self.prepare(one.image, one.lesion)) for one in read]
+        answers = iter(self._infer([(one, part) for one, part in zip(read, ready, strict=True) if part is not None]))
         return [
-            next(answers)
-            if one.image is not None
-            else Prediction(one.name, error=one.error, source=one.source or one.name)
-            for one in read
+            next(answers) if part is not None else Prediction(one.name, error=one.error, source=one.source or one.name)
+            for one, part in zip(read, ready, strict=True)
         ]
 
-    def _infer(self, decoded: Sequence[tuple[Reading, DecodedImage]]) -> list[Prediction]:
-        if not decoded:
-            return []
+    def prepare(self, image: DecodedImage, lesion: Box | None = None) -> Prepared:
+        """Make a decoded image ready for the network.
+
+        Args:
+            image: The image.
+            lesion: Its box, for a bundle that crops to it.
+        """
         place = self.preprocessing
-        inputs = np.stack(
-            [preprocess(image.pixels, place, lesion=one.lesion, coloured=image.coloured) for one, image in decoded]
+        return Prepared(
+            preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured),
+            # What drawing a heat map later needs: the shape and the place, not the pixels of thousands of images.
+            (image.pixels.shape[0], image.pixels.shape[1]),
+            placement(image.pixels, place, lesion=lesion),
+            tuple(image.flags),
+            image.frame,
         )
-        # What drawing a heat map later needs: the shape and the place, not the pixels of thousands of images.
-        places = [(image.pixels.shape, placement(image.pixels, place, lesion=one.lesion)) for one, image in decoded]
+
+    def _infer(self, ready: Sequence[tuple[Reading, Prepared]]) -> list[Prediction]:
+        if not ready:
+            return []
+        inputs = np.stack([part.pixels for _, part in ready])
         outputs = self.session.run(inputs)
         shares = softmax(outputs["logits"].astype(np.float64) / self.spec.temperature)
         unusual = self._unusual(inputs, outputs["features"])
-        changed = ("calipers and text inpainted",) if place.inpaint else ()
+        changed = ("calipers and text inpainted",) if self.preprocessing.inpaint else ()
         return [
             Prediction(
                 name=one.name,
                 probabilities=dict(zip(self.spec.classes, map(float, share), strict=True)),
                 positive_probability=float(share[self._positive]),
                 decision=self._decide(share),
-                flags=(*image.flags, *changed, *odd),
+                flags=(*part.flags, *changed, *odd),
                 source=one.source or one.name,
-                frame=image.frame,
+                frame=part.frame,
                 heatmap_method=self._heatmap_method(outputs),
-                _explain=partial(self._heatmap, where, shape, evidence),
+                _explain=partial(self._heatmap, part.where, part.shape, evidence),
             )
-            for (one, image), (shape, where), share, odd, evidence in zip(
-                decoded, places, shares, unusual, self._evidence(inputs, outputs), strict=True
+            for (one, part), share, odd, evidence in zip(
+                ready, shares, unusual, self._evidence(inputs, outputs), strict=True
             )
         ]
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, Frame, ImageLimits, ValueRange, read_frames, read_image
 from medsharp.images.box import Box
+from medsharp.preprocess import Placement
 
 Source = Path | str | bytes
 
@@ -17,6 +20,25 @@ Frames = Frame | Literal["all"]
 
 FindLesion = Callable[[int, str, DecodedImage], Box]
 """Gives the box of the lesion of source number n, its name and its image; an InputError where there is none."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as a network takes it, and what is told of it afterwards.
+
+    Attributes:
+        pixels: uint8 [S, S].
+        shape: Height and width of the image as it was decoded.
+        where: Where it lies in `pixels`, for a heat map.
+        flags: What decoding did.
+        frame: Of a clip.
+    """
+
+    pixels: np.ndarray
+    shape: tuple[int, int]
+    where: Placement
+    flags: tuple[str, ...] = ()
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +51,7 @@ class Reading:
         image: None where there is an error.
         lesion: Its box, where the bundle crops to it.
         error: One sentence.
+        prepared: The same image made ready for the network, where that was done already; it needs no `image` then.
     """
 
     name: str
@@ -36,6 +59,7 @@ class Reading:
     image: DecodedImage | None = None
     lesion: Box | None = None
     error: str | None = None
+    prepared: Prepared | None = None
 
 
 def read_source(

@@ -17,6 +17,7 @@ from medsharp.inference import lesion_share
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.reading import Frames
+from medsharp.inference.ready import ReadyImages
 from medsharp.progress import Progress
 
 _LEADING = ("image", "patient", "site", "label")
@@ -53,6 +54,7 @@ def predict_manifest(
     manifest: Manifest,
     *,
     frames: Frames = "sharpest",
+    ready: ReadyImages | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Predict the images of a manifest that nothing excludes.
@@ -62,6 +64,7 @@ def predict_manifest(
         manifest: The images, with masks or boxes where the bundle crops to the lesion.
         frames: Of DICOM clips of which the manifest names no frame: the sharpest, the one of a number, or `all`, which
             gives a row for each.
+        ready: Images that were decoded before, for `frames` of `sharpest`.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
@@ -90,6 +93,7 @@ def predict_manifest(
         frames=wanted,
         lesion=lesion,
         value_ranges=[manifest.range_of(row) for row in records],
+        known=() if ready is None else [ready.of(manifest, row) for row in records],
         progress=progress,
     )
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
-from medsharp.images import ImageLimits
+from medsharp.images import DecodedImage, ImageLimits
 from medsharp.images.values import TWO_GREYS
 
 HASH_SIDE = 16
@@ -45,7 +46,11 @@ class Look:
     thumbnail: np.ndarray | None = None
 
 
-def look(manifest: Manifest, row: Any, limits: ImageLimits = ImageLimits()) -> Look:
+Seen = Callable[[Manifest, Any, DecodedImage], None]
+"""Is given each image that was decoded, with its row, so that nobody need decode it again; several at once."""
+
+
+def look(manifest: Manifest, row: Any, limits: ImageLimits = ImageLimits(), seen: Seen | None = None) -> Look:
     """Read the image of a manifest's row once; what is wrong with it is told, not raised."""
     digest, path = "", manifest.path(row["image"])
     try:
@@ -55,6 +60,8 @@ def look(manifest: Manifest, row: Any, limits: ImageLimits = ImageLimits()) -> L
         return Look(digest, f"unreadable: {error}")
     except OSError as error:
         return Look(digest, f"unreadable: {path}: {error.strerror}")
+    if seen is not None:
+        seen(manifest, row, decoded)
     return look_at_pixels(decoded.pixels, digest, decoded.flags)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from medsharp.config import Cache
 from medsharp.data.cache import cached_images
 from medsharp.data.cache_key import cache_recipe
-from medsharp.data.duplicates.look import THUMBNAIL_SIDE, Look, look
+from medsharp.data.duplicates.look import THUMBNAIL_SIDE, Look, Seen, look
 from medsharp.data.manifest import Manifest, frame_of
 from medsharp.files import sha256_file
 from medsharp.images import ImageLimits
@@ -35,6 +35,7 @@ def look_at(
     limits: ImageLimits = ImageLimits(),
     *,
     cache: Cache = "memory",
+    seen: Seen | None = None,
 ) -> list[Look]:
     """Look at rows of manifests, several at once, in their order.
 
@@ -43,24 +44,25 @@ def look_at(
         progress: Called with images done, images in all and what is being done.
         limits: Images beyond them count as unreadable.
         cache: `disk` keeps looks for the next time. What cannot be read is tried anew each time.
+        seen: Is given what is decoded, of which a cache on disk leaves little.
 
     Raises:
         InputError: The cache cannot be written.
     """
     if cache == "memory":
-        return _all(lambda place: look(place[0], place[1], limits), places, progress)
+        return _all(lambda place: look(place[0], place[1], limits, seen), places, progress)
     digests = _all(_digest, places, None)
     known = [number for number, digest in enumerate(digests) if digest]
     images = cached_images(
         [_key(places[number], digests[number]) for number in known],
-        lambda number: _packed(look(*places[known[number]], limits)),
+        lambda number: _packed(look(*places[known[number]], limits, seen)),
         shape=_SHAPE,
         recipe=cache_recipe({"kind": "looks", "limits": asdict(limits)}, _SOURCES),
         progress=progress,
         what=_WHAT,
     )
     looks = {number: _unpacked(image, digests[number]) for number, image in zip(known, images, strict=True)}
-    return [looks.get(number) or look(*place, limits) for number, place in enumerate(places)]
+    return [looks.get(number) or look(*place, limits, seen) for number, place in enumerate(places)]
 
 
 def _all(see: Callable[[Any], Any], places: Sequence[Any], progress: Progress | None) -> list[Any]:

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medsharp.config import Cache
-from medsharp.data.duplicates.look import Look
+from medsharp.data.duplicates.look import Look, Seen
 from medsharp.data.duplicates.looks import look_at
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
 from medsharp.data.exclusions import count_exclusions
@@ -31,6 +31,7 @@ def tie_duplicates(
     limits: ImageLimits = ImageLimits(),
     progress: Progress | None = None,
     cache: Cache = "memory",
+    seen: Seen | None = None,
 ) -> Manifest:
     """Read every image once; exclude what cannot be used and tie what must not be split.
 
@@ -48,6 +49,7 @@ def tie_duplicates(
         limits: Images beyond them count as unreadable.
         progress: Called with images done, images in all and what is being done.
         cache: `disk` keeps what was seen of each image for the next time, see `medsharp.data.cache`.
+        seen: Is given each image that is decoded.
 
     Returns:
         The manifest with `sha256`, `dhash` (the perceptual hash of the image as it is and mirrored, 2 x 64 hexadecimal
@@ -58,8 +60,9 @@ def tie_duplicates(
     """
     table = manifest.table.copy()
     rows = [int(row) for row in table.index[table["exclude"] == ""]]
-    looks = look_at([(manifest, row) for row in table.loc[rows].to_dict("records")], progress, limits, cache=cache)
-    check_unchanged(manifest, rows, [seen.sha256 for seen in looks])
+    places = [(manifest, row) for row in table.loc[rows].to_dict("records")]
+    looks = look_at(places, progress, limits, cache=cache, seen=seen)
+    check_unchanged(manifest, rows, [one.sha256 for one in looks])
     write_looks(table, rows, looks)
     if all(seen.reason for seen in looks):
         first = looks[0].reason if looks else "it lists no image that is not excluded"
