@@ -76,7 +76,7 @@ class Adversary:
         return found
 
     def _check(self, predictor: Predictor, inputs: np.ndarray) -> None:
-        if predictor.spec.updates:
+        if any(update.intercept for update in predictor.spec.updates):
             raise InputError(
                 f"{predictor.folder} was updated after its export, so that {self.run} gives other logits; attack the "
                 f"bundle that it was made from, {predictor.spec.updates[0].parent}"
