@@ -56,7 +56,7 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
         document=document,
         datasets=[{**entry, "number": n} for n, entry in enumerate(document["datasets"], start=1)],
         families=_FAMILIES,
-        charts={entry["name"]: _charts(entry) for entry in document["datasets"]},
+        charts={entry["name"]: _charts(entry, f"d{n}") for n, entry in enumerate(document["datasets"], start=1)},
         strips={
             name: Markup("data:image/jpeg;base64,{}").format(base64.b64encode(data).decode("ascii"))
             for name, data in strips.items()
@@ -72,7 +72,7 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
     )
 
 
-def _charts(entry: dict[str, Any]) -> dict[str, list[tuple[str, Markup]]]:
+def _charts(entry: dict[str, Any], prefix: str) -> dict[str, list[tuple[str, Markup]]]:
     """Return heading and SVG of each panel by corruption; a figure has one axis for all corruptions."""
     names = list(dict.fromkeys(cell["corruption"] for cell in entry["models"][0]["cells"]))
     charts: dict[str, list[tuple[str, Markup]]] = {name: [] for name in names}
@@ -83,7 +83,8 @@ def _charts(entry: dict[str, Any]) -> dict[str, list[tuple[str, Markup]]]:
         limits = (0.0, max(0.1, high)) if percent_ else (low, high)
         for name, group in lines.items():
             told = f"{title} by severity of {name} on {entry['name']}"
-            charts[name].append((title, panel(told, group, limits, percent=percent_)))
+            svg = panel(told, group, limits, f"{prefix}-{name}-{key}", percent=percent_)
+            charts[name].append((title, Markup(svg)))
     return charts
 
 

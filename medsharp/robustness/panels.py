@@ -1,19 +1,30 @@
-"""Small line charts over severity, as SVG that takes its colours from the page; a page has hundreds of them."""
+"""Small line charts over severity; a page has hundreds of them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+import numpy as np
 
-_WIDTH, _HEIGHT = 240.0, 160.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 38.0, 8.0, 10.0, 24.0
-_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+from medsharp.evaluation.plots.svg import DASHED, DOTTED, INK, MODEL, NEGATIVE, POSITIVE, SOFT, draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Series = tuple[str, Sequence[dict[str, Any]]]
 """A name, and the figure at severity 0 to 5."""
+
+_SIZE = 2.5, 1.75  # inches
+_LINES: tuple[dict[str, Any], ...] = (
+    {"color": MODEL, "linestyle": "-"},
+    {"color": POSITIVE, "linestyle": DASHED},
+    {"color": NEGATIVE, "linestyle": DOTTED},
+    {"color": INK, "linestyle": (0, (6, 1.5, 1.2, 1.5))},
+    {"color": SOFT, "linestyle": "-"},
+)
+"""As the legend of the page draws them (`.line.s0` to `.line.s4` in robustness.css)."""
 
 
 def limits_of(
@@ -33,51 +44,37 @@ def limits_of(
     return (low if floor is None else max(low, floor)), (high if ceiling is None else min(high, ceiling))
 
 
-def panel(title: str, series: Sequence[Series], limits: tuple[float, float], *, percent: bool = False) -> Markup:
-    """Draw figures with their bands over severity; what has no value is left out.
+def panel(
+    title: str, series: Sequence[Series], limits: tuple[float, float], prefix: str, *, percent: bool = False
+) -> str:
+    """Draw figures with their bands over severity, as SVG text; what has no value is left out.
 
     Args:
         title: For readers who cannot see it.
-        series: A line each, at most five told apart by colour and dashes.
-        limits: Of the vertical axis.
+        series: A line each, told apart by colour and dashes.
+        limits: Of the vertical axis; what lies outside is drawn at its edge.
+        prefix: Makes the names inside the SVG unique on the page.
         percent: Write the axis in percent.
     """
-    low, high = limits
 
-    def x(place: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * place / 5
+    def function(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for (_, figures), line in zip(series, cycle(_LINES), strict=False):
+            value, low, high = (_column(figures, key, limits) for key in ("value", "low", "high"))
+            places = np.arange(len(value))
+            axes.fill_between(places, low, high, color=line["color"], alpha=0.16, linewidth=0)
+            known = np.isfinite(value)
+            axes.plot(places[known], value[known], marker="o", markersize=3.5, linewidth=1.6, clip_on=False, **line)
+        axes.set_xticks(range(6), ["clean", *"12345"])
+        axes.set_ylim(*limits)
+        axes.locator_params(axis="y", nbins=4)
+        axes.grid(axis="y", alpha=0.25, linewidth=0.8)
+        if percent:
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
 
-    def y(value: float) -> float:
-        inside = min(max(value, low), high)
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (inside - low) / (high - low))
-
-    parts = []
-    for tick in _ticks(low, high):
-        text = f"{tick * 100:.0f} %" if percent else f"{tick:.2f}".replace("-", "\N{MINUS SIGN}")
-        parts.append(f'<path class="grid" d="M{_LEFT:.0f} {y(tick):.1f}H{_WIDTH - _RIGHT:.0f}"/>')
-        parts.append(f'<text x="{_LEFT - 5:.0f}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{text}</text>')
-    for place in range(6):
-        label = str(place) if place else "clean"
-        parts.append(f'<text x="{x(place):.1f}" y="{_HEIGHT - 7:.0f}" text-anchor="middle">{label}</text>')
-    for number, (_, figures) in enumerate(series):
-        known = [(place, part) for place, part in enumerate(figures) if part.get("value") is not None]
-        banded = [(place, part) for place, part in known if part.get("low") is not None]
-        if len(banded) > 1:
-            there = " ".join(f"{x(place):.1f},{y(part['high']):.1f}" for place, part in banded)
-            back = " ".join(f"{x(place):.1f},{y(part['low']):.1f}" for place, part in reversed(banded))
-            parts.append(f'<polygon class="band s{number % 5}" points="{there} {back}"/>')
-        line = " ".join(f"{x(place):.1f},{y(part['value']):.1f}" for place, part in known)
-        parts.append(f'<polyline class="line s{number % 5}" points="{line}"/>')
-        parts += [
-            f'<circle class="dot s{number % 5}" cx="{x(place):.1f}" cy="{y(part["value"]):.1f}" r="2.4"/>'
-            for place, part in known
-        ]
-    body = "".join(parts)
-    box = f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}"
-    return Markup(f'<svg class="panel" viewBox="{box}" role="img" aria-label="{escape(title)}">{body}</svg>')
+    return draw(function, title, prefix, size=_SIZE)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    step = next((step for step in _STEPS if (high - low) / step <= 4.5), (high - low) / 4)
-    first = math.ceil(low / step - 1e-9)
-    return [round(number * step, 6) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+def _column(figures: Sequence[dict[str, Any]], key: str, limits: tuple[float, float]) -> np.ndarray:
+    values = [np.nan if part.get(key) is None else float(part[key]) for part in figures]
+    return np.clip(np.array(values), *limits)

@@ -55,7 +55,7 @@ def test_the_page_is_whole_self_contained_and_says_what_it_is(written: Path) -> 
     assert tags.open == []
     assert len(tags.ids) == len(set(tags.ids))
     assert not re.search(r'(?:src|href)="(?!#|data:)', page)
-    assert "url(" not in page
+    assert not re.search(r"url\((?!#)", page)
     assert "Not for diagnostic use" in page
     assert "Simulated images" in page
     assert "one <b>bold" not in page
@@ -105,14 +105,20 @@ def test_a_strip_starts_with_the_clean_image() -> None:
     assert means == sorted(means, reverse=True)
 
 
+def svg_of(figures: list[dict[str, Any]]) -> str:
+    return panel("none", [("model", figures)], (0.4, 1.0), "none")
+
+
 def test_panels_leave_out_what_has_no_value_and_stay_within_their_frame() -> None:
     nothing = {"value": None, "low": None, "high": None}
     known = {"value": 0.5, "low": 0.4, "high": 9.0}
     series = [("model", [known, nothing, known, {"value": 0.6, "low": None, "high": None}, nothing, known])]
     assert limits_of(series, 0.0, 1.0) == (0.4, 1.0)
-    svg = str(panel("a <title>", series, (0.4, 1.0)))
-    assert svg.count("<circle") == 4
+    svg = panel("a <title>", series, (0.4, 1.0), "here")
+    assert svg.count('<use href="#here-') - svg_of([nothing] * 6).count('<use href="#none-') == 4
     assert "a &lt;title&gt;" in svg
-    heights = [float(value) for value in re.findall(r'cy="([\d.]+)"', svg)]
-    assert all(0 <= height <= 160 for height in heights)
-    assert "<circle" not in str(panel("none", [("model", [nothing] * 6)], (0, 1)))
+    # The upper limit of 9 is drawn at the edge.
+    _, _, width, height = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
+    places = re.findall(r'<use href="#here-\w+" x="([\d.]+)" y="([\d.]+)"', svg)
+    assert places
+    assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in places)
