@@ -10,7 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from medsharp.evaluation.report.wording import figure, interval, number, percent, whole
+from medsharp.evaluation.quantities import whole
+from medsharp.evaluation.report.html import value_markup
+from medsharp.evaluation.report.wording import figure, interval, number, percent
 from medsharp.robustness.corruptions import LEAST_HELD
 from medsharp.robustness.panels import Series, limits_of, panel
 from medsharp.robustness.summary import IDLE, MOVED
@@ -41,7 +43,7 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        figure=figure,
+        figure=_figure,
         interval=interval,
         percent=percent,
         whole=whole,
@@ -121,10 +123,15 @@ def _shade(change: float | None) -> str:
     return f"background: color-mix(in srgb, var({colour}) {min(1.0, abs(change) / 0.25) * 70:.0f}%, transparent)"
 
 
+def _figure(part: dict[str, Any] | None, key: str = "auroc") -> Markup:
+    """Write a figure with its interval."""
+    return value_markup(figure(part, key))
+
+
 def _change(part: dict[str, Any], digits: int = 3) -> Markup:
     """Write a change with its sign and interval."""
     if part["value"] is None:
-        return figure(part)
+        return _figure(part)
     sign = "+" if part["value"] > 0 else ""
     value = f"{sign}{number(part['value'], digits)}"
     if part["low"] is None:
@@ -141,4 +148,4 @@ def _point_change(part: dict[str, Any]) -> Markup:
 
 def _points(part: dict[str, Any]) -> Markup:
     """Write a share as a percentage with its interval."""
-    return figure(part, "sensitivity")
+    return _figure(part, "sensitivity")

@@ -260,13 +260,20 @@ def test_markdown_has_the_figures_of_the_json(written: Path) -> None:
     document = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
     text = (written / "report.md").read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if line.startswith("| AUROC |"))
-    cells = [cell.strip().replace("\\", "") for cell in line.strip("|").split("|")][1:]
+    _, *cells, meaning = [cell.strip().replace("\\", "") for cell in line.strip("|").split("|")]
+    assert meaning.startswith("chance that a positive image ranks above a negative one")
     for cell, entry in zip(cells, document["datasets"], strict=True):
         figure = entry["figures"]["auroc"]
         assert cell == f"{figure['value']:.3f} [{figure['low']:.3f} to {figure['high']:.3f}]"
     specificity = document["datasets"][1]["figures"]["specificity"]["value"]
     assert f"{specificity * 100:.1f}\N{NO-BREAK SPACE}%" in text
-    for words in ("## Headline", "### Subgroups", "### Failures", "## TRIPOD+AI", "left out, Doppler: 2"):
+    for words in (
+        "## Headline",
+        "### Subgroups",
+        "### Failures",
+        "## TRIPOD+AI",
+        "2 images left out before prediction\n  - Doppler: 2",
+    ):
         assert words in text
 
 

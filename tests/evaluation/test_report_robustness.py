@@ -95,7 +95,8 @@ def test_summary_lying_in_the_folder_is_shown_in_every_format(tmp_path: Path) ->
         assert words in page, words
     assert "300 images, 4 corruptions" in page, "a control is no corruption"
     assert "These figures are of" not in page
-    assert "## Robustness of m on there" in markdown
+    assert "## Robustness\n" in markdown
+    assert "### there: 300 images, 4 corruptions\n" in markdown
     assert "\N{MINUS SIGN}0.080" in markdown
     model = document["robustness"]["datasets"][0]["models"][0]
     assert model["by_severity"]["ultrasound"] == pytest.approx([0.9, 0.89, 0.88, 0.87, 0.86, 0.85])

@@ -16,9 +16,11 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from medsharp.cli import app
-from training.study.blocks import Heading, Table, Text, as_latex, as_markdown, latex_text
+from medsharp.evaluation.report.blocks import Heading, Page, Table, Text
+from medsharp.evaluation.report.markdown import as_markdown
 from training.study.flatness import Measure, measure_runs
 from training.study.folder import StudyFolder
+from training.study.latex import as_latex, latex_text
 from training.study.report import write_report
 
 from .conftest import study_values
@@ -215,8 +217,9 @@ def test_latex_is_balanced_and_every_row_has_its_columns(typed: tuple[Path, Path
 
 def test_text_of_any_signs_is_escaped_in_every_format() -> None:
     blocks = [Heading("a & b"), Text("50 % of $x_1$"), Table("c|d", ["k|l", "n"], [["<&>", "1"]])]
-    latex = as_latex("t_1", blocks)
+    page = Page("t_1", blocks)
+    latex = as_latex(page)
     assert r"a \& b" in latex
     assert r"50 \% of \$x\_1\$" in latex
     assert latex_text("\\ ~^") == r"\textbackslash{} \textasciitilde{}\textasciicircum{}"
-    assert "| k\\|l | n |" in as_markdown("t", blocks)
+    assert "| k\\|l | n |" in as_markdown(page)

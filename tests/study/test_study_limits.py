@@ -11,11 +11,13 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from medsharp.evaluation.report import plain
-from training.study.blocks import as_html, as_latex, as_markdown
+from medsharp.evaluation.report.html import as_html
+from medsharp.evaluation.report.markdown import as_markdown
 from training.study.comparisons import Grid
 from training.study.estimate import Estimate, correlated_t
 from training.study.figures import contrast_variance, figure_table
 from training.study.flatness import correlations, generalization_gaps
+from training.study.latex import as_latex
 from training.study.mixed_model import fit_mixed_model
 from training.study.page import make_page
 from training.study.results import _budget, _means
@@ -111,8 +113,8 @@ def page_of(grid: Grid) -> tuple[dict[str, Any], str]:
             "versions": {"torch": "2"},
         }
     )
-    title, blocks = make_page(results)
-    html, markdown, latex = (write(title, blocks) for write in (as_html, as_markdown, as_latex))
+    page = make_page(results)
+    html, markdown, latex = as_html(page), as_markdown(page), as_latex(page)
     for text in (re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL), markdown, latex):
         assert not re.search(r"\b(nan|inf|None|null)\b", text)
     return results, markdown

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from medsharp.evaluation.comparison.words import signed
-from training.study.blocks import Block, Heading, Plot, Table, Text
+from medsharp.evaluation.quantities import counted
+from medsharp.evaluation.report.blocks import Block, Column, Heading, Page, Plot, Table, Text
 from training.study.flatness import GAPS
 from training.study.plots import difference_plot, residual_plot
 from training.study.reading import CORRUPTED
@@ -14,8 +16,8 @@ from training.study.reading import CORRUPTED
 _BUDGETS = {"epochs": "equal epochs", "gradients": "equal gradient computations"}
 
 
-def make_page(results: dict[str, Any]) -> tuple[str, list[Block]]:
-    """Return title and blocks of a report."""
+def make_page(results: dict[str, Any]) -> Page:
+    """Lay out a report."""
     study = results["study"]
     blocks: list[Block] = []
     if study["question"]:
@@ -24,7 +26,7 @@ def make_page(results: dict[str, Any]) -> tuple[str, list[Block]]:
     for budget, found in results["budgets"].items():
         blocks += _budget(results, budget, found)
     blocks += [*_flatness(results), *_costs(results), *_provenance(results)]
-    return f"Study {study['name']}", blocks
+    return Page(f"Study {study['name']}", blocks)
 
 
 def _verdicts(results: dict[str, Any]) -> list[Block]:
@@ -44,7 +46,7 @@ def _verdicts(results: dict[str, Any]) -> list[Block]:
     caption = (
         f"Claims, decided by the registered rule; differences are to {reference}, averaged over networks and places"
     )
-    return [*blocks, Table(caption, header, rows)] if rows else [*blocks, Text("The study makes no claim.")]
+    return [*blocks, _table(caption, header, rows)] if rows else [*blocks, Text("The study makes no claim.")]
 
 
 def _rule(results: dict[str, Any]) -> list[Block]:
@@ -81,8 +83,9 @@ def _budget(results: dict[str, Any], budget: str, found: dict[str, Any]) -> list
         compared = [entry for entry in found["comparisons"] if entry["hospital"] == hospital]
         if compared:
             blocks.append(_differences(hospital, title, study["reference"], compared))
-            svg = difference_plot(compared, study["rule"]["equivalence"], f"differences-{budget}-{hospital}")
-            blocks.append(Plot(f"Differences to {study['reference']}, trained on {hospital}, {title}", svg))
+            equivalence, prefix = study["rule"]["equivalence"], f"differences-{budget}-{hospital}"
+            draw = partial(difference_plot, compared, equivalence, prefix)
+            blocks.append(Plot(f"Differences to {study['reference']}, trained on {hospital}, {title}", draw))
     blocks += _mixed(found["mixed_models"], title, budget, study["reference"])
     blocks += _calibration(found, optimizers, title)
     return blocks
@@ -113,7 +116,7 @@ def _differences(hospital: str, title: str, reference: str, compared: Sequence[d
         f"AUROC less that of {reference}, trained on {hospital}, {title}; Holm over {family} comparisons; smallest "
         "seen: what a test at 5 % finds with a power of 80 %"
     )
-    return Table(caption, header, rows)
+    return _table(caption, header, rows)
 
 
 def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> list[Block]:
@@ -128,11 +131,11 @@ def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> l
         )
         looked = "; ".join([*model["residuals"]["sentences"], *model["notes"]])
         caption = f"Mixed model of {part} AUROC, {title}: effect against {reference}, {model['cells']} cells"
-        blocks.append(Table(caption, ["Optimizer", "Effect", "p"], rows))
+        blocks.append(_table(caption, ["Optimizer", "Effect", "p"], rows))
         blocks.append(Text(f"Standard deviations: {sources}. Assumptions: {looked}."))
         if "sorted" in model["residuals"]:
-            svg = residual_plot(model["residuals"]["sorted"], f"residuals-{budget}-{part}")
-            blocks.append(Plot(f"Residuals of the mixed model of {part} figures against normal quantiles", svg))
+            draw = partial(residual_plot, model["residuals"]["sorted"], f"residuals-{budget}-{part}")
+            blocks.append(Plot(f"Residuals of the mixed model of {part} figures against normal quantiles", draw))
     return blocks
 
 
@@ -165,7 +168,7 @@ def _flatness(results: dict[str, Any]) -> list[Block]:
         for one in gaps
     ]
     blocks.append(
-        Table("Generalization gap, mean of folds and seeds", ["Optimizer, network, hospital", *GAPS.values()], rows)
+        _table("Generalization gap, mean of folds and seeds", ["Optimizer, network, hospital", *GAPS.values()], rows)
     )
     sharpness = results["sharpness"]
     if "reason" in sharpness:
@@ -175,7 +178,7 @@ def _flatness(results: dict[str, Any]) -> list[Block]:
         for one in sharpness["correlations"]
     ]
     header = ["Measure of sharpness", "Gap", "Spearman's correlation"]
-    return [*blocks, Table("Rank correlation of sharpness with the gap (95 % intervals over folds)", header, rows)]
+    return [*blocks, _table("Rank correlation of sharpness with the gap (95 % intervals over folds)", header, rows)]
 
 
 def _costs(results: dict[str, Any]) -> list[Block]:
@@ -188,7 +191,7 @@ def _costs(results: dict[str, Any]) -> list[Block]:
         for one in results["costs"]
     ]
     header = ["Optimizer, network, hospital", "Seconds an epoch", "Images a second"]
-    return [Heading("Cost"), Table("Training time, with validation and saving", header, rows)]
+    return [Heading("Cost"), _table("Training time, with validation and saving", header, rows)]
 
 
 def _provenance(results: dict[str, Any]) -> list[Block]:
@@ -197,7 +200,7 @@ def _provenance(results: dict[str, Any]) -> list[Block]:
     trials = results["study"]["search"]["trials"]
     said = [
         f"Data: {sources['name']}. {sources['citation']}",
-        f"Settings were chosen by {trials} trial{'s' if trials > 1 else ''} for each optimizer, network, hospital and "
+        f"Settings were chosen by {counted(trials, 'trial')} for each optimizer, network, hospital and "
         "fold, on validation images of that fold alone.",
         f"What is tested was first read {reading['opened']}, when {reading['finished_cells']} of "
         f"{results['cells']['planned']} cells were finished."
@@ -208,6 +211,12 @@ def _provenance(results: dict[str, Any]) -> list[Block]:
         "Versions: " + ", ".join(f"{name} {value}" for name, value in results["versions"].items()) + ".",
     ]
     return [Heading("Where this comes from"), *(Text(sentence.strip()) for sentence in said)]
+
+
+def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose columns but the first are numbers."""
+    first, *others = header
+    return Table(caption, [first, *(Column(name, number=True) for name in others)], rows)
 
 
 def _grid(
@@ -225,7 +234,7 @@ def _grid(
         if any((name, *column) in found for column in columns)
     ]
     header = ["Optimizer", *(f"{network}, {part.removeprefix(CORRUPTED)}" for network, part in columns)]
-    return Table(caption, header, rows)
+    return _table(caption, header, rows)
 
 
 def _in_order(values: Iterable[Any]) -> list[Any]:

@@ -9,15 +9,19 @@ from typing import Any
 import pandas as pd
 
 from medsharp.errors import InputError
+from medsharp.evaluation.report.html import as_html
+from medsharp.evaluation.report.markdown import as_markdown
 from medsharp.files import atomic_path, only_writer, write_text
 from medsharp.progress import Progress
-from training.study.blocks import as_html, as_latex, as_markdown
 from training.study.flatness import Measure
 from training.study.folder import StudyFolder
+from training.study.latex import as_latex
 from training.study.page import make_page
 from training.study.results import make_results
 
 REPORT = "report"
+# Names of optimizers stay whole, however many columns there are.
+_STYLE = ".scroll thead th { overflow-wrap: normal; }\n.scroll tbody th { min-width: 9rem; }\n"
 _UNKNOWN = dict.fromkeys(("worse", "equivalent", "better"))
 
 
@@ -59,12 +63,12 @@ def write_report(
     with only_writer(folder.root / ".reading.lock", f"another process reads the study in {folder.root}; wait for it"):
         results, figures = make_results(folder, measure=measure, device=device, progress=progress)
     target = Path(out) if out is not None else folder.root / REPORT
-    title, blocks = make_page(results)
+    page = make_page(results)
     texts = {
         "results.json": json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        "report.html": as_html(title, blocks),
-        "report.md": as_markdown(title, blocks),
-        "report.tex": as_latex(title, blocks),
+        "report.html": as_html(page, _STYLE),
+        "report.md": as_markdown(page),
+        "report.tex": as_latex(page),
     }
     for name, text in texts.items():
         write_text(target / name, text)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from medsharp import __version__
 from medsharp.evaluation.comparison.compare import Comparison
 from medsharp.evaluation.comparison.words import p_value, signed
+from medsharp.evaluation.quantities import counted, whole
+from medsharp.evaluation.report.blocks import Block, Bullets, Column, Heading, Line, Page, Section, Table, Text, soft
 from medsharp.evaluation.report.document import plain
+from medsharp.evaluation.report.html import as_html
+from medsharp.evaluation.report.markdown import as_markdown
 from medsharp.evaluation.statistics.registry import COMPARED, names_of
 from medsharp.files import write_text
 
@@ -32,10 +32,11 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> tuple[Path, 
         InputError: The folder cannot be written.
     """
     document = plain(comparison.as_dict() | {"medsharp": __version__})
+    page = make_page(document)
     texts = {
         "comparison.json": json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        "comparison.html": _rendered("page.html.j2", document, escaped=True),
-        "comparison.md": _rendered("page.md.j2", document, escaped=False),
+        "comparison.html": as_html(page),
+        "comparison.md": as_markdown(page),
     }
     written = tuple(Path(folder) / name for name in texts)
     for path, text in zip(written, texts.values(), strict=True):
@@ -61,18 +62,76 @@ def p_text(figure: dict[str, Any]) -> str:
     return f"no test: {figure['p_reason']}" if "p_reason" in figure else ""
 
 
-def _rendered(template: str, document: dict[str, Any], *, escaped: bool) -> str:
-    environment = jinja2.Environment(
-        autoescape=escaped, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def make_page(document: dict[str, Any]) -> Page:
+    """Lay out a `comparison.json` document."""
+    counts = document["counts"]
+    about = (
+        f"{counted(counts['images'], 'image')}, {whole(counts['positives'])} of them {document['positive']}, of "
+        f"{whole(counts['clusters'])} {document['intervals']['unit']}. Ranges are 95 % intervals. Written by medsharp "
+        f"{document['medsharp']}."
     )
-    environment.filters.update({"difference": difference_text, "test": p_text, "cell": _cell})
-    here = files("medsharp.evaluation.comparison")
-    style = (files("medsharp.evaluation.report") / "report.css").read_text(encoding="utf-8")
-    return environment.from_string((here / template).read_text(encoding="utf-8")).render(
-        document=document, names=names_of(COMPARED), style=Markup(style)
-    )
+    heading = " against ".join(group["name"] for group in document["groups"])
+    sections = [_conclusions(document), _differences(document), _models(document)]
+    return Page(heading, sections, title="Comparison of models", about=about)
 
 
-def _cell(text: str) -> str:
-    """Keep a name from ending a cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def _conclusions(document: dict[str, Any]) -> Section:
+    several = len(document["pairs"]) > 1
+    blocks: list[Block] = []
+    for pair in document["pairs"]:
+        blocks += [Heading(f"{pair['second']} against {pair['first']}", 3)] if several else []
+        blocks.append(Bullets(pair["conclusions"]))
+    blocks += [Heading("What this comparison cannot tell", 3), Bullets(document["limits"])]
+    return Section("conclusions", "What may be said", blocks)
+
+
+def _differences(document: dict[str, Any]) -> Section:
+    blocks: list[Block] = []
+    for pair in document["pairs"]:
+        title = f"{pair['second']} minus {pair['first']}"
+        header = (
+            "Figure",
+            Column(pair["first"], number=True),
+            Column(pair["second"], number=True),
+            "Difference",
+            "Test",
+        )
+        rows = []
+        for key, name in names_of(COMPARED).items():
+            found = pair["figures"][key]
+            values = (_three_digits(found["first"]), _three_digits(found["second"]))
+            rows.append((name, *values, difference_text(found), (soft(p_text(found)),)))
+        blocks += [Heading(title, 3), Table(title, header, rows, "differences", captioned=False)]
+    adjusted = "; p values adjusted by Holm's method" if len(document["pairs"]) > 1 else ""
+    resamples = document["intervals"]["resamples"]
+    text = f"Intervals: the same resampled patients for all models, {counted(resamples, 'time')}{adjusted}."
+    return Section("differences", "Differences", [*blocks, Text(text, "soft")])
+
+
+def _models(document: dict[str, Any]) -> Section:
+    rows = []
+    for group in document["groups"]:
+        found = group["figures"]["auroc"]
+        for place, model in enumerate(group["models"]):
+            area = _three_digits(found["networks"][place] if "networks" in found else None)
+            origin: Line = (f"{model['thresholds']} ", soft(f"({model['threshold_from']})"))
+            named = group["name"] if place == 0 else ""
+            rows.append((named, model["name"], origin, area, _uncertainty(found) if place == 0 else ""))
+    numbers = Column("Threshold", number=True), Column("AUROC", number=True)
+    header = ("Model", "Network", *numbers, "Uncertainty of the mean AUROC")
+    return Section("models", "Models", [Table("Models", header, rows, captioned=False)])
+
+
+def _uncertainty(found: dict[str, Any]) -> str:
+    """Say what of the variance is of patients, and what of seeds."""
+    if "patient_sd" not in found:
+        return ""
+    text = f"patients \N{PLUS-MINUS SIGN}{found['patient_sd']:.4f}"
+    if found["seed_sd"] is None:
+        return f"{text}; one seed: unknown"
+    share = f"{100 * found['seed_share']:.0f} % of the variance"
+    return f"{text}, seeds \N{PLUS-MINUS SIGN}{found['seed_sd']:.4f} ({share})"
+
+
+def _three_digits(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.3f}"

@@ -10,7 +10,7 @@ from typing import Any
 from medsharp import __version__
 from medsharp.evaluation.planning.plan import Criterion, Plan
 from medsharp.evaluation.report.document import plain
-from medsharp.evaluation.report.markdown_table import bullets, table
+from medsharp.evaluation.report.markdown import bullets, table
 from medsharp.files import write_text
 
 

@@ -1,6 +1,6 @@
 """The report's plots, as SVG that follows the page's colours and font in light, dark and print."""
 
-from medsharp.evaluation.plots.dataset import plots_of
+from medsharp.evaluation.plots.dataset import drawings_of
 from medsharp.evaluation.plots.degradation import degradation
 from medsharp.evaluation.plots.forest import Diamond, forest
 from medsharp.evaluation.plots.several import roc_of_several
@@ -16,8 +16,8 @@ __all__ = [
     "Diamond",
     "degradation",
     "draw",
+    "drawings_of",
     "forest",
-    "plots_of",
     "roc_of_several",
     "shortened",
 ]

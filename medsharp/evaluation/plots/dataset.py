@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from medsharp.evaluation.plots.benefit import draw_net_benefit
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plots_of(entry: dict[str, Any], prefix: str) -> dict[str, str]:
-    """Return SVG text by name for one data set of `evaluation.json`.
+def drawings_of(entry: dict[str, Any], prefix: str) -> dict[str, Callable[[], str]]:
+    """Return what draws each plot of one data set of `evaluation.json` as SVG text, by name.
 
     Args:
         entry: The data set.
@@ -44,4 +45,7 @@ def plots_of(entry: dict[str, Any], prefix: str) -> dict[str, str]:
             lambda figure: draw_risk_coverage(figure.add_subplot(), entry),
             f"Risk-coverage curve on {name}",
         )
-    return {key: draw(function, title, f"{prefix}-{key}", size=(4.4, 4.0)) for key, (function, title) in drawn.items()}
+    return {
+        key: partial(draw, function, title, f"{prefix}-{key}", size=(4.4, 4.0))
+        for key, (function, title) in drawn.items()
+    }

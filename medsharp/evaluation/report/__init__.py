@@ -2,8 +2,7 @@
 
 from medsharp.evaluation.report.document import make_document, plain
 from medsharp.evaluation.report.formats import FORMATS, left_over, parse_formats, write_evaluation
-from medsharp.evaluation.report.markdown import render_markdown
-from medsharp.evaluation.report.page import render_page
+from medsharp.evaluation.report.page import render_markdown, render_page
 from medsharp.evaluation.report.readers import reader_section
 from medsharp.evaluation.report.robustness import read_robustness
 from medsharp.evaluation.report.rows import figure_rows

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medsharp.evaluation.report.wording import column_name, interval, leak_check, percent, updating, whole
+from medsharp.evaluation.quantities import counted, whole
+from medsharp.evaluation.report.flow import groups_text, patients_text
+from medsharp.evaluation.report.model import leak_check, updating
+from medsharp.evaluation.report.wording import column_name, interval, percent
 
 Answer = tuple[str, str]
 """Text, and the `id` of the section on the page."""
@@ -76,19 +79,20 @@ def _exclusions(entry: dict[str, Any]) -> str:
 
 def _flow(entry: dict[str, Any]) -> str:
     counts = entry["counts"]
-    return f"{whole(counts['submitted'])} images in the data set, {whole(counts['images'])} evaluated"
+    return f"{counted(counts['submitted'], 'image')} in the data set, {whole(counts['images'])} evaluated"
 
 
 def _sample(entry: dict[str, Any]) -> str:
     counts = entry["counts"]
     return (
-        f"{whole(counts['images'])} images of {whole(counts['clusters'])} patients or groups, "
-        f"{whole(counts['positives'])} positive"
+        f"{counted(counts['images'], 'image')}, {whole(counts['positives'])} positive; patients: "
+        f"{patients_text(counts)}; {groups_text(counts)}"
     )
 
 
 def _missing(entry: dict[str, Any]) -> str:
-    return f"{whole(entry['counts']['failed'])} images could not be predicted and were left out"
+    failed = entry["counts"]["failed"]
+    return f"{counted(failed, 'image')} could not be predicted and {'was' if failed == 1 else 'were'} left out"
 
 
 def _flags(entry: dict[str, Any]) -> str:

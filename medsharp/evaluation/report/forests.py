@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-from markupsafe import Markup
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from medsharp.evaluation.plots import Diamond, forest
+from medsharp.evaluation.report.blocks import Plot
 from medsharp.evaluation.report.excerpts import with_figures
 from medsharp.evaluation.report.wording import group_name, interval, number, percent, unsummarised
 
@@ -17,14 +18,6 @@ _LABEL = 24
 _MOST_DRAWN = 40
 
 
-class Plot(NamedTuple):
-    """A drawing with its name and caption."""
-
-    name: str
-    svg: Markup
-    caption: str
-
-
 def overview_of(document: dict[str, Any]) -> list[Plot]:
     """Return a forest plot of the data sets for each compared figure, where there are several."""
     entries = document["datasets"]
@@ -32,10 +25,17 @@ def overview_of(document: dict[str, Any]) -> list[Plot]:
         return []
     plots = []
     for key, name, guide in COMPARED:
-        rows = [(_data_set(entry), entry["figures"][key]) for entry in entries]
         summary = _summary(document.get("site_summary"), key)
-        svg = forest(rows, f"overview-{key}", f"{name} on each data set", name, guide=guide, summary=_diamond(summary))
-        plots.append(Plot(name, Markup(svg), _caption(summary, key, "external data sets", unsummarised(document, key))))
+        weights = {row["name"]: row["weight"] for row in summary["sites"]} if summary else {}
+        rows = [
+            (_data_set(entry), {**entry["figures"][key], "weight": weights.get(entry["name"])}) for entry in entries
+        ]
+        title = f"{name} on each data set"
+        draw = partial(forest, rows, f"overview-{key}", title, name, guide=guide, summary=_diamond(summary))
+        why = unsummarised(document, key)
+        # What holds of AUROC is said above the plots.
+        more = "" if summary or why == unsummarised(document, "auroc") else why
+        plots.append(_plot(f"{name} by data set", draw, summary, key, "external data sets", more))
     return plots
 
 
@@ -49,13 +49,11 @@ def sites_of(entry: dict[str, Any], number: int) -> list[Plot]:
             rows = [(row["name"], row) for row in summary["sites"] if row["name"] in drawn]
             title = f"{name} by site in {entry['name']}"
             prefix = f"d{number}-sites-{key}"
-            svg = forest(rows, prefix, title, name, guide=guide, summary=_diamond(summary))
-            caption = _caption(summary, key, "sites")
+            draw = partial(forest, rows, prefix, title, name, guide=guide, summary=_diamond(summary))
+            more = ""
             if len(drawn) < len(summary["sites"]):
-                caption += (
-                    f" The summary is over all {len(summary['sites'])}, of which the {len(drawn)} largest are drawn."
-                )
-            plots.append(Plot(name, Markup(svg), caption))
+                more = f"The summary is over all {len(summary['sites'])}, of which the {len(drawn)} largest are drawn."
+            plots.append(_plot(f"{name} by site", draw, summary, key, "sites", more))
     return plots
 
 
@@ -74,22 +72,20 @@ def subgroups_of(entry: dict[str, Any], number: int) -> list[Plot]:
         rows += [(_label(group), group[key]) for group in groups if key in group]
         title = f"{name} by subgroup on {entry['name']}"
         whole = entry["figures"][key]["value"]
-        svg = forest(rows, f"d{number}-groups-{key}", title, name, guide=guide, whole=whole)
-        caption = "Squares with 95 % intervals, number of images in brackets; the line marks all images."
-        plots.append(Plot(name, Markup(svg), caption))
+        draw = partial(forest, rows, f"d{number}-groups-{key}", title, name, guide=guide, whole=whole)
+        legend = "Squares with 95 % intervals, number of images in brackets; the line marks all images."
+        plots.append(Plot("", draw, f"{name} by subgroup", legend))
     return plots
 
 
-def coverage_of(entry: dict[str, Any], number: int) -> Markup | None:
-    """Return a forest plot of the coverage of prediction sets: over all images, by label and by site."""
-    conformal = entry.get("conformal")
-    if not conformal:
-        return None
+def coverage_of(entry: dict[str, Any], number: int) -> Callable[[], str]:
+    """Return what draws a forest plot of the coverage of prediction sets: over all images, by label and by site."""
+    conformal = entry["conformal"]
     part = conformal["marginal"]
     rows = [("all images", part["coverage"]), *part["coverage_by_label"].items()]
     rows += [(row["site"], row) for row in part["by_site"]]
     title = f"Coverage of prediction sets on {entry['name']}"
-    return Markup(forest(rows, f"d{number}-coverage", title, "coverage", guide=1 - conformal["alpha"]))
+    return partial(forest, rows, f"d{number}-coverage", title, "coverage", guide=1 - conformal["alpha"])
 
 
 def _summary(found: dict[str, Any] | None, key: str) -> dict[str, Any] | None:
@@ -106,19 +102,22 @@ def _diamond(summary: dict[str, Any] | None) -> Diamond | None:
     return Diamond(label, summary["value"], summary["low"], summary["high"], prediction if known else None)
 
 
-def _caption(summary: dict[str, Any] | None, key: str, over: str, reason: str = "") -> str:
+def _plot(title: str, draw: Callable[[], str], summary: dict[str, Any] | None, key: str, over: str, more: str) -> Plot:
+    """Return a forest plot whose caption tells the summary, or `more`: why there is none, or what is not drawn."""
     guide = " Dashed: guessing." if key == "auroc" else ""
     if summary is None:
-        return f"Squares with 95 % intervals.{guide} {reason}".rstrip()
+        return Plot(more, draw, title, f"Squares with 95 % intervals.{guide}")
     left_out = [row["name"] for row in summary["sites"] if row["weight"] is None]
     without = f" Not in the summary, as the figure or its variance does not exist there: {', '.join(left_out)}."
     spread = f"{percent(summary['i2'])}, \N{GREEK SMALL LETTER TAU}\N{SUPERSCRIPT TWO} = {number(summary['tau2'])}"
-    return (
-        f"Squares with 95 % intervals, as large as their weights.{guide} Diamond: random-effects summary over the "
-        f"{over} ({summary['method'].removeprefix('random effects, ')}), the median one at {interval(summary, key)}"
-        f"{_next_one(summary, key)}. Between them I\N{SUPERSCRIPT TWO} = {spread} ({summary['scale']})."
-        f"{without if left_out else ''}"
+    caption = (
+        f"Diamond: random-effects summary over the {over} ({summary['method'].removeprefix('random effects, ')}), the "
+        f"median one at {interval(summary, key)}{_next_one(summary, key)}. "
+        f"Between them I\N{SUPERSCRIPT TWO} = {spread} ({summary['scale']})."
     )
+    caption += without if left_out else ""
+    caption += f" {more}" if more else ""
+    return Plot(caption, draw, title, f"Squares with 95 % intervals, as large as their weights.{guide}")
 
 
 def _next_one(summary: dict[str, Any], key: str) -> str:

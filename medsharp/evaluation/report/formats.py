@@ -12,8 +12,7 @@ from typing import Any
 from medsharp.errors import InputError, nearest
 from medsharp.evaluation.evaluate import Evaluation
 from medsharp.evaluation.report.document import make_document
-from medsharp.evaluation.report.markdown import render_markdown
-from medsharp.evaluation.report.page import render_page
+from medsharp.evaluation.report.page import render_markdown, render_page
 from medsharp.evaluation.report.rows import COLUMNS, figure_rows
 from medsharp.files import write_text
 

@@ -1,138 +1,154 @@
-"""The report as Markdown: everything that the page says, without plots and pictures."""
+"""Blocks as Markdown (GitHub's, for its tables), without drawings and pictures, with every name escaped."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
-from medsharp.evaluation.report.markdown_dataset import dataset_lines
-from medsharp.evaluation.report.markdown_table import bullets, figure_cell, limits_cell, safe, table
-from medsharp.evaluation.report.meanings import LIMITS
-from medsharp.evaluation.report.wording import (
-    alarming,
-    change_text,
-    changes_of,
-    hash_rows,
-    interval,
-    leak_check,
-    model_rows,
-    percent,
-    sections_of,
-    titled,
-    unsummarised,
-    whole,
+from medsharp.evaluation.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Facts,
+    Flow,
+    Fold,
+    Heading,
+    Line,
+    Notice,
+    Page,
+    Picture,
+    Plot,
+    Plots,
+    Section,
+    Span,
+    Step,
+    Table,
+    Text,
+    Value,
+    plain_text,
 )
-from medsharp.evaluation.statistics.registry import HEADLINE
+
+_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
+_MARKS = {"strong": "**", "emphasis": "*", "soft": "", "code": ""}
 
 
-def render_markdown(document: dict[str, Any]) -> str:
-    """Return the report of an `evaluation.json` document as Markdown (GitHub's, for its tables)."""
-    lines = [*_head(document), *_headline(document), *_model(document)]
-    for entry in document["datasets"]:
-        lines += dataset_lines(entry, leak_check(document["bundle"]))
-    lines += _robustness(document)
-    lines += ["## How the figures were made", "", *bullets(document["methods"].values()), ""]
-    versions = "".join(f", {name} {number}" for name, number in document["versions"].items())
-    lines += [safe(f"medsharp {document['medsharp']}{versions}."), ""]
-    hashes = hash_rows(document["bundle"])
-    lines += table(("File of the bundle", "SHA-256"), hashes) if hashes else []
-    lines += ["## Limits", "", *bullets(LIMITS), "", *_checklists(document)]
-    return "\n".join(lines).rstrip() + "\n"
+def as_markdown(page: Page) -> str:
+    """Return a page as Markdown."""
+    lines = [f"# {safe(page.heading)}", ""]
+    for notice in page.notices:
+        lines += [text_of(notice.line), ""]
+    lines += [safe(page.about), ""] if page.about else []
+    for block in page.blocks:
+        lines += _lines(block, 1)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
-def _head(document: dict[str, Any]) -> list[str]:
-    name, entries = document["bundle"].get("name"), document["datasets"]
-    lines = [f"# {safe(name)}: evaluation" if name else "# Evaluation of predictions", ""]
-    lines += ["**Not for diagnostic use.** Research software; no figure here approves a model for clinical use.", ""]
-    simulated = [entry["name"] for entry in entries if entry["simulated"]]
-    if simulated:
-        names = safe(", ".join(simulated))
-        lines += [f"**Simulated images** ({names}): no patient was scanned; nothing here holds for a hospital.", ""]
-    for entry in entries:
-        lines += [f"**{safe(entry['name'])}: {safe(note)}.**\n" for note in entry["notes"] if alarming(note)]
-    return [*lines, f"Written by medsharp {document['medsharp']}, {document['created']}.", ""]
+def safe(text: Any) -> str:
+    """Escape what Markdown or HTML would take for markup; a line stays a line."""
+    return re.sub(r"\s*[\r\n\t]\s*", " ", str(text)).strip(" ").translate(_SPECIAL)
 
 
-def _headline(document: dict[str, Any]) -> list[str]:
-    entries = document["datasets"]
-    changes = changes_of(document)
-    rows: list[list[Any]] = [
-        ["Images", *(whole(entry["counts"]["images"]) for entry in entries)],
-        ["Patients or groups", *(whole(entry["counts"]["clusters"]) for entry in entries)],
-        ["Positive images", *(whole(entry["counts"]["positives"]) for entry in entries)],
-    ]
-    for _, figures in sections_of(entries, HEADLINE):
-        for key, label, _ in figures:
-            rows.append([label, *(figure_cell(entry["figures"].get(key), key) for entry in entries)])
-            if any(key in figures for figures in changes.values()):
-                rows.append([f"{label}, external minus internal", *(_change(entry, changes, key) for entry in entries)])
-    header = ["Figure [95 % interval]", *(titled(entry) for entry in entries)]
-    return ["## Headline", "", *table(header, rows), *_site_summary(document)]
+def text_of(line: Line) -> str:
+    """Return running text as Markdown."""
+    if isinstance(line, str):
+        return safe(line)
+    return "".join(_span(part) for part in line).strip()
 
 
-def _site_summary(document: dict[str, Any]) -> list[str]:
-    """Return the random-effects summary over the external data sets, where there is one."""
-    figures = (document.get("site_summary") or {}).get("figures", {})
-    rows = [
-        (
-            label,
-            interval(found, key),
-            limits_cell(found["prediction_low"], found["prediction_high"], key),
-            percent(found["i2"]),
-        )
-        for _, section in sections_of(document["datasets"])
-        for key, label, _ in section
-        if (found := figures.get(key)) and found["value"] is not None
-    ]
-    header = ("Over the external data sets, random effects", "Summary [95 % interval]", "The next one may see", "I²")
-    if rows:
-        return table(header, rows)
-    return [safe(unsummarised(document, "auroc")), ""] if len(document["datasets"]) > 1 else []
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Return the lines of a table of text and an empty one."""
+    lines = ["| " + " | ".join(map(safe, header)) + " |", "|" + "---|" * len(header)]
+    return [*lines, *("| " + " | ".join(map(safe, row)) + " |" for row in rows), ""]
 
 
-def _change(entry: dict[str, Any], changes: dict[str, dict[str, Any]], key: str) -> str:
-    if entry["role"] == "internal" or entry["name"] not in changes:
-        return "-"
-    return change_text(changes[entry["name"]][key], key)
+def bullets(texts: Iterable[Line]) -> list[str]:
+    """Return the lines of a list."""
+    return [f"- {text_of(text)}" for text in texts]
 
 
-def _model(document: dict[str, Any]) -> list[str]:
-    rows = model_rows(document["bundle"])
-    return ["## The model", "", *table(("", ""), rows)] if rows else []
+def _span(part: str | Span) -> str:
+    # Blanks at the ends are kept: those of a part that stands between two others tell words apart.
+    text = re.sub(r"\s*[\r\n\t]\s*", " ", part if isinstance(part, str) else part.text).translate(_SPECIAL)
+    mark = _MARKS[part.style] if isinstance(part, Span) and part.style else ""
+    return f"{mark}{text}{mark}" if text.strip() else text
 
 
-def _robustness(document: dict[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for entry in (document.get("robustness") or {}).get("datasets", ()):
-        for model in entry["models"]:
-            lines += [f"## Robustness of {safe(model['name'])} on {safe(entry['name'])}", ""]
-            parts = {"all corruptions": model["summary"], **model["summary"]["families"]}
-            rows = [
-                (name, figure_cell(part["auroc_change"], "auroc_change"), figure_cell(part["flips"], "flips"))
-                for name, part in parts.items()
-            ]
-            lines += table(("Mean over severities", "Change in AUROC", "Decisions flipped"), rows)
-            worst = [
-                (case["corruption"], case["severity"], figure_cell(case["auroc"], "auroc"))
-                for case in model["summary"]["worst"][:5]
-            ]
-            lines += table(("Worst cases", "Severity", "AUROC"), worst)
+def _cell(cell: Cell) -> str:
+    if cell is None or isinstance(cell, Picture):
+        return ""
+    if not isinstance(cell, Value):
+        return text_of(cell)
+    if not cell.value:
+        return safe(f"- ({cell.reason})" if cell.reason else "-")
+    more = f" [{cell.limits}]" if cell.limits else f" ({cell.reason})" if cell.reason else ""
+    return safe(cell.value + more)
+
+
+def _lines(block: Block, level: int) -> list[str]:
+    """Return the lines of a block; `level` is that of the heading it stands below."""
+    match block:
+        case Heading():
+            return [f"{'#' * block.level} {safe(block.text)}", ""]
+        case Text():
+            return [text_of(block.line), ""]
+        case Notice():
+            return [f"> {text_of(block.line)}", ""]
+        case Bullets():
+            return [*bullets(block.lines), ""]
+        case Facts():
+            return ["| | |", "|---|---|", *(f"| {safe(name)} | {text_of(text)} |" for name, text in block.rows), ""]
+        case Table():
+            return _table(block)
+        case Plot():
+            return _plot(block, level)
+        case Plots():
+            return [line for plot in block.plots for line in _plot(plot, level)]
+        case Flow():
+            return [*(line for step in (*block.steps, *block.split) for line in _step(step)), ""]
+        case Fold():
+            return _titled(block.title, safe(block.title + block.summary), block.blocks, level + 1)
+        case Section():
+            above = safe(f"{block.title} ({block.above})" if block.above else block.title)
+            return _titled(block.title, above, block.blocks, 2)
+
+
+def _titled(title: str, said: str, blocks: Sequence[Block], level: int) -> list[str]:
+    lines = [f"{'#' * level} {said}", ""]
+    for block in blocks:
+        lines += _lines(block, level)
+        level = block.level if isinstance(block, Heading) else level
     return lines
 
 
-def _checklists(document: dict[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for checklist in document.get("checklists") or ():
-        lines += [f"## {safe(checklist['guideline'])}", ""]
-        lines += [safe(f"{checklist['citation']}, doi {checklist['doi']}. In our own short words."), ""]
-        rows = (
-            (
-                item["id"],
-                item["item"],
-                item["status"],
-                "; ".join(answer["text"] for answer in item["answers"]) or "-",
-                item["add"] or ("to be written" if item["status"] == "for a person" else ""),
-            )
-            for item in checklist["items"]
-        )
-        lines += table(("Item", "Asks for", "Status", "Here", "To add"), rows)
-    return lines
+def _table(block: Table) -> list[str]:
+    columns = block.columns()
+    shown = [place for place, column in enumerate(columns) if not column.pictures]
+    noted = any(row.note for row in block.lines())
+    header = [f"{columns[place].name} ({columns[place].note})" if columns[place].note else columns[place].name
+              for place in shown]  # fmt: skip
+    lines = [f"**{safe(block.caption)}**", ""] if block.captioned and block.caption else []
+    head = [safe(name) for name in header] + (["Meaning"] if noted else [])
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in block.lines():
+        filled = list(zip_longest(columns, row.cells))
+        cells = [_cell(filled[place][1]) for place in shown]
+        if row.kind == "head":
+            cells[0] = f"**{cells[0]}**"
+        lines.append("| " + " | ".join(cells + ([safe(row.note)] if noted else [])) + " |")
+    return [*lines, ""]
+
+
+def _plot(plot: Plot, level: int) -> list[str]:
+    if not (plot.blocks or plot.numbers or plain_text(plot.caption)):
+        return []  # a drawing alone
+    lines = [f"{'#' * (level + 1)} {safe(plot.title)}", ""] if plot.title else []
+    for block in plot.blocks:
+        lines += _lines(block, level + 1)
+    lines += [text_of(plot.caption), ""] if plain_text(plot.caption) else []
+    return lines + (_table(plot.numbers) if plot.numbers else [])
+
+
+def _step(step: Step) -> list[str]:
+    return [f"- {safe(plain_text(step.line))}", *(f"  - {text_of(note)}" for note in step.notes)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from medsharp.evaluation.report.wording import interval, number, whole
+from medsharp.evaluation.quantities import counted, whole
+from medsharp.evaluation.report.blocks import Table
+from medsharp.evaluation.report.wording import interval, number
 
 _PRIMARY = ("4", "4A")
 """BI-RADS categories from which on a biopsy is advised."""
@@ -14,14 +16,6 @@ _MOST_IN_WORDS = 2
 """Of more readers the tables tell, and a sentence on their mean."""
 
 _RATES = ("sensitivity", "specificity")
-
-
-class Table(NamedTuple):
-    """A caption, a header and rows of text."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
 
 
 class Section(NamedTuple):
@@ -68,7 +62,7 @@ def reader_rows(entry: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any
 
 def _ranked(reader: dict[str, Any]) -> str:
     return (
-        f"AUROC on the {whole(reader['images'])} images that {reader['name']} judged: model "
+        f"AUROC on the {counted(reader['images'], 'image')} that {reader['name']} judged: model "
         f"{interval(reader['model_auroc'])}, reader {interval(reader['auroc'])}; model minus reader "
         f"{_signed(reader['auroc_difference'])}{_p(reader['auroc_difference'])}."
     )
@@ -94,9 +88,9 @@ def _against_mean(study: dict[str, Any]) -> str:
     freedom = study["components"] and study["components"]["degrees_of_freedom"]
     degrees = f", {number(freedom, 1)} degrees of freedom" if freedom else ""
     text = (
-        f"Against the mean of {len(study['readers'])} readers, on the {whole(study['images'])} images that all of them "
-        f"judged: model {interval(study['model_auroc'])}, readers {interval(study['mean_auroc'])}; model minus readers "
-        f"{_signed(difference)}{_p(difference, degrees)}, for readers and patients like these."
+        f"Against the mean of {len(study['readers'])} readers, on the {counted(study['images'], 'image')} that all of "
+        f"them judged: model {interval(study['model_auroc'])}, readers {interval(study['mean_auroc'])}; "
+        f"model minus readers {_signed(difference)}{_p(difference, degrees)}, for readers and patients like these."
     )
     these = study["auroc_difference_these_readers"]
     return f"{text} For these readers alone: {_signed(these)}{_p(these)}." if these else text
@@ -124,7 +118,7 @@ def _areas(readers: list[dict[str, Any]], study: dict[str, Any] | None) -> Table
             _p_value(study["auroc_difference"]["p"]),
         ))  # fmt: skip
     header = ("Reader", "Images", "AUROC of the reader", "AUROC of the model", "Model minus reader", "p")
-    return Table("AUROC on the same images", header, rows)
+    return Table("AUROC on the same images", header, rows, "small", captioned=False)
 
 
 def _cutoffs(reader: dict[str, Any], threshold: float) -> Table:
@@ -150,7 +144,8 @@ def _cutoffs(reader: dict[str, Any], threshold: float) -> Table:
         "Specificity of the model at the reader's sensitivity",
         "less the reader's",
     )
-    return Table(f"{reader['name']}: sensitivity and specificity, differences in percentage points", header, rows)
+    caption = f"{reader['name']}: sensitivity and specificity, differences in percentage points"
+    return Table(caption, header, rows, "small", captioned=False)
 
 
 def _notes(found: dict[str, Any]) -> list[str]:

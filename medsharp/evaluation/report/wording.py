@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from markupsafe import Markup, escape
-
-from medsharp.bundle import Update
+from medsharp.evaluation.quantities import counted, whole
+from medsharp.evaluation.report.blocks import Value
 from medsharp.evaluation.sites import LEAST_SITES
 from medsharp.evaluation.statistics.registry import FIGURES, SECTIONS, figure_named
-
-
-def filters() -> dict[str, Callable[..., Any]]:
-    """Return the template's filters by name."""
-    written = (figure, interval, change, change_text, is_percent, percent, number, whole, listed)
-    names = (group_name, column_name, alarming, section_name, role_name)
-    return {function.__name__: function for function in (*written, *names)}
 
 
 def sections_of(
@@ -71,19 +63,25 @@ def number(value: float, digits: int = 3, scale: float = 1.0) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def figure(part: dict[str, Any] | None, key: str = "auroc") -> Markup:
-    """Write a figure and its interval, shares as percentages; a dash with the reason where it has no value."""
+def figure(part: dict[str, Any] | None, key: str = "auroc") -> Value:
+    """Return a figure and its interval as a cell, shares as percentages, with the reason for what is missing."""
     if part is None:
-        return Markup('<span class="none">&ndash;</span>')
+        return Value("")
     digits, scale, unit = _style(key)
     if part["value"] is None:
-        return Markup('<span class="none">&ndash; <small>{}</small></span>').format(part.get("reason", ""))
+        return Value("", reason=str(part.get("reason", "")))
     value = f"{number(part['value'], digits, scale)}{unit}"
     if part["low"] is None:
-        reason = part.get("reason", "no interval")
-        return Markup('<span class="value">{}</span> <small class="interval why">{}</small>').format(value, reason)
-    limits = f"{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}"
-    return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
+        return Value(value, reason=str(part.get("reason", "no interval")))
+    return Value(value, f"{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}")
+
+
+def limits(low: float | None, high: float | None, key: str) -> str:
+    """Write two limits of a figure, or a dash where there are none."""
+    if low is None or high is None:
+        return "\N{EN DASH}"
+    digits, scale, unit = _style(key)
+    return f"{number(low, digits, scale)} to {number(high, digits, scale)}{unit}"
 
 
 def interval(part: dict[str, Any], key: str = "auroc") -> str:
@@ -97,15 +95,14 @@ def interval(part: dict[str, Any], key: str = "auroc") -> str:
     return f"{text} [{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}]"
 
 
-def change(part: dict[str, Any], key: str = "auroc") -> Markup:
-    """Write a difference with its sign, its limits too; shares in percentage points."""
+def change(part: dict[str, Any], key: str = "auroc") -> Value:
+    """Return a difference as a cell, with its sign, its limits too; shares in percentage points."""
     if part["value"] is None:
         return figure(part)
     value = signed(part["value"], key)
     if part["low"] is None:
-        return Markup('<span class="value">{}</span>').format(value)
-    limits = f"{signed(part['low'], key)} to {signed(part['high'], key)}"
-    return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
+        return Value(value, reason=str(part.get("reason", "no interval")))
+    return Value(value, f"{signed(part['low'], key)} to {signed(part['high'], key)}")
 
 
 def change_text(part: dict[str, Any], key: str = "auroc") -> str:
@@ -150,7 +147,7 @@ def unsummarised(document: dict[str, Any], key: str) -> str:
     """Say why the data sets have no summary: how few of them are external, or have this figure."""
     external = sum(entry["role"] == "external" for entry in document["datasets"])
     found = (document.get("site_summary") or {}).get("figures", {}).get(key) or {}
-    sets = f"{external} external data set{'' if external == 1 else 's'}"
+    sets = counted(external, "external data set")
     reason = found.get("reason") or f"{sets}; a summary needs at least {LEAST_SITES}"
     return f"No summary over hospitals, and no range for the next one: {reason}."
 
@@ -171,16 +168,11 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{number(share, digits, 100.0)}\u00a0%"
 
 
-def whole(count: int | None) -> str:
-    """Write a count with narrow no-break spaces between thousands."""
-    return "unknown" if count is None else f"{count:,}".replace(",", "\u202f")
-
-
-def listed(counts: dict[str, int], most: int = 12) -> Markup:
+def listed(counts: dict[str, int], most: int = 12) -> str:
     """Write counts by name as a list in running text, the first `most` of them."""
-    parts = [f"{escape(name)} ({whole(count)})" for name, count in list(counts.items())[:most]]
+    parts = [f"{name} ({whole(count)})" for name, count in list(counts.items())[:most]]
     left = len(counts) - most
-    return Markup(", ".join(parts) + (f" and {left} more" if left > 0 else ""))
+    return ", ".join(parts) + (f" and {left} more" if left > 0 else "")
 
 
 def group_name(part: dict[str, Any]) -> str:
@@ -198,120 +190,3 @@ def column_name(column: str) -> str:
 def section_name(anchor: str) -> str:
     """Name a section of the page by its `id`."""
     return "data" if anchor.startswith("data-") else anchor
-
-
-def model_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what is known of the model, as label and text; what the bundle does not say is left out.
-
-    Args:
-        bundle: `BundleSpec.model_dump(mode="json")`, or part of it, or empty.
-    """
-    training = bundle.get("training") or {}
-    rows: list[tuple[str, str]] = []
-
-    def add(label: str, text: Any) -> None:
-        if text not in (None, "", {}, []):
-            rows.append((label, str(text)))
-
-    add("Bundle", bundle.get("name"))
-    add("Network", bundle.get("network") or training.get("network"))
-    size = (bundle.get("preprocess") or {}).get("size")
-    add("Input", size and f"{size} by {size} pixels, grey")
-    add("Optimizer", _optimizer(bundle.get("optimizer") or training.get("optimizer")))
-    images = ", ".join(f"{count} {split}" for split, count in (training.get("images") or {}).items())
-    add("Trained on", training.get("dataset") and f"{training['dataset']}{f' ({images} images)' if images else ''}")
-    add("Licence of the training data", training.get("licence"))
-    add("Citation of the training data", training.get("citation"))
-    point = bundle.get("operating_point") or {}
-    if "threshold" in point:
-        add(
-            "Operating point",
-            f"probability of {bundle.get('positive', 'the positive class')} ≥ {point['threshold']:.4f}",
-        )
-        add("Rule", point.get("rule"))
-        if {"sensitivity", "specificity", "images", "positives"} <= point.keys():
-            add(
-                "Fixed on",
-                f"{point['images']} {deciding_images(bundle)}, {point['positives']} of them positive; there, "
-                f"sensitivity {percent(point['sensitivity'], 1)}, specificity {percent(point['specificity'], 1)}",
-            )
-    if "temperature" in bundle:
-        slope = any(update["slope"] != 1 for update in bundle.get("updates") or ())
-        fitted = "fitted at export" if bundle.get("updates") else "fitted on the same images"
-        fitted += ", divided by the slope of the update" if slope else ""
-        add("Temperature", f"{bundle['temperature']:.3f}, {fitted}")
-    for update in bundle.get("updates") or ():
-        add("Updated", Update.model_validate(update).sentence())
-    add("Made", bundle.get("created") and f"{bundle['created']}, medsharp {bundle.get('medsharp', '')}".rstrip(", "))
-    return rows
-
-
-def deciding_images(bundle: dict[str, Any]) -> str:
-    """Say which images the operating point was chosen on.
-
-    Args:
-        bundle: As in `evaluation.json`.
-    """
-    local = [update["dataset"] for update in bundle.get("updates") or () if update["method"] != "none"]
-    return f"images of {local[-1]}, its calibration part" if local else "internal validation images"
-
-
-def decided(bundle: dict[str, Any]) -> str:
-    """Say what fixed threshold and temperature, and what decided nothing.
-
-    Args:
-        bundle: As in `evaluation.json`.
-    """
-    if not bundle.get("updates"):
-        return (
-            "Threshold and temperature were fixed on internal validation images before any external image was seen, "
-            "and are frozen in the bundle. External data decided nothing."
-        )
-    return (
-        f"The bundle was updated on local data before this evaluation: {updating(bundle)}. Nothing was chosen in this "
-        "evaluation; a leak is reported where its images are among those that updated the bundle."
-    )
-
-
-def updating(bundle: dict[str, Any]) -> str:
-    """Say how the model was updated before the evaluation, or that it was not.
-
-    Args:
-        bundle: As in `evaluation.json`.
-    """
-    updates = [Update.model_validate(update).sentence() for update in bundle.get("updates") or ()]
-    return "; ".join(updates) or "none: threshold and temperature are as frozen in the bundle"
-
-
-def leak_check(bundle: dict[str, Any]) -> str:
-    """Say what it means that no leak was found, which depends on the hashes that the bundle carries; empty without one.
-
-    Args:
-        bundle: As in `evaluation.json`.
-    """
-    if not bundle:
-        return ""
-    files = bundle.get("files") or {}
-    if "training_images.dhash" in files:
-        return (
-            "none of these images is a copy (SHA-256) or a near-duplicate (perceptual hash, also mirrored) of a "
-            "training or validation image"
-        )
-    if "training_images.sha256" in files:
-        return "none of these images is a copy (SHA-256) of a training image; near-duplicates were not looked for"
-    return "not possible, as the bundle carries no hashes of its training images"
-
-
-def hash_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the bundle's files, each with its SHA-256."""
-    return [(str(name), str(digest)) for name, digest in (bundle.get("files") or {}).items()]
-
-
-def _optimizer(optimizer: Any) -> str:
-    if not isinstance(optimizer, dict):
-        return str(optimizer or "")
-    given = {
-        key: f"{value:g}" if isinstance(value, float) else value for key, value in optimizer.items() if key != "name"
-    }
-    settings = ", ".join(f"{key} {value}" for key, value in given.items())
-    return f"{optimizer.get('name', '')}{f' ({settings})' if settings else ''}"
