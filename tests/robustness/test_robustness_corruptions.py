@@ -75,6 +75,7 @@ LEAST = {
     "calipers_off_lesion": 0.3,
     "body_marker": 1.0,
     "body_marker_patch": 0.5,
+    "burned_in_text": 2.0,
 }
 """Grey levels. The first is MedMNIST-C's and stays as weak as it is; the others change a small part of the image."""
 
@@ -115,7 +116,6 @@ def test_black_borders_are_border_and_a_cyst_is_not() -> None:
 SHADOWS = {
     "beneath a tumour": lambda y, x: (np.abs(x - 96) < 25 + 6 * np.sin(y / 7)) & (y > 90),
     "in a lower corner": lambda y, x: y + 0.6 * x > 190 + 8 * np.sin(x / 9),
-    "at a side": lambda y, x: x + 16 * np.sin(y / 8) > 150,
     "all deep tissue": lambda y, x: y + 12 * np.sin(x / 11) > 130,
 }
 

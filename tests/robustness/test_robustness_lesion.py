@@ -61,6 +61,16 @@ def test_calipers_measure_the_lesion_from_edge_to_edge(where: str) -> None:
         assert np.hypot(*(found.max(axis=0) - found.min(axis=0))) > 0.85 * max(np.ptp(rows), np.ptp(columns))
 
 
+@pytest.mark.parametrize("where", LESIONS)
+def test_the_first_pair_is_the_long_axis(where: str) -> None:
+    lesion = LESIONS[where]
+    points = np.argwhere(lesion)
+    longest = max(np.ptp(points @ [np.sin(turn), np.cos(turn)]) for turn in np.linspace(0, np.pi, 60))
+    for seed in range(5):
+        found = np.argwhere(crosses(lesion, "calipers", 1, seed))
+        assert np.hypot(*np.ptp(found, axis=0)) > 0.93 * longest
+
+
 @pytest.mark.parametrize("where", [name for name in LESIONS if name != "wide"])
 def test_the_control_of_calipers_has_the_same_ink_and_touches_no_lesion(where: str) -> None:
     lesion = LESIONS[where]
@@ -111,6 +121,20 @@ def test_a_known_lesion_is_never_cut_away(where: str, name: str) -> None:
     for seed in range(8 if name == "crop" else 1):
         for severity in SEVERITIES:
             assert windows(lesion, name, severity, seed) >= 0.88
+
+
+def side_shown(lesion: np.ndarray, name: str, seed: int) -> float:
+    """Return the side of the window at severity 5 over that of the image."""
+    ramp = np.tile(np.linspace(0, 255, SHAPE[1]), (SHAPE[0], 1)).astype(np.uint8)
+    shown = corrupt(ramp, name, 5, seed=seed, lesion=lesion).astype(float)
+    return float(np.ptp(shown) / 255)
+
+
+def test_a_lesion_aside_does_not_make_crop_and_zoom_milder() -> None:
+    lesion = ellipse(150, 205, 15, 20)
+    assert side_shown(lesion, "zoom_in", 0) == pytest.approx(1 / 1.75, abs=0.02)
+    for seed in range(8):
+        assert side_shown(lesion, "crop", seed) == pytest.approx(0.55, abs=0.02)
 
 
 def test_without_a_mask_a_crop_does_cut_lesions_away() -> None:
