@@ -74,7 +74,7 @@ def test_each_model_has_its_own_figures_at_its_own_threshold(
         for name in PAIRED:
             figure, found = group["figures"][name], replicates[group["name"]][name]
             equal_value(figure, float(value[name][0]), name)
-            near_limits(figure, *np.nanquantile(found, [0.025, 0.975]), float(np.nanstd(found)), name)
+            near_limits(figure, found, name)
 
 
 def test_differences_are_second_less_first_on_the_same_resampled_patients(
@@ -92,7 +92,7 @@ def test_differences_are_second_less_first_on_the_same_resampled_patients(
             equal_value(figure, float(after[name][0] - before[name][0]), name)
             assert figure["first"] == pytest.approx(before[name][0])
             assert figure["second"] == pytest.approx(after[name][0])
-            near_limits(figure, *np.nanquantile(found, [0.025, 0.975]), float(np.nanstd(found)), name)
+            near_limits(figure, found, name)
             if name == "auroc":
                 paired.append(found.std())
                 independent.append(
@@ -120,7 +120,7 @@ def test_net_benefit_is_compared_at_one_threshold_only(
         gains.append(weights @ price / weights.sum(axis=1))
     found = gains[1] - gains[0]
     equal_value(figure, values[1] - values[0])
-    near_limits(figure, *np.quantile(found, [0.025, 0.975]), float(found.std()))
+    near_limits(figure, found)
 
 
 def placements(images: Images) -> tuple[np.ndarray, np.ndarray]:

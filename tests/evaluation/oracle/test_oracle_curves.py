@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from brute_force import Images, bins_of, percentiles, recalibrated, wilson
+from brute_force import Images, bins_of, recalibrated, wilson
 from cohort import images_of
 from reading import document_of, near_limits, rows_of
 from scipy.special import expit, logit
@@ -30,7 +30,7 @@ def weights(images: Images) -> np.ndarray:
 
 def near_band(band: dict[str, list[float]], place: int, replicates: np.ndarray, name: str) -> None:
     figure = {"low": band["low"][place], "high": band["high"][place]}
-    near_limits(figure, *percentiles(replicates), float(replicates.std()), f"{name} at {place}", 0.45)
+    near_limits(figure, replicates, f"{name} at {place}")
 
 
 def test_roc_is_scikit_learns_and_its_band_that_of_resampled_patients(
@@ -158,6 +158,7 @@ def test_csv_has_every_figure_of_the_document_and_nothing_else(scored: Path, ent
             expected[(*place, f"coverage of {label}")] = figure
         for site in part["by_site"]:
             expected[(*place, f"coverage at {site['site']}")] = site
+    # Readers have tests of their own.
     rows = {(row["by"], row["group"], row["figure"]): row for row in rows_of(scored) if row["by"] != "reader"}
     assert set(rows) == set(expected)
     for key, figure in expected.items():
