@@ -106,7 +106,7 @@ def measured(y: np.ndarray, patient: np.ndarray, threshold: float, p: np.ndarray
             "flips to_negative": w @ (changed & ~became) / n,
         }
 
-    value, resamples = statistic(images.alike), statistic(images.resampled(4000))
+    value, resamples = statistic(images.alike), statistic(images.resampled(3000))
     return {name: Replicated(float(v[0]), resamples[name]) for name, v in value.items()}
 
 
@@ -224,7 +224,7 @@ def check_every(
         right = np.all([(p >= threshold) == y for p in versions], axis=0)
         for name, among in (("kept_positive", y), ("kept_negative", ~y)):
             images = Images(y, clean, patient)
-            w = images.resampled(4000)
+            w = images.resampled(3000)
             whole = w[:, among].sum(axis=1)
             share = w[:, among & right].sum(axis=1) / np.where(whole > 0, whole, np.nan)
             found = Replicated(float(right[among].mean()), share)

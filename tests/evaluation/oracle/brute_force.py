@@ -30,6 +30,8 @@ RESAMPLES = 6000
 USUAL = 2000
 """What medsharp draws by default."""
 
+_STEPS = 30
+
 
 @dataclass(frozen=True)
 class Images:
@@ -108,25 +110,28 @@ def best_at(y: np.ndarray, p: np.ndarray, w: np.ndarray, held: str, rate: float)
     return np.where(keep >= rate - 1e-9, wish, -1).max(axis=1)
 
 
-def recalibrated(
-    y: np.ndarray, p: np.ndarray, w: np.ndarray, steps: int = 30
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The intercept at slope 1, and intercept and slope of a logistic fit, by plain Newton steps."""
+def recalibrated(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The intercept at slope 1, and intercept and slope of a logistic fit, by plain Newton steps; NaN without a fit."""
     score = np.log(p / (1 - p))
     large = np.zeros(len(w))
-    for _ in range(steps):
-        fitted = expit(large[:, None] + score)
-        large += np.clip((w * (y - fitted)).sum(axis=1) / (w * fitted * (1 - fitted)).sum(axis=1), -1, 1)
-    a, b = large.copy(), np.full(len(w), 0.5)
+    b = np.zeros(len(w))
     with np.errstate(all="ignore"):
-        for _ in range(steps):
+        for _ in range(_STEPS):
+            fitted = expit(large[:, None] + score)
+            step = (w @ y - (w * fitted).sum(axis=1)) / (w * fitted * (1 - fitted)).sum(axis=1)
+            large += np.clip(step, -1, 1)
+            if abs(step).max() < 1e-9:
+                break
+        a = np.log((w @ y) / (w @ ~y))
+        for _ in range(_STEPS):
             fitted = expit(a[:, None] + b[:, None] * score)
             rest, spread = w * (y - fitted), w * fitted * (1 - fitted)
-            g0, g1 = rest.sum(axis=1), (rest * score).sum(axis=1)
-            h0, h1, h2 = (spread.sum(axis=1), (spread * score).sum(axis=1), (spread * score**2).sum(axis=1))
+            g0, g1 = rest.sum(axis=1), rest @ score
+            h0, h1, h2 = spread.sum(axis=1), spread @ score, spread @ score**2
             whole = h0 * h2 - h1**2
-            a += np.clip((h2 * g0 - h1 * g1) / whole, -2, 2)
-            b += np.clip((h0 * g1 - h1 * g0) / whole, -2, 2)
+            a, b = a + (h2 * g0 - h1 * g1) / whole, b + (h0 * g1 - h1 * g0) / whole
+            if (abs(g0) + abs(g1)).max() < 1e-8:
+                break
         # Where the classes of a resample are separated the fit runs away.
         exists = (abs(g0) + abs(g1) < 1e-6) & (abs(b) < 50)
     large[(w[:, y].sum(axis=1) == 0) | (w[:, ~y].sum(axis=1) == 0)] = np.nan

@@ -65,11 +65,11 @@ def test_every_group_has_the_figures_of_its_own_images(entry: dict[str, Any], co
             assert "auroc" not in group
             name = "sensitivity" if part.y.all() else "specificity"
             assert ({"sensitivity", "specificity"} & set(group)) == {name}
-            found = replicated(part, lambda w, part=part: decided(part, w), count=3000)
+            found = replicated(part, lambda w, part=part: decided(part, w), count=2000)
             equal_figure(group[name], found[name], part, name=f"{key} {name}")
         else:
             seen["whole"] += 1
-            found = replicated(part, lambda w, part=part: figures(part, w, dear=False), count=3000)
+            found = replicated(part, lambda w, part=part: figures(part, w, dear=False), count=2000)
             for name in (*LOOKED_AT, *ALSO):
                 if fewest_of_its_kind(name, part) < LEAST_EVENTS:
                     seen["few of a kind"] += 1
