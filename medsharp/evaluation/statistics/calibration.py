@@ -62,20 +62,29 @@ def recalibrate(
         start: A fit with one row to start from, such as that of all images; makes resamples converge in a few steps.
     """
     y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
+    # For scores that are far from 0 and close together, intercept and slope are all but one parameter: Newton's steps
+    # find their way for standardised scores only.
+    centre, scale = score.mean(), score.std() or 1.0
     one = np.ones_like(score)
     if start is not None and np.isfinite(start).all():
         # A step that needs no image for itself comes first.
         near, last = _one_step(y, score, start)(weights), _LAST_STEP_OF_RESAMPLES
-        large, full = near.in_the_large[:, None], np.stack([near.constant, near.slope], axis=1)
+        large, full = near.in_the_large[:, None], _standardised(near, centre, scale)
         lost = ~np.isfinite(full).all(axis=1) | (np.abs(full).max(axis=1) > _FAR)
-        large[lost], full[lost] = start.in_the_large, np.concatenate([start.constant, start.slope])
+        large[lost], full[lost] = start.in_the_large, _standardised(start, centre, scale)
     else:
         share = np.clip((weights @ y) / weights.sum(axis=1), 1e-3, 1 - 1e-3)
         large, last = np.zeros((len(weights), 1)), _LAST_STEP
         full = np.stack([np.log(share / (1 - share)), np.zeros(len(weights))], axis=1)
     large = _newton(one[None], y, score, weights, large, last)
-    full = _newton(np.stack([one, score]), y, np.zeros_like(score), weights, full, last)
-    return Recalibration(large[:, 0], full[:, 1], full[:, 0])
+    full = _newton(np.stack([one, (score - centre) / scale]), y, np.zeros_like(score), weights, full, last)
+    slope = full[:, 1] / scale
+    return Recalibration(large[:, 0], slope, full[:, 0] - slope * centre)
+
+
+def _standardised(fit: Recalibration, centre: float, scale: float) -> np.ndarray:
+    """Return constant and slope of the same fit for standardised scores [R, 2]."""
+    return np.stack([fit.constant + fit.slope * centre, fit.slope * scale], axis=1)
 
 
 def _newton(

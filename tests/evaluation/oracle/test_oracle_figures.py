@@ -25,7 +25,7 @@ from brute_force import (
     wilson,
 )
 from cohort import THRESHOLD, images_of, make_cohort
-from reading import debiased, document_of, equal_figure, equal_value, run
+from reading import debiased, document_of, equal_figure, equal_value, near_limits, run
 from scipy.stats import norm
 from sklearn import metrics
 
@@ -233,6 +233,19 @@ def test_bca_limits_shift_from_the_percentiles_as_efrons_do(tmp_path: Path) -> N
             assert shift == pytest.approx(expected, abs=0.3 * part.replicates.std()), (name, side)
             shifts.append(abs(expected) / part.replicates.std())
     assert max(shifts) > 0.6
+
+
+def test_calibration_of_probabilities_that_are_all_small_and_alike_is_fitted(tmp_path: Path) -> None:
+    table = make_cohort(patients=60, seed=9)
+    p = 1 / (1 + np.exp(4.2 - 0.08 * np.log(table["p_malignant"] / table["p_benign"])))
+    table = table.assign(p_malignant=p, p_benign=1 - p)
+    found = score(table, tmp_path, "--threshold", 0.015, "--resamples", 1000)["figures"]
+    images = images_of(table, 0.015)
+    fit = sm.GLM(images.y, sm.add_constant(np.log(images.p / (1 - images.p))), sm.families.Binomial()).fit()
+    slopes = replicated(images, lambda w: {"slope": recalibrated(images.y, images.p, w)[2]}, count=1000)["slope"]
+    assert found["calibration_slope"]["value"] == pytest.approx(fit.params[1], rel=1e-6)
+    assert fit.params[1] > 4
+    near_limits(found["calibration_slope"], slopes.replicates)
 
 
 def test_seed_and_order_of_the_rows_move_no_value(cohort: pd.DataFrame, entry: dict[str, Any], tmp_path: Path) -> None:
