@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from medsharp.bundle import BundleSpec, digest_of, read_bundle
 from medsharp.cli import app
 from medsharp.data.manifest import read_manifest
+from medsharp.evaluation.statistics.operating_point import threshold_interval
 from medsharp.inference import Predictor
 from medsharp.inference.external import evaluate_internal
 from serve import create_app
@@ -187,6 +188,9 @@ def test_threshold_is_the_parents_rule_on_the_new_probabilities_of_the_calibrati
     assert "sensitivity >= 0.9 on the calibration part of simulated hospital B" in point.rule
     assert point.interval is not None
     assert point.interval[0] < point.threshold < point.interval[1]
+    given = rows["p_malignant"].to_numpy(), (rows["label"] == "malignant").to_numpy(), 0.9
+    assert point.interval == pytest.approx(threshold_interval(*given, pd.factorize(rows["patient"])[0]), abs=1e-9)
+    assert point.interval != pytest.approx(threshold_interval(*given), abs=1e-6)  # of images as if all were patients
 
 
 @pytest.mark.parametrize("method", [*CHANGED, "threshold"])
