@@ -69,12 +69,27 @@ def sentence_of(test: Mapping[str, Any], guessed: bool = False) -> str:
         return f"{subject}: {part['reason']}, so nothing is claimed."
     if alike or part["low"] <= 0 <= part["high"]:
         start = f"{subject} not shown to flip more or fewer decisions than {beside}"
-        return f"{start}: that the model reads {cause} is not shown."
+        other_way = _by_direction(test["difference"])
+        return f"{start}{other_way}." if other_way else f"{start}: that the model reads {cause} is not shown."
     more = part["value"] > 0
-    low, high = sorted(abs(part[key]) * 100 for key in ("low", "high"))
-    points = f"{abs(part['value']) * 100:.1f} percentage points ({low:.1f} to {high:.1f})"
-    start = f"{subject} seen to flip {points} {'more' if more else 'fewer'} decisions than {beside}"
+    start = f"{subject} seen to flip {_points(part)} decisions than {beside}"
     return f"{start}: {caveat}." if more else f"{start}: that the model reads {cause} is not shown."
+
+
+def _by_direction(differences: Mapping[str, Any]) -> str:
+    """Say which of the two directions differs where their sum does not: one may be more, the other less."""
+    said = [
+        f"{_points(differences[kind])} to {kind.removeprefix('to_')}"
+        for kind in ("to_positive", "to_negative")
+        if differences[kind]["low"] is not None and not differences[kind]["low"] <= 0 <= differences[kind]["high"]
+    ]
+    return f" in all; by direction they differ: {' and '.join(said)} (not corrected for two looks)" if said else ""
+
+
+def _points(part: Mapping[str, Any]) -> str:
+    low, high = sorted(abs(part[key]) * 100 for key in ("low", "high"))
+    which = "more" if part["value"] > 0 else "fewer"
+    return f"{abs(part['value']) * 100:.1f} percentage points ({low:.1f} to {high:.1f}) {which}"
 
 
 _PATCH = "a flat patch in the same place, as large and as bright"

@@ -72,7 +72,9 @@ def test_controls_count_into_no_mean_worst_case_or_what_holds_under_everything()
 
 def entry(low: float | None, value: float, high: float | None, name: str = "burned_in_text") -> dict[str, Any]:
     part = {"value": value, "low": low, "high": high} | ({"reason": "one patient only"} if low is None else {})
-    return {"corruption": name, "control": "control", "difference": {"all": part}}
+    level = {"value": 0.0, "low": -0.01, "high": 0.01}
+    differences = {"all": part, "to_positive": level, "to_negative": level}
+    return {"corruption": name, "control": "control", "difference": differences}
 
 
 @pytest.mark.parametrize("name", list_corruptions("annotation"))
@@ -86,6 +88,16 @@ def test_a_sentence_claims_what_the_interval_of_the_difference_allows(name: str)
     assert fewer.endswith("is not shown.")
     assert "nothing is claimed" in sentence_of(entry(None, 0.04, None, name))
     assert "no control was run" in sentence_of(entry(0.01, 0.04, 0.07, name) | {"control": None})
+
+
+def test_directions_that_cancel_out_are_told() -> None:
+    test = entry(-0.001, 0.016, 0.035)
+    test["difference"]["to_positive"] = {"value": -0.019, "low": -0.029, "high": -0.011}
+    test["difference"]["to_negative"] = {"value": 0.035, "low": 0.021, "high": 0.05}
+    assert sentence_of(test).endswith(
+        "in all; by direction they differ: 1.9 percentage points (1.1 to 2.9) fewer to positive and 3.5 percentage "
+        "points (2.1 to 5.0) more to negative (not corrected for two looks)."
+    )
 
 
 def test_what_stands_for_an_unknown_lesion_is_told() -> None:
