@@ -35,7 +35,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 THRESHOLDS = {"one": 0.45, "two": 0.3}
 FIGURES = (
     "auroc", "brier", "calibration_intercept", "calibration_slope", "sensitivity", "specificity", "balanced_accuracy",
-    "net_benefit",
+    "net_benefit_at_threshold",
 )  # fmt: skip
 Cells = dict[tuple[str, int], np.ndarray]
 Measured = dict[str, Replicated]
@@ -94,7 +94,7 @@ def measured(y: np.ndarray, patient: np.ndarray, threshold: float, p: np.ndarray
         n, ill, well = w.sum(axis=1), w[:, y].sum(axis=1), w[:, ~y].sum(axis=1)
         return {
             **{name: values[name] for name in ("sensitivity", "specificity", "balanced_accuracy")},
-            "net_benefit": values["net_benefit_at_threshold"],
+            "net_benefit_at_threshold": values["net_benefit_at_threshold"],
             "auroc": auroc(y, p, w),
             "brier": w @ (p - y) ** 2 / n,
             "calibration_intercept": large,
@@ -184,7 +184,7 @@ def check_summary(model: dict[str, Any], clean: Measured, cells: dict[tuple[str,
     assert set(summary["families"]) == set(parts) - {""}
     for family, chosen in parts.items():
         told = summary["families"][family] if family else summary
-        for name in ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit"):
+        for name in ("auroc", "balanced_accuracy", "sensitivity", "specificity", "net_benefit_at_threshold"):
             average = mean([cell[name] for cell in chosen])
             equal(told[name], average, f"{family} {name}")
             equal(told[f"{name}_change"], minus(average, clean[name]), f"{family} change of {name}")
