@@ -56,6 +56,6 @@ def robustness(
     console.print(table)
     note(f"corrupting costs {rate_text(100 * cost.corruption / cost.inference)} % of the network")
     note(
-        f"all {len(cost.corruptions)} corruptions at 5 severities on {RUN_IMAGES} images: "
+        f"all {len(cost.corruptions)} corruptions and controls at 5 severities on {RUN_IMAGES} images: "
         f"{rate_text(cost.seconds(RUN_IMAGES))} s ({cost.together:.3g} ms an image, wall time)"
     )
