@@ -291,6 +291,28 @@ def basic(value: float, plugged_in: float, replicates: np.ndarray) -> tuple[floa
     return float(value - high), float(value - low)
 
 
+def placements(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the negatives that each positive beats, and of the positives that beat each negative, half for ties."""
+    wins = (p[y][:, None] > p[~y][None]) + 0.5 * (p[y][:, None] == p[~y][None])
+    return wins.mean(axis=1), wins.mean(axis=0)
+
+
+def delong_variance(over: np.ndarray, under: np.ndarray) -> float:
+    """Of an area, or of a difference of two, from its placements, images being independent."""
+    return float(np.var(over, ddof=1) / len(over) + np.var(under, ddof=1) / len(under))
+
+
+def obuchowski_variance(over: np.ndarray, under: np.ndarray, y: np.ndarray, who: np.ndarray) -> float:
+    """Of an area, or of a difference of two, from its placements, patients being independent."""
+    m, n = len(over), len(under)
+    patients = sorted(set(who))
+    d = np.array([(over - over.mean())[who[y] == one].sum() for one in patients])
+    h = np.array([(under - under.mean())[who[~y] == one].sum() for one in patients])
+    ill, well, everyone = len(set(who[y])), len(set(who[~y])), len(patients)
+    own = ill / (ill - 1) * (d @ d) / m**2 + well / (well - 1) * (h @ h) / n**2
+    return float(own + 2 * everyone / (everyone - 1) * (d @ h) / (m * n))
+
+
 Statistic = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from brute_force import Images, figures
+from brute_force import Images, delong_variance, figures, obuchowski_variance, placements
 from cohort import THRESHOLD, images_of, make_cohort, make_second_model
 from reading import document_of, equal_value, near_limits, run
 from scipy.stats import chi2, norm
@@ -123,28 +123,20 @@ def test_net_benefit_is_compared_at_one_threshold_only(
     near_limits(figure, found)
 
 
-def placements(images: Images) -> tuple[np.ndarray, np.ndarray]:
-    above, below = images.p[images.y][:, None], images.p[~images.y][None]
-    wins = (above > below) + 0.5 * (above == below)
-    return wins.mean(axis=1), wins.mean(axis=0)
-
-
 def test_paired_variances_of_the_areas_are_delongs_and_obuchowskis(
     document: dict[str, Any], models: dict[str, Images]
 ) -> None:
     for pair in document["pairs"]:
         one, other = models[pair["first"]], models[pair["second"]]
-        y, who, figure = one.y, one.patient, pair["figures"]["auroc"]
-        over, under = (second - first for first, second in zip(placements(one), placements(other), strict=True))
-        value, m, n = over.mean(), y.sum(), (~y).sum()
-        delong = np.var(over, ddof=1) / m + np.var(under, ddof=1) / n
-        patients = sorted(set(who))
-        d = np.array([(over - value)[who[y] == one_of].sum() for one_of in patients])
-        h = np.array([(under - value)[who[~y] == one_of].sum() for one_of in patients])
-        ill, well, everyone = len(set(who[y])), len(set(who[~y])), len(patients)
-        clustered = ill / (ill - 1) * (d @ d) / m**2 + well / (well - 1) * (h @ h) / n**2
-        clustered += 2 * everyone / (everyone - 1) * (d @ h) / (m * n)
-        for name, variance in (("delong", delong), ("obuchowski", clustered)):
+        figure = pair["figures"]["auroc"]
+        before, after = placements(one.y, one.p), placements(other.y, other.p)
+        over, under = (second - first for first, second in zip(before, after, strict=True))
+        value = over.mean()
+        variances = {
+            "delong": delong_variance(over, under),
+            "obuchowski": obuchowski_variance(over, under, one.y, one.patient),
+        }
+        for name, variance in variances.items():
             part, error = figure[name], math.sqrt(variance)
             assert part["standard_error"] == pytest.approx(error), name
             assert part["low"] == pytest.approx(value - norm.ppf(0.975) * error), name

@@ -18,8 +18,11 @@ from brute_force import (
     bca_shares,
     bins_of,
     decided,
+    delong_variance,
     figures,
     newcombe,
+    obuchowski_variance,
+    placements,
     recalibrated,
     replicated,
     wilson,
@@ -118,19 +121,12 @@ def test_calibration_error_of_a_calibrated_model_is_given_by_its_bins(entry: dic
 
 
 def test_auroc_has_delongs_and_obuchowskis_errors(entry: dict[str, Any], images: Images) -> None:
-    y, p, who = images.y, images.p, images.patient
-    wins = (p[y][:, None] > p[~y][None]) + 0.5 * (p[y][:, None] == p[~y][None])
-    over, under, area = wins.mean(axis=1), wins.mean(axis=0), wins.mean()
-    m, n = wins.shape
-    variances = {"delong": np.var(over, ddof=1) / m + np.var(under, ddof=1) / n}
-    patients = sorted(set(who))
-    d = [sum(over[who[y] == one] - area) for one in patients]
-    h = [sum(under[who[~y] == one] - area) for one in patients]
-    ill, well, all_of_them = len(set(who[y])), len(set(who[~y])), len(patients)
-    s10 = ill / (ill - 1) / m * np.dot(d, d)
-    s01 = well / (well - 1) / n * np.dot(h, h)
-    s11 = all_of_them / (all_of_them - 1) * np.dot(d, h)
-    variances["obuchowski"] = s10 / m + s01 / n + 2 * s11 / (m * n)
+    over, under = placements(images.y, images.p)
+    area = over.mean()
+    variances = {
+        "delong": delong_variance(over, under),
+        "obuchowski": obuchowski_variance(over, under, images.y, images.patient),
+    }
     for name, variance in variances.items():
         part = entry["auroc_intervals"][name]
         assert part["value"] == pytest.approx(area)
