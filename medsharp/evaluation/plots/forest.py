@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from medsharp.evaluation.plots.svg import GUIDE, INK, MODEL, draw, shortened
@@ -11,6 +12,10 @@ from medsharp.evaluation.plots.svg import GUIDE, INK, MODEL, draw, shortened
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+_WIDTH, _LINES = 28, 3
+"""Letters in a line of a label, and its lines."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ def forest(
         whole: Where a thin line marks the value of all images together.
     """
     shown = [(label, figure) for label, figure in rows if figure.get("value") is not None]
-    labels = [shortened(label, 30) for label, _ in shown] + ([shortened(summary.label)] if summary else [])
+    labels = [_lines(label) for label, _ in shown] + ([_lines(summary.label)] if summary else [])
+    several = max((label.count("\n") for label in labels), default=0)
 
     def function(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -74,7 +80,13 @@ def forest(
         left = max(-0.01, min(lows, default=0.5) - 0.03)
         axes.set(xlabel=xlabel, xlim=(left, 1.01), ylim=(len(labels) - 0.4, -0.6))
 
-    return draw(function, title, prefix, size=(5.2, 0.75 + 0.34 * max(1, len(labels))))
+    return draw(function, title, prefix, size=(5.2, 0.75 + (0.34 + 0.15 * several) * max(1, len(labels))))
+
+
+def _lines(label: str) -> str:
+    """Return a label in as many lines as it needs, so that names stay whole; the longest end in an ellipsis."""
+    lines = wrap(shortened(label, _WIDTH * _LINES), _WIDTH)
+    return "\n".join(lines) or label
 
 
 def _row(axes: Axes, part: dict[str, Any], place: int, heaviest: float) -> list[float]:

@@ -14,7 +14,7 @@ from medsharp.evaluation.report.wording import group_name, interval, number, per
 COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("specificity", "Specificity", None))
 """Figures that have forest plots: key, name and where a line marks no information."""
 
-_LABEL = 24
+_LABEL = 60
 _MOST_DRAWN = 40
 
 
