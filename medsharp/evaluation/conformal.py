@@ -12,6 +12,7 @@ import pandas as pd
 
 from medsharp.errors import InputError
 from medsharp.evaluation.predictions import check_predictions, text_of
+from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.estimate import Interval
 from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_estimate
 
@@ -93,8 +94,8 @@ def assert_other_images(calibration: pd.DataFrame, scored: pd.DataFrame, name: s
     shared = calibration[columns].merge(scored[columns].drop_duplicates())["image"]
     if len(shared):
         raise InputError(
-            f"{name} shares {len(shared)} images with {other}, such as {shared.iloc[0]}; calibrate prediction sets on "
-            "images that are not scored"
+            f"{name} shares {counted(len(shared), 'image')} with {other}, such as {shared.iloc[0]}; calibrate "
+            "prediction sets on images that are not scored"
         )
 
 

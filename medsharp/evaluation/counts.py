@@ -57,6 +57,12 @@ def counts_of(
     }
 
 
+def patients_before(table: pd.DataFrame) -> int | None:
+    """Count the patients of a table, with those whose images are left out; None where an image has none."""
+    patients = patients_of(table)
+    return int(patients.nunique()) if len(patients) and (patients != "").all() else None
+
+
 def confusion_of(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
     """Count images by label and by most probable class."""
     shares = rows[[f"p_{name}" for name in classes]].to_numpy(dtype=float)

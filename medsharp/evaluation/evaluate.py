@@ -12,7 +12,7 @@ import pandas as pd
 
 from medsharp.errors import InputError, nearest
 from medsharp.evaluation.conformal import Conformal, conformal_figures
-from medsharp.evaluation.counts import confusion_of, counts_of
+from medsharp.evaluation.counts import confusion_of, counts_of, patients_before
 from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.notes import notes_of
 from medsharp.evaluation.predictions import check_predictions, clusters_of
@@ -92,7 +92,8 @@ def evaluate_predictions(
         prevalence: Where the model is to be used; predictive values are given for it too.
         conformal: Prediction sets calibrated elsewhere, whose coverage is looked at.
         excluded: Images left out before prediction, by reason.
-        submitted_patients: Patients before any image was left out, where they are known.
+        submitted_patients: Patients before any image was left out, where they are known; those of the table itself,
+            where nothing was left out before it.
         about: Source, licence, citation, doi, for the report.
         warnings: Sentences that must stand beside the figures.
 
@@ -135,13 +136,14 @@ def evaluate_predictions(
     estimates = estimates_of(cases, measured)
     figures = figures_of(estimates, interval)
     figures["ece"]["expected_if_calibrated"] = expected_if_calibrated(cases.scores, cases.clusters, rng)
+    before = patients_before(table) if submitted_patients is None and not excluded else submitted_patients
     counts = counts_of(
         predictions,
         cases.clusters,
         classes=classes,
         positive=positive,
         excluded=dict(excluded or {}),
-        submitted_patients=submitted_patients,
+        submitted_patients=before,
     )
     subgroups = subgroups_of(rows, cases, resamples=resamples, rng=rng, interval=interval)
     several = len(classes) > 2

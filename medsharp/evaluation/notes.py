@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.calibration import CLIP
 from medsharp.evaluation.statistics.figures import Cases
 
@@ -25,15 +26,13 @@ def notes_of(cases: Cases, counts: dict[str, Any]) -> list[str]:
         who = "patient or group has" if number == 1 else "patients or groups have"
         notes.append(f"{number} {who} images of several classes; they are kept and resampled together.")
     if 0 < counts["images_without_patient"] < counts["images"]:
-        notes.append(
-            f"{counts['images_without_patient']} images have no patient; "
-            "each stands for one, or its group of near-duplicates does."
-        )
+        nameless = counts["images_without_patient"]
+        have = f"{counted(nameless, 'image')} {'has' if nameless == 1 else 'have'} no patient"
+        notes.append(f"{have}; each stands for one, or its group of near-duplicates does.")
     extreme = int(((cases.scores < CLIP) | (cases.scores > 1 - CLIP)).sum())
     if extreme:
-        notes.append(
-            f"{extreme} probabilities are 0 or 1; log loss and calibration take them as {CLIP:g} and 1 - {CLIP:g}."
-        )
+        are = counted(extreme, "probability is", "probabilities are")
+        notes.append(f"{are} 0 or 1; log loss and calibration take them as {CLIP:g} and 1 - {CLIP:g}.")
     if (cases.scores == cases.scores[0]).all():
         notes.append("Every image has the same probability: the model does not rank these images at all.")
     return notes

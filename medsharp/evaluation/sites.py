@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import expit
 
 from medsharp.evaluation.predictions import text_of
+from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import Z
 from medsharp.evaluation.statistics.pooling import Pooled, pool_effects, pool_shares
@@ -138,7 +139,7 @@ def _summary(name: str, sites: Sequence[Site]) -> dict[str, Any]:
     for number, effect, variance in zip(known, effects, variances, strict=True):
         _complete(rows[number], name, sites[number], effect, Z * math.sqrt(variance), back)
     if pooled is None:
-        reason = f"{len(known)} sites with this figure; a summary needs at least {LEAST_SITES}"
+        reason = f"{counted(len(known), 'site')} with this figure; a summary needs at least {LEAST_SITES}"
         return {**dict.fromkeys((*_LIMITS, "tau2", "i2", "q", "q_p")), "reason": reason, "sites": rows}
     found = pooled.found
     for number, weight in zip(known, found.weights, strict=True):

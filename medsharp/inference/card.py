@@ -16,6 +16,7 @@ import yaml
 from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, Update, read_bundle, write_spec
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
+from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.report.wording import titled
 from medsharp.evaluation.statistics.registry import names_of
 from medsharp.files import sha256_file, write_text
@@ -83,11 +84,17 @@ def add_external_figures(bundle: str | Path, external: Sequence[Evaluation]) -> 
     return spec
 
 
+def _size(counts: dict[str, Any]) -> str:
+    return (
+        f"{counted(counts['images'], 'image')}, {counted(counts['clusters'], 'patient or group', 'patients or groups')}"
+    )
+
+
 def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
     if not evaluations:
         return f"None: the bundle was made without an internal test split ({INTERNAL})."
     names = [titled(evaluation) for evaluation in evaluations]
-    counts = [f"{e['counts']['images']} images, {e['counts']['clusters']} patients or groups" for e in evaluations]
+    counts = [_size(evaluation["counts"]) for evaluation in evaluations]
     lines = [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names), f"| Data | {' | '.join(counts)} |"]
     for key, label in names_of(_ROWS).items():
         cells = []
@@ -128,7 +135,7 @@ def _members(spec: BundleSpec) -> str:
             member.fold or "-",
             member.left_out or "-",
             ", ".join(str(member.images[split]) for split in SPLITS),
-            f"{member.out_of_fold} images",
+            counted(member.out_of_fold, "image"),
             f"`{member.weights[:12]}`",
             ", ".join(f"{key} {value}" for key, value in other.items()) or "-",
         ]
@@ -149,7 +156,7 @@ def _update(update: Update) -> str:
     said = textwrap.fill(
         f"{update.sentence()}. The method was chosen {how}. Who decides and who is measured was drawn by patients "
         f"(share {update.share:g}, seed {update.seed}) and written before any image was predicted (SHA-256 of it: "
-        f"`{update.parts}`). On the other {part.images} images of {part.patients} patients or groups "
+        f"`{update.parts}`). On the other {counted(part.images, 'image')} of {part.patients} patients or groups "
         f"({part.positive_patients} with a positive image), each bundle at its own threshold, 95 % intervals in "
         "brackets:",
         118,

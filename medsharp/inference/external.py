@@ -18,7 +18,8 @@ from medsharp.data.manifest import Manifest, name_of
 from medsharp.data.sources import LabelRule, open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, evaluate_predictions, read_predictions
-from medsharp.evaluation.predictions import patients_of
+from medsharp.evaluation.counts import patients_before
+from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
 from medsharp.images import DecodedImage, ImageLimits
@@ -147,7 +148,8 @@ def evaluate_manifest(
     unlabelled = int((manifest.included["label"] == "").sum())
     if unlabelled:
         raise InputError(
-            f"{manifest.info.name}: {unlabelled} images have no label; use `medsharp predict` for images without labels"
+            f"{manifest.info.name}: {counted(unlabelled, 'image has', 'images have')} no label; use `medsharp predict` "
+            "for images without labels"
         )
     table = predict_manifest(predictor, manifest, ready=ready, progress=progress)
     names = (manifest.info.name if n == 1 else f"{manifest.info.name} {n}" for n in itertools.count(1))
@@ -167,7 +169,7 @@ def evaluate_manifest(
         prevalence=prevalence,
         conformal=conformal_of(spec, predictor.folder),
         excluded=count_exclusions(manifest.table["exclude"]),
-        submitted_patients=_patients(manifest),
+        submitted_patients=patients_before(manifest.table),
         about={key: getattr(manifest.info, key) for key in ("source", "licence", "citation", "doi")},
         warnings=leaks(predictor.folder, manifest),
     )
@@ -196,12 +198,6 @@ def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:
         return None
     images = "out-of-fold predictions" if spec.pooled else "validation split"
     return calibrate(read_predictions(path), spec.classes, f"{spec.learned_from}, {images}")
-
-
-def _patients(manifest: Manifest) -> int | None:
-    """Count the patients of a data set, left out or not; None where an image has none."""
-    patients = patients_of(manifest.table)
-    return int(patients.nunique()) if (patients != "").all() else None
 
 
 def _file_name(name: str) -> str:

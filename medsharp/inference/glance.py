@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medsharp.bundle import METADATA, BundleSpec, Figure
+from medsharp.evaluation.quantities import counted
 
 FIGURES = {
     "auroc": "AUROC",
@@ -51,7 +52,8 @@ def glances(spec: BundleSpec, internal: Mapping[str, Any], internal_name: str = 
     if figures:
         rows.append(Glance(internal_name or spec.learned_from, False, figures))
     for site in spec.held_out:
-        size = f"{site.images} images, {site.patients} patients or groups, {site.positives} {spec.positive}"
+        patients = counted(site.patients, "patient or group", "patients or groups")
+        size = f"{counted(site.images, 'image')}, {patients}, {site.positives} {spec.positive}"
         rows.append(Glance(site.site, True, site.figures, size))
     return rows
 

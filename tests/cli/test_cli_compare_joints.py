@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from medsharp.cli import app
+from medsharp.evaluation.quantities import counted
 
 THRESHOLDS = {"plain-0": 0.25, "plain-1": 0.3, "sam-0": 0.55, "sam-1": 0.5, "sam-2": 0.6, "other": 0.4}
 PATIENTS = 150
@@ -100,7 +101,7 @@ def test_two_networks_are_compared_later_less_earlier_each_at_its_own_threshold(
         only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
         assert only_first != only_second
         assert (found["mcnemar"]["only_first"], found["mcnemar"]["only_second"]) == (only_first, only_second)
-        assert f"{only_second} images only sam-0 gets right, {only_first} only plain-0" in output
+        assert f"{counted(only_second, 'image')} only sam-0 gets right, {only_first} only plain-0" in output
     area_difference = pair["figures"]["auroc"]
     assert area_difference["value"] == pytest.approx(area(other) - area(one))
     replicates = resampled([one, other]) @ [-1, 1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from medsharp.evaluation.quantities import counted
+
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -26,8 +28,8 @@ def limits_of_use(counts: dict[str, Any], networks: Sequence[int], *, pairs: int
         pairs: How many pairs are compared.
     """
     said = [
-        f"All models were given the same {counts['images']} images; the figures speak of patients like these, not of "
-        "other hospitals.",
+        f"All models were given the same {counted(counts['images'], 'image')}; the figures speak of patients "
+        "like these, not of other hospitals.",
     ]
     if not counts["patients_known"]:
         said.append(
@@ -35,8 +37,8 @@ def limits_of_use(counts: dict[str, Any], networks: Sequence[int], *, pairs: int
         )
     if counts["deciding"]:
         said.append(
-            f"{counts['deciding']} of the images are of the validation split, by which epochs and thresholds may have "
-            "been chosen: figures on them are too hopeful."
+            f"{counts['deciding']} of the images {'is' if counts['deciding'] == 1 else 'are'} of the validation split, "
+            "by which epochs and thresholds may have been chosen: figures on them are too hopeful."
         )
     said.extend(_of_seeds(networks))
     if pairs > 1:
@@ -101,7 +103,8 @@ def _decisions(pair: dict[str, Any], pairs: int) -> list[str]:
         if test is None or p is None:
             continue
         more = (
-            f"{test['only_second']} images only {pair['second']} gets right, {test['only_first']} only {pair['first']}"
+            f"{counted(test['only_second'], 'image')} only {pair['second']} gets right, "
+            f"{test['only_first']} only {pair['first']}"
         )
         verdict = "they differ" if p < 0.05 else "no difference is shown"
         holm = " after Holm" if pairs > 1 else ""

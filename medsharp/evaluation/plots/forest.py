@@ -80,7 +80,7 @@ def forest(
         left = max(-0.01, min(lows, default=0.5) - 0.03)
         axes.set(xlabel=xlabel, xlim=(left, 1.01), ylim=(len(labels) - 0.4, -0.6))
 
-    return draw(function, title, prefix, size=(5.2, 0.75 + (0.34 + 0.15 * several) * max(1, len(labels))))
+    return draw(function, title, prefix, size=(5.2, 0.75 + (0.34 + 0.1 * several) * max(1, len(labels))))
 
 
 def _lines(label: str) -> str:

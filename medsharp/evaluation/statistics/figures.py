@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.bootstrap import Statistic, bootstrap, jackknife
 from medsharp.evaluation.statistics.calibration import CLIP
 from medsharp.evaluation.statistics.estimate import (
@@ -186,11 +187,11 @@ def _withheld(entry: Figure, cases: Cases, count: int, least: int) -> str:
             are = "probability is 0 or 1 and was" if wrong == 1 else "probabilities are 0 or 1 and were"
             return f"{wrong} {are} wrong: no finite recalibration exists"
     if count < least and entry.about != "images":
-        return f"{count} images only; {least} are the least"
+        return f"{counted(count, 'image')} only; {least} are the least"
     fewer = min(int(cases.labels.sum()), int((~cases.labels).sum()))
     if entry.events and fewer < least:
         kind = "positive" if cases.labels.sum() == fewer else "negative"
-        return f"{fewer} {kind} images only; {least} of either class are the least"
+        return f"{counted(fewer, f'{kind} image')} only; {least} of either class are the least"
     return ""
 
 
