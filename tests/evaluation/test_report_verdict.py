@@ -57,16 +57,16 @@ def said(given: dict[str, Any]) -> str:
     [
         (figure(-0.46, -0.6, -0.3), "specificity falls from 66 % to 20 % (\N{MINUS SIGN}46.0 ["),
         (figure(0.14, 0.01, 0.2), "specificity rises from 66 % to 20 %"),
-        (figure(-0.01, -0.049, 0.2), "keeps its AUROC from 0.900 to 0.900"),
-        (figure(-0.01, -0.051, 0.2), "that it keeps its specificity from 66 % to 20 %"),
-        (figure(-0.01), "that it keeps its specificity from 66 % to 20 %"),
+        (figure(-0.01, -0.049, 0.2), "keeps its AUROC of 0.900 (here 0.900, 0.000 ["),
+        (figure(-0.01, -0.051, 0.2), "that it keeps its specificity of 66 % (here 20 %, "),
+        (figure(-0.01), "that it keeps its specificity of 66 % (here 20 %, "),
     ],
 )
 def test_verdict_says_of_a_change_what_its_interval_allows(change: dict[str, Any], words: str) -> None:
     text = said(document(entry("there", specificity=figure(0.20, 0.1, 0.3)), specificity=change))
     assert words in text
     kept = change["low"] is not None and -0.05 < change["low"] <= 0
-    assert ("specificity from 66 % to 20 %" in text.split("that it keeps")[0]) == kept
+    assert ("specificity of 66 % (here 20 %" in text.split("that it keeps")[0]) == kept
     assert ("is not shown" in text.split(" Acting")[0]) == (change["low"] in (None, -0.051))
 
 
@@ -78,6 +78,7 @@ def test_verdict_says_of_a_change_what_its_interval_allows(change: dict[str, Any
             "Acting by it from a risk of 10.0 % on beats treating everyone and treating no one",
         ),
         (figure(-0.02, -0.03, -0.001), "is worse than the better of treating everyone and treating no one"),
+        (figure(-0.02, -0.03, 0.001), "treating no one is not shown (net benefit gained \N{MINUS SIGN}0.020"),
         (figure(0.02, -0.001, 0.03), "beats treating everyone and treating no one is not shown (net benefit gained"),
         (figure(0.02), "is not shown: of a single patient"),
         (None, "these figures have no net benefit"),

@@ -77,11 +77,12 @@ def _transported(document: dict[str, Any], entry: dict[str, Any]) -> Line:
             parts["not shown"].append(f"{name} (not known of both)")
             continue
         kind = _kind(found)
-        verb = f" {kind}" if kind in ("falls", "rises") else ""
         write = percent if is_percent(key) else number
-        points = " points" if is_percent(key) else ""
-        how = soft(f" ({change_text(found, key)}{points})")
-        parts[kind].append((f"{name}{verb} from {write(before)} to {write(after)}", how))
+        change = f"{change_text(found, key)}{' points' if is_percent(key) else ''}"
+        if kind in ("falls", "rises"):
+            parts[kind].append((f"{name} {kind} from {write(before)} to {write(after)}", soft(f" ({change})")))
+        else:
+            parts[kind].append((f"{name} of {write(before)}", soft(f" (here {write(after)}, {change})")))
     said: list[Line] = [joined(["the model keeps its ", _and(parts["keeps"])], "")] if parts["keeps"] else []
     said += [*parts["falls"], *parts["rises"]]
     if parts["not shown"]:
