@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -61,7 +62,10 @@ def test_robustness_is_summarised_beside_the_figures(hospital: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert '<section id="robustness">' in page
-    assert "calipers, severity 5" in page
+    written = json.loads(file.read_text(encoding="utf-8"))
+    sentences = [case["sentence"] for case in written["datasets"][0]["models"][0]["annotations"]]
+    assert sentences
+    assert all(html.escape(sentence) in page for sentence in sentences)
     assert "These figures are of" not in page
     (change,) = {
         model["summary"]["auroc_change"]["value"]
