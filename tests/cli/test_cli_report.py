@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 from typer.testing import CliRunner, Result
 
 from medsharp.cli import app
@@ -65,7 +65,7 @@ def test_robustness_is_summarised_beside_the_figures(hospital: Path, tmp_path: P
     written = json.loads(file.read_text(encoding="utf-8"))
     sentences = [case["sentence"] for case in written["datasets"][0]["models"][0]["annotations"]]
     assert sentences
-    assert all(html.escape(sentence) in page for sentence in sentences)
+    assert all(escape(sentence) in page for sentence in sentences)
     assert "These figures are of" not in page
     (change,) = {
         model["summary"]["auroc_change"]["value"]
