@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
+from medsharp.evaluation.by_patient import by_lesion_of, by_patient_of
 from medsharp.evaluation.conformal import Conformal, conformal_figures
 from medsharp.evaluation.counts import confusion_of, counts_of, patients_before
 from medsharp.evaluation.failures import failures_of
+from medsharp.evaluation.grouping import Grouping, assert_columns
+from medsharp.evaluation.interactions import interactions_of
 from medsharp.evaluation.notes import notes_of
 from medsharp.evaluation.predictions import check_predictions, clusters_of
 from medsharp.evaluation.readers import readers_of
@@ -67,6 +70,7 @@ def evaluate_predictions(
     interval: Interval = "percentile",
     prevalence: float | None = None,
     conformal: Conformal | None = None,
+    by: Sequence[Grouping] = (),
     excluded: dict[str, int] | None = None,
     submitted_patients: int | None = None,
     about: dict[str, str] | None = None,
@@ -91,6 +95,7 @@ def evaluate_predictions(
         interval: `percentile` or `bca`, how intervals are made of the resamples.
         prevalence: Where the model is to be used; predictive values are given for it too.
         conformal: Prediction sets calibrated elsewhere, whose coverage is looked at.
+        by: Columns that make subgroups, beside those that always do; whether groups differ is tested for these.
         excluded: Images left out before prediction, by reason.
         submitted_patients: Patients before any image was left out, where they are known; those of the table itself,
             where nothing was left out before it.
@@ -116,6 +121,7 @@ def evaluate_predictions(
         raise InputError(f"{name}: resamples is {resamples}; 2000 are usual, 1 is the least")
     predictions = check_predictions(table, classes, name)
     rows = predictions.rows
+    assert_columns(by, list(map(str, rows.columns)), name)
     labels = (rows["label"] == positive).to_numpy(dtype=bool)
     if labels.all() or not labels.any():
         only = positive if labels.all() else " and ".join(sorted(set(rows["label"])))
@@ -137,6 +143,9 @@ def evaluate_predictions(
     figures = figures_of(estimates, interval)
     figures["ece"]["expected_if_calibrated"] = expected_if_calibrated(cases.scores, cases.clusters, rng)
     before = patients_before(table) if submitted_patients is None and not excluded else submitted_patients
+    expected = smooth.expected_if_calibrated(cases.clusters, np.random.default_rng([seed, drawn]))
+    for key, values in expected.items():
+        figures[key]["expected_if_calibrated"] = values
     counts = counts_of(
         predictions,
         cases.clusters,
@@ -145,7 +154,7 @@ def evaluate_predictions(
         excluded=dict(excluded or {}),
         submitted_patients=before,
     )
-    subgroups = subgroups_of(rows, cases, resamples=resamples, rng=rng, interval=interval)
+    subgroups = subgroups_of(rows, cases, resamples=resamples, rng=rng, interval=interval, by=by)
     several = len(classes) > 2
     how: dict[str, Any] = {"resamples": drawn, "rng": rng, "interval": interval}
     content = {
@@ -170,6 +179,9 @@ def evaluate_predictions(
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
         "notes": [*warnings, *notes_of(cases, counts)],
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
+        "by_patient": by_patient_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
+        "by_lesion": by_lesion_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
+        "interactions": interactions_of(rows, cases, resamples=resamples, rng=rng, by=by),
         "intervals": _intervals(counts, resamples, drawn, seed, interval),
     }
     return Evaluation(content, estimates, site_of(name, cases, figures))

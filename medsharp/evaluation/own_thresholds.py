@@ -16,7 +16,7 @@ from medsharp.evaluation.predictions import check_predictions
 from medsharp.evaluation.sites import decided_by
 from medsharp.evaluation.statistics.registry import DECIDED
 
-_NO_ONE_THRESHOLD = ("net_benefit_at_threshold", "net_benefit_gain_at_threshold")
+_NO_ONE_THRESHOLD = ("net_benefit_at_threshold", "net_benefit_gain_at_threshold", "interventions_avoided")
 _AGAINST_READERS = ("model_sensitivity", "model_specificity", "sensitivity_difference", "specificity_difference")
 _DECIDED = DECIDED.difference(_NO_ONE_THRESHOLD).union(_AGAINST_READERS)
 

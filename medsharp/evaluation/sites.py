@@ -25,7 +25,7 @@ from medsharp.evaluation.statistics.site_effects import (
     probability_effects,
     shares_of,
 )
-from medsharp.evaluation.subgroups import natural
+from medsharp.evaluation.grouping import natural
 
 if TYPE_CHECKING:
     from medsharp.evaluation.evaluate import Evaluation

@@ -1,14 +1,15 @@
-"""The same figures within sites, devices, BI-RADS categories, histologies, lesion sizes and flagged images."""
+"""The same figures within sites, devices, BI-RADS categories, histologies, lesion sizes, any column, flagged images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medsharp.evaluation.counts import GROUPS
+from medsharp.evaluation.grouping import Group, Grouping, categories, groups_by
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.statistics.bootstrap import affordable
@@ -17,8 +18,7 @@ from medsharp.evaluation.statistics.figures import Cases, estimates_of, figures_
 from medsharp.evaluation.statistics.registry import SCALARS
 from medsharp.evaluation.statistics.scalars import statistics_of
 
-NOT_RECORDED = "not recorded"
-"""The group of images of which a column says nothing."""
+LESION_SIZE = "lesion size"
 
 SMALLEST = 20
 """Groups with fewer images get no figures."""
@@ -35,7 +35,13 @@ _BUDGET = 20_000_000
 
 
 def subgroups_of(
-    rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator, interval: Interval = "percentile"
+    rows: pd.DataFrame,
+    cases: Cases,
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+    interval: Interval = "percentile",
+    by: Sequence[Grouping] = (),
 ) -> list[dict[str, Any]]:
     """Return the figures of each group of at least `SMALLEST` images.
 
@@ -51,9 +57,14 @@ def subgroups_of(
         resamples: Of the patient bootstrap.
         rng: Its draws.
         interval: How intervals are made of the resamples.
+        by: Columns that were asked for, which come first; site, device, BI-RADS, histology and lesion size make groups
+            of themselves.
+
+    Raises:
+        InputError: A value of a column that is cut is not a number.
     """
     found = []
-    for column, name, chosen in _groups(rows):
+    for column, name, chosen in _groups(rows, by):
         part = cases.chosen(chosen)
         entry = {
             "by": column,
@@ -77,18 +88,31 @@ def subgroups_of(
     return found
 
 
-def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
+def columns_of(rows: pd.DataFrame, by: Sequence[Grouping] = (), most: int | None = None) -> dict[str, list[Group]]:
+    """Return the groups of each column that divides the images: those asked for, then those grouped of themselves.
+
+    Args:
+        rows: The images.
+        by: Columns asked for.
+        most: Only so many groups of a column, the largest.
+    """
+    asked = {grouping.column for grouping in by}
+    usual = (Grouping(column) for column in GROUPS if column not in asked)
+    found = {grouping.column: groups_by(rows, grouping, most) for grouping in by}
+    found |= {grouping.column: _categories(rows, grouping.column, most) for grouping in usual}
+    found[LESION_SIZE] = size_groups(rows)
+    return {column: groups for column, groups in found.items() if groups}
+
+
+def _categories(rows: pd.DataFrame, column: str, most: int | None) -> list[Group]:
+    text = text_of(rows, column)
+    return categories(text, most) if text[text != ""].nunique() > 1 else []
+
+
+def _groups(rows: pd.DataFrame, by: Sequence[Grouping]) -> Iterator[tuple[str, str, np.ndarray]]:
     """Give column, group and mask [N] of each group."""
-    for column in GROUPS:
-        names = text_of(rows, column)
-        if names[names != ""].nunique() < 2:
-            continue
-        codes, kinds = pd.factorize(names.where(names != "", NOT_RECORDED))
-        sizes = np.bincount(codes)
-        largest = np.argsort(-sizes, kind="stable")[:_MOST]
-        for code in sorted(largest, key=lambda code: natural(str(kinds[code]))):
-            yield column, str(kinds[code]), codes == code
-    yield from (("lesion size", name, chosen) for name, chosen in size_groups(rows))
+    for column, groups in columns_of(rows, by, _MOST).items():
+        yield from ((column, name, chosen) for name, chosen in groups)
     flags = text_of(rows, "flags")
     if (flags != "").any() and (flags == "").any():
         parts = flags[flags != ""].str.split(";").explode().str.strip()
@@ -97,9 +121,3 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
             flagged[rows.index.get_indexer(parts.index[parts == flag])] = True
             yield "flag", str(flag), flagged
         yield "flag", "no flag", (flags == "").to_numpy()
-
-
-def natural(name: str) -> tuple[bool, float, str]:
-    """Order numbers as numbers, before names, and what is not recorded last."""
-    number = float(name) if name.replace(".", "", 1).isdecimal() else float("inf")
-    return name == NOT_RECORDED, number, name

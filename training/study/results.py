@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp import __version__
-from medsharp.evaluation.comparison.holm import holm
+from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.report import plain
 from medsharp.progress import Progress
 from training.study.comparisons import Grid, comparisons, level

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medsharp.errors import InputError
-from medsharp.evaluation.comparison.holm import holm
+from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
 from medsharp.evaluation.comparison.models import Aligned, Group, align
 from medsharp.evaluation.comparison.seeds import THESE_NETWORKS, Networks, mixed_interval

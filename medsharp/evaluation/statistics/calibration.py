@@ -127,7 +127,9 @@ def _newton(
 def probability_scores(
     labels: np.ndarray, probabilities: np.ndarray, *, one_step_from: int = _ONE_STEP_FROM
 ) -> Statistic:
-    """Return what computes log loss and recalibration from weights [R, N].
+    """Return what computes log loss, recalibration and the O:E ratio from weights [R, N].
+
+    O:E is the number of positives over the sum of their probabilities (Riley et al., BMJ 353, 2016).
 
     From 20,000 images on, a resample's fit is one step of Newton's method from the fit of all images (the one-step
     bootstrap; Shao and Tu, The Jackknife and Bootstrap, 1995), which is off by the order of 1 / N. That holds for
@@ -147,8 +149,10 @@ def probability_scores(
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         fit = recalibrate(labels, probabilities, weights, start) if refit is None else refit(weights)
+        observed, expected = weights @ y, weights @ probabilities
         return {
             "log_loss": weights @ loss / weights.sum(axis=1),
+            "oe_ratio": np.divide(observed, expected, out=np.full_like(observed, np.nan), where=expected > 0),
             "calibration_intercept": fit.in_the_large,
             "calibration_slope": fit.slope,
             "recalibration": np.stack([fit.constant, fit.slope], axis=1),

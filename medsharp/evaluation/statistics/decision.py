@@ -14,15 +14,19 @@ def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:
     """Return what computes net benefit at each cut `t` (Vickers and Elkin, Medical Decision Making 26, 2006).
 
     `TP / n - FP / n * t / (1 - t)`: true positives, less false positives at the price that the cut implies. Treating
-    no one has a net benefit of 0, so that the gain is over the better of 0 and treating all.
+    no one has a net benefit of 0, so that the gain is over the better of 0 and treating all. What the model gains over
+    treating all, in interventions: of 100 patients `100 (benefit - benefit of all) (1 - t) / t` are not treated and
+    lose nothing (Vickers et al., BMC Medical Informatics and Decision Making 8, 2008); that is
+    `100 (TN / n - FN / n * (1 - t) / t)`.
 
     Args:
         cuts: In (0, 1) [T].
 
     Returns:
-        A ranking to `net_benefit`, `treat_all` and `net_benefit_gain`, [R, T] each.
+        A ranking to `net_benefit`, `treat_all`, `net_benefit_gain` and `avoided`, [R, T] each.
     """
     odds = cuts / (1 - cuts)
+    price = np.divide(100.0, odds, out=np.full_like(odds, np.nan), where=odds > 0)
 
     def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
         places = ranking.flagged_from(cuts)
@@ -34,13 +38,14 @@ def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:
             "net_benefit": benefit,
             "treat_all": everyone,
             "net_benefit_gain": benefit - np.maximum(everyone, 0.0),
+            "avoided": (benefit - everyone) * price,
         }
 
     return statistic
 
 
 def net_benefit_at(threshold: float) -> RankingStatistic:
-    """Return what computes `net_benefit_at_threshold` [R] and its gain over the better of treating all and none [R]."""
+    """Return what computes net benefit, its gain and interventions avoided at a threshold, [R] each, as the registry has it."""
     # From a threshold of 1 on no number of true positives outweighs a false one: there is no net benefit.
     cut = np.array([threshold if threshold < 1 else np.nan])
 
@@ -49,6 +54,7 @@ def net_benefit_at(threshold: float) -> RankingStatistic:
         return {
             "net_benefit_at_threshold": values["net_benefit"][:, 0],
             "net_benefit_gain_at_threshold": values["net_benefit_gain"][:, 0],
+            "interventions_avoided": values["avoided"][:, 0],
         }
 
     return statistic

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from medsharp.evaluation.statistics.intervals import bca, mover, normal, percentile
+from medsharp.evaluation.statistics.intervals import bca, mover, normal, normal_on, percentile
+from medsharp.evaluation.statistics.registry import IntervalScale
 
 Interval = Literal["percentile", "bca"]
 """How an interval is made of the resamples."""
@@ -16,10 +17,21 @@ Interval = Literal["percentile", "bca"]
 BOOTSTRAP = "patient bootstrap, percentile"
 BCA = "patient bootstrap, BCa"
 NORMAL = "patient bootstrap, normal"
+NORMAL_LOG = "patient bootstrap, normal on the log scale"
+NORMAL_COMPLEMENT = "patient bootstrap, normal on the scale of log(1 - value)"
+NORMAL_DEBIASED = "patient bootstrap, normal, bias taken off"
 PIVOTAL = "patient bootstrap, basic"
 WILSON = "Wilson, patients"
 NEWCOMBE = "Newcombe, patients"
 MOVER = "MOVER, from the two intervals"
+
+_SCALED = {
+    "identity": NORMAL,
+    "log": NORMAL_LOG,
+    "log of 1 less it": NORMAL_COMPLEMENT,
+    "debiased": NORMAL_DEBIASED,
+}
+_OF_RESAMPLES = {BOOTSTRAP, BCA, *_SCALED.values()}
 
 FEWEST_FOR_PERCENTILES = 1000
 """Fewer resamples than this have no percentiles worth giving; their spread is taken instead."""
@@ -60,6 +72,7 @@ class Estimate:
         bounds: The least and the greatest value that exist.
         ends: The closed form for a value that resampling cannot move, such as a share of 1; None where it moves.
         pivot: An interval of resamples that is not their percentiles, as of a figure whose bias is taken off.
+        scale: The scale of the registry on which limits are made, in place of percentiles or BCa.
         extra: What else stands beside the value in files.
     """
 
@@ -71,6 +84,7 @@ class Estimate:
     bounds: tuple[float, float] = (-np.inf, np.inf)
     ends: ClosedForm | None = field(default=None, repr=False)
     pivot: ClosedForm | None = field(default=None, repr=False)
+    scale: IntervalScale = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __sub__(self, other: Estimate) -> Estimate:
@@ -108,8 +122,9 @@ class Estimate:
         """Return the 95 % interval, or the reason why there is none.
 
         A closed form stands first, where resampling cannot move the value. Otherwise at least 95 % of the resamples
-        must have the figure, and not all the same. Fewer than 1,000 resamples give the value less and plus 1.96
-        standard deviations; more give percentiles, or BCa limits. Limits keep within the bounds of the figure.
+        must have the figure, and not all the same. A figure whose percentiles are known not to cover has limits on its
+        own scale. Of the others, fewer than 1,000 resamples give the value less and plus 1.96 standard deviations; more
+        give percentiles, or BCa limits. Limits keep within the bounds of the figure.
 
         Args:
             kind: `percentile` or `bca`.
@@ -133,6 +148,9 @@ class Estimate:
         return Limits(max(self.bounds[0], low), min(self.bounds[1], high), method)
 
     def _of_resamples(self, finite: np.ndarray, kind: Interval) -> Limits:
+        scaled = normal_on(self.scale, self.value, finite) if self.scale else None
+        if scaled is not None:
+            return Limits(*scaled, _SCALED[self.scale])
         if len(self.replicates) < FEWEST_FOR_PERCENTILES:
             return Limits(*normal(self.value, finite), NORMAL)
         if kind == "bca":
@@ -164,7 +182,7 @@ def independent_difference(first: Estimate, second: Estimate, kind: Interval = "
     one, other = first.interval(kind), second.interval(kind)
     if isinstance(one, str) or isinstance(other, str):
         return nothing | {"value": value, "reason": one if isinstance(one, str) else other}
-    if {one.method, other.method} <= {BOOTSTRAP, BCA, NORMAL}:
+    if {one.method, other.method} <= _OF_RESAMPLES:
         return _paired_at_random(first, second).figure(kind)
     low, high = mover((second.value, other.low, other.high), (first.value, one.low, one.high))
     return nothing | {"value": value, "low": low, "high": high, "method": MOVER}

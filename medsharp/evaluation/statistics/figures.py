@@ -167,7 +167,12 @@ def _estimate(entry: Figure, cases: Cases, measured: Measured, before: dict[str,
     reason = entry.no_interval if np.isfinite(value) else entry.missing
     if entry.share:
         return replace(share_estimate(measured, entry.key, about, cases, reason), bounds=(entry.low, entry.high))
-    estimate = measured.estimate(entry.key, n=count, bounds=(entry.low, entry.high), reason=reason)
+    estimate = measured.estimate(
+        entry.key, n=count, bounds=(entry.low, entry.high), reason=reason, scale=entry.interval_scale,
+        extra={"caution": entry.caution} if entry.caution and not reason else {},
+    )  # fmt: skip
+    if entry.key in _CONSEQUENCES:
+        return replace(estimate, ends=_consequence_at_ends(entry.key, measured, before))
     if entry.key == "balanced_accuracy":
         return replace(estimate, ends=_mean_at_ends(value, before))
     if entry.key == "auroc":
@@ -225,6 +230,31 @@ def _mean_at_ends(value: float, before: dict[str, Estimate]) -> ClosedForm:
         parts = [before[name].interval() for name in ("sensitivity", "specificity")]
         lows, highs = zip(*((part.low, part.high) for part in parts if isinstance(part, Limits)), strict=True)
         return Limits(sum(lows) / 2, sum(highs) / 2, WILSON)
+
+    return limits
+
+
+_CONSEQUENCES = {
+    # The share that it follows from, whether it falls as the share grows, and what both kinds add up to.
+    "true_positives_per_1000": ("sensitivity", False, ("true_positives_per_1000", "false_negatives_per_1000")),
+    "false_negatives_per_1000": ("sensitivity", True, ("true_positives_per_1000", "false_negatives_per_1000")),
+    "false_positives_per_1000": ("specificity", True, ("false_positives_per_1000", "true_negatives_per_1000")),
+    "true_negatives_per_1000": ("specificity", False, ("false_positives_per_1000", "true_negatives_per_1000")),
+}
+
+
+def _consequence_at_ends(key: str, measured: Measured, before: dict[str, Estimate]) -> ClosedForm:
+    """Return what carries the closed form of a sensitivity or specificity of 0 or 1 over to decisions among women."""
+    share, turned, parts = _CONSEQUENCES[key]
+
+    def limits() -> Limits | None:
+        closed = before[share].ends
+        found = closed() if closed is not None else None
+        if found is None:
+            return None
+        women = float(sum(measured.values[part] for part in parts))
+        low, high = (1 - found.high, 1 - found.low) if turned else (found.low, found.high)
+        return Limits(women * low, women * high, found.method)
 
     return limits
 

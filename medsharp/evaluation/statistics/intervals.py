@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
+
+_LEAST_ON_SCALE = 0.95
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
@@ -46,6 +49,38 @@ def normal(value: float, replicates: np.ndarray) -> tuple[float, float]:
     """Return `value` less and plus 1.96 standard deviations of bootstrap values [R], of which a few hundred do."""
     half = Z * float(np.std(replicates, ddof=1))
     return value - half, value + half
+
+
+_SCALES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+    "identity": (np.asarray, np.asarray),
+    "log": (np.log, np.exp),
+    "log of 1 less it": (lambda x: -np.log1p(-x), lambda x: -np.expm1(-x)),
+}
+"""Scales that normal limits are made on, ascending, each with its inverse."""
+
+
+def normal_on(scale: str, value: float, replicates: np.ndarray) -> tuple[float, float] | None:
+    """Return `normal` limits that are made on another scale, and turned back.
+
+    Args:
+        scale: `identity`, `log`, `log of 1 less it`, or `debiased`: as it is, about the value less the bias, which is by
+            how much the mean of the replicates lies above it.
+        value: The figure.
+        replicates: Finite bootstrap values [R]; those at the end of the scale are left out.
+
+    Returns:
+        The limits, or None where the value, or more than one in twenty of the replicates, is at the end of the scale.
+    """
+    if scale == "debiased":
+        return normal(2 * value - float(replicates.mean()), replicates)
+    to, back = _SCALES[scale]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre, moved = float(to(np.asarray(value))), to(replicates)
+    inside = moved[np.isfinite(moved)]
+    if not math.isfinite(centre) or len(inside) < _LEAST_ON_SCALE * len(replicates):
+        return None
+    low, high = back(np.array(normal(centre, inside)))
+    return float(low), float(high)
 
 
 def pivotal(value: float, plugged_in: float, replicates: np.ndarray) -> tuple[float, float]:

@@ -18,18 +18,28 @@ Better = Literal["higher", "lower", "0", "1", "neither"]
 
 DISCRIMINATION = "Discrimination"
 DECISIONS = "At the operating point"
+CONSEQUENCES = "Among 1,000 women"
 USE = "Use"
 CALIBRATION = "Calibration"
 CHOSEN_HERE = "With thresholds chosen on these very images, to compare models only"
 CLASSES = "Over all classes"
 SETS = "Prediction sets"
-SECTIONS = (DISCRIMINATION, DECISIONS, USE, CALIBRATION, CHOSEN_HERE)
+SECTIONS = (DISCRIMINATION, DECISIONS, CONSEQUENCES, USE, CALIBRATION, CHOSEN_HERE)
 """Sections of a data set's tables, in order."""
 
 _NOBODY_CALLED = "no image reaches the threshold"
 _EVERYBODY_CALLED = "every image reaches the threshold"
 _NO_FIT = "the fit does not exist: the classes are separated or all probabilities are equal"
 _BIASED = "binned figures are biased upwards in resamples"
+_NO_ODDS = "the threshold is 0 or 1"
+_FEW_MISSED = "at thresholds below which few positives lie, its interval holds the truth in 90 of 100"
+_SMOOTH = (
+    "no interval from resamples holds the truth often enough both where calibration is perfect and where it is poor"
+)
+
+IntervalScale = Literal["", "identity", "log", "log of 1 less it", "debiased"]
+"""How limits are made where percentiles of the resamples do not cover (docs/statistics.md has the coverage of each): the
+value less and plus 1.96 standard deviations of the resamples on this scale; `debiased` takes their bias off first."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Figure:
         ranking: It only looks at the order of the scores.
         decided: It changes with the operating point.
         pooled: The scale on which hospitals are summarised; None where they are not.
+        interval_scale: How limits are made of the resamples; empty for percentiles or BCa, whichever was asked for.
         missing: Why it has no value where it has none.
         no_interval: Why it never has an interval.
         caution: What must be said beside its interval, which covers too seldom or too often.
@@ -77,6 +88,7 @@ class Figure:
     ranking: bool = False
     decided: bool = False
     pooled: Literal["logit", "identity"] | None = None
+    interval_scale: IntervalScale = ""
     missing: str = "it does not exist for these data"
     no_interval: str = ""
     caution: str = ""
@@ -90,6 +102,23 @@ def _share(key: str, name: str, meaning: str, about: About, **more: object) -> F
     return Figure(
         key, name, meaning, DECISIONS, "higher", percent=True, digits=1, low=0.0, high=1.0, about=about, share=True,
         events=False, decided=True, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _of_thousand(key: str, name: str, meaning: str, about: About, better: Better) -> Figure:
+    """Return the entry of a count of decisions among 1,000 women at a stated prevalence."""
+    return Figure(
+        key, name, f"{meaning}, with this sensitivity and specificity", CONSEQUENCES, better, digits=1, low=0.0,
+        high=1000.0, about=about, events=False, decided=True,
+    )  # fmt: skip
+
+
+def _smooth(key: str, name: str, meaning: str) -> Figure:
+    """Return the entry of a distance between the smooth calibration curve and the diagonal."""
+    return Figure(
+        key, name, f"{meaning} of the smooth calibration curve from the probability; above 0 even for perfect "
+        "probabilities", CALIBRATION, "lower", low=0.0, high=1.0, no_interval=_SMOOTH,
+        missing="the smooth calibration curve does not exist",
     )  # fmt: skip
 
 
@@ -111,7 +140,8 @@ _ENTRIES = (
     ),
     Figure(
         "partial_auroc", "Partial AUROC", "where sensitivity is at least 0.9, scaled so that 0.5 is guessing",
-        DISCRIMINATION, "higher", low=0.0, high=1.0, ranking=True,
+        DISCRIMINATION, "higher", low=0.0, high=1.0, ranking=True, interval_scale="log of 1 less it",
+        caution="rests on the few positives that score lowest: of 150 patients its interval holds the truth in 93 of 100",
     ),
     _at_rate("sensitivity_at_specificity_90", "Sensitivity at specificity 90\u00a0%"),
     _at_rate("sensitivity_at_specificity_95", "Sensitivity at specificity 95\u00a0%"),
@@ -158,6 +188,19 @@ _ENTRIES = (
         "prevalence", "Prevalence", "share of positive images", "", "neither", percent=True, digits=1, low=0.0,
         high=1.0, share=True, events=False,
     ),
+    _of_thousand(
+        "true_positives_per_1000", "Found, at {prevalence}", "positives at or above the threshold", "positives", "higher"
+    ),
+    _of_thousand(
+        "false_negatives_per_1000", "Missed, at {prevalence}", "positives below the threshold", "positives", "lower"
+    ),
+    _of_thousand(
+        "false_positives_per_1000", "False alarms, at {prevalence}", "negatives at or above the threshold", "negatives",
+        "lower",
+    ),
+    _of_thousand(
+        "true_negatives_per_1000", "Spared, at {prevalence}", "negatives below the threshold", "negatives", "higher"
+    ),
     Figure(
         "net_benefit_at_threshold", "Net benefit", "of acting by the model at the threshold, in true positives", USE,
         "higher", decided=True, compared=True, recommended=True, missing="the threshold is 1",
@@ -165,7 +208,13 @@ _ENTRIES = (
     Figure(
         "net_benefit_gain_at_threshold", "Net benefit gained",
         "over the better of acting on every image and on none; below 0 that is better than the model", USE, "higher",
-        decided=True, headline=True, recommended=True, missing="the threshold is 1",
+        decided=True, headline=True, recommended=True, interval_scale="debiased", caution=_FEW_MISSED,
+        missing="the threshold is 1",
+    ),
+    Figure(
+        "interventions_avoided", "Interventions avoided per 100",
+        "against acting on every image, less those that the positives missed are worth; below 0, acting on every image "
+        "is better", USE, "higher", digits=1, high=100.0, decided=True, caution=_FEW_MISSED, missing=_NO_ODDS,
     ),
     Figure(
         "aurc", "Area under risk-coverage", "mean share of errors when the least certain are left undecided", USE,
@@ -201,9 +250,16 @@ _ENTRIES = (
         CALIBRATION, "0", digits=2, pooled="identity", headline=True, compared=True, missing="the fit does not exist",
     ),
     Figure(
-        "calibration_slope", "Calibration slope", "1 is perfect; below 1, probabilities are too extreme", CALIBRATION,
-        "1", digits=2, pooled="identity", headline=True, compared=True, missing=_NO_FIT,
+        "oe_ratio", "O:E ratio", "observed over expected positives; 1 is perfect, below 1, risks are overestimated",
+        CALIBRATION, "1", digits=2, low=0.0, interval_scale="log", missing="every probability is 0",
     ),
+    Figure(
+        "calibration_slope", "Calibration slope", "1 is perfect; below 1, probabilities are too extreme", CALIBRATION,
+        "1", digits=2, pooled="identity", headline=True, compared=True, interval_scale="identity", missing=_NO_FIT,
+    ),
+    _smooth("ici", "ICI", "mean distance"),
+    _smooth("e50", "E50", "median distance"),
+    _smooth("e90", "E90", "90th percentile of the distance"),
     Figure(
         "ece", "ECE", "mean absolute error in bins; above 0 even for perfect probabilities", CALIBRATION, "lower",
         low=0.0, high=1.0, no_interval=f"{_BIASED}; the calibration error has an interval",

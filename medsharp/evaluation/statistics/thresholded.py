@@ -12,7 +12,8 @@ def decisions(threshold: float, prevalence: float | None = None) -> RankingStati
 
     Likelihood ratios are `LR+ = sensitivity / (1 - specificity)` and `LR- = (1 - sensitivity) / specificity`. With a
     stated prevalence `q`, predictive values follow by Bayes' theorem:
-    `PPV = sens q / (sens q + (1 - spec)(1 - q))`, `NPV = spec (1 - q) / (spec (1 - q) + (1 - sens) q)`.
+    `PPV = sens q / (sens q + (1 - spec)(1 - q))`, `NPV = spec (1 - q) / (spec (1 - q) + (1 - sens) q)`, and of 1,000
+    women `1000 q sens` are found, `1000 q (1 - sens)` missed, `1000 (1 - q)(1 - spec)` alarmed for nothing.
 
     Args:
         threshold: A score that equals it counts as positive.
@@ -48,6 +49,10 @@ def decisions(threshold: float, prevalence: float | None = None) -> RankingStati
             spared, alarmed = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
             values["ppv_at_prevalence"] = _share(found, found + alarmed)
             values["npv_at_prevalence"] = _share(spared, spared + missed)
+            values["true_positives_per_1000"] = 1000 * found
+            values["false_negatives_per_1000"] = 1000 * missed
+            values["false_positives_per_1000"] = 1000 * alarmed
+            values["true_negatives_per_1000"] = 1000 * spared
         return values
 
     return statistic

@@ -1,0 +1,184 @@
+"""Columns that images are grouped by: categories as they are, numbers cut at stated points or in thirds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from medsharp.errors import InputError, nearest
+from medsharp.evaluation.predictions import text_of
+
+NOT_RECORDED = "not recorded"
+"""The group of images of which a column says nothing."""
+
+_MOST_KINDS = 12
+"""A column of more different numbers than this is no column of categories."""
+
+_NO_GROUPS = ("image", "label")
+
+Group = tuple[str, np.ndarray]
+"""Name and mask [N]."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A column and where its numbers are cut.
+
+    Attributes:
+        column: Of the table.
+        cuts: Ascending; a number that equals one is above it. Without any, values are categories, and more than twelve
+            different numbers are divided in thirds.
+    """
+
+    column: str
+    cuts: tuple[float, ...] = ()
+
+
+def parse_groupings(given: Iterable[str]) -> tuple[Grouping, ...]:
+    """Read columns to group by, such as `age:40,50,60` or `tissue,verification`, joined by commas or given apart.
+
+    Raises:
+        InputError: A column is named twice or not at all, or cut points are no ascending numbers.
+    """
+    found: dict[str, list[float]] = {}
+    for text in given:
+        last: str | None = None
+        for part in text.split(","):
+            name, colon, first = part.strip().rpartition(":")
+            if last is not None and not colon and _number(part) is not None:
+                found[last].append(float(part))  # one more cut point of the column before
+                continue
+            column = (name if colon else first).strip()
+            if not column:
+                raise InputError(f"--by '{text}' names no column; give one, as tissue or age:40,50,60")
+            if column in found:
+                raise InputError(f"--by names {column} twice")
+            found[column] = []
+            last = None
+            if colon:
+                cut = _number(first)
+                if cut is None:
+                    raise InputError(f"--by {part.strip()}: '{first.strip()}' is no number to cut {column} at")
+                found[column].append(cut)
+                last = column
+    for column, cuts in found.items():
+        if sorted(set(cuts)) != cuts:
+            raise InputError(f"--by {column}: cut points must ascend, as {column}:40,50,60")
+    return tuple(Grouping(column, tuple(cuts)) for column, cuts in found.items())
+
+
+def assert_columns(groupings: Sequence[Grouping], columns: Collection[str], name: str) -> None:
+    """Refuse groupings by columns that a table does not have, or that say what is to be predicted.
+
+    Raises:
+        InputError: With the nearest names that there are.
+    """
+    possible = [column for column in columns if not _forbidden(column)]
+    for grouping in groupings:
+        if _forbidden(grouping.column):
+            raise InputError(f"--by {grouping.column}: images are not grouped by this column")
+        if grouping.column not in columns:
+            raise InputError(f"{name} has no column '{grouping.column}'{nearest(grouping.column, possible)}")
+
+
+def groups_by(rows: pd.DataFrame, grouping: Grouping, most: int | None = None) -> list[Group]:
+    """Return the groups of a column in order, and those of which it says nothing last; none of a single value.
+
+    Args:
+        rows: The images.
+        grouping: The column.
+        most: Only so many groups, the largest.
+
+    Raises:
+        InputError: A value of a column that is cut is not a number; the sentence names the image.
+    """
+    text = text_of(rows, grouping.column)
+    if text[text != ""].nunique() < 2:
+        return []
+    if grouping.cuts:
+        return _cut(numbers_of(rows, grouping.column), grouping.cuts)
+    numbers = pd.to_numeric(text.where(text != ""), errors="coerce")
+    if numbers.nunique() > _MOST_KINDS and bool(numbers.notna().eq(text != "").all()):
+        return thirds(numbers.to_numpy(dtype=float), ("lowest", "middle", "highest"))
+    return categories(text, most)
+
+
+def categories(text: pd.Series, most: int | None = None) -> list[Group]:
+    """Return a group for each value, numbers before names; of very many the `most` largest."""
+    codes, kinds = pd.factorize(text.where(text != "", NOT_RECORDED))
+    largest = np.argsort(-np.bincount(codes), kind="stable")[:most]
+    ordered = sorted(largest, key=lambda code: natural(str(kinds[code])))
+    return [(str(kinds[code]), codes == code) for code in ordered]
+
+
+def thirds(values: np.ndarray, names: tuple[str, str, str]) -> list[Group]:
+    """Return thirds of the images by a number, and those without; none where the limits of the thirds coincide.
+
+    The limits come from these very images, so thirds of two data sets are not of the same values.
+
+    Args:
+        values: NaN where it is not known [N].
+        names: Of the thirds, such as `smallest`.
+    """
+    known = np.isfinite(values)
+    low, high = np.quantile(values[known], [1 / 3, 2 / 3])
+    if low == high:
+        return []
+    # NaN compares as False, so that images without a value are in no third.
+    return _with_unknown(
+        [
+            (f"{names[0]} third (up to {low:.3g})", values <= low),
+            (f"{names[1]} third ({low:.3g} to {high:.3g})", (values > low) & (values <= high)),
+            (f"{names[2]} third (above {high:.3g})", values > high),
+        ],
+        known,
+    )
+
+
+def numbers_of(rows: pd.DataFrame, column: str, remedy: str = "give a number, or nothing") -> np.ndarray:
+    """Return a column as numbers [N], NaN where nothing stands.
+
+    Raises:
+        InputError: A value is not a finite number; the sentence names the image.
+    """
+    text = text_of(rows, column)
+    numbers = pd.to_numeric(text.where(text != ""), errors="coerce").to_numpy(dtype=float)
+    wrong = np.flatnonzero((text != "").to_numpy() & ~np.isfinite(numbers))
+    if len(wrong):
+        first = int(wrong[0])
+        raise InputError(f"{rows['image'].iloc[first]}: {column} is '{text.iloc[first]}'; {remedy}")
+    return numbers
+
+
+def natural(name: str) -> tuple[bool, float, str]:
+    """Order numbers as numbers, before names, and what is not recorded last."""
+    number = float(name) if name.replace(".", "", 1).isdecimal() else float("inf")
+    return name == NOT_RECORDED, number, name
+
+
+def _cut(values: np.ndarray, cuts: tuple[float, ...]) -> list[Group]:
+    known = np.isfinite(values)
+    place = np.where(known, np.searchsorted(cuts, values, side="right"), -1)
+    between = [f"{low:g} to below {high:g}" for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    names = [f"below {cuts[0]:g}", *between, f"{cuts[-1]:g} or above"]
+    groups = [(name, place == number) for number, name in enumerate(names) if (place == number).any()]
+    return _with_unknown(groups, known) if len(groups) > 1 else []
+
+
+def _with_unknown(groups: list[Group], known: np.ndarray) -> list[Group]:
+    return groups if known.all() else [*groups, (NOT_RECORDED, ~known)]
+
+
+def _forbidden(column: str) -> bool:
+    return column in _NO_GROUPS or column.startswith("p_")
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
