@@ -88,6 +88,12 @@ def interval(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
     return text
 
 
+BY_HELP = (
+    "Columns to group by, and test whether groups differ: categories as they are, numbers cut at points, as "
+    "age:40,50,60,tissue."
+)
+
+
 class IntervalKind(StrEnum):
     """How a bootstrap interval is made."""
 

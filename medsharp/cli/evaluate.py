@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from medsharp.cli._console import (
+    BY_HELP,
     LIMIT_HELP,
     RANGE_HELP,
     IntervalKind,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medsharp.data.sources import LabelRule
+    from medsharp.evaluation.grouping import Grouping
     from medsharp.inference import Predictor
 
 
@@ -57,8 +59,11 @@ def evaluate(
     ] = IntervalKind.percentile,
     prevalence: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of positives where the model is to be used: PPV and NPV there too."),
+        typer.Option(
+            min=0, max=1, help="Share of positives where the model is to be used: PPV, NPV and decisions there too."
+        ),
     ] = None,
+    by: Annotated[list[str] | None, typer.Option(metavar="COLUMNS", help=BY_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     inpaint: Annotated[
         bool | None,
@@ -72,11 +77,12 @@ def evaluate(
 ) -> None:
     """Measure a bundle on external data: the threshold stays as frozen, intervals come from resampling patients."""
     from medsharp.config import read_limits
+    from medsharp.evaluation.grouping import parse_groupings
     from medsharp.evaluation.report import parse_formats, read_robustness
     from medsharp.images import read_range
     from medsharp.inference import Predictor
 
-    chosen = parse_formats(formats)
+    chosen, groupings = parse_formats(formats), parse_groupings(by or ())
     sources, rule = sources_of(source, data), rule_of(label_from, malignant, benign)
     # Read before anything is predicted, so that a wrong file costs no time.
     degradation = read_robustness(robustness, out)
@@ -95,6 +101,7 @@ def evaluate(
         seed=seed,
         interval=interval,
         prevalence=prevalence,
+        by=groupings,
         card=card,
         formats=chosen,
         robustness=degradation,
@@ -116,6 +123,7 @@ def evaluate_data(
     seed: int = 0,
     interval: IntervalKind = IntervalKind.percentile,
     prevalence: float | None = None,
+    by: Sequence[Grouping] = (),
     card: bool = False,
     formats: Sequence[str] = ("html", "json"),
     robustness: dict[str, Any] | None = None,
@@ -124,6 +132,7 @@ def evaluate_data(
     """Predict and evaluate each data set, write the report, print the figures; return the files of the report."""
     from medsharp.data.leaks import assert_no_leak
     from medsharp.evaluation import write_evaluation
+    from medsharp.evaluation.grouping import assert_columns
     from medsharp.evaluation.report import left_over
     from medsharp.evaluation.report.wording import alarming, titled
     from medsharp.inference.card import add_external_figures
@@ -136,6 +145,7 @@ def evaluate_data(
         "seed": seed,
         "interval": interval.value,
         "prevalence": prevalence,
+        "by": by,
     }
     internal = evaluate_internal(predictor.spec, bundle, **options)
     if internal is not None:
@@ -147,6 +157,8 @@ def evaluate_data(
             manifests.append(open_external(path, predictor, source=source, rule=rule, ready=ready, progress=report))
         for sentence in manifests[-1].notes:
             note(sentence)
+    columns = sorted({str(column) for manifest in manifests for column in manifest.table})
+    assert_columns(by, columns, " and ".join(manifest.info.name for manifest in manifests))
     # Before anything is predicted: hospitals that share images are not two hospitals.
     assert_no_leak(*manifests)
     for path, manifest in zip(data, manifests, strict=True):
@@ -175,7 +187,7 @@ def evaluate_data(
     if card:
         add_external_figures(bundle, [e for e in evaluations if e.as_dict()["role"] == "external"])
         note(f"{bundle / 'MODEL_CARD.md'} has the external figures")
-    columns = {titled(entry): entry["figures"] for entry in (e.as_dict() for e in evaluations)}
-    console.print(figures_table(columns, "Not for diagnostic use"))
+    figures = {titled(entry): entry["figures"] for entry in (e.as_dict() for e in evaluations)}
+    console.print(figures_table(figures, "Not for diagnostic use"))
     reader_notes([e.as_dict() for e in evaluations])
     return written

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import IntervalKind, console, figures_table, note, reader_notes
+from medsharp.cli._console import BY_HELP, IntervalKind, console, figures_table, note, reader_notes
 from medsharp.errors import InputError
 
 
@@ -45,8 +45,11 @@ def score(
     ] = IntervalKind.percentile,
     prevalence: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of positives where the model is to be used: PPV and NPV there too."),
+        typer.Option(
+            min=0, max=1, help="Share of positives where the model is to be used: PPV, NPV and decisions there too."
+        ),
     ] = None,
+    by: Annotated[list[str] | None, typer.Option(metavar="COLUMNS", help=BY_HELP)] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="The model's predictions on other images, which fix conformal prediction sets.")
     ] = None,
@@ -62,11 +65,12 @@ def score(
     from medsharp.evaluation.answers import classes_of, has_scores_only
     from medsharp.evaluation.conformal import assert_other_images
     from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
+    from medsharp.evaluation.grouping import parse_groupings
     from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
     from medsharp.evaluation.report import left_over, parse_formats
     from medsharp.evaluation.scores import evaluate_scores
 
-    chosen = parse_formats(formats)
+    chosen, groupings = parse_formats(formats), parse_groupings(by or ())
     if formats and out is None:
         raise InputError("--format needs --out, the folder that the report is written to")
     table = read_predictions(predictions, positive=positive, score=score_column)
@@ -93,6 +97,7 @@ def score(
         "seed": seed,
         "interval": interval.value,
         "prevalence": prevalence,
+        "by": groupings,
     }
     if ranked:
         if frozen.single is None:

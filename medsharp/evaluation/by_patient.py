@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,9 @@ FIGURES = (
 
 DECISIONS = ("sensitivity", "specificity")
 
+RANKED = ("auroc", *DECISIONS)
+"""What is given of scores that are no probabilities."""
+
 RULES = {"mean": "mean of the images' probabilities", "maximum": "highest of the images' probabilities"}
 """How the probabilities of a patient's images become one."""
 
@@ -49,6 +53,7 @@ def by_patient_of(
     resamples: int,
     rng: np.random.Generator,
     interval: Interval = "percentile",
+    figures: Sequence[str] = FIGURES,
 ) -> dict[str, Any] | None:
     """Return the figures by patient; None where no patient is known to have several images.
 
@@ -61,12 +66,13 @@ def by_patient_of(
         resamples: Of the bootstrap, for figures that have no interval in closed form.
         rng: Its draws.
         interval: How intervals are made of the resamples.
+        figures: Which are given.
 
     Returns:
         `{"unit", "units", "positives", "clusters", "images", "images_left_out", "of_several_labels", "rules"}`, where
         `rules` holds the figures under `mean`, `maximum` and `any`.
     """
-    return _by_unit("patient", patients_of(rows), cases, resamples, rng, interval)
+    return _by_unit("patient", patients_of(rows), cases, resamples, rng, interval, figures)
 
 
 def by_lesion_of(
@@ -76,6 +82,7 @@ def by_lesion_of(
     resamples: int,
     rng: np.random.Generator,
     interval: Interval = "percentile",
+    figures: Sequence[str] = FIGURES,
 ) -> dict[str, Any] | None:
     """Return the figures by lesion, as `by_patient_of`, where a column `lesion` numbers the lesions of each patient.
 
@@ -84,7 +91,7 @@ def by_lesion_of(
     """
     patients, lesions = patients_of(rows), text_of(rows, "lesion")
     units = (patients + _BETWEEN + lesions).where((patients != "") & (lesions != ""), "")
-    return _by_unit("lesion", units, cases, resamples, rng, interval)
+    return _by_unit("lesion", units, cases, resamples, rng, interval, figures)
 
 
 def _by_unit(
@@ -94,6 +101,7 @@ def _by_unit(
     resamples: int,
     rng: np.random.Generator,
     interval: Interval,
+    figures: Sequence[str],
 ) -> dict[str, Any] | None:
     known = (names != "").to_numpy()
     codes = pd.factorize(names[known])[0]
@@ -114,7 +122,7 @@ def _by_unit(
     how: dict[str, Any] = {"resamples": wished, "rng": rng, "interval": interval}
     probabilities = {"mean": np.bincount(codes, weights=scores) / images, "maximum": highest}
     rules = {
-        rule: _figures(ill, found, clusters, cases.threshold, FIGURES, **how) for rule, found in probabilities.items()
+        rule: _figures(ill, found, clusters, cases.threshold, figures, **how) for rule, found in probabilities.items()
     }
     # The highest probability reaches the threshold where any image's does.
     rules[ANY] = {key: rules["maximum"][key] for key in DECISIONS}
@@ -136,7 +144,7 @@ def _figures(
     scores: np.ndarray,
     clusters: np.ndarray,
     threshold: float,
-    keys: tuple[str, ...],
+    keys: Sequence[str],
     *,
     resamples: int,
     rng: np.random.Generator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ NOT_RECORDED = "not recorded"
 _MOST_KINDS = 12
 """A column of more different numbers than this is no column of categories."""
 
-_NO_GROUPS = ("image", "label")
+_NO_GROUPS = ("image", "label", "score")
 
 Group = tuple[str, np.ndarray]
 """Name and mask [N]."""
@@ -61,7 +62,7 @@ def parse_groupings(given: Iterable[str]) -> tuple[Grouping, ...]:
             if colon:
                 cut = _number(first)
                 if cut is None:
-                    raise InputError(f"--by {part.strip()}: '{first.strip()}' is no number to cut {column} at")
+                    raise InputError(f"--by {column}: cut point '{first.strip()}' is not a number")
                 found[column].append(cut)
                 last = column
     for column, cuts in found.items():
@@ -99,7 +100,7 @@ def groups_by(rows: pd.DataFrame, grouping: Grouping, most: int | None = None) -
     if text[text != ""].nunique() < 2:
         return []
     if grouping.cuts:
-        return _cut(numbers_of(rows, grouping.column), grouping.cuts)
+        return _cut(numbers_of(rows, grouping.column, "only numbers can be cut"), grouping.cuts)
     numbers = pd.to_numeric(text.where(text != ""), errors="coerce")
     if numbers.nunique() > _MOST_KINDS and bool(numbers.notna().eq(text != "").all()):
         return thirds(numbers.to_numpy(dtype=float), ("lowest", "middle", "highest"))
@@ -162,7 +163,7 @@ def natural(name: str) -> tuple[bool, float, str]:
 def _cut(values: np.ndarray, cuts: tuple[float, ...]) -> list[Group]:
     known = np.isfinite(values)
     place = np.where(known, np.searchsorted(cuts, values, side="right"), -1)
-    between = [f"{low:g} to below {high:g}" for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    between = [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(cuts)]
     names = [f"below {cuts[0]:g}", *between, f"{cuts[-1]:g} or above"]
     groups = [(name, place == number) for number, name in enumerate(names) if (place == number).any()]
     return _with_unknown(groups, known) if len(groups) > 1 else []

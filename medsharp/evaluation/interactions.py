@@ -64,7 +64,7 @@ def interactions_of(
         return []
     wished = affordable(min(resamples, _RESAMPLES), len(cases.labels), _BUDGET)
     drawn = draw(int(cases.clusters.max()) + 1, wished, rng)
-    found = [
+    found: list[dict[str, Any]] = [
         {"by": name, "method": METHOD, "figures": _tests(groups, cases, drawn, rng)} for name, groups in columns.items()
     ]
     for key in TESTED:

@@ -11,7 +11,10 @@ import pandas as pd
 
 from medsharp.errors import InputError
 from medsharp.evaluation.answers import SCORE
+from medsharp.evaluation.by_patient import RANKED, by_lesion_of, by_patient_of
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
+from medsharp.evaluation.predictions import check_predictions, clusters_of
+from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.registry import CALIBRATION, USE, keys_where
 from medsharp.keys import text_of
 
@@ -56,8 +59,9 @@ def evaluate_scores(
     probability = ranks.of(table[SCORE].to_numpy(dtype=float))
     others = [label for label in classes if label != positive]
     shares = {f"p_{label}": (1 - probability) / len(others) for label in others} | {f"p_{positive}": probability}
+    standing_in = table.assign(**shares)
     ranked = evaluate_predictions(
-        table.drop(columns=SCORE).assign(**shares),
+        standing_in.drop(columns=SCORE),
         classes=classes,
         positive=positive,
         threshold=ranks.threshold(threshold),
@@ -72,6 +76,8 @@ def evaluate_scores(
         "operating_point": content["operating_point"] | {"threshold": float(threshold)},
         "figures": _without_probabilities(content["figures"]),
         "subgroups": [_without_probabilities(group) for group in content["subgroups"]],
+        **_by_unit(check_predictions(standing_in, classes, name).rows, positive, threshold, options),
+        "interactions": [_tested(entry) for entry in content["interactions"]],
         "site_summary": _summary(content["site_summary"]),
         "curves": _curves(content["curves"], ranks, table, positive),
         "failures": _failures(content["failures"], ranks),
@@ -110,6 +116,25 @@ def _without_probabilities(figures: dict[str, Any]) -> dict[str, Any]:
         if name in _NEED_PROBABILITIES and isinstance(figure, dict)
         else figure
         for name, figure in figures.items()
+    }
+
+
+def _by_unit(rows: pd.DataFrame, positive: str, threshold: float, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures by patient and by lesion, of the mean of the scores themselves and not of their ranks."""
+    labels = (rows["label"] == positive).to_numpy(dtype=bool)
+    cases = Cases(labels, rows[SCORE].to_numpy(dtype=float), clusters_of(rows), float(threshold))
+    how = {
+        "resamples": options.get("resamples", 2000),
+        "rng": np.random.default_rng(options.get("seed", 0)),
+        "interval": options.get("interval", "percentile"),
+        "figures": RANKED,
+    }
+    return {"by_patient": by_patient_of(rows, cases, **how), "by_lesion": by_lesion_of(rows, cases, **how)}
+
+
+def _tested(column: dict[str, Any]) -> dict[str, Any]:
+    return column | {
+        "figures": {name: test for name, test in column["figures"].items() if name not in _NEED_PROBABILITIES}
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from medsharp.evaluation.grouping import natural
 from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.figures import Cases
@@ -25,7 +26,6 @@ from medsharp.evaluation.statistics.site_effects import (
     probability_effects,
     shares_of,
 )
-from medsharp.evaluation.grouping import natural
 
 if TYPE_CHECKING:
     from medsharp.evaluation.evaluate import Evaluation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from medsharp.data.sources import LabelRule, open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, evaluate_predictions, read_predictions
 from medsharp.evaluation.counts import patients_before
+from medsharp.evaluation.grouping import Grouping
 from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
@@ -38,8 +39,11 @@ def evaluate_internal(
     seed: int = 0,
     interval: Interval = "percentile",
     prevalence: float | None = None,
+    by: Sequence[Grouping] = (),
 ) -> Evaluation | None:
     """Evaluate the predictions on the internal test split that export froze into the bundle.
+
+    Columns of `by` that it does not have make no groups, which a note says.
 
     Returns:
         The evaluation, or None for a bundle that carries none.
@@ -51,6 +55,7 @@ def evaluate_internal(
     if not path.exists():
         return None
     table = read_predictions(path)
+    known, lacking = _groupings(by, table.columns)
     return evaluate_predictions(
         table,
         classes=spec.classes,
@@ -63,6 +68,8 @@ def evaluate_internal(
         interval=interval,
         prevalence=prevalence,
         conformal=conformal_of(spec, bundle),
+        by=known,
+        warnings=lacking,
     )
 
 
@@ -116,6 +123,7 @@ def evaluate_manifest(
     interval: Interval = "percentile",
     prevalence: float | None = None,
     ready: ReadyImages | None = None,
+    by: Sequence[Grouping] = (),
     progress: Progress | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Predict every image of a data set and evaluate at the operating point frozen in the bundle.
@@ -131,6 +139,7 @@ def evaluate_manifest(
         interval: How intervals are made of the resamples.
         prevalence: Where the model is to be used, for predictive values there.
         ready: What `open_external` kept.
+        by: Columns that make subgroups; those that the data set does not have make none, which a note says.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
@@ -156,6 +165,7 @@ def evaluate_manifest(
     name = next(name for name in names if name not in taken)
     with atomic_path(out / f"predictions-{_file_name(name)}.csv") as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
+    known, lacking = _groupings(by, table.columns)
     evaluation = evaluate_predictions(
         table,
         classes=spec.classes,
@@ -171,12 +181,20 @@ def evaluate_manifest(
         excluded=count_exclusions(manifest.table["exclude"]),
         submitted_patients=patients_before(manifest.table),
         about={key: getattr(manifest.info, key) for key in ("source", "licence", "citation", "doi")},
-        warnings=leaks(predictor.folder, manifest),
+        by=known,
+        warnings=[*leaks(predictor.folder, manifest), *lacking],
     )
     if thumbnails:
         pictures = thumbnails_of(evaluation.as_dict()["failures"], partial(_image_of, manifest, predictor.limits))
         evaluation = replace(evaluation, thumbnails=pictures)
     return evaluation, manifest.notes
+
+
+def _groupings(by: Sequence[Grouping], columns: Collection[str]) -> tuple[list[Grouping], list[str]]:
+    """Return the groupings whose column there is, and a sentence for each of the others."""
+    known = [grouping for grouping in by if grouping.column in columns]
+    lacking = [f"There is no column '{g.column}' here, so no groups by it." for g in by if g not in known]
+    return known, lacking
 
 
 def _image_of(manifest: Manifest, limits: ImageLimits, name: str) -> DecodedImage:

@@ -16,10 +16,10 @@ from statsmodels.stats.multitest import multipletests
 
 from medsharp.errors import InputError
 from medsharp.evaluation.comparison import Group, Model, compare_models, read_models, write_comparison
-from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
 from medsharp.evaluation.comparison.seeds import Networks, mixed_interval
 from medsharp.evaluation.statistics.delong import delong_covariance, obuchowski_covariance, placements
+from medsharp.evaluation.statistics.holm import holm
 
 CLASSES = ["benign", "malignant"]
 

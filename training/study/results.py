@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from medsharp import __version__
-from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.report import plain
+from medsharp.evaluation.statistics.holm import holm
 from medsharp.progress import Progress
 from training.study.comparisons import Grid, comparisons, level
 from training.study.dealing import data_config

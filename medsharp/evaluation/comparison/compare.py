@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from medsharp.errors import InputError
-from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.comparison.mcnemar import mcnemar
 from medsharp.evaluation.comparison.models import Aligned, Group, align
 from medsharp.evaluation.comparison.seeds import THESE_NETWORKS, Networks, mixed_interval
@@ -20,6 +19,7 @@ from medsharp.evaluation.statistics.bootstrap import affordable, draw
 from medsharp.evaluation.statistics.delong import delong_covariance, obuchowski_covariance, placements, two_sided
 from medsharp.evaluation.statistics.estimate import LEAST_DEFINED, ONE_PATIENT, Estimate
 from medsharp.evaluation.statistics.figures import Cases, estimates_of, measure
+from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.statistics.intervals import Z
 from medsharp.evaluation.statistics.registry import COMPARED, DECIDED
 from medsharp.evaluation.statistics.scalars import statistics_of

@@ -20,7 +20,15 @@ from medsharp.evaluation.report.blocks import (
     Text,
     Value,
 )
-from medsharp.evaluation.report.dataset_parts import classes, failures, prediction_sets, readers, sites, subgroups
+from medsharp.evaluation.report.dataset_parts import (
+    by_patient,
+    classes,
+    failures,
+    prediction_sets,
+    readers,
+    sites,
+    subgroups,
+)
 from medsharp.evaluation.report.excerpts import benefit_rows
 from medsharp.evaluation.report.flow import flow_blocks
 from medsharp.evaluation.report.model import leak_check
@@ -50,7 +58,7 @@ def dataset_section(
     blocks += [Heading("Figures", 3), _figures(entry), Text(_intervals(entry), "soft")]
     blocks += [Heading("Curves", 3), _curves(entry, number_of)]
     blocks += [*classes(entry), *prediction_sets(entry, number_of), *sites(entry, number_of)]
-    blocks += [*subgroups(entry, number_of), *readers(entry), *failures(entry, thumbnails)]
+    blocks += [*subgroups(entry, number_of), *by_patient(entry), *readers(entry), *failures(entry, thumbnails)]
     role = " ".join(filter(None, (role_name(entry), "data")))
     above = f"{role}, simulated" if entry["simulated"] else role
     return Section(f"data-{number_of}", entry["name"], blocks, above=above, kind="dataset")
@@ -62,7 +70,8 @@ def _figures(entry: dict[str, Any]) -> Table:
         rows.append(Row((title,), kind="head"))
         for key, label, meaning in figures:
             part = entry["figures"][key]
-            cells = (label, figure(part, key), whole(part["n"]), part.get("method", "\N{EN DASH}"))
+            how = "; ".join(filter(None, (part.get("method", "\N{EN DASH}"), part.get("caution"))))
+            cells = (label, figure(part, key), whole(part["n"]), how)
             rows.append(Row(cells, note="" if key in HEADLINE else meaning))
     header = ("Figure", "Value, 95 % interval", Column("Images", number=True), "Interval by")
     return Table(f"Figures of {entry['name']}", header, rows, "figures", captioned=False, scrolls=False)
@@ -76,12 +85,13 @@ def _intervals(entry: dict[str, Any]) -> str:
             f"AUROC in closed form: {interval(closed['obuchowski'])} by Obuchowski (patients), "
             f"{interval(closed['delong'])} by DeLong (as if every image were a patient of its own)."
         )
-    expected = entry["figures"].get("ece", {}).get("expected_if_calibrated")
-    if expected:
-        said.append(
-            f"ECE: perfectly calibrated probabilities would give {number(expected['mean'])} on these images, and less "
-            f"than {number(expected['limit'])} in 95 of 100 cases."
-        )
+    for key in ("ece", "ici"):
+        expected = entry["figures"].get(key, {}).get("expected_if_calibrated")
+        if expected:
+            said.append(
+                f"{key.upper()}: perfectly calibrated probabilities would give {number(expected['mean'])} on these "
+                f"images, and less than {number(expected['limit'])} in 95 of 100 cases."
+            )
     return " ".join(said)
 
 
@@ -110,7 +120,7 @@ def _curves(entry: dict[str, Any], number_of: int) -> Plots:
             "Net benefit of acting by the model from a threshold probability on, against acting on every image or on "
             f"none. It takes the probabilities at their word: read it with the calibration.{gain}"
         )
-        plots.append(Plot(text, draw["net_benefit"], "Decision curve", numbers=_benefits(entry)))
+        plots.append(Plot(text, draw["net_benefit"], "Decision curve", _benefit_legend(entry), numbers=_benefits(entry)))
     if "risk_coverage" in draw:
         text = (
             "Share of wrong decisions among the images decided, those farthest from the threshold first. A curve that "
@@ -138,29 +148,45 @@ def _bins(entry: dict[str, Any]) -> Table:
     return Table("Bins of equally many images", header, rows, "small", captioned=False, scrolls=False)
 
 
+def _benefit_legend(entry: dict[str, Any]) -> str:
+    sensible = entry["curves"]["net_benefit"].get("sensible")
+    if sensible is None:
+        return ""
+    low, high = map(percent, sensible)
+    return f"Shaded: from {low} to {high}, risks at which biopsy is weighed (BI-RADS 4A). {_DOT}"
+
+
 def _benefits(entry: dict[str, Any]) -> Table:
     header: list[str | Column] = [
         Column("Threshold", number=True), Column("Model", number=True), "95 % interval",
         Column("Every image", number=True),
     ]  # fmt: skip
-    gains = "gain" in entry["curves"]["net_benefit"]
+    beside = {
+        name: (title, digits)
+        for key, name, title, digits in (
+            ("gain", "gain", "Gain", 3),
+            ("interventions_avoided", "avoided", "Interventions avoided per 100", 1),
+        )
+        if key in entry["curves"]["net_benefit"]
+    }
     rows = [
         (
             percent(row["threshold"]),
             number(row["model"]),
             "\N{EN DASH}" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}",
             number(row["treat_all"]),
-            *((_gain(row),) if gains else ()),
+            *(_with_limits(row, name, digits) for name, (_, digits) in beside.items()),
         )
         for row in benefit_rows(entry)
     ]
-    header += ["Gain"] if gains else []
+    header += [title for title, _ in beside.values()]
     return Table("Net benefit by threshold probability", header, rows, "small", captioned=False, scrolls=False)
 
 
-def _gain(row: dict[str, Any]) -> Value:
-    limits = "" if row["gain_low"] is None else f"{number(row['gain_low'])} to {number(row['gain_high'])}"
-    return Value(number(row["gain"]), limits)
+def _with_limits(row: dict[str, Any], name: str, digits: int) -> Value:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    limits = "" if low is None else f"{number(low, digits)} to {number(high, digits)}"
+    return Value(number(row[name], digits), limits)
 
 
 def _decided(entry: dict[str, Any]) -> Plot:

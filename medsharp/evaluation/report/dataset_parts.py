@@ -19,8 +19,10 @@ from medsharp.evaluation.report.blocks import (
     Table,
     Text,
 )
+from medsharp.evaluation.report.by_patient import by_patient_notes, by_patient_rows
 from medsharp.evaluation.report.excerpts import known_columns, not_computed, with_figures
 from medsharp.evaluation.report.forests import coverage_of, sites_of, subgroups_of
+from medsharp.evaluation.report.interactions import interaction_sentences
 from medsharp.evaluation.report.readers import reader_section
 from medsharp.evaluation.report.wording import column_name, figure, group_name, interval, number, percent
 
@@ -95,6 +97,17 @@ def sites(entry: dict[str, Any], number_of: int) -> list[Block]:
     return [Heading("Sites", 3), Plots(plots, wide=True)] if plots else []
 
 
+def by_patient(entry: dict[str, Any]) -> list[Block]:
+    """Return the figures by patient, and by lesion, where one has several images."""
+    found = by_patient_rows(entry)
+    if found is None:
+        return []
+    names, rows = found
+    header = (names[0], *(Column(name, number=True) for name in names[1:3]), *names[3:])
+    table = Table(f"Figures by patient on {entry['name']}", header, rows, "subgroups", captioned=False)
+    return [Heading("By patient", 3), *(Text(note, "soft") for note in by_patient_notes(entry)), table]
+
+
 def subgroups(entry: dict[str, Any], number_of: int) -> list[Block]:
     """Return the subgroups, where there are any."""
     if not entry["subgroups"]:
@@ -103,7 +116,7 @@ def subgroups(entry: dict[str, Any], number_of: int) -> list[Block]:
         "Many groups are looked at: some differ by chance. A group of one class cannot be ranked. More figures of each "
         "are in evaluation.json and figures.csv."
     )
-    blocks: list[Block] = [Heading("Subgroups", 3), Text(text, "soft")]
+    blocks: list[Block] = [Heading("Subgroups", 3), Text(text, "soft"), *map(Text, interaction_sentences(entry))]
     plots, shown = subgroups_of(entry, number_of), with_figures(entry)
     if plots:
         rows: list[Sequence[Cell]] = [

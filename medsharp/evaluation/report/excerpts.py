@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _CUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+_BESIDE = {"gain": "gain", "interventions_avoided": "avoided"}
 _SHARES = ("sensitivity", "specificity")
 _COLUMNS = ("most_probable", "site", "device", "birads", "histology", "flags")
 
@@ -13,7 +14,8 @@ _COLUMNS = ("most_probable", "site", "device", "birads", "histology", "flags")
 def benefit_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the decision curve at a few threshold probabilities: threshold, model, low, high, treat_all.
 
-    Where it is known also the gain over the better of acting on every image and on none, with its limits.
+    Where they are known also the gain over the better of acting on every image and on none, and the interventions
+    avoided per 100 against acting on every image (`avoided`), each with its limits.
     """
     curve = entry["curves"]["net_benefit"]
     rows = []
@@ -21,10 +23,11 @@ def benefit_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
         if any(abs(threshold - cut) < 1e-9 for cut in _CUTS):
             row = {"threshold": threshold, "model": curve["model"][place], "treat_all": curve["treat_all"][place]}
             row |= {key: curve[key][place] if curve[key] else None for key in ("low", "high")}
-            if "gain" in curve:
-                gain = curve["gain"]
-                limits = {f"gain_{key}": gain[key][place] if gain[key] else None for key in ("low", "high")}
-                row |= {"gain": gain["value"][place], **limits}
+            for key, name in _BESIDE.items():
+                if key in curve:
+                    part = curve[key]
+                    limits = {f"{name}_{end}": part[end][place] if part[end] else None for end in ("low", "high")}
+                    row |= {name: part["value"][place], **limits}
             rows.append(row)
     return rows
 

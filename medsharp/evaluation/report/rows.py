@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from medsharp.evaluation.report.by_patient import unit_rows
 from medsharp.evaluation.report.readers import reader_rows
 
 COLUMNS = (
@@ -28,9 +29,11 @@ def figure_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 
     `by` and `group` are empty for a whole data set. A row `change_<figure>` is the external minus the internal one.
     With several classes `by` is `class`, or `all classes` for the averages over them; for conformal sets it is
-    `prediction sets`, and `group` how they were made. For readers it is `reader`, and `group` who, and from which
-    step of the scale on; differences are the model's figure less the reader's. The summary over external data sets has
-    no data set; its rows `<figure>_prediction` hold where the next one may lie.
+    `prediction sets`, and `group` how they were made. By `patient` or `lesion`, `group` says how the images'
+    probabilities become one (`mean`, `maximum`, or `any` image called), and `images` counts patients or lesions. For
+    readers it is `reader`, and `group` who, and from which step of the scale on; differences are the model's figure
+    less the reader's. The summary over external data sets has no data set; its rows `<figure>_prediction` hold where
+    the next one may lie.
     """
     rows = [row for entry in document["datasets"] for row in _rows_of(entry, document)]
     return [*rows, *_summary(document)]
@@ -53,6 +56,8 @@ def _rows_of(entry: dict[str, Any], document: dict[str, Any]) -> Iterator[dict[s
 
     yield from _classes(entry, where)
     yield from _sets(entry, where)
+    for unit, rule, name, figure in unit_rows(entry):
+        yield _row(where | {"by": unit, "group": rule}, name, figure)
     for group, name, figure in reader_rows(entry):
         yield _row(where | {"by": "reader", "group": group}, name, figure)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medsharp.evaluation.statistics.calibration import recalibration_curve, reliability
-from medsharp.evaluation.statistics.decision import CUTS
+from medsharp.evaluation.statistics.decision import CUTS, SENSIBLE
 from medsharp.evaluation.statistics.discrimination import GRID, precision_recall_curve, roc_curve
 from medsharp.evaluation.statistics.figures import Cases, Measured
 from medsharp.evaluation.statistics.intervals import percentile_band
@@ -24,7 +24,7 @@ def curves_of(cases: Cases, smooth: SmoothCalibration, measured: Measured) -> di
         cases: Labels and scores.
         smooth: The local regression whose values were measured.
         measured: Values and replicates of `roc_band`, `precision_band`, `recalibration`, `smooth_calibration`,
-            `net_benefit`, `treat_all`, `net_benefit_gain` and `risk_at_coverage`.
+            `net_benefit`, `treat_all`, `net_benefit_gain`, `avoided` and `risk_at_coverage`.
     """
     labels, scores = cases.labels, cases.scores
     values, replicates = measured.values, measured.replicates
@@ -33,7 +33,7 @@ def curves_of(cases: Cases, smooth: SmoothCalibration, measured: Measured) -> di
     thresholds = scores[np.r_[True, scores[1:] != scores[:-1]]]
     bands = {
         name: percentile_band(replicates[name])
-        for name in ("roc_band", "precision_band", "net_benefit", "net_benefit_gain", "risk_at_coverage")
+        for name in ("roc_band", "precision_band", "net_benefit", "net_benefit_gain", "avoided", "risk_at_coverage")
     }
     edges = np.linspace(0, 1, 21)
 
@@ -69,6 +69,8 @@ def curves_of(cases: Cases, smooth: SmoothCalibration, measured: Measured) -> di
             **limits("net_benefit"),
             "treat_all": values["treat_all"].tolist(),
             "gain": {"value": values["net_benefit_gain"].tolist(), **limits("net_benefit_gain")},
+            "interventions_avoided": {"value": values["avoided"].tolist(), **limits("avoided")},
+            "sensible": list(SENSIBLE),
         },
         "risk_coverage": {
             "coverage": COVERAGES.tolist(),

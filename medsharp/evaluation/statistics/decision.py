@@ -9,6 +9,10 @@ from medsharp.evaluation.statistics.discrimination import Ranking, RankingStatis
 CUTS = np.round(np.linspace(0.01, 0.60, 60), 2)
 """Threshold probabilities of the decision curve: from which risk on one would act."""
 
+SENSIBLE = (0.02, 0.10)
+"""Threshold probabilities from which biopsy is sensible: BI-RADS advises it above 2 % (category 4), and leaves the lower
+part of that category (4A) at 10 % (ACR BI-RADS Atlas, 5th edition, 2013)."""
+
 
 def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:
     """Return what computes net benefit at each cut `t` (Vickers and Elkin, Medical Decision Making 26, 2006).
@@ -45,7 +49,7 @@ def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:
 
 
 def net_benefit_at(threshold: float) -> RankingStatistic:
-    """Return what computes net benefit, its gain and interventions avoided at a threshold, [R] each, as the registry has it."""
+    """Return what computes net benefit, its gain and interventions avoided at a threshold, [R] each."""
     # From a threshold of 1 on no number of true positives outweighs a false one: there is no net benefit.
     cut = np.array([threshold if threshold < 1 else np.nan])
 

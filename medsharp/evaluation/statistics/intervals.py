@@ -63,8 +63,8 @@ def normal_on(scale: str, value: float, replicates: np.ndarray) -> tuple[float, 
     """Return `normal` limits that are made on another scale, and turned back.
 
     Args:
-        scale: `identity`, `log`, `log of 1 less it`, or `debiased`: as it is, about the value less the bias, which is by
-            how much the mean of the replicates lies above it.
+        scale: `identity`, `log`, `log of 1 less it`, or `debiased`: as it is, about the value less its bias, by which
+            the mean of the replicates lies above it.
         value: The figure.
         replicates: Finite bootstrap values [R]; those at the end of the scale are left out.
 

@@ -32,14 +32,14 @@ _EVERYBODY_CALLED = "every image reaches the threshold"
 _NO_FIT = "the fit does not exist: the classes are separated or all probabilities are equal"
 _BIASED = "binned figures are biased upwards in resamples"
 _NO_ODDS = "the threshold is 0 or 1"
-_FEW_MISSED = "at thresholds below which few positives lie, its interval holds the truth in 90 of 100"
+_FEW_MISSED = "where few positives lie below the threshold, its interval covers 90 % in place of 95"
 _SMOOTH = (
     "no interval from resamples holds the truth often enough both where calibration is perfect and where it is poor"
 )
 
 IntervalScale = Literal["", "identity", "log", "log of 1 less it", "debiased"]
-"""How limits are made where percentiles of the resamples do not cover (docs/statistics.md has the coverage of each): the
-value less and plus 1.96 standard deviations of the resamples on this scale; `debiased` takes their bias off first."""
+"""How limits are made where percentiles of the resamples do not cover (docs/statistics.md has the coverage of each):
+the value less and plus 1.96 standard deviations of the resamples on this scale; `debiased` takes their bias off."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ _ENTRIES = (
     ),
     Figure(
         "partial_auroc", "Partial AUROC", "where sensitivity is at least 0.9, scaled so that 0.5 is guessing",
-        DISCRIMINATION, "higher", low=0.0, high=1.0, ranking=True, interval_scale="log of 1 less it",
-        caution="rests on the few positives that score lowest: of 150 patients its interval holds the truth in 93 of 100",
+        DISCRIMINATION, "higher", low=9 / 19, high=1.0, ranking=True, interval_scale="log of 1 less it",
+        caution="rests on the few positives that score lowest: with 50 of them, its interval covers 93 % in place of 95",
     ),
     _at_rate("sensitivity_at_specificity_90", "Sensitivity at specificity 90\u00a0%"),
     _at_rate("sensitivity_at_specificity_95", "Sensitivity at specificity 95\u00a0%"),
@@ -189,7 +189,8 @@ _ENTRIES = (
         high=1.0, share=True, events=False,
     ),
     _of_thousand(
-        "true_positives_per_1000", "Found, at {prevalence}", "positives at or above the threshold", "positives", "higher"
+        "true_positives_per_1000", "Found, at {prevalence}", "positives at or above the threshold", "positives",
+        "higher",
     ),
     _of_thousand(
         "false_negatives_per_1000", "Missed, at {prevalence}", "positives below the threshold", "positives", "lower"

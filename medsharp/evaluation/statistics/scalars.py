@@ -39,7 +39,10 @@ def statistics_of(
     if any(name.startswith(_FIXED) for name in wanted):
         ranking.append(at_fixed_rates)
     others: tuple[tuple[set[str], Callable[[], Statistic]], ...] = (
-        ({"log_loss", "calibration_intercept", "calibration_slope", "oe_ratio"}, lambda: probability_scores(labels, scores)),
+        (
+            {"log_loss", "calibration_intercept", "calibration_slope", "oe_ratio"},
+            lambda: probability_scores(labels, scores),
+        ),
         (
             {name for name in wanted if name.startswith("brier") or name in ("ece", "calibration_error")},
             lambda: binned_scores(labels, scores, cases.clusters),
