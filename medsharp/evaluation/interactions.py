@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,22 @@ def _tests(groups: Sequence[Group], cases: Cases, drawn: np.ndarray, rng: np.ran
         if name in small:
             continue
         part = cases.chosen(chosen)
-        kept = np.unique(cases.clusters[chosen])
         # The same draws for every group: what a patient does to two of them is in their covariance.
-        measured = measure(part.clusters, statistics_of(part, TESTED), resamples=0, rng=rng, drawn=drawn[:, kept])
-        parts[name] = part, estimates_of(part, measured, LEAST_EVENTS)
+        draws = drawn[:, np.unique(cases.clusters[chosen])]
+        present = np.asarray(draws.any(axis=1))
+        measured = measure(part.clusters, statistics_of(part, TESTED), resamples=0, rng=rng, drawn=draws[present])
+        estimates = estimates_of(part, measured, LEAST_EVENTS)
+        parts[name] = part, {key: _aligned(estimates[key], present) for key in TESTED}
     return {key: _test(key, parts, dict(small)) for key in TESTED}
+
+
+def _aligned(estimate: Estimate, present: np.ndarray) -> Estimate:
+    """Return the estimate with NaN for the resamples that have none of the group's patients."""
+    if not len(estimate.replicates):
+        return estimate
+    replicates = np.full(len(present), np.nan)
+    replicates[present] = estimate.replicates
+    return replace(estimate, replicates=replicates)
 
 
 def _test(key: str, parts: dict[str, tuple[Cases, dict[str, Estimate]]], left_out: dict[str, str]) -> dict[str, Any]:

@@ -178,6 +178,8 @@ def test_csv_has_the_figures_of_the_json_to_the_last_digit(written: Path) -> Non
         parts = [("", "", entry["figures"])] + [(g["by"], g["group"], g) for g in entry["subgroups"]]
         reader = entry["readers"]["readers"][0]
         parts += [("reader", reader["name"], reader)]
+        units = [entry[key] for key in ("by_patient", "by_lesion") if entry[key]]
+        parts += [(unit["unit"], rule, part) for unit in units for rule, part in unit["rules"].items()]
         parts += [("reader", f"{reader['name']} from {c['from']}", c) for c in reader["cutoffs"]]
         for by, group, figures in parts:
             for name, figure in figures.items():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def draw_net_benefit(figure: Figure, entry: dict[str, Any]) -> None:
-    """Draw net benefit against treating every image and none, sensible thresholds shaded, the operating point marked."""
+    """Draw net benefit against treating every image and none, with sensible thresholds and the operating point."""
     curve, axes = entry["curves"]["net_benefit"], figure.add_subplot()
     cuts = curve["threshold"]
     if "sensible" in curve:

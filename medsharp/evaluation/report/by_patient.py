@@ -27,7 +27,9 @@ def by_patient_rows(entry: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[
         return None
     counts = entry["counts"]
     header = ("Scored by", "n", "positive", *(figure_named(key).name for key in SHOWN))
-    rows: list[tuple[Cell, ...]] = [("image", whole(counts["images"]), whole(counts["positives"]), *_cells(entry["figures"]))]
+    rows: list[tuple[Cell, ...]] = [
+        ("image", whole(counts["images"]), whole(counts["positives"]), *_cells(entry["figures"]))
+    ]
     for block in blocks:
         rows += [
             (f"{block['unit']}, {_RULES[rule]}", whole(block["units"]), whole(block["positives"]), *_cells(figures))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medsharp.evaluation.plots import drawings_of
 from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import (
     Block,
+    Cell,
     Column,
     Heading,
     Notice,
@@ -120,7 +121,9 @@ def _curves(entry: dict[str, Any], number_of: int) -> Plots:
             "Net benefit of acting by the model from a threshold probability on, against acting on every image or on "
             f"none. It takes the probabilities at their word: read it with the calibration.{gain}"
         )
-        plots.append(Plot(text, draw["net_benefit"], "Decision curve", _benefit_legend(entry), numbers=_benefits(entry)))
+        plots.append(
+            Plot(text, draw["net_benefit"], "Decision curve", _benefit_legend(entry), numbers=_benefits(entry))
+        )
     if "risk_coverage" in draw:
         text = (
             "Share of wrong decisions among the images decided, those farthest from the threshold first. A curve that "
@@ -169,7 +172,7 @@ def _benefits(entry: dict[str, Any]) -> Table:
         )
         if key in entry["curves"]["net_benefit"]
     }
-    rows = [
+    rows: list[Sequence[Cell]] = [
         (
             percent(row["threshold"]),
             number(row["model"]),

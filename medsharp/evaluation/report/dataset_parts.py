@@ -103,7 +103,7 @@ def by_patient(entry: dict[str, Any]) -> list[Block]:
     if found is None:
         return []
     names, rows = found
-    header = (names[0], *(Column(name, number=True) for name in names[1:3]), *names[3:])
+    header: list[str | Column] = [names[0], *(Column(name, number=True) for name in names[1:3]), *names[3:]]
     table = Table(f"Figures by patient on {entry['name']}", header, rows, "subgroups", captioned=False)
     return [Heading("By patient", 3), *(Text(note, "soft") for note in by_patient_notes(entry)), table]
 

@@ -10,8 +10,8 @@ CUTS = np.round(np.linspace(0.01, 0.60, 60), 2)
 """Threshold probabilities of the decision curve: from which risk on one would act."""
 
 SENSIBLE = (0.02, 0.10)
-"""Threshold probabilities from which biopsy is sensible: BI-RADS advises it above 2 % (category 4), and leaves the lower
-part of that category (4A) at 10 % (ACR BI-RADS Atlas, 5th edition, 2013)."""
+"""Threshold probabilities from which biopsy is sensible: BI-RADS advises it above 2 % (category 4), and its lowest part
+(4A) ends at 10 % (ACR BI-RADS Atlas, 5th edition, 2013)."""
 
 
 def net_benefit(cuts: np.ndarray = CUTS) -> RankingStatistic:

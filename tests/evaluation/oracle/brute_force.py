@@ -174,12 +174,15 @@ def decided(images: Images, w: np.ndarray, prevalence: float | None = None) -> d
         benefit, everyone = tp / n - fp / n * odds, (tp + fn) / n - (fp + tn) / n * odds
         values["net_benefit_at_threshold"] = benefit
         values["net_benefit_gain_at_threshold"] = benefit - np.maximum(0, everyone)
+        values["interventions_avoided"] = 100 * (tn - fn / odds) / n
     if prevalence is not None:
         q = prevalence
         right, wrong = sensitivity * q, (1 - specificity) * (1 - q)
         values["ppv_at_prevalence"] = ratio(right, right + wrong)
         clear, missed = specificity * (1 - q), (1 - sensitivity) * q
         values["npv_at_prevalence"] = ratio(clear, clear + missed)
+        four = {"true_positives": right, "false_negatives": missed, "false_positives": wrong, "true_negatives": clear}
+        values |= {f"{name}_per_1000": 1000 * share for name, share in four.items()}
     return values
 
 
@@ -235,6 +238,7 @@ def figures(
         "calibration_intercept": large,
         "calibration_slope": slope,
         "aurc": aurc(images, w),
+        "oe_ratio": (w * y).sum(axis=1) / (w * p).sum(axis=1),
         **decided(images, w, prevalence),
         **binned(images, w),
     }
@@ -256,6 +260,10 @@ def about(images: Images) -> dict[str, np.ndarray]:
         "npv": ~images.flagged,
         "accuracy": everyone,
         "prevalence": everyone,
+        "true_positives_per_1000": images.y,
+        "false_negatives_per_1000": images.y,
+        "false_positives_per_1000": ~images.y,
+        "true_negatives_per_1000": ~images.y,
     }
 
 

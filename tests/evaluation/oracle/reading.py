@@ -91,9 +91,33 @@ def equal_figure(
         assert found.left_out is not None, name
         finite, left_out = (part[np.isfinite(part)] for part in (found.replicates, found.left_out))
         shares = bca_shares(found.value, finite, left_out)
+    elif ", normal" in method:
+        finite = found.replicates[np.isfinite(found.replicates)]
+        limits = spread_limits(method.split(", ", 1)[1], found.value, finite)
+        near_spread(figure, limits, finite, name)
+        return
     else:
         assert method.endswith("percentile"), (name, method)
     near_limits(figure, found.replicates, name, shares)
+
+
+def near_spread(figure: dict[str, Any], limits: tuple[float, float], replicates: np.ndarray, name: str) -> None:
+    """Limits that are made of a standard deviation are those of other resamples, to a twentieth of the interval's width."""
+    apart = [abs(figure["low"] - limits[0]), abs(figure["high"] - limits[1])]
+    assert max(apart) < 0.2 * replicates.std(), (name, figure, limits, apart)
+
+
+def spread_limits(how: str, value: float, replicates: np.ndarray) -> tuple[float, float]:
+    """The value less and plus 1.96 standard deviations, on the scale that the method names."""
+    if how == "normal on the log scale":
+        half = 1.959964 * np.log(replicates).std(ddof=1)
+        return value * np.exp(-half), value * np.exp(half)
+    if how == "normal on the scale of log(1 - value)":
+        half = 1.959964 * np.log(1 - replicates[replicates < 1]).std(ddof=1)
+        return max(9 / 19, 1 - (1 - value) * np.exp(half)), 1 - (1 - value) * np.exp(-half)
+    centre = {"normal": value, "normal, bias taken off": value - (replicates.mean() - value)}[how]
+    half = 1.959964 * replicates.std(ddof=1)
+    return centre - half, centre + half
 
 
 def debiased(figure: dict[str, Any], found: dict[str, Replicated], name: str = "calibration error") -> None:

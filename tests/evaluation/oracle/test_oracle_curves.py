@@ -158,6 +158,8 @@ def test_csv_has_every_figure_of_the_document_and_nothing_else(scored: Path, ent
             expected[(*place, f"coverage of {label}")] = figure
         for site in part["by_site"]:
             expected[(*place, f"coverage at {site['site']}")] = site
+    for rule, figures in entry["by_patient"]["rules"].items():
+        expected |= {("patient", rule, name): figure for name, figure in figures.items()}
     # Readers have tests of their own.
     rows = {(row["by"], row["group"], row["figure"]): row for row in rows_of(scored) if row["by"] != "reader"}
     assert set(rows) == set(expected)
