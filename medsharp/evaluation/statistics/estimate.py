@@ -26,7 +26,6 @@ NEWCOMBE = "Newcombe, patients"
 MOVER = "MOVER, from the two intervals"
 
 _SCALED = {
-    "identity": NORMAL,
     "log": NORMAL_LOG,
     "log of 1 less it": NORMAL_COMPLEMENT,
     "debiased": NORMAL_DEBIASED,

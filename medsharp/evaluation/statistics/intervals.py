@@ -52,7 +52,6 @@ def normal(value: float, replicates: np.ndarray) -> tuple[float, float]:
 
 
 _SCALES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
-    "identity": (np.asarray, np.asarray),
     "log": (np.log, np.exp),
     "log of 1 less it": (lambda x: -np.log1p(-x), lambda x: -np.expm1(-x)),
 }
@@ -63,7 +62,7 @@ def normal_on(scale: str, value: float, replicates: np.ndarray) -> tuple[float, 
     """Return `normal` limits that are made on another scale, and turned back.
 
     Args:
-        scale: `identity`, `log`, `log of 1 less it`, or `debiased`: as it is, about the value less its bias, by which
+        scale: `log`, `log of 1 less it`, or `debiased`: as it is, about the value less its bias, by which
             the mean of the replicates lies above it.
         value: The figure.
         replicates: Finite bootstrap values [R]; those at the end of the scale are left out.

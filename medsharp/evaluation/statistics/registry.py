@@ -37,7 +37,7 @@ _SMOOTH = (
     "no interval from resamples holds the truth often enough both where calibration is perfect and where it is poor"
 )
 
-IntervalScale = Literal["", "identity", "log", "log of 1 less it", "debiased"]
+IntervalScale = Literal["", "log", "log of 1 less it", "debiased"]
 """How limits are made where percentiles of the resamples do not cover (docs/statistics.md has the coverage of each):
 the value less and plus 1.96 standard deviations of the resamples on this scale; `debiased` takes their bias off."""
 
@@ -256,7 +256,7 @@ _ENTRIES = (
     ),
     Figure(
         "calibration_slope", "Calibration slope", "1 is perfect; below 1, probabilities are too extreme", CALIBRATION,
-        "1", digits=2, pooled="identity", headline=True, compared=True, interval_scale="identity", missing=_NO_FIT,
+        "1", digits=2, pooled="identity", headline=True, compared=True, interval_scale="log", missing=_NO_FIT,
     ),
     _smooth("ici", "ICI", "mean distance"),
     _smooth("e50", "E50", "median distance"),

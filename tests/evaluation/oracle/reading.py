@@ -102,7 +102,7 @@ def equal_figure(
 
 
 def near_spread(figure: dict[str, Any], limits: tuple[float, float], replicates: np.ndarray, name: str) -> None:
-    """Limits that are made of a standard deviation are those of other resamples, to a twentieth of the interval's width."""
+    """Limits that are made of a standard deviation are those of other resamples, to a fifth of it."""
     apart = [abs(figure["low"] - limits[0]), abs(figure["high"] - limits[1])]
     assert max(apart) < 0.2 * replicates.std(), (name, figure, limits, apart)
 
@@ -110,7 +110,7 @@ def near_spread(figure: dict[str, Any], limits: tuple[float, float], replicates:
 def spread_limits(how: str, value: float, replicates: np.ndarray) -> tuple[float, float]:
     """The value less and plus 1.96 standard deviations, on the scale that the method names."""
     if how == "normal on the log scale":
-        half = 1.959964 * np.log(replicates).std(ddof=1)
+        half = 1.959964 * np.log(replicates[replicates > 0]).std(ddof=1)
         return value * np.exp(-half), value * np.exp(half)
     if how == "normal on the scale of log(1 - value)":
         half = 1.959964 * np.log(1 - replicates[replicates < 1]).std(ddof=1)

@@ -75,9 +75,9 @@ def test_each_model_has_its_own_figures_at_its_own_threshold(
             figure, found = group["figures"][name], replicates[group["name"]][name]
             equal_value(figure, float(value[name][0]), name)
             if name == "calibration_slope":
-                assert figure["method"] == "patient bootstrap, normal"
+                assert figure["method"] == "patient bootstrap, normal on the log scale"
                 finite = found[np.isfinite(found)]
-                near_spread(figure, spread_limits("normal", figure["value"], finite), finite, name)
+                near_spread(figure, spread_limits("normal on the log scale", figure["value"], finite), finite, name)
             else:
                 near_limits(figure, found, name)
 

@@ -28,7 +28,7 @@ from brute_force import (
     wilson,
 )
 from cohort import THRESHOLD, images_of, make_cohort
-from reading import debiased, document_of, equal_figure, equal_value, near_limits, run
+from reading import debiased, document_of, equal_figure, equal_value, near_spread, run, spread_limits
 from scipy.stats import norm
 from sklearn import metrics
 
@@ -241,7 +241,8 @@ def test_calibration_of_probabilities_that_are_all_small_and_alike_is_fitted(tmp
     slopes = replicated(images, lambda w: {"slope": recalibrated(images.y, images.p, w)[2]}, count=1000)["slope"]
     assert found["calibration_slope"]["value"] == pytest.approx(fit.params[1], rel=1e-6)
     assert fit.params[1] > 4
-    near_limits(found["calibration_slope"], slopes.replicates)
+    limits = spread_limits("normal on the log scale", float(fit.params[1]), slopes.replicates)
+    near_spread(found["calibration_slope"], limits, slopes.replicates, "slope")
 
 
 def test_seed_and_order_of_the_rows_move_no_value(cohort: pd.DataFrame, entry: dict[str, Any], tmp_path: Path) -> None:
