@@ -110,7 +110,8 @@ def near_spread(figure: dict[str, Any], limits: tuple[float, float], replicates:
 def spread_limits(how: str, value: float, replicates: np.ndarray) -> tuple[float, float]:
     """The value less and plus 1.96 standard deviations, on the scale that the method names."""
     if how == "normal on the log scale":
-        half = 1.959964 * np.log(replicates[replicates > 0]).std(ddof=1)
+        logs = np.log(replicates[replicates > 0])
+        half = 1.959964 * logs[np.isfinite(logs)].std(ddof=1)
         return value * np.exp(-half), value * np.exp(half)
     if how == "normal on the scale of log(1 - value)":
         half = 1.959964 * np.log(1 - replicates[replicates < 1]).std(ddof=1)

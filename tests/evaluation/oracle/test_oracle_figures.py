@@ -242,7 +242,8 @@ def test_calibration_of_probabilities_that_are_all_small_and_alike_is_fitted(tmp
     assert found["calibration_slope"]["value"] == pytest.approx(fit.params[1], rel=1e-6)
     assert fit.params[1] > 4
     limits = spread_limits("normal on the log scale", float(fit.params[1]), slopes.replicates)
-    near_spread(found["calibration_slope"], limits, slopes.replicates, "slope")
+    finite = slopes.replicates[np.isfinite(slopes.replicates)]
+    near_spread(found["calibration_slope"], limits, finite, "slope")
 
 
 def test_seed_and_order_of_the_rows_move_no_value(cohort: pd.DataFrame, entry: dict[str, Any], tmp_path: Path) -> None:
