@@ -172,11 +172,13 @@ def _one_step(y: np.ndarray, score: np.ndarray, start: Recalibration) -> Callabl
     def refit(weights: np.ndarray) -> Recalibration:
         rest, information, g0, g1, h00, h01, h11 = (weights @ columns).T
         determinant = h00 * h11 - h01**2
-        return Recalibration(
-            start.in_the_large + rest / information,
-            start.slope + (h00 * g1 - h01 * g0) / determinant,
-            start.constant + (h11 * g0 - h01 * g1) / determinant,
-        )
+        # A resample whose scores are all the same has no slope: 0 / 0, and so NaN.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return Recalibration(
+                start.in_the_large + rest / information,
+                start.slope + (h00 * g1 - h01 * g0) / determinant,
+                start.constant + (h11 * g0 - h01 * g1) / determinant,
+            )
 
     return refit
 
