@@ -59,7 +59,7 @@ def groups_text(counts: dict[str, Any]) -> str:
     if not nameless and groups == patients:
         return "intervals resample these patients"
     said = f"intervals resample {counted(groups, 'group')}"
-    why = ["patients who share near-duplicate images are one"]
+    why = ["patients who share near-duplicate images are one"] if groups < patients + nameless else []
     if nameless:
         why.append("an image without a patient stands for one, or is in the group of its near-duplicates")
     return f"{said}: {'; '.join(why)}"

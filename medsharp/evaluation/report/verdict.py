@@ -106,7 +106,9 @@ def _benefit(entry: dict[str, Any]) -> Line:
     found = entry["figures"].get(_GAIN)
     if found is None:
         return "Whether acting by it beats treating everyone is not shown: these figures have no net benefit."
-    acting = f"acting by it from a risk of {percent(entry['threshold'], 1)} on"
+    score = entry.get("scale") == "score"
+    start = f"a score of {entry['threshold']:.4g}" if score else f"a risk of {percent(entry['threshold'], 1)}"
+    acting = f"acting by it from {start} on"
     both = "treating everyone and treating no one"
     if found["value"] is None or found["low"] is None:
         return f"Whether {acting} beats {both} is not shown: {found['reason']}."
