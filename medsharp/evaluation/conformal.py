@@ -12,9 +12,9 @@ import pandas as pd
 
 from medsharp.errors import InputError
 from medsharp.evaluation.predictions import check_predictions, text_of
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.estimate import Interval
 from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_estimate
+from medsharp.quantities import counted
 
 ALPHA = 0.10
 """Sets are made to hold the truth in at least 90 % of new images like the calibration images."""

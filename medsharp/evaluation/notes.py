@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.calibration import CLIP
 from medsharp.evaluation.statistics.figures import Cases
+from medsharp.quantities import counted
 
 _FEW_CLUSTERS = 30
 

@@ -13,7 +13,6 @@ from scipy.special import expit
 
 from medsharp.evaluation.grouping import natural
 from medsharp.evaluation.predictions import text_of
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import Z
 from medsharp.evaluation.statistics.pooling import Pooled, pool_effects, pool_shares
@@ -26,6 +25,7 @@ from medsharp.evaluation.statistics.site_effects import (
     probability_effects,
     shares_of,
 )
+from medsharp.quantities import counted
 
 if TYPE_CHECKING:
     from medsharp.evaluation.evaluate import Evaluation

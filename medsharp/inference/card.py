@@ -16,12 +16,12 @@ import yaml
 from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, Update, read_bundle, write_spec
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.report.wording import titled
 from medsharp.evaluation.statistics.registry import names_of
 from medsharp.files import sha256_file, write_text
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.glance import glance_table, glances
+from medsharp.quantities import counted
 
 _ROWS = (
     "auroc",

@@ -20,7 +20,6 @@ from medsharp.errors import InputError
 from medsharp.evaluation import Conformal, Evaluation, Interval, calibrate, evaluate_predictions, read_predictions
 from medsharp.evaluation.counts import patients_before
 from medsharp.evaluation.grouping import Grouping
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
 from medsharp.images import DecodedImage, ImageLimits
@@ -29,6 +28,7 @@ from medsharp.inference.predictor import Predictor
 from medsharp.inference.ready import ReadyImages
 from medsharp.inference.table import predict_manifest
 from medsharp.progress import Progress
+from medsharp.quantities import counted
 
 
 def evaluate_internal(

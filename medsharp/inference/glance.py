@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medsharp.bundle import METADATA, BundleSpec, Figure
-from medsharp.evaluation.quantities import counted
+from medsharp.quantities import counted
 
 FIGURES = {
     "auroc": "AUROC",

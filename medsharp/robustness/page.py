@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from medsharp.evaluation.quantities import whole
 from medsharp.evaluation.report.html import value_markup
 from medsharp.evaluation.report.wording import figure, interval, number, percent
+from medsharp.quantities import whole
 from medsharp.robustness.corruptions import LEAST_HELD
 from medsharp.robustness.panels import Series, limits_of, panel
 from medsharp.robustness.summary import IDLE, MOVED

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from medsharp.cli import app
-from medsharp.evaluation.quantities import counted
+from medsharp.quantities import counted
 
 THRESHOLDS = {"plain-0": 0.25, "plain-1": 0.3, "sam-0": 0.55, "sam-1": 0.5, "sam-2": 0.6, "other": 0.4}
 PATIENTS = 150

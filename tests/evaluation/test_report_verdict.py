@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from typer.testing import CliRunner
 
 from medsharp.cli import app
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.report import render_markdown, render_page
 from medsharp.evaluation.report.forests import overview_of
 from medsharp.evaluation.report.markdown import text_of
 from medsharp.evaluation.report.verdict import verdict_section
+from medsharp.quantities import counted
 
 GAIN = "net_benefit_gain_at_threshold"
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from medsharp.evaluation.comparison.words import signed
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.report.blocks import Block, Column, Heading, Page, Plot, Table, Text
+from medsharp.quantities import counted
 from training.study.flatness import GAPS
 from training.study.plots import difference_plot, residual_plot
 from training.study.reading import CORRUPTED

@@ -9,13 +9,13 @@ from typing import Any
 from medsharp import __version__
 from medsharp.evaluation.comparison.compare import Comparison
 from medsharp.evaluation.comparison.words import p_value, signed
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import Block, Bullets, Column, Heading, Line, Page, Section, Table, Text, soft
 from medsharp.evaluation.report.document import plain
 from medsharp.evaluation.report.html import as_html
 from medsharp.evaluation.report.markdown import as_markdown
 from medsharp.evaluation.statistics.registry import COMPARED, names_of
 from medsharp.files import write_text
+from medsharp.quantities import counted, whole
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medsharp.evaluation.quantities import counted
+from medsharp.quantities import counted
 
 _MINUS = "\N{MINUS SIGN}"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from medsharp.evaluation.quantities import whole
 from medsharp.evaluation.report.blocks import Cell
 from medsharp.evaluation.report.wording import figure
 from medsharp.evaluation.statistics.registry import figure_named
+from medsharp.quantities import whole
 
 SHOWN = ("auroc", "sensitivity", "specificity", "calibration_slope", "oe_ratio")
 UNITS = {"by_patient": "patient", "by_lesion": "lesion"}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medsharp.evaluation.plots import drawings_of
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import (
     Block,
     Cell,
@@ -35,6 +34,7 @@ from medsharp.evaluation.report.flow import flow_blocks
 from medsharp.evaluation.report.model import leak_check
 from medsharp.evaluation.report.wording import alarming, figure, interval, number, percent, role_name, sections_of
 from medsharp.evaluation.statistics.registry import HEADLINE
+from medsharp.quantities import counted, whole
 
 _DOT = "Ringed dot: the operating point."
 

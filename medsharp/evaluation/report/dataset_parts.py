@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import (
     Block,
     Bullets,
@@ -25,6 +24,7 @@ from medsharp.evaluation.report.forests import coverage_of, sites_of, subgroups_
 from medsharp.evaluation.report.interactions import interaction_sentences
 from medsharp.evaluation.report.readers import reader_section
 from medsharp.evaluation.report.wording import column_name, figure, group_name, interval, number, percent
+from medsharp.quantities import counted, whole
 
 _BY_CLASS = ("auroc", "auprc", "sensitivity", "specificity", "ppv")
 _BY_GROUP = ("auroc", "sensitivity", "specificity")

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from medsharp.evaluation.plots import degradation
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.report.blocks import (
     Block,
     Bullets,
@@ -22,6 +21,7 @@ from medsharp.evaluation.report.blocks import (
     Text,
 )
 from medsharp.evaluation.report.wording import figure, interval
+from medsharp.quantities import counted
 
 _MOST = 5
 

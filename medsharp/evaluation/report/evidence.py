@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.flow import groups_text, patients_text
 from medsharp.evaluation.report.model import leak_check, updating
 from medsharp.evaluation.report.wording import column_name, interval, percent
+from medsharp.quantities import counted, whole
 
 Answer = tuple[str, str]
 """Text, and the `id` of the section on the page."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import Block, Facts, Flow, Line, Step, Text, strong
 from medsharp.evaluation.report.wording import column_name, listed
+from medsharp.quantities import counted, whole
 
 _MOST = 12
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from medsharp.evaluation.plots import roc_of_several
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import (
     Block,
     Cell,
@@ -37,6 +36,7 @@ from medsharp.evaluation.report.wording import (
     unsummarised,
 )
 from medsharp.evaluation.statistics.registry import HEADLINE
+from medsharp.quantities import counted, whole
 
 _MOST_SAID = 6
 """Of more data sets only the worst and the best are told of."""

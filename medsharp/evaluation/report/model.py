@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from medsharp.bundle import Update
-from medsharp.evaluation.quantities import whole
 from medsharp.evaluation.report.blocks import Facts, Section, Text
 from medsharp.evaluation.report.wording import percent
+from medsharp.quantities import whole
 
 
 def model_sections(bundle: dict[str, Any]) -> list[Section]:

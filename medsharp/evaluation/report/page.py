@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medsharp.evaluation.quantities import whole
 from medsharp.evaluation.report.blocks import (
     NOT_DIAGNOSTIC,
     Block,
@@ -33,6 +32,7 @@ from medsharp.evaluation.report.meanings import LIMITS
 from medsharp.evaluation.report.model import hash_rows, model_sections
 from medsharp.evaluation.report.verdict import verdict_section
 from medsharp.evaluation.report.wording import alarming, changes_of, section_name
+from medsharp.quantities import whole
 
 _MARKS = {"in this report": "✓", "partly": "◐", "for a person": "✎"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import Table
 from medsharp.evaluation.report.wording import interval, number
+from medsharp.quantities import counted, whole
 
 _PRIMARY = ("4", "4A")
 """BI-RADS categories from which on a biopsy is advised."""

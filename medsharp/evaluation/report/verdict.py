@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.report.blocks import Block, Line, Section, Text, joined, soft, strong
 from medsharp.evaluation.report.wording import alarming, change_text, changes_of, interval, is_percent, number, percent
+from medsharp.quantities import counted
 
 TOLERATED = 0.05
 """A loss that the interval of a change must exclude before a figure is called kept."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medsharp.evaluation.quantities import counted, whole
 from medsharp.evaluation.report.blocks import Value
 from medsharp.evaluation.sites import LEAST_SITES
 from medsharp.evaluation.statistics.registry import FIGURES, SECTIONS, figure_named
+from medsharp.quantities import counted, whole
 
 
 def sections_of(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from medsharp.evaluation.quantities import counted
 from medsharp.evaluation.statistics.bootstrap import Statistic, bootstrap, jackknife
 from medsharp.evaluation.statistics.calibration import CLIP
 from medsharp.evaluation.statistics.estimate import (
@@ -23,6 +22,7 @@ from medsharp.evaluation.statistics.estimate import (
 )
 from medsharp.evaluation.statistics.intervals import perfect_auroc, pivotal, wilson
 from medsharp.evaluation.statistics.registry import FIGURES, About, Figure
+from medsharp.quantities import counted
 
 
 @dataclass(frozen=True)
