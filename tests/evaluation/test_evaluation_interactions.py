@@ -40,6 +40,7 @@ def images(patients: int = 400, seed: int = 2) -> pd.DataFrame:
             "p_benign": 1 - p,
             "p_malignant": p,
             "tissue": np.where(dense, "dense", "fatty"),
+            "device": np.where(dense, "A", "B"),  # makes groups of itself, and is not asked for
             "side": rng.choice(["left", "right"], len(who)),
             "age": [str(30 + number % 50) if number % 11 else "" for number in who],
             "verification": np.where(followed, "follow-up", "biopsy"),
@@ -82,7 +83,7 @@ def test_numbers_are_cut_and_categories_are_as_they_are(entry: dict[str, Any], t
         ("age", "60 or above"): (age >= 60).sum(),
         ("age", "not recorded"): age.isna().sum(),
     }
-    for column in ("tissue", "side", "verification"):
+    for column in ("tissue", "side", "verification", "device"):
         expected |= {(column, name): (table[column] == name).sum() for name in set(table[column])}
     assert told == expected
 

@@ -38,6 +38,9 @@ def evaluation(
     resamples: Annotated[
         int | None, typer.Option(min=50, max=100_000, help="2000; 1000 for --coverage, 150 for --seeds.")
     ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="At which images are called, for --coverage.")
+    ] = 0.3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
@@ -50,7 +53,7 @@ def evaluation(
     if seeds:
         rows, columns, values = _seeds(studies, patients or 300, resamples or 150, seed)
     elif coverage:
-        rows, columns, values = _coverage(studies, patients or 400, resamples or 1000, seed)
+        rows, columns, values = _coverage(studies, patients or 400, resamples or 1000, threshold, seed)
     else:
         rows, columns, values = _timings(large, resamples or 2000, seed)
     _show(rows, columns, markdown)
@@ -72,7 +75,7 @@ def _timings(large: bool, resamples: int, seed: int) -> Rows:
     return rows, ("what", "seconds", ""), [timing.as_dict() for timing in timings]
 
 
-def _coverage(studies: int, patients: int, resamples: int, seed: int) -> Rows:
+def _coverage(studies: int, patients: int, resamples: int, threshold: float, seed: int) -> Rows:
     from dataclasses import asdict
 
     from medsharp.evaluation.statistics.coverage import measure_coverage
@@ -80,7 +83,12 @@ def _coverage(studies: int, patients: int, resamples: int, seed: int) -> Rows:
     heading(f"{studies} simulated studies of {patients} patients with one to three images, {resamples} resamples")
     with progress_bar() as report:
         found: list[Coverage] = measure_coverage(
-            studies=studies, patients=patients, resamples=resamples, seed=seed, progress=report
+            studies=studies,
+            patients=patients,
+            resamples=resamples,
+            threshold=threshold,
+            seed=seed,
+            progress=report,
         )
     methods = list(dict.fromkeys(entry.method for entry in found))
     cells = {(entry.figure, entry.method): f"{100 * entry.covered:.1f} %" for entry in found}
@@ -100,7 +108,11 @@ def _seeds(studies: int, patients: int, resamples: int, seed: int) -> Rows:
     heading(f"{studies} simulated studies of networks on {patients} patients, {resamples} resamples")
     with progress_bar() as report:
         found = measure_seed_coverage(
-            studies=studies, patients=patients, resamples=resamples, seed=seed, progress=report
+            studies=studies,
+            patients=patients,
+            resamples=resamples,
+            seed=seed,
+            progress=report,
         )
     numbers = list(dict.fromkeys(entry.networks for entry in found))
     cells = {(entry.design, entry.figure, entry.seed, entry.networks): entry for entry in found}

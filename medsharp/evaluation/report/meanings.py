@@ -13,14 +13,22 @@ METHODS = {
     "ranking": "AUROC: Mann-Whitney statistic, ties counting half; in closed form DeLong's variance (images) and "
     "Obuchowski's (Biometrics 53, 1997; patients). AUPRC: average precision, without interpolation. Partial AUROC: "
     "sensitivities from 0.9 on, scaled as by McClish (Med Decis Making 9, 1989).",
-    "prevalence": "Predictive values at a stated prevalence follow from sensitivity and specificity by Bayes' rule.",
+    "interactions": "Whether groups of a column differ: Wald's test with the groups' covariance from a paired patient "
+    "bootstrap, Holm over the columns.",
+    "prevalence": "Predictive values and decisions among 1,000 "
+    "women at a stated prevalence follow from sensitivity and specificity by Bayes' rule.",
     "calibration": "Intercept: logistic recalibration with the slope held at 1 (calibration in the large). Slope: the "
     "fit of two parameters (Van Calster et al., J Clin Epidemiol 74, 2016). The smooth curve is a local regression "
     "(Austin and Steyerberg, Statistics in Medicine 33, 2014).",
+    "smooth": "ICI, E50 and E90: mean, median and 90th percentile of the distance from the probability to that curve "
+    "(Austin and Steyerberg, Statistics in Medicine 38, 2019).",
+    "patients": "By patient: one score each, the mean or the highest of the images; a patient is positive if any image "
+    "is. DeLong's and Wilson's limits.",
     "binned": "ECE and the parts of the Brier score (Murphy, J Appl Meteorol 12, 1973) come from bins of equally many "
     "images. ECE is above 0 even for perfect probabilities; the calibration error has that bias taken off (Kumar, "
     "Liang and Ma, NeurIPS 2019).",
-    "net_benefit": "TP/n - FP/n x t/(1 - t) at threshold probability t (Vickers and Elkin, Med Decis Making 26, 2006).",
+    "net_benefit": "TP/n - FP/n x t/(1 - t) at threshold probability t (Vickers and Elkin, Med Decis Making 26, 2006); "
+    "interventions avoided: TN/n - FN/n x (1 - t)/t (Vickers et al., BMC Med Inform Decis Mak 8, 2008).",
     "abstaining": "Risk and coverage: the share of wrong decisions among images far from the threshold (Geifman "
     "and El-Yaniv, NeurIPS 2017; the area: Geifman, Uziel and El-Yaniv, ICLR 2019). Prediction "
     "sets: split conformal, one quantile for all classes or one for each "

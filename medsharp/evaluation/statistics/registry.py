@@ -141,7 +141,6 @@ _ENTRIES = (
     Figure(
         "partial_auroc", "Partial AUROC", "where sensitivity is at least 0.9, scaled so that 0.5 is guessing",
         DISCRIMINATION, "higher", low=9 / 19, high=1.0, ranking=True, interval_scale="log of 1 less it",
-        caution="rests on the few positives that score lowest: of 50 of them, its interval covers 93 % in place of 95",
     ),
     _at_rate("sensitivity_at_specificity_90", "Sensitivity at specificity 90\u00a0%"),
     _at_rate("sensitivity_at_specificity_95", "Sensitivity at specificity 95\u00a0%"),
