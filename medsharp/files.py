@@ -12,6 +12,9 @@ from pathlib import Path
 
 from medsharp.errors import InputError
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".parquet")
+"""How names of files that may be tables end, the likeliest first; here, as telling them from images needs no pandas."""
+
 _ATTEMPTS = 100
 """Random names that are tried before giving up; a second one is needed about never."""
 

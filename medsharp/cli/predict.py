@@ -107,9 +107,9 @@ def _lesion(text: str) -> FindLesion:
 
 
 def _is_table(path: Path) -> bool:
-    from medsharp.tables import SUFFIXES
+    from medsharp.files import TABLE_SUFFIXES
 
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in TABLE_SUFFIXES
 
 
 def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, source: str | None) -> pd.DataFrame:

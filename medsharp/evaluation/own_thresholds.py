@@ -96,7 +96,8 @@ def _merged(plain: Any, decided: Any) -> Any:
             for key, value in plain.items()
         }
         for key in _NO_ONE_THRESHOLD:
-            if isinstance(merged.get(key), dict) and "value" in merged[key]:
+            # A curve may have the name of a figure; it looks at every threshold, and stays.
+            if isinstance(merged.get(key), dict) and not isinstance(merged[key].get("value", []), list):
                 merged[key] = {
                     "value": None, "low": None, "high": None, "n": merged[key].get("n"),
                     "reason": "the images have several thresholds",

@@ -21,9 +21,6 @@ from medsharp.tables.parquet import parquet_cells
 from medsharp.tables.text import HEAD_ROWS, decode, parse
 from medsharp.tables.workbook import sheets as sheets_of
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".parquet")
-"""How the names of files that may be tables end, the likeliest first."""
-
 _INVISIBLE = dict.fromkeys(
     [0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 )

@@ -70,7 +70,7 @@ def test_coverage_is_shown_by_label_and_site_with_intervals(
 def test_calibration_images_that_are_scored_too_are_refused(study: Callable, table: Callable) -> None:
     rows, others = table(*study(40, seed=1)), table(*study(40, seed=2))
     assert_other_images(others, rows, "other.csv", "mine.csv")
-    with pytest.raises(InputError, match=r"validation\.csv shares 1 images with mine\.csv"):
+    with pytest.raises(InputError, match=r"validation\.csv shares 1 image with mine\.csv"):
         assert_other_images(pd.concat([others, rows.iloc[:1]]), rows, "validation.csv", "mine.csv")
 
 

@@ -42,7 +42,8 @@ def test_every_measured_figure_has_an_entry_that_says_what_it_is_about() -> None
     some = cases()
     measured = measure(some.clusters, statistics_of(some, prevalence=0.1), resamples=200, rng=np.random.default_rng(0))
     estimates = estimates_of(some, measured)
-    assert set(estimates) == set(FIGURES)
+    # These three look at the smooth calibration curve, which comes with the other curves.
+    assert set(estimates) == set(FIGURES) - {"ici", "e50", "e90"}
     for key, estimate in estimates.items():
         entry = FIGURES[key]
         assert entry.name
