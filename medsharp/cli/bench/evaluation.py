@@ -29,9 +29,14 @@ def evaluation(
         bool,
         typer.Option("--seeds", help="Instead: the same of intervals over seeds and patients, on simulated networks."),
     ] = False,
+    pooling: Annotated[
+        bool,
+        typer.Option("--pooling", help="Instead: how often summaries over sites hold the truth, of 3 to 200 sites."),
+    ] = False,
     studies: Annotated[
-        int, typer.Option(min=10, max=1_000_000, help="Simulated studies, for --coverage and --seeds.")
-    ] = 2000,
+        int | None,
+        typer.Option(min=10, max=1_000_000, help="Simulated studies: 2000, or 200 of each kind for --pooling."),
+    ] = None,
     patients: Annotated[
         int | None, typer.Option(min=10, max=100_000, help="Patients of each: 400 for --coverage, 300 for --seeds.")
     ] = None,
@@ -48,23 +53,27 @@ def evaluation(
     """Time the statistics on this machine, beside a loop over scikit-learn; or simulate their coverage."""
     if json_ is not None and json_.is_dir():
         raise InputError(f"--json {json_} is a folder; give a file")
-    if coverage and seeds:
-        raise InputError("--coverage and --seeds are two simulations; give one of them")
+    if coverage + seeds + pooling > 1:
+        raise InputError("--coverage, --seeds and --pooling are two simulations or more; give one of them")
     if seeds:
-        rows, columns, values = _seeds(studies, patients or 300, resamples or 150, seed)
+        tables, values = _seeds(studies or 2000, patients or 300, resamples or 150, seed)
     elif coverage:
-        rows, columns, values = _coverage(studies, patients or 400, resamples or 1000, threshold, seed)
+        tables, values = _coverage(studies or 2000, patients or 400, resamples or 1000, threshold, seed)
+    elif pooling:
+        tables, values = _pooling(studies or 200, seed)
     else:
-        rows, columns, values = _timings(large, resamples or 2000, seed)
-    _show(rows, columns, markdown)
+        tables, values = _timings(large, resamples or 2000, seed)
+    for columns, rows in tables:
+        _show(rows, columns, markdown)
     if json_ is not None:
         write_text(json_, json.dumps(values, indent=1) + "\n")
 
 
-Rows = tuple[list[tuple[str, ...]], tuple[str, ...], list[dict[str, Any]]]
+Tables = list[tuple[tuple[str, ...], list[tuple[str, ...]]]]
+"""Header and rows of each."""
 
 
-def _timings(large: bool, resamples: int, seed: int) -> Rows:
+def _timings(large: bool, resamples: int, seed: int) -> tuple[Tables, list[dict[str, Any]]]:
     from medsharp.evaluation.benchmark import measure_large, measure_usual
 
     heading(f"Statistics on {usable_cores()} cores")
@@ -72,10 +81,12 @@ def _timings(large: bool, resamples: int, seed: int) -> Rows:
     if large:
         timings += measure_large(seed=seed)
     rows: list[tuple[str, ...]] = [(timing.what, f"{timing.seconds:.3g}", timing.note) for timing in timings]
-    return rows, ("what", "seconds", ""), [timing.as_dict() for timing in timings]
+    return [(("what", "seconds", ""), rows)], [timing.as_dict() for timing in timings]
 
 
-def _coverage(studies: int, patients: int, resamples: int, threshold: float, seed: int) -> Rows:
+def _coverage(
+    studies: int, patients: int, resamples: int, threshold: float, seed: int
+) -> tuple[Tables, list[dict[str, Any]]]:
     from dataclasses import asdict
 
     from medsharp.evaluation.statistics.coverage import measure_coverage
@@ -97,10 +108,28 @@ def _coverage(studies: int, patients: int, resamples: int, threshold: float, see
         for figure in dict.fromkeys(entry.figure for entry in found)
     ]
     note(f"standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} %")
-    return rows, ("figure", *methods), [asdict(entry) for entry in found]
+    return [(("figure", *methods), rows)], [asdict(entry) for entry in found]
 
 
-def _seeds(studies: int, patients: int, resamples: int, seed: int) -> Rows:
+def _pooling(studies: int, seed: int) -> tuple[Tables, list[dict[str, Any]]]:
+    from dataclasses import asdict
+
+    from medsharp.evaluation.statistics.pooled_coverage import AREAS, SHARES, measure_pooling, table
+
+    heading(f"{studies} simulated studies of each kind of sites")
+    tables: Tables = []
+    values = []
+    for cells in (SHARES, AREAS):
+        with progress_bar() as report:
+            found = measure_pooling(studies=studies, seed=seed, cells=cells, progress=report)
+        tables.append(table(found))
+        values += [asdict(entry) for entry in found]
+    note(f"standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} %")
+    note("in brackets: the normal-normal interval, where it is always taken")
+    return tables, values
+
+
+def _seeds(studies: int, patients: int, resamples: int, seed: int) -> tuple[Tables, list[dict[str, Any]]]:
     from dataclasses import asdict
 
     from medsharp.evaluation.comparison.coverage import measure_seed_coverage
@@ -123,7 +152,7 @@ def _seeds(studies: int, patients: int, resamples: int, seed: int) -> Rows:
         rows.append((design, figure, f"{spread:g}", *(f"{100 * entry.covered:.1f} %" for entry in of), shares))
     note(f"standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} %")
     columns = ("design", "figure", "seeds", *(f"S = {number}" for number in numbers), "share of the seeds")
-    return rows, columns, [asdict(entry) for entry in found]
+    return [(columns, rows)], [asdict(entry) for entry in found]
 
 
 def _show(rows: list[tuple[str, ...]], columns: tuple[str, ...], markdown: bool) -> None:

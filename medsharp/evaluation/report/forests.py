@@ -10,6 +10,7 @@ from medsharp.evaluation.plots import Diamond, forest
 from medsharp.evaluation.report.blocks import Plot
 from medsharp.evaluation.report.excerpts import with_figures
 from medsharp.evaluation.report.wording import group_name, interval, number, percent, unsummarised
+from medsharp.keys import named
 
 COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("specificity", "Specificity", None))
 """Figures that have forest plots: key, name and where a line marks no information."""
@@ -108,16 +109,21 @@ def _plot(title: str, draw: Callable[[], str], summary: dict[str, Any] | None, k
     if summary is None:
         return Plot(more, draw, title, f"Squares with 95 % intervals.{guide}")
     left_out = [row["name"] for row in summary["sites"] if row["weight"] is None]
-    without = f" Not in the summary, as the figure or its variance does not exist there: {', '.join(left_out)}."
+    without = f" Not in the summary, as the figure or its variance does not exist there: {named(left_out)}."
     spread = f"{percent(summary['i2'])}, \N{GREEK SMALL LETTER TAU}\N{SUPERSCRIPT TWO} = {number(summary['tau2'])}"
     caption = (
         f"Diamond: random-effects summary over the {over} ({summary['method'].removeprefix('random effects, ')}), the "
         f"median one at {interval(summary, key)}{_next_one(summary, key)}. "
         f"Between them I\N{SUPERSCRIPT TWO} = {spread} ({summary['scale']})."
     )
-    caption += without if left_out else ""
+    caption += f"{without if left_out else ''}{_caution(summary)}"
     caption += f" {more}" if more else ""
     return Plot(caption, draw, title, f"Squares with 95 % intervals, as large as their weights.{guide}")
+
+
+def _caution(summary: dict[str, Any]) -> str:
+    text = summary.get("caution")
+    return f" Caution: {text}." if text else ""
 
 
 def _next_one(summary: dict[str, Any], key: str) -> str:

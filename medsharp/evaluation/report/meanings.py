@@ -33,8 +33,9 @@ METHODS = {
     "and El-Yaniv, NeurIPS 2017; the area: Geifman, Uziel and El-Yaniv, ICLR 2019). Prediction "
     "sets: split conformal, one quantile for all classes or one for each "
     "(Sadinle, Lei and Wasserman, JASA 114, 2019).",
-    "sites": "Summaries over hospitals: random effects by restricted maximum likelihood, Hartung and Knapp's interval, "
-    "with t of k - 1 degrees of freedom, and the prediction interval for a new one of k hospitals with t of k - 2 "
+    "sites": "Summaries over hospitals are of the median one: random effects by restricted maximum likelihood with "
+    "Hartung and Knapp's interval (t of k - 1 degrees of freedom), or, for shares of few events, the binomial-normal "
+    "model with the interval of its profile likelihood; the prediction interval for a new one has t of k - 2 "
     "(Higgins, Thompson and Spiegelhalter, JRSS A 172, 2009; Partlett and Riley, Stat Med 36, 2017); at least three.",
     "classes": "With several classes: each against the rest, and Hand and Till's mean over pairs (Machine Learning 45, "
     "2001).",

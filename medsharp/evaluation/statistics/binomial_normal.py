@@ -80,8 +80,10 @@ def binomial_normal(successes: np.ndarray, totals: np.ndarray) -> RandomEffects:
 
 
 def maximum(successes: np.ndarray, totals: np.ndarray) -> tuple[float, float]:
-    """Return `mu` and `tau` of the greatest likelihood; shares must not all be 0, nor all 1."""
+    """Return `mu` and `tau` of the greatest likelihood, `mu` infinite where every share is 0 or every one is 1."""
     pooled = float(successes.sum() / totals.sum())
+    if pooled in (0.0, 1.0):
+        return math.inf if pooled else -math.inf, 0.0
     start = math.log(pooled / (1 - pooled))
 
     def loss(tau: float) -> float:
@@ -103,7 +105,7 @@ def _profile(x: np.ndarray, n: np.ndarray, mu: float) -> float:
 
 
 def _smallest(loss: Callable[[float], float]) -> float:
-    found = minimize_scalar(loss, bounds=(0, LARGEST_TAU), method="bounded", options={"xatol": 1e-5})
+    found = minimize_scalar(loss, bounds=(0, LARGEST_TAU), method="bounded", options={"xatol": 1e-4})
     # The search never reaches its bounds, and sites that do not differ are common.
     return 0.0 if loss(0.0) <= found.fun + 1e-9 else float(found.x)
 
@@ -115,7 +117,7 @@ def _mean_given(x: np.ndarray, n: np.ndarray, tau: float, start: float) -> float
         parts = _sites(x, n, mu, tau)
         step = float(parts.score.sum() / max(float(parts.information.sum()), 1e-8))
         mu += max(-1.0, min(1.0, step))
-        if abs(step) < 1e-10:
+        if abs(step) < 1e-8:
             break
     return mu
 
@@ -132,7 +134,7 @@ def _limits(excess: Callable[[float], float], mean: float) -> tuple[float, float
         while excess(inside + step) < 0 and abs(inside + step) < _FAR:
             inside, step = inside + step, step * 1.5
         outside = inside + step
-        limits.append(float(brentq(excess, inside, outside)) if excess(outside) > 0 else side * math.inf)
+        limits.append(float(brentq(excess, inside, outside, xtol=1e-5)) if excess(outside) > 0 else side * math.inf)
     return limits[0], limits[1]
 
 
@@ -165,7 +167,7 @@ def _modes(x: np.ndarray, n: np.ndarray, mu: float, tau: float) -> tuple[np.ndar
         p = expit(mu + tau * z)
         step = (tau * (x - n * p) - z) / (tau**2 * n * p * (1 - p) + 1)
         z = z + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-8:
+        if np.abs(step).max() < 1e-6:  # where the nodes lie need not be exact
             break
     p = expit(mu + tau * z)
     return z, 1 / np.sqrt(tau**2 * n * p * (1 - p) + 1)

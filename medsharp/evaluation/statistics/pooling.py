@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import chi2
 
-from medsharp.evaluation.statistics.binomial_normal import binomial_normal
+from medsharp.evaluation.statistics.binomial_normal import binomial_normal, maximum
 from medsharp.evaluation.statistics.random_effects import CHANCE_AGREEMENT, RandomEffects, random_effects
 from medsharp.evaluation.statistics.site_effects import log_odds
 
@@ -47,15 +47,15 @@ def pool_shares(successes: np.ndarray, totals: np.ndarray) -> Pooled:
         totals: Of each site, above 0 [k].
     """
     normal = random_effects(*log_odds(successes, totals))
-    exact = binomial_normal(successes, totals)
     half = (normal.high - normal.low) / 2
-    bias = abs(exact.mean - normal.mean)
+    bias = abs(maximum(successes, totals)[0] - normal.mean)
     if bias > MOST_BIAS * half:
         much = f"{bias / half:.2f} of" if bias < half else "more than"
         reason = f"log odds of so few events are biased: they move the normal-normal summary by {much} its half-width"
-        return Pooled(exact, BINOMIAL, normal, reason)
+        return Pooled(binomial_normal(successes, totals), BINOMIAL, normal, reason)
     if chi2.cdf(normal.q, len(totals) - 1) < CHANCE_AGREEMENT:
-        return Pooled(exact, BINOMIAL, normal, "the sites agree too well for their spread to tell an error")
+        reason = "the sites agree too well for their spread to tell an error"
+        return Pooled(binomial_normal(successes, totals), BINOMIAL, normal, reason)
     return Pooled(normal, NORMAL)
 
 
