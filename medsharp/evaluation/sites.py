@@ -16,6 +16,7 @@ from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import Z
 from medsharp.evaluation.statistics.pooling import Pooled, pool_effects, pool_shares
+from medsharp.evaluation.statistics.registry import FIGURES, SUMMARISED
 from medsharp.evaluation.statistics.site_effects import (
     Effect,
     Share,
@@ -37,9 +38,6 @@ LEAST_IMAGES = 20
 """Sites with fewer images count with their shares alone, as no other variance can be told from so few."""
 
 _SHARES = ("sensitivity", "specificity", "ppv", "npv")
-SUMMARISED = ("auroc", *_SHARES, "brier", "calibration_intercept", "calibration_slope")
-"""Figures that are summarised over sites."""
-
 _MANY_SITES, _FEW_PATIENTS = 10, 15
 _CAUTION = (
     f"many sites, and most with fewer than {_FEW_PATIENTS} patients of one class: the logit AUROC of so few is biased, "
@@ -138,7 +136,7 @@ def summarise_evaluations(evaluations: Sequence[Evaluation]) -> dict[str, Any] |
 
 
 def _summary(name: str, sites: Sequence[Site]) -> dict[str, Any]:
-    logit = name in ("auroc", *_SHARES)
+    logit = FIGURES[name].pooled == "logit"
     back: Callable[[float], float] = (lambda value: float(expit(value))) if logit else float
     known = [number for number, site in enumerate(sites) if name in (site.shares if name in _SHARES else site.effects)]
     effects, variances, pooled = _estimates(name, [sites[number] for number in known])
