@@ -38,7 +38,7 @@ LEAST_IMAGES = 20
 """Sites with fewer images count with their shares alone, as no other variance can be told from so few."""
 
 _SHARES = ("sensitivity", "specificity", "ppv", "npv")
-_MANY_SITES, _FEW_PATIENTS = 10, 15
+_MANY_SITES, _FEW_PATIENTS = 10, 20
 _CAUTION = (
     f"many sites, and most with fewer than {_FEW_PATIENTS} patients of one class: the logit AUROC of so few is biased, "
     "and this interval misses the truth more often than in 5 of 100 studies"
@@ -172,7 +172,7 @@ def _small(sites: Sequence[Site]) -> bool:
         for site in sites
         if "auroc" in site.effects
     ]
-    return len(smaller) > _MANY_SITES and float(np.median(smaller)) < _FEW_PATIENTS
+    return len(smaller) >= _MANY_SITES and float(np.median(smaller)) < _FEW_PATIENTS
 
 
 def _estimates(name: str, sites: Sequence[Site]) -> tuple[np.ndarray, np.ndarray, Pooled | None]:

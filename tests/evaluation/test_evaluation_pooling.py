@@ -22,10 +22,12 @@ from scipy.stats import t as student
 from typer.testing import CliRunner
 
 from medsharp.cli import app
+from medsharp.evaluation.sites import Site, site_of, summarise_sites
 from medsharp.evaluation.statistics.binomial_normal import binomial_normal, maximum
 from medsharp.evaluation.statistics.bootstrap import bootstrap
 from medsharp.evaluation.statistics.calibration import probability_scores
 from medsharp.evaluation.statistics.delong import area_intervals
+from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import perfect_auroc
 from medsharp.evaluation.statistics.pooling import BINOMIAL, NORMAL, pool_shares
 from medsharp.evaluation.statistics.random_effects import random_effects
@@ -261,3 +263,28 @@ def test_perfect_area_is_half_a_pair_away_from_one() -> None:
     assert (turned.value, turned.variance) == (pytest.approx(-effect.value), pytest.approx(effect.variance))
     # Its interval reaches as low as Newcombe's on the AUROC itself, roughly.
     assert effect.value - 1.96 * math.sqrt(effect.variance) < math.log(1 / (1 - perfect_auroc(10, 14)[0]) - 1)
+
+
+def simulated(sites: int, patients: int) -> list[Site]:
+    rng = np.random.default_rng(0)
+    return [site_of(str(number), Cases(*Population().draw(patients, rng), 0.3)) for number in range(sites)]
+
+
+@pytest.mark.parametrize(("sites", "patients", "cautioned"), [(12, 30, True), (5, 30, False), (12, 120, False)])
+def test_areas_of_many_small_sites_are_given_with_a_caution(sites: int, patients: int, cautioned: bool) -> None:
+    summary = summarise_sites(simulated(sites, patients))
+    assert summary is not None
+    assert ("caution" in summary["figures"]["auroc"]) is cautioned
+    assert not any("caution" in figure for name, figure in summary["figures"].items() if name != "auroc")
+
+
+def test_sites_of_few_images_count_with_their_shares_alone() -> None:
+    sites = simulated(4, 40)
+    small = site_of("small", Cases(*Population().draw(6, np.random.default_rng(1)), 0.3))
+    assert small.images < 20
+    summary = summarise_sites([*sites, small])
+    assert summary is not None
+    for name in ("sensitivity", "specificity"):
+        assert summary["figures"][name]["sites"][-1]["weight"] > 0
+    for name in ("auroc", "brier", "calibration_slope"):
+        assert summary["figures"][name]["sites"][-1]["weight"] is None

@@ -17,6 +17,7 @@ COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("spe
 
 _LABEL = 60
 _MOST_DRAWN = 40
+_NO_SPREAD = ", which is too narrow if they differ by less than these numbers of patients can show"
 
 
 def overview_of(document: dict[str, Any]) -> list[Plot]:
@@ -132,7 +133,7 @@ def _next_one(summary: dict[str, Any], key: str) -> str:
     limits = interval({**summary, "low": summary["prediction_low"], "high": summary["prediction_high"]}, key)
     return (
         "; dashed line through it: where the true value of the next hospital may lie (95 % prediction interval), "
-        f"{limits[limits.index('[') :]}"
+        f"{limits[limits.index('[') :]}{_NO_SPREAD if summary['tau2'] == 0 else ''}"
     )
 
 
