@@ -156,7 +156,7 @@ def test_one_image_a_patient_is_told_once(tmp_path: Path) -> None:
     entry = scored(table, tmp_path)
     assert entry["by_patient"] is None
     assert entry["by_lesion"] is None
-    assert "By patient" not in (tmp_path / "out" / "report.md").read_text()
+    assert "# By patient" not in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_scores_are_averaged_as_they_are_and_not_by_rank(tmp_path: Path, table: pd.DataFrame) -> None:
