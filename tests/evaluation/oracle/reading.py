@@ -44,12 +44,16 @@ def equal_value(figure: dict[str, Any], value: float, name: str = "") -> None:
 
 
 def near_limits(
-    figure: dict[str, Any], replicates: np.ndarray, name: str = "", shares: tuple[float, float] = (0.025, 0.975)
+    figure: dict[str, Any],
+    replicates: np.ndarray,
+    name: str = "",
+    shares: tuple[float, float] = (0.025, 0.975),
+    drawn: int = USUAL,
 ) -> None:
     """As many of our own resamples lie below each limit as should, to within four standard errors of that share."""
     finite = replicates[np.isfinite(replicates)]
     for limit, share in ((figure["low"], shares[0]), (figure["high"], shares[1])):
-        error = (share * (1 - share) * (1 / USUAL + 1 / len(finite))) ** 0.5
+        error = (share * (1 - share) * (1 / drawn + 1 / len(finite))) ** 0.5
         rounding = 1e-9 * max(1.0, abs(limit))
         # Shares of few images take few values, of which many resamples have the same.
         below, up_to = (finite < limit - rounding).mean(), (finite <= limit + rounding).mean()
@@ -62,6 +66,7 @@ def equal_figure(
     images: Images,
     among: np.ndarray | None = None,
     name: str = "",
+    drawn: int = USUAL,
 ) -> None:
     """Value, denominator, method and limits are those of the brute force.
 
@@ -71,6 +76,7 @@ def equal_figure(
         images: What it is of.
         among: The images that a share is a share of [N]; all of them by default.
         name: For the message.
+        drawn: How many resamples medsharp takes for it.
     """
     among = np.ones(len(images.y), dtype=bool) if among is None else among
     equal_value(figure, found.value, name)
@@ -98,7 +104,7 @@ def equal_figure(
         return
     else:
         assert method.endswith("percentile"), (name, method)
-    near_limits(figure, found.replicates, name, shares)
+    near_limits(figure, found.replicates, name, shares, drawn)
 
 
 def near_spread(figure: dict[str, Any], limits: tuple[float, float], replicates: np.ndarray, name: str) -> None:

@@ -14,6 +14,9 @@ from reading import equal_figure, equal_value
 
 LEAST = 20
 LEAST_EVENTS = 10
+OF_A_GROUP = 1000
+"""Resamples that are taken of a group."""
+
 ALPHA = 0.2
 LOOKED_AT = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv", "accuracy", "prevalence", "brier")
 ALSO = ("net_benefit_at_threshold", "net_benefit_gain_at_threshold", "log_loss", "calibration_intercept", "aurc")
@@ -66,7 +69,7 @@ def test_every_group_has_the_figures_of_its_own_images(entry: dict[str, Any], co
             name = "sensitivity" if part.y.all() else "specificity"
             assert ({"sensitivity", "specificity"} & set(group)) == {name}
             found = replicated(part, lambda w, part=part: decided(part, w), count=2000)
-            equal_figure(group[name], found[name], part, name=f"{key} {name}")
+            equal_figure(group[name], found[name], part, name=f"{key} {name}", drawn=OF_A_GROUP)
         else:
             seen["whole"] += 1
             found = replicated(part, lambda w, part=part: figures(part, w, dear=False), count=2000)
@@ -79,7 +82,7 @@ def test_every_group_has_the_figures_of_its_own_images(entry: dict[str, Any], co
                     equal_value(group[name], found[name].value, f"{key} {name}")
                     assert group[name]["reason"]
                 else:
-                    equal_figure(group[name], found[name], part, about(part).get(name), f"{key} {name}")
+                    equal_figure(group[name], found[name], part, about(part).get(name), f"{key} {name}", OF_A_GROUP)
     assert min(seen.values()) >= 1, seen
     assert seen["whole"] > 10
 
