@@ -1,14 +1,14 @@
 """Robustness figures, value and limits, worked out again from the predictions that a run keeps.
 
 Two toy models answer to a simulated hospital whose patients have several images. What they answered is read from the
-folder of the run; every figure, change, flip, mean and comparison is then computed apart (`brute_force`), on resampled
-patients of our own.
+folder of the run; every figure, change, flip, mean and comparison is then computed apart (`brute_force`), on
+resampled patients of our own.
 
-What it is for; these fail it: a change, of a cell or of a mean, or a comparison is turned; flips of positive images are a
-share of all; flips to positive and to negative change places; images are resampled in place of patients, or weights go
-to other images; the bundle's threshold does not arrive; what is kept under every corruption does not need the clean
-image; the relative error of MedMNIST-C forgets the clean one; the worst cases are the best; a column of the CSV has
-figures for changes.
+What it is for; these fail it: a change, of a cell or of a mean, or a comparison is turned; flips of positive images
+are a share of all; flips to positive and to negative change places; images are resampled in place of patients, or
+weights go to other images; the bundle's threshold does not arrive; what is kept under every corruption does not need
+the clean image; the relative error of MedMNIST-C forgets the clean one; the worst cases are the best; a column of the
+CSV has figures for changes.
 """
 
 from __future__ import annotations

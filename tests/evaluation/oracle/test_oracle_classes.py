@@ -1,8 +1,8 @@
 """Several classes, and several thresholds, in one table of `medsharp score`, against the brute force.
 
-What it is for; these fail it: specificity is a share of all images; PPV is said to be of the images of the class; Hand
-and Till's pairs are looked at from one side only; the confusion table is transposed; decisions, or failures, are those
-at the thresholds' median; ranking and calibration are those of the shifted scores.
+What it is for; these fail it: specificity is a share of all images; PPV is said to be of the images of the class;
+Hand and Till's pairs are looked at from one side only; the confusion table is transposed; decisions, or failures, are
+those at the thresholds' median; ranking and calibration are those of the shifted scores.
 """
 
 from __future__ import annotations

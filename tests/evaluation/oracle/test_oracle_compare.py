@@ -2,9 +2,9 @@
 
 What it is for; these fail it: a difference, or its limits, is the first less the second; each model has draws of its
 own, so that nothing is paired; McNemar's sides are swapped, its units are images, or the classes change places; p is
-DeLong's in place of Obuchowski's; the variances of two areas add as if they were of a sum; Holm's correction is left out;
-the margin has the other sign; all models are decided at the threshold of the first; rows of the second table are taken
-in their own order; patients are not sorted along with the scores.
+DeLong's in place of Obuchowski's; the variances of two areas add as if they were of a sum; Holm's correction is left
+out; the margin has the other sign; all models are decided at the threshold of the first; rows of the second table are
+taken in their own order; patients are not sorted along with the scores.
 """
 
 from __future__ import annotations

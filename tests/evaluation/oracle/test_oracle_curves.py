@@ -1,8 +1,8 @@
 """The curves of `medsharp score` and their bands, and the same figures in every format that it writes.
 
-What it is for; these fail it: reliability counts images in place of patients; the gain is over the worse of treating all
-and none; a curve has the band of another one, or of resampled images; the histogram of a class is that of the other; a
-row of the CSV counts patients as images, or gives the coverage of the other kind of prediction sets.
+What it is for; these fail it: reliability counts images in place of patients; the gain is over the worse of treating
+all and none; a curve has the band of another one, or of resampled images; the histogram of a class is that of the
+other; a row of the CSV counts patients as images, or gives the coverage of the other kind of prediction sets.
 """
 
 from __future__ import annotations

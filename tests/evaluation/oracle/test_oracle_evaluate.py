@@ -1,8 +1,9 @@
 """`medsharp evaluate`: the internal images of a bundle and three hospitals, and what changes between them.
 
-What it is for; these fail it: a change is internal minus external, in its value, its resamples or its two intervals; the
-bundle's threshold does not reach its internal images; they are pooled with the hospitals; prediction sets are fixed on
-the internal test images; what was excluded is not counted; a row of the CSV has the change of another hospital.
+What it is for; these fail it: a change is internal minus external, in its value, its resamples or its two intervals;
+the bundle's threshold does not reach its internal images; they are pooled with the hospitals; prediction sets are
+fixed on the internal test images; what was excluded is not counted; a row of the CSV has the change of another
+hospital.
 """
 
 from __future__ import annotations

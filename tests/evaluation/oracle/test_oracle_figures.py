@@ -4,7 +4,8 @@ What it is for. Formulas are pinned elsewhere; here two right functions must not
 
 - images are resampled in place of patients; the threshold, the prevalence or `--interval bca` does not arrive; BCa
   forgets the jackknife; an image at the threshold itself is not called;
-- Wilson's or Newcombe's limits count images in place of patients; those of a ranking that is all wrong are not mirrored;
+- Wilson's or Newcombe's limits count images in place of patients; those of a ranking that is all wrong are not
+  mirrored;
 - DeLong's and Obuchowski's variances change places; sensitivity at a fixed specificity and its reverse do;
 - the debiased calibration error is turned over about itself in place of what the data have; the error that calibrated
   probabilities would show counts images;

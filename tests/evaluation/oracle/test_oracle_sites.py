@@ -1,9 +1,9 @@
 """Summaries over hospitals of `medsharp score`: which enter, and what they come to, against metafor and by hand.
 
 The models themselves are pinned elsewhere (`test_evaluation_pooling`); here it is that every hospital's own counts,
-areas and patients reach them. What it is for; these fail it: the summary is over the hospitals that are shown; four are
-shown in place of forty; the variance of a share, or of an area, is halved; images count as patients; weights stand in
-the rows of other hospitals.
+areas and patients reach them. What it is for; these fail it: the summary is over the hospitals that are shown; four
+are shown in place of forty; the variance of a share, or of an area, is halved; images count as patients; weights
+stand in the rows of other hospitals.
 """
 
 from __future__ import annotations

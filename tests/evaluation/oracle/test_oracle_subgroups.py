@@ -1,9 +1,9 @@
 """Groups of images, and prediction sets, of `medsharp score`: each as if its images were all there are.
 
-What it is for; these fail it: images of a group are resampled in place of its patients; the threshold is lost on the way
-to it; a flag goes to other rows; a group of one class is given the figure of the other; prediction sets have one quantile
-for every label, or that of another `--alpha`; sets of one class are right among all images; a site's coverage is that of
-the other sites.
+What it is for; these fail it: images of a group are resampled in place of its patients; the threshold is lost on the
+way to it; a flag goes to other rows; a group of one class is given the figure of the other; prediction sets have one
+quantile for every label, or that of another `--alpha`; sets of one class are right among all images; a site's
+coverage is that of the other sites.
 """
 
 from __future__ import annotations
