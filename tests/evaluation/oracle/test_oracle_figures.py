@@ -29,6 +29,7 @@ from brute_force import (
     auprc,
     auroc,
     bca_shares,
+    binned,
     bins_of,
     decided,
     delong_variance,
@@ -131,6 +132,21 @@ def test_calibration_error_of_a_calibrated_model_is_given_by_its_bins(entry: dic
         errors += len(places) / len(images.p) * abs(rng.normal(0, error, size=len(errors)))
     assert told["mean"] == pytest.approx(mean)
     assert told["limit"] == pytest.approx(np.quantile(errors, 0.95), rel=0.05)
+
+
+def test_debiased_error_of_a_calibrated_model_strays_about_what_its_bins_have(tmp_path: Path) -> None:
+    table = make_cohort(patients=60, seed=31)
+    raw = images_of(table)
+    _, constant, slope = recalibrated(raw.y, raw.p, raw.alike)
+    p = 1 / (1 + np.exp(-constant[0] - 1.25 * slope[0] * np.log(raw.p / (1 - raw.p))))
+    table = table.assign(p_malignant=p, p_benign=1 - p)
+    told = score(table, tmp_path, "--threshold", 0.3, "--resamples", 2000)["figures"]["calibration_error"]
+    images = images_of(table, 0.3)
+    found = replicated(images, lambda w: binned(images, w))
+    square, plugged_in = found["squared_calibration_error"], found["brier_reliability"]
+    # So much bias is taken off that limits about the wrong one would not pass.
+    assert plugged_in.value - square.value > square.replicates.std()
+    debiased(told, found)
 
 
 def test_auroc_has_delongs_and_obuchowskis_errors(entry: dict[str, Any], images: Images) -> None:
