@@ -184,7 +184,8 @@ def _estimates(name: str, sites: Sequence[Site]) -> tuple[np.ndarray, np.ndarray
         counts = effective_counts([site.shares[name] for site in sites])
         return *log_odds(*counts), pool_shares(*counts) if enough else None
     effects, variances = np.array([site.effects[name] for site in sites]).T
-    return effects, variances, pool_effects(effects, variances) if enough else None
+    logit = FIGURES[name].pooled == "logit"
+    return effects, variances, pool_effects(effects, variances, logit=logit) if enough else None
 
 
 def _row(name: str, site: Site) -> dict[str, Any]:

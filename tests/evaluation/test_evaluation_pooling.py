@@ -29,7 +29,7 @@ from medsharp.evaluation.statistics.calibration import probability_scores
 from medsharp.evaluation.statistics.delong import area_intervals
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import perfect_auroc
-from medsharp.evaluation.statistics.pooling import BINOMIAL, NORMAL, pool_shares
+from medsharp.evaluation.statistics.pooling import BINOMIAL, NORMAL, pool_effects, pool_shares
 from medsharp.evaluation.statistics.random_effects import random_effects
 from medsharp.evaluation.statistics.simulated_study import Population
 from medsharp.evaluation.statistics.site_effects import (
@@ -288,3 +288,25 @@ def test_sites_of_few_images_count_with_their_shares_alone() -> None:
         assert summary["figures"][name]["sites"][-1]["weight"] > 0
     for name in ("auroc", "brier", "calibration_slope"):
         assert summary["figures"][name]["sites"][-1]["weight"] is None
+
+
+def test_areas_that_agree_too_well_are_shares_of_comparisons(tmp_path: Path) -> None:
+    area, variance = 0.9, 0.05
+    pooled = pool_effects(np.full(3, math.log(9)), np.full(3, variance), logit=True)
+    comparisons = 1 / (variance * area * (1 - area))
+    other = binomial_normal(np.full(3, area * comparisons), np.full(3, comparisons))
+    assert (pooled.method, pooled.found[:3]) == (BINOMIAL, pytest.approx(other[:3]))
+    assert pool_effects(np.array([1.8, 2.2, 2.6]), np.full(3, variance), logit=True).method == NORMAL
+    assert pool_effects(np.full(3, 0.2), np.full(3, variance)).method == NORMAL
+    table = hospitals([30, 20, 25], [30, 20, 25]).assign(
+        p_malignant=lambda t: np.where(t["label"] == "benign", 0.2, 0.9)
+    )
+    table["p_benign"] = 1 - table["p_malignant"]
+    figures = score(table, tmp_path)["site_summary"]["figures"]
+    assert 0.8 < figures["auroc"]["low"] < 0.97
+
+
+def test_errors_that_are_all_alike_have_no_variance() -> None:
+    labels = np.arange(40) < 15
+    found = probability_effects(labels, np.where(labels, 0.9, 0.1), np.arange(40))
+    assert "brier" not in found

@@ -98,7 +98,8 @@ def _measured(cell: Cell, studies: int, rng: np.random.Generator) -> PooledCover
     centre = float(logit(cell.share))
     rows = []
     for _ in range(studies):
-        pooled = pool_shares(*draw(cell, rng)) if cell.figure == "share" else pool_effects(*_areas(cell, rng))
+        shares = cell.figure == "share"
+        pooled = pool_shares(*draw(cell, rng)) if shares else pool_effects(*_areas(cell, rng), logit=True)
         found, usual = pooled.found, pooled.normal or pooled.found
         new = centre + cell.tau * rng.normal()
         known = not math.isnan(found.prediction_low)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import chi2
 
 from medsharp.evaluation.statistics.binomial_normal import binomial_normal, maximum
@@ -16,6 +17,8 @@ BINOMIAL = "random effects, binomial-normal, profile likelihood"
 
 MOST_BIAS = 0.125
 """Share of its half-width by which the normal-normal summary may differ from that of the counts."""
+
+_TOO_WELL = "the sites agree too well for their spread to tell an error"
 
 
 class Pooled(NamedTuple):
@@ -53,12 +56,27 @@ def pool_shares(successes: np.ndarray, totals: np.ndarray) -> Pooled:
         much = f"{bias / half:.2f} of" if bias < half else "more than"
         reason = f"log odds of so few events are biased: they move the normal-normal summary by {much} its half-width"
         return Pooled(binomial_normal(successes, totals), BINOMIAL, normal, reason)
-    if chi2.cdf(normal.q, len(totals) - 1) < CHANCE_AGREEMENT:
-        reason = "the sites agree too well for their spread to tell an error"
-        return Pooled(binomial_normal(successes, totals), BINOMIAL, normal, reason)
+    if _agree_too_well(normal, len(totals)):
+        return Pooled(binomial_normal(successes, totals), BINOMIAL, normal, _TOO_WELL)
     return Pooled(normal, NORMAL)
 
 
-def pool_effects(effects: np.ndarray, variances: np.ndarray) -> Pooled:
-    """Summarise estimates with variances, [k] each, at least 3 (`random_effects`)."""
-    return Pooled(random_effects(effects, variances), NORMAL)
+def pool_effects(effects: np.ndarray, variances: np.ndarray, *, logit: bool = False) -> Pooled:
+    """Summarise estimates with variances, [k] each, at least 3 (`random_effects`).
+
+    Args:
+        effects: Of each site.
+        variances: Of the effects.
+        logit: The effects are log odds of what lies between 0 and 1, such as AUROC. Where sites agree too well they are
+            summarised as shares of as many independent comparisons as have their variance, `1 / (v a (1 - a))`.
+    """
+    normal = random_effects(effects, variances)
+    if not (logit and _agree_too_well(normal, len(effects))):
+        return Pooled(normal, NORMAL)
+    areas = expit(effects)
+    comparisons = 1 / (variances * areas * (1 - areas))
+    return Pooled(binomial_normal(areas * comparisons, comparisons), BINOMIAL, normal, _TOO_WELL)
+
+
+def _agree_too_well(normal: RandomEffects, sites: int) -> bool:
+    return bool(chi2.cdf(normal.q, sites - 1) < CHANCE_AGREEMENT)

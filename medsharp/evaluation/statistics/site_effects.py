@@ -15,6 +15,9 @@ from medsharp.evaluation.statistics.calibration import expit, logit, recalibrate
 from medsharp.evaluation.statistics.delong import obuchowski_covariance, placements
 from medsharp.evaluation.statistics.intervals import perfect_variance
 
+_LEAST_VARIANCE = 1e-12
+"""Less is rounding: the images are all alike."""
+
 
 class Share(NamedTuple):
     """Counts of a share at one hospital.
@@ -172,7 +175,7 @@ def probability_effects(labels: np.ndarray, scores: np.ndarray, clusters: np.nda
         of_patients = np.stack([_sums(row, clusters) for row in parts])
         bread = np.linalg.inv(curvature)
         variance = float((bread @ of_patients @ of_patients.T @ bread)[-1, -1]) * count / (count - 1)
-        if variance > 0:
+        if variance > _LEAST_VARIANCE:
             effects[name] = Effect(value, variance)
     return effects
 
