@@ -67,15 +67,29 @@ def brightness(images: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def ran(clustered: Path, tmp_path: Path, toy: Callable[..., Any]) -> tuple[dict[str, Any], Path]:
-    models = [toy("lesion", "one"), toy("lesion", "two")]
-    models[1].session.margin = brightness
-    for model in models:
-        point = model.spec.operating_point.model_copy(update={"threshold": THRESHOLDS[model.spec.name]})
-        model.spec = model.spec.model_copy(update={"operating_point": point})
-    chosen = find_corruptions([*ALEXNET, *OTHERS])
-    content = measure_robustness(models, [clustered], chosen, tmp_path / "out", resamples=2000)[0]
-    return content["datasets"][0], tmp_path / "out"
+def measured_under(
+    clustered: Path, tmp_path: Path, toy: Callable[..., Any]
+) -> Callable[..., tuple[dict[str, Any], Path]]:
+    """Runs two models under corruptions; gives what is said of the data set, and the folder of the run."""
+
+    def measure(*corruptions: str) -> tuple[dict[str, Any], Path]:
+        models = [toy("lesion", "one"), toy("lesion", "two")]
+        models[1].session.margin = brightness
+        for model in models:
+            point = model.spec.operating_point.model_copy(update={"threshold": THRESHOLDS[model.spec.name]})
+            model.spec = model.spec.model_copy(update={"operating_point": point})
+        chosen = find_corruptions(list(corruptions))
+        content = measure_robustness(models, [clustered], chosen, tmp_path / "out", resamples=2000)[0]
+        return content["datasets"][0], tmp_path / "out"
+
+    return measure
+
+
+def truth_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Which images are positive and whose they are, [N] each."""
+    manifest = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    patient = np.unique(manifest["patient"], return_inverse=True)[1]
+    return (manifest["label"] == "malignant").to_numpy(dtype=bool), patient
 
 
 def answers_of(folder: Path, digest: str) -> Cells:
@@ -151,11 +165,11 @@ def equal(figure: dict[str, Any], part: Replicated, name: str, patients: int | N
     near_limits(figure, part.replicates, name)
 
 
-def test_every_figure_of_a_run_is_that_of_the_brute_force(ran: tuple[dict[str, Any], Path], clustered: Path) -> None:
-    entry, folder = ran
-    manifest = pd.read_csv(clustered / "manifest.csv", keep_default_na=False)
-    y = (manifest["label"] == "malignant").to_numpy()
-    patient = np.unique(manifest["patient"], return_inverse=True)[1]
+def test_every_figure_of_a_run_is_that_of_the_brute_force(
+    measured_under: Callable[..., tuple[dict[str, Any], Path]], clustered: Path
+) -> None:
+    entry, folder = measured_under(*ALEXNET, *OTHERS)
+    y, patient = truth_of(clustered)
     assert entry["images"] == len(y)
     ends = {
         "sensitivity": len(set(patient[y])), "flips positive": len(set(patient[y])),
@@ -244,6 +258,21 @@ def check_every(
             share = w[:, among & right].sum(axis=1) / np.where(whole > 0, whole, np.nan)
             found = Replicated(float(right[among].mean()), share)
             equal(told[name], found, f"{name} at {told['severity']}", images.patients(among))
+
+
+def test_what_is_kept_under_one_corruption_was_right_on_the_clean_image_too(
+    measured_under: Callable[..., tuple[dict[str, Any], Path]], clustered: Path
+) -> None:
+    entry, folder = measured_under("gain_down")
+    y, patient = truth_of(clustered)
+    put_right = 0
+    for model in entry["models"]:
+        threshold = THRESHOLDS[model["name"]]
+        answers = answers_of(folder, model["digest"])
+        before = answers.pop(("clean", 0))
+        check_every(model, y, patient, threshold, before, answers)
+        put_right += sum(((p >= threshold) == y)[(before >= threshold) != y].sum() for p in answers.values())
+    assert put_right > 0, "some image is decided rightly under the corruption alone"
 
 
 def check_comparison(told: list[dict[str, Any]], judged: list[dict[tuple[str, int], Measured]]) -> None:
