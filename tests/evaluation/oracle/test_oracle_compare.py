@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -252,8 +253,14 @@ def test_pages_say_who_is_better(document: dict[str, Any], tables: dict[str, pd.
         name: (tmp_path / "out" / name).read_text(encoding="utf-8") for name in ("comparison.md", "comparison.html")
     }
     signed = [f"{figure[key]:+.3f}".replace("-", "\N{MINUS SIGN}") for key in ("value", "low", "high")]
+    decided = output["pairs"][0]["figures"]["specificity"]
+    sides = [f"{decided[side]:.3f}" for side in ("first", "second")]
+    change = re.escape(f"{decided['value']:+.3f}".replace("-", "\N{MINUS SIGN}"))
+    assert sides[0] != sides[1]
     for name, page in text.items():
         assert f"{signed[0]} ({signed[1]} to {signed[2]})" in page, name
+        pattern = rf"Specificity\W[^A-Z]*?{sides[0]}\W[^A-Z]*?{sides[1]}\W[^A-Z]*?{change}"
+        assert re.search(pattern, re.sub(r"</?t[^>]*>|\|", " ", page)), name
         better = ("first", "second") if figure["value"] < 0 else ("second", "first")
         wording = f"{better[0]} ranks these patients' images better than {better[1]}"
         assert (wording in page.replace("&#39;", "'")) == (figure["low"] > 0 or figure["high"] < 0), name

@@ -158,6 +158,37 @@ def test_tables_say_the_change_with_its_sign(out: Path, document: dict[str, Any]
             assert cells, (entry["name"], name, said)
 
 
+def tables_of(text: str) -> list[list[list[str]]]:
+    """The tables of a Markdown page: rows of cells without marks."""
+    tables: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            cells = [cell.strip().strip("*") for cell in line.replace("\\", "").strip("|").split("|")]
+            tables[-1].append([cell.replace("\u00a0", " ").replace("\N{MINUS SIGN}", "-") for cell in cells])
+        elif tables[-1]:
+            tables.append([])
+    return [table for table in tables if table]
+
+
+def test_the_report_has_each_data_set_in_its_own_column(out: Path, document: dict[str, Any]) -> None:
+    tables = tables_of((out / "report.md").read_text(encoding="utf-8"))
+    names = [entry["name"] for entry in document["datasets"]]
+    (table,) = [t for t in tables if all(any(cell.startswith(name) for cell in t[0]) for name in names)]
+    rows = {row[0]: row for row in table}
+    for entry in document["datasets"]:
+        (column,) = [place for place, cell in enumerate(table[0]) if cell.startswith(entry["name"])]
+        assert rows["Images"][column] == str(entry["counts"]["images"])
+        for label, key, digits, scale in (
+            ("AUROC", "auroc", 3, 1), ("Sensitivity", "sensitivity", 1, 100), ("Specificity", "specificity", 1, 100),
+            ("PPV", "ppv", 1, 100), ("NPV", "npv", 1, 100), ("Brier score", "brier", 3, 1),
+            ("Calibration slope", "calibration_slope", 2, 1),
+        ):  # fmt: skip
+            value, low, high = (
+                f"{entry['figures'][key][part] * scale:.{digits}f}" for part in ("value", "low", "high")
+            )
+            assert rows[label][column].replace(" %", "") == f"{value} [{low} to {high}]", (entry["name"], key)
+
+
 def test_prediction_sets_are_fixed_on_the_validation_images_of_the_bundle(
     document: dict[str, Any], tables: dict[str, pd.DataFrame]
 ) -> None:
