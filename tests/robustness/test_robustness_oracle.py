@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from brute_force import Images, Replicated, auroc, decided, recalibrated, wilson
-from reading import document_of, equal_value, near_limits, run, spread_limits
+from reading import document_of, equal_value, near_limits, near_spread, run
 
 from medsharp.data.phantom import write_phantom
 from medsharp.robustness import measure_robustness
@@ -153,14 +153,8 @@ def equal(figure: dict[str, Any], part: Replicated, name: str, patients: int | N
     if figure["method"].startswith("Wilson"):
         assert (figure["low"], figure["high"]) == pytest.approx(wilson(part.value, patients or 0)), name
         return
-    how = figure["method"].split(", ", 1)[1]
-    if "scale" in how:
-        finite = part.replicates[np.isfinite(part.replicates)]
-        limits = spread_limits(how, part.value, finite)
-        # Slopes of few images are skewed: they are compared where their limits are made.
-        spread = np.log(limits[1] / limits[0]) / (2 * 1.96)
-        apart = np.abs(np.log([figure["low"], figure["high"]]) - np.log(limits))
-        assert apart.max() < 0.2 * spread, (name, figure, limits)
+    if ", normal" in figure["method"]:
+        near_spread(figure, part, name)
         return
     near_limits(figure, part.replicates, name)
 

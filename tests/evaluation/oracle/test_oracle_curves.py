@@ -30,7 +30,7 @@ def images(cohort: pd.DataFrame) -> Images:
 
 @pytest.fixture(scope="module")
 def weights(images: Images) -> np.ndarray:
-    return images.resampled(2000)
+    return images.resampled(1200)
 
 
 def near_band(band: dict[str, list[float]], place: int, replicates: np.ndarray, name: str) -> None:
