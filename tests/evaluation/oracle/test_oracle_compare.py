@@ -263,3 +263,5 @@ def test_pages_say_who_is_better(tables: dict[str, pd.DataFrame], tmp_path: Path
         pattern = rf"Specificity\W[^A-Z]*?{sides[0]}\W[^A-Z]*?{sides[1]}\W[^A-Z]*?{change}"
         assert re.search(pattern, re.sub(r"</?t[^>]*>|\|", " ", page)), name
         assert "first ranks these patients' images better than second" in page.replace("&#39;", "'"), name
+    turned = compared(tmp_path, {"second": noisy, "first": tables["first"]}, "--resamples", 100)
+    assert "first ranks these patients' images better than second" in turned["pairs"][0]["conclusions"][0]
