@@ -4,7 +4,8 @@ What it is for; these fail it: a difference, or its limits, is the first less th
 own, so that nothing is paired; McNemar's sides are swapped, its units are images, or the classes change places; p is
 DeLong's in place of Obuchowski's; the variances of two areas add as if they were of a sum; Holm's correction is left
 out; the margin has the other sign; all models are decided at the threshold of the first; rows of the second table are
-taken in their own order; patients are not sorted along with the scores.
+taken in their own order; patients are not sorted along with the scores; the clustered covariance of two areas has the
+wrong sign; a page swaps models, or limits, or says that the worse is better.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 What it is for; these fail it: a change is internal minus external, in its value, its resamples or its two intervals;
 the bundle's threshold does not reach its internal images; they are pooled with the hospitals; prediction sets are
-fixed on the internal test images; what was excluded is not counted; a row of the CSV has the change of another
+fixed on the internal test images; what was excluded, or who was submitted, is not counted; the gain of net benefit
+forgets treating everyone; a data set stands in the column of another; a row of the CSV has the change of another
 hospital.
 """
 

@@ -2,13 +2,15 @@
 
 What it is for. Formulas are pinned elsewhere; here two right functions must not meet wrongly, so that these fail it:
 
-- images are resampled in place of patients; the threshold, the prevalence or `--interval bca` does not arrive; BCa
-  forgets the jackknife; an image at the threshold itself is not called;
+- images are resampled in place of patients, near-duplicates are not tied, or one identifier at two sites is one
+  patient; the threshold, the prevalence or `--interval bca` does not arrive; BCa forgets the jackknife; an image at
+  the threshold itself is not called;
 - Wilson's or Newcombe's limits count images in place of patients; those of a ranking that is all wrong are not
   mirrored;
 - DeLong's and Obuchowski's variances change places; sensitivity at a fixed specificity and its reverse do;
 - the debiased calibration error is turned over about itself in place of what the data have; the error that calibrated
   probabilities would show counts images;
+- specificity is said to be of positive images, or the intercept is that of the free fit;
 - false alarms are listed from the least confident on; clusters of a class are counted as images;
 - the fit of probabilities that are small and alike is said not to exist.
 """
