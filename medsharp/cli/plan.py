@@ -111,7 +111,7 @@ def _of_table(
     from medsharp.evaluation.frozen import stated_threshold
     from medsharp.evaluation.planning import from_predictions
 
-    table = read_predictions(path)
+    table = read_predictions(path, positive=positive)
     frozen = stated_threshold(table, path, positive, threshold)
     return from_predictions(table, path.name, positive=positive, frozen=frozen, prevalence=prevalence, images=images)
 

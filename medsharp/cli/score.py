@@ -73,7 +73,7 @@ def score(
     chosen, groupings = parse_formats(formats), parse_groupings(by or ())
     if formats and out is None:
         raise InputError("--format needs --out, the folder that the report is written to")
-    table = read_predictions(predictions, positive=positive, score=score_column)
+    table = read_predictions(predictions, positive=positive, score=score_column, scores=True)
     try:
         classes = classes_of(table, positive)
     except InputError as error:

@@ -24,7 +24,9 @@ _OF_POSITIVE = {"probability": _P, "prob": _P, "logit": _LOGIT}
 SHAPES = "p_<class> or logit_<class> for each class, or for one of two; or, of the positive class, probability or logit"
 
 
-def with_answers(table: pd.DataFrame, file: str, positive: str | None = None, score: str | None = None) -> pd.DataFrame:
+def with_answers(
+    table: pd.DataFrame, file: str, positive: str | None = None, score: str | None = None, *, scores: bool = False
+) -> pd.DataFrame:
     """Return the table with `p_<class>` of each class as numbers, or with `score` and no `p_<class>`.
 
     Probabilities come before logits, both before a score. Logits become probabilities by the softmax, or of one class
@@ -33,8 +35,9 @@ def with_answers(table: pd.DataFrame, file: str, positive: str | None = None, sc
     Args:
         table: Text, with `label`; the index is the row in the file less 2.
         file: To name in errors.
-        positive: The class that `probability`, `logit` and `score` are of; without it none of them is taken.
+        positive: The class that `probability` and `logit` are of; without it none of them is taken.
         score: The column of scores, whatever it is called and whatever others there are.
+        scores: Whether a column `score` will do, where there is nothing else.
 
     Raises:
         InputError: No column is an answer, a cell is no number, or one column does not answer for so many labels.
@@ -59,13 +62,13 @@ def with_answers(table: pd.DataFrame, file: str, positive: str | None = None, sc
             column = _heading(table, heading)
             if column is not None:
                 return _of_one_class(table, column, prefix, positive, file)
-        column = _heading(table, SCORE)
-        if column is not None:
+    column = _heading(table, SCORE)
+    if column is not None:
+        if scores:
             return _scores(table, column, file)
-    elif _heading(table, SCORE) is not None:
         raise InputError(f"{file} has scores, no probabilities; `medsharp score` ranks such tables")
-    scores = "" if positive is None else "; or score, or another column of scores that --score names"
-    raise InputError(f"{file} has no column of a model's answers: {SHAPES}{scores}")
+    more = "; or score, or another column of scores that --score names" if scores else ""
+    raise InputError(f"{file} has no column of a model's answers: {SHAPES}{more}")
 
 
 def classes_of(table: pd.DataFrame, positive: str) -> list[str]:

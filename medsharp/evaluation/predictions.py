@@ -38,7 +38,12 @@ class Predictions:
 
 
 def read_predictions(
-    path: str | Path, classes: Sequence[str] | None = None, *, positive: str | None = None, score: str | None = None
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    positive: str | None = None,
+    score: str | None = None,
+    scores: bool = False,
 ) -> pd.DataFrame:
     """Read predictions, of whatever model, and check every row.
 
@@ -48,8 +53,9 @@ def read_predictions(
             `exclude` are used where they are. It may have a row for each reader of an image
             (`medsharp.evaluation.readers.long_tables`).
         classes: The classes; by default those that have a column.
-        positive: The class that a single column `probability`, `logit` or `score` is of.
+        positive: The class that a single column `probability` or `logit` is of.
         score: The column of scores that are no probabilities.
+        scores: Whether a column `score` will do, where there is no probability.
 
     Returns:
         The table; text columns are text, empty where nothing is known. It has `p_<class>` of each class, or, where it
@@ -72,7 +78,7 @@ def read_predictions(
         _log.warning(note)
     if "exclude" in table:
         table["exclude"] = table["exclude"].map(lambda text: reason(str(text), "excluded in the table"))
-    table = with_answers(table, path.name, positive, score)
+    table = with_answers(table, path.name, positive, score, scores=scores)
     if has_scores_only(table):
         check_scores(table, path.name)
     else:

@@ -8,19 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
-
-from medsharp.cli import app
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(result: Result, words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert words in " ".join(result.stderr.split())
-    assert "Traceback" not in result.output
+from command_line import refused, run
 
 
 @pytest.fixture

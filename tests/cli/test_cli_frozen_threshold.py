@@ -9,22 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import refused, run
 
 from medsharp.bundle import default_bundle, read_bundle
-from medsharp.cli import app
 
 ADVICE = "give the operating point that was fixed before these images were seen as --threshold"
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(result: Result, words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert words in " ".join(result.stderr.split())
-    assert "Traceback" not in result.output
 
 
 def table(seed: int, images: int = 80) -> pd.DataFrame:

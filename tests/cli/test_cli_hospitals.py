@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from command_line import run
 from scipy.special import expit
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from medsharp.bundle import read_bundle
-from medsharp.cli import app
 from medsharp.data.phantom import write_phantom
 from medsharp.evaluation.statistics.operating_point import choose_operating_point
 
@@ -25,10 +25,6 @@ optimizer: {name: adamw}
 schedule: {epochs: 1, warmup_epochs: 0, batch_size: 16}
 run: {device: cpu, precision: fp32}
 """
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")

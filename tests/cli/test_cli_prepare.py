@@ -10,18 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from command_line import run
+from typer.testing import Result
 
-from medsharp.cli import app
 from medsharp.data import read_manifest
 
 Save = Callable[..., Any]
 BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
 CLASSES = ("benign", "malignant")
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def said(result: Result) -> str:

@@ -7,17 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import run
 from markupsafe import escape
-from typer.testing import CliRunner, Result
 
-from medsharp.cli import app
 from medsharp.data.phantom import write_phantom
 
 BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

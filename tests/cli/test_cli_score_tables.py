@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import command_line
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
-
-from medsharp.cli import app
+from typer.testing import Result
 
 NEEDS_A_PROBABILITY = (
     "net_benefit_at_threshold",
@@ -32,7 +31,7 @@ NEEDS_A_PROBABILITY = (
 
 
 def run(table: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["score", str(table), "--resamples", "100", *arguments])
+    return command_line.run("score", table, "--resamples", "100", *arguments)
 
 
 def scored(table: pd.DataFrame, folder: Path, name: str, *arguments: str) -> dict[str, Any]:
@@ -104,6 +103,46 @@ def test_probabilities_and_logits_of_every_shape_give_the_same_figures(
                 None if figure[key] is None else pytest.approx(figure[key], abs=1e-6)
             )
     assert found["operating_point"] == plain["operating_point"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_compare_and_plan_take_the_same_shapes(shape: str, images: pd.DataFrame, tmp_path: Path) -> None:
+    tables = {"other": images.assign(logit=0.5 * images["logit"] - 0.3), "shaped": images, "plain": images}
+    tables = {name: table.assign(threshold=0.4) for name, table in tables.items()}
+    for name, table in tables.items():
+        written = SHAPES["one probability" if name == "plain" else shape](table)
+        written.to_csv(tmp_path / f"{name}.csv", index=False)
+    found = []
+    for name in ("shaped", "plain"):
+        (tmp_path / name).mkdir()
+        pair = [tmp_path / f"{one}.csv" for one in ("other", name)]
+        for command in (
+            ["compare", *pair, "--resamples", "100", "--out", tmp_path / name],
+            ["plan", "--from", tmp_path / f"{name}.csv", "--out", tmp_path / name],
+        ):
+            result = command_line.run(*command)
+            assert result.exit_code == 0, result.output
+        compared, planned = (
+            json.loads((tmp_path / name / f"{what}.json").read_text()) for what in ("comparison", "plan")
+        )
+        figures = compared["pairs"][0]["figures"]
+        found.append(
+            [figures["auroc"]["value"], figures["brier"]["low"], figures["sensitivity"]["second"]]
+            + [one["patients"] for one in planned["criteria"]]
+        )
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
+
+
+def test_tables_of_scores_are_ranked_by_score_alone(images: pd.DataFrame, tmp_path: Path) -> None:
+    p = 1 / (1 + np.exp(-images["logit"]))
+    probabilities = images.assign(probability=p, threshold=0.4).drop(columns="logit")
+    probabilities.to_csv(tmp_path / "p.csv", index=False)
+    images.rename(columns={"logit": "score"}).assign(threshold=0.4).to_csv(tmp_path / "s.csv", index=False)
+    words = "s.csv has scores, no probabilities; `medsharp score` ranks such tables"
+    command_line.refused(command_line.run("compare", tmp_path / "p.csv", tmp_path / "s.csv"), words)
+    command_line.refused(command_line.run("plan", "--from", tmp_path / "s.csv"), words)
+    calibrated = command_line.run("score", tmp_path / "p.csv", "--calibration", tmp_path / "s.csv")
+    command_line.refused(calibrated, words)
 
 
 @pytest.mark.parametrize("name", ["t.xlsx", "t.parquet"])
@@ -255,11 +294,3 @@ def test_prediction_sets_need_probabilities(images: pd.DataFrame, tmp_path: Path
         str(tmp_path / "other.csv"),
     )  # fmt: skip
     assert "--calibration needs probabilities" in said
-
-
-def test_compare_says_who_takes_scores(images: pd.DataFrame, tmp_path: Path) -> None:
-    for name in ("a.csv", "b.csv"):
-        images.rename(columns={"logit": "score"}).to_csv(tmp_path / name, index=False)
-    result = CliRunner().invoke(app, ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
-    assert result.exit_code == 2
-    assert "has scores, no probabilities; `medsharp score` ranks such tables" in " ".join(result.output.split())

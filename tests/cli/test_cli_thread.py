@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import run
 from PIL import Image
-from typer.testing import CliRunner, Result
-
-from medsharp.cli import app
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

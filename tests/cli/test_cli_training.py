@@ -8,15 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import run
 from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from medsharp.cli import _training_progress, app
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
-
+from medsharp.cli import _training_progress
 
 SMALL = [
     *("--set", "data.image_size=32", "--set", "data.cache=memory", "--set", "network.name=resnet10_w16"),

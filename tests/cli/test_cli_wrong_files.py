@@ -9,17 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 from PIL import Image
-from typer.testing import CliRunner, Result
-
-from medsharp.cli import app
 
 BUNDLE = min((Path(__file__).parents[2] / "models").glob("*/bundle.yaml")).parent
 GREY = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -7,22 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from medsharp.cli import app
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(result: Result, *words: str) -> None:
-    sentence = " ".join(result.stderr.split())
-    assert result.exit_code == 2, result.output
-    assert sentence.startswith("error: ")
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in sentence
+from command_line import refused, run
 
 
 def test_help_loads_no_heavy_library() -> None:

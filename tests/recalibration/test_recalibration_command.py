@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 from starlette.testclient import TestClient
-from typer.testing import CliRunner, Result
 
 from medsharp.bundle import BundleSpec, digest_of, read_bundle
-from medsharp.cli import app
 from medsharp.data.manifest import read_manifest
 from medsharp.evaluation.statistics.operating_point import threshold_interval
 from medsharp.inference import Predictor
@@ -29,10 +28,6 @@ from medsharp.inference.external import evaluate_internal
 from serve import create_app
 
 CHANGED = ("intercept", "slope")
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 def log_odds(probabilities: pd.Series) -> np.ndarray:

@@ -9,17 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import run
 
 from medsharp.bundle import read_bundle
-from medsharp.cli import app
 from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
 from medsharp.recalibration import choose_update, draw_parts
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
 def refused(tmp_path: Path, bundle: Path, data: Path, *options: str) -> str:

@@ -87,7 +87,7 @@ def read_models(paths: Sequence[str | Path], thresholds: Sequence[float] = (), *
     given = list(thresholds) * len(files) if len(thresholds) == 1 else list(thresholds)
     models = []
     for number, (file, name) in enumerate(zip(files, model_names(files), strict=True)):
-        table = read_predictions(file)
+        table = read_predictions(file, positive=positive)
         if f"p_{positive}" not in table:
             raise InputError(f"{file} has no column p_{positive}; name the positive class with --positive")
         frozen = frozen_threshold(table, file, positive, given[number] if given else None)
