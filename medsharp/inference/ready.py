@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from medsharp.data.lesion import BOX, lesion_box
@@ -21,17 +22,18 @@ class ReadyImages:
 
     Args:
         predictor: Whose inputs they are.
-        most_bytes: Of pixels.
+        most_bytes: Of pixels. What follows once they are used up is not kept.
     """
 
     def __init__(self, predictor: Predictor, most_bytes: int = MOST_BYTES) -> None:
         self._predictor = predictor
+        self._lock = Lock()  # images are decoded several at once
         self._left = most_bytes
         self._kept: dict[tuple[Path, Any], Prepared] = {}
 
     def keep(self, manifest: Manifest, row: Any, image: DecodedImage) -> None:
         """Keep the image of a manifest's row, unless its lesion is not known: that is told when it is predicted."""
-        if self._left <= 0:
+        if self._left < self._predictor.preprocessing.size**2:  # uint8 [S, S]
             return
         lesion = None
         if self._predictor.preprocessing.crop == "lesion":
@@ -41,8 +43,10 @@ class ReadyImages:
             except InputError:
                 return
         prepared = self._predictor.prepare(image, lesion)
-        self._left -= prepared.pixels.nbytes
-        self._kept[manifest.path(row["image"]), frame_of(row)] = prepared
+        with self._lock:
+            if prepared.pixels.nbytes <= self._left:
+                self._left -= prepared.pixels.nbytes
+                self._kept[manifest.path(row["image"]), frame_of(row)] = prepared
 
     def of(self, manifest: Manifest, row: Any) -> Prepared | None:
         """Return the image of a manifest's row, if it was kept."""

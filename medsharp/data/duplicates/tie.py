@@ -64,7 +64,7 @@ def tie_duplicates(
     looks = look_at(places, progress, limits, cache=cache, seen=seen)
     check_unchanged(manifest, rows, [one.sha256 for one in looks])
     write_looks(table, rows, looks)
-    if all(seen.reason for seen in looks):
+    if all(one.reason for one in looks):
         first = looks[0].reason if looks else "it lists no image that is not excluded"
         raise InputError(f"{manifest.info.name}: no image can be used; {first}")
     matches = duplicate_matches(looks, distance=distance)
