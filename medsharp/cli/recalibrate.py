@@ -27,17 +27,6 @@ class UpdateKind(StrEnum):
     threshold = "threshold"
 
 
-_NAMES = {
-    "auroc": "AUROC",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "brier": "Brier",
-    "log_loss": "log loss",
-    "calibration_intercept": "calibration intercept",
-    "calibration_slope": "calibration slope",
-}
-
-
 def recalibrate(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder; it stays as it is.")],
     data: Annotated[str, typer.Option(help="Local data: a manifest or data set folder, with labels.")],
@@ -114,15 +103,14 @@ def recalibrate(
 
 def _tell(spec: BundleSpec, update: Update) -> None:
     """Print the parts, the tests, what was changed, and the figures before and after."""
+    from medsharp.evaluation.statistics.registry import names_of
+
     for name, part in (("calibration", update.calibration), ("evaluation", update.evaluation)):
         images = f"{part.images} images ({part.positives} {spec.positive})"
         note(f"{name} part: {images} of {part.patients} patients or groups")
     note(f"parts.csv, written before any prediction: SHA-256 {update.parts}")
     for test in update.tests:
-        note(
-            f"{test.kept} or {test.against}: likelihood ratio {test.statistic:.2f} on {test.df} degrees of freedom, "
-            f"design effect {test.design_effect:.2f}, p = {test.p:.2g}"
-        )
+        note(test.sentence())
     console.print(escape(update.sentence()), soft_wrap=True)
     point = spec.operating_point
     strays = "" if point.interval is None else f" (95 % interval {point.interval[0]:.4f} to {point.interval[1]:.4f})"
@@ -131,6 +119,6 @@ def _tell(spec: BundleSpec, update: Update) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
     for head in ("figure", "before", "after", "after minus before"):
         table.add_column(head)
-    for key, label in _NAMES.items():
+    for key, label in names_of(update.before).items():
         table.add_row(label, *(str(figures[key]) for figures in (update.before, update.after, update.change)))
     console.print(table)

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, Update, read_bundle, write_spec
+from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, Figure, Update, read_bundle, write_spec
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
 from medsharp.evaluation.report.wording import titled
@@ -100,7 +100,7 @@ def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
         cells = []
         for evaluation in evaluations:
             figure = evaluation["figures"].get(key) or {}
-            cells.append(_cell(figure.get("value"), figure.get("low"), figure.get("high")))
+            cells.append(str(Figure(value=figure.get("value"), low=figure.get("low"), high=figure.get("high"))))
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -146,12 +146,8 @@ def _members(spec: BundleSpec) -> str:
 def _update(update: Update) -> str:
     """Return what an update did and on whom, the tests that chose it, and the figures before and after."""
     part = update.evaluation
-    chosen = [
-        f"{test.kept} or {test.against}: likelihood ratio {test.statistic:.2f} on {test.df} degrees of freedom, design "
-        f"effect {test.design_effect:.2f}, p = {test.p:.2g}"
-        for test in update.tests
-    ]
-    how = f"by a closed test ({'; '.join(chosen)})" if chosen else "by whoever asked for it"
+    tests = "; ".join(test.sentence() for test in update.tests)
+    how = f"by a closed test ({tests})" if tests else "by whoever asked for it"
     # Wrapped where a reader of the file looks at it; Markdown joins the lines.
     said = textwrap.fill(
         f"{update.sentence()}. The method was chosen {how}. Who decides and who is measured was drawn by patients "
@@ -168,12 +164,6 @@ def _update(update: Update) -> str:
         cells = " | ".join(str(figures[key]) for figures in (update.before, update.after, update.change))
         lines.append(f"| {_UPDATED.get(key, key)} | {cells} |")
     return "\n".join([said, "", *lines])
-
-
-def _cell(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _folders(spec: BundleSpec) -> str:

@@ -97,8 +97,13 @@ def choose_update(
             f"{where}: no slope can be estimated, as the probabilities separate the classes or are all equal; "
             "--update intercept or threshold needs none"
         )
-    test = closed_test(labels, probabilities, clusters) if wish == "auto" else None
-    method: UpdateMethod = wish if test is None else test.chosen  # type: ignore[assignment]
+    test: ClosedTest | None = None
+    method: UpdateMethod
+    if wish == "auto":
+        test = closed_test(labels, probabilities, clusters)
+        method = test.chosen
+    else:
+        method = wish
     if method == "slope" and slope <= 0:
         raise InputError(
             f"{where}: the slope is {slope:.3g}, so that a higher probability goes with fewer positives here; no "

@@ -257,6 +257,8 @@ def test_default_bundle_is_the_one_that_models_names(tmp_path: Path, monkeypatch
 
 def test_without_a_default_bundle_the_error_says_to_give_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("medsharp.bundle.__file__", str(tmp_path / "site-packages" / "medsharp" / "bundle.py"))
+    monkeypatch.setattr(
+        "medsharp.bundle.folder.__file__", str(tmp_path / "site-packages" / "medsharp" / "bundle" / "folder.py")
+    )
     with pytest.raises(InputError, match="medsharp serve BUNDLE"):
         default_bundle()

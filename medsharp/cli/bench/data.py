@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medsharp.cli._console import heading, progress_bar
-from medsharp.cli.bench._section import show_section
+from medsharp.cli.bench._output import JsonFile, check_json, show_section, write_json
 from medsharp.cores import usable_cores
-from medsharp.errors import InputError
-from medsharp.files import write_text
 
 
 class Part(StrEnum):
@@ -45,7 +41,7 @@ def data(
     workers: Annotated[int, typer.Option(min=0, max=256, help="Processes that prepare batches.")] = 0,
     network: Annotated[str, typer.Option(help="That waits for data.")] = "resnet18",
     seed: Annotated[int, typer.Option(min=0, help="Of what is made up to be measured.")] = 0,
-    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    json_: JsonFile = None,
 ) -> None:
     """Measure how the search for near-duplicates, ties and splits grow with the images, and how fast a network is fed.
 
@@ -54,8 +50,7 @@ def data(
     from medsharp.data.benchmark import measure_crops, measure_duplicates, measure_manifests
     from medsharp.data.sources import open_dataset
 
-    if json_ is not None and json_.is_dir():
-        raise InputError(f"--json {json_} is a folder; give a file")
+    check_json(json_)
     heading(f"Data on {usable_cores()} cores")
     sections = []
     with progress_bar() as report:
@@ -75,5 +70,4 @@ def data(
             sections += measure_pipeline(settings, manifest, report)
     for section in sections:
         show_section(section)
-    if json_ is not None:
-        write_text(json_, json.dumps([section.as_dict() for section in sections], indent=1) + "\n")
+    write_json(json_, [section.as_dict() for section in sections])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import heading, note, progress_bar
+from medsharp.cli.bench._output import JsonFile, check_json, show_table, write_json
 from medsharp.cores import usable_cores
 from medsharp.errors import InputError
-from medsharp.files import write_text
 
 if TYPE_CHECKING:
     from medsharp.evaluation.benchmark import Timing
@@ -47,12 +43,11 @@ def evaluation(
         float, typer.Option(min=0.001, max=0.999, help="At which images are called, for --coverage.")
     ] = 0.3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    json_: JsonFile = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Time the statistics on this machine, beside a loop over scikit-learn; or simulate their coverage."""
-    if json_ is not None and json_.is_dir():
-        raise InputError(f"--json {json_} is a folder; give a file")
+    check_json(json_)
     if coverage + seeds + pooling > 1:
         raise InputError("--coverage, --seeds and --pooling are two simulations or more; give one of them")
     if seeds:
@@ -64,9 +59,8 @@ def evaluation(
     else:
         tables, values = _timings(large, resamples or 2000, seed)
     for columns, rows in tables:
-        _show(rows, columns, markdown)
-    if json_ is not None:
-        write_text(json_, json.dumps(values, indent=1) + "\n")
+        show_table(columns, rows, markdown=markdown)
+    write_json(json_, values)
 
 
 Tables = list[tuple[tuple[str, ...], list[tuple[str, ...]]]]
@@ -153,16 +147,3 @@ def _seeds(studies: int, patients: int, resamples: int, seed: int) -> tuple[Tabl
     note(f"standard error of a coverage of 95 %: {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} %")
     columns = ("design", "figure", "seeds", *(f"S = {number}" for number in numbers), "share of the seeds")
     return [(columns, rows)], [asdict(entry) for entry in found]
-
-
-def _show(rows: list[tuple[str, ...]], columns: tuple[str, ...], markdown: bool) -> None:
-    if markdown:
-        for line in (columns, ["---"] * len(columns), *rows):
-            typer.echo(f"| {' | '.join(line)} |")
-        return
-    table = Table()
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)

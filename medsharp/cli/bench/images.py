@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,9 @@ import typer
 from rich.table import Table
 
 from medsharp.cli._console import console, errors, note, progress_bar
+from medsharp.cli.bench._output import JsonFile, check_json, write_json
 from medsharp.errors import InputError, nearest
-from medsharp.files import atomic_path, write_text
+from medsharp.files import atomic_path
 from medsharp.progress import rate_text
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def images(
     megabytes: Annotated[int, typer.Option(min=256, help="MiB of address space that the reading process has.")] = 1024,
     seed: Annotated[int, typer.Option(min=0, help="Of the mutations.")] = 0,
     keep: Annotated[Path | None, typer.Option(help="Folder for the files that ended otherwise.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    json_: JsonFile = None,
 ) -> None:
     """Read mutated image files in a child process whose time and memory the system limits.
 
@@ -40,8 +40,7 @@ def images(
     for name in kinds:
         if name not in FORMATS:
             raise InputError(f"--format {name}{nearest(name, FORMATS)}")
-    if json_ is not None and json_.is_dir():
-        raise InputError(f"--json {json_} is a folder; give a file")
+    check_json(json_)
     table = Table()
     table.add_column("format", no_wrap=True)
     for title in ("files", "images", "errors", "other", "slowest, ms", "peak, MiB", "files/s"):
@@ -57,8 +56,7 @@ def images(
     note(
         f"limits: {seconds:g} s a file, {megabytes} MiB of address space, enforced on the reading process; seed {seed}"
     )
-    if json_ is not None:
-        write_text(json_, json.dumps([outcome.as_dict() for outcome in outcomes], indent=1) + "\n")
+    write_json(json_, [outcome.as_dict() for outcome in outcomes])
     _report_trouble(outcomes, seed, keep)
 
 

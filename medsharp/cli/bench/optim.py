@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from medsharp.cli._console import console, heading, note, progress_bar
-from medsharp.errors import InputError
-from medsharp.files import write_text
+from medsharp.cli.bench._output import JsonFile, check_json, write_json
 from medsharp.progress import rate_text
 
 if TYPE_CHECKING:
@@ -55,7 +52,7 @@ def optim(
     ] = None,
     rivals: Annotated[bool, typer.Option(help="Measure pytorch_optimizer too, where it is installed.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the order within the rounds.")] = 0,
-    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    json_: JsonFile = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Measure time and memory of the optimizers; the unit is one plain forward and backward of the network.
@@ -63,8 +60,7 @@ def optim(
     Everything is measured once a round, in another order each time. Figures are medians, with quartiles in brackets.
     What a method adds to its passes is measured by itself, with passes that cost nothing.
     """
-    if json_ is not None and json_.is_dir():
-        raise InputError(f"--json {json_} is a folder; give a file")
+    check_json(json_)
 
     from training.benchmark import Settings, benchmark_optimizers
 
@@ -86,8 +82,7 @@ def optim(
     )
     with progress_bar() as report:
         measured = benchmark_optimizers(settings, report)
-    if json_ is not None:
-        write_text(json_, json.dumps(measured.as_dict(), indent=2) + "\n")
+    write_json(json_, measured.as_dict())
     if markdown:
         typer.echo(_markdown(measured))
         return

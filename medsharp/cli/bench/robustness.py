@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,7 @@ import typer
 from rich.table import Table
 
 from medsharp.cli._console import console, heading, note, progress_bar
-from medsharp.errors import InputError
-from medsharp.files import write_text
+from medsharp.cli.bench._output import JsonFile, check_json, write_json
 from medsharp.progress import rate_text
 
 RUN_IMAGES = 300
@@ -25,21 +23,19 @@ def robustness(
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of their images in pixels.")] = 256,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="The fastest of so many is taken.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    json_: JsonFile = None,
 ) -> None:
     """Measure each corruption, preprocessing and the network, in CPU time, and a whole run in wall time."""
     from medsharp.bundle import default_bundle
     from medsharp.inference import Predictor
     from medsharp.robustness.benchmark import measure_cost
 
-    if json_ is not None and json_.is_dir():
-        raise InputError(f"--json {json_} is a folder; give a file")
+    check_json(json_)
     predictor = Predictor.load(bundle or default_bundle(), device=device)
     with progress_bar() as report:
         cost = measure_cost(predictor, patients=patients, side=size, repeats=repeats, progress=report)
-    if json_ is not None:
-        figures = asdict(cost) | {"corruption": cost.corruption, f"seconds_{RUN_IMAGES}": cost.seconds(RUN_IMAGES)}
-        write_text(json_, json.dumps(figures, indent=1) + "\n")
+    further = {"corruption": cost.corruption, f"seconds_{RUN_IMAGES}": cost.seconds(RUN_IMAGES)}
+    write_json(json_, asdict(cost) | further)
     heading(
         f"{predictor.spec.network} at {cost.input_side} x {cost.input_side}, {cost.images} images of "
         f"{cost.side} x {cost.side}, {predictor.session.device}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsharp.cli._console import console, heading, note
-from medsharp.errors import InputError
-from medsharp.files import write_text
+from medsharp.cli.bench._output import JsonFile, check_json, write_json
 
 if TYPE_CHECKING:
     from training.crossvalidation.carrying_over import Carried
@@ -22,14 +20,13 @@ def thresholds(
     folder: Annotated[Path, typer.Argument(help="Of medsharp crossvalidate --by site, finished.")],
     sensitivity: Annotated[float, typer.Option(min=0.5, max=1, help="That is aimed for.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling of patients.")] = 0,
-    json_: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    json_: JsonFile = None,
 ) -> None:
     """Choose thresholds in seven ways on out-of-fold predictions, and apply each to the hospital that was left out."""
     from training.crossvalidation.carrying_over import carry_over
     from training.crossvalidation.thresholds import read_scores
 
-    if json_ is not None and json_.is_dir():
-        raise InputError(f"--json {json_} is a folder; give a file")
+    check_json(json_)
     heading(f"Operating points for a sensitivity of {sensitivity:g}, carried over to hospitals left out")
     found = {
         site: carry_over(deciding, left_out, sensitivity, seed=seed)
@@ -38,9 +35,7 @@ def thresholds(
     for site, rows in found.items():
         console.print(_table(site, rows))
     note("* looks at the hospital's images, without their labels; one image by itself cannot be decided so")
-    if json_ is not None:
-        values = {site: [row.as_dict() for row in rows] for site, rows in found.items()}
-        write_text(json_, json.dumps(values, indent=1) + "\n")
+    write_json(json_, {site: [row.as_dict() for row in rows] for site, rows in found.items()})
 
 
 def _table(site: str, rows: list[Carried]) -> Table:

@@ -1,0 +1,63 @@
+"""The bundle: what is shipped and served. Its files, their hashes, and what `bundle.yaml` says."""
+
+from medsharp.bundle.folder import (
+    BUNDLE_FILES,
+    CARD,
+    FORMAT,
+    INTERNAL,
+    METADATA,
+    MODEL,
+    PARITY,
+    SPEC,
+    TRAINING_HASHES,
+    TRAINING_LOOKS,
+    VALIDATION,
+    default_bundle,
+    read_bundle,
+    write_spec,
+)
+from medsharp.bundle.parts import (
+    Average,
+    Combination,
+    Figure,
+    HeldOut,
+    InputCheck,
+    Member,
+    OperatingPoint,
+    Preprocessing,
+    TrainingRecord,
+)
+from medsharp.bundle.spec import BundleSpec, digest_of
+from medsharp.bundle.updates import LocalPart, NestedTest, Update, UpdateMethod
+
+__all__ = [
+    "BUNDLE_FILES",
+    "CARD",
+    "FORMAT",
+    "INTERNAL",
+    "METADATA",
+    "MODEL",
+    "PARITY",
+    "SPEC",
+    "TRAINING_HASHES",
+    "TRAINING_LOOKS",
+    "VALIDATION",
+    "Average",
+    "BundleSpec",
+    "Combination",
+    "Figure",
+    "HeldOut",
+    "InputCheck",
+    "LocalPart",
+    "Member",
+    "NestedTest",
+    "OperatingPoint",
+    "Preprocessing",
+    "TrainingRecord",
+    "Update",
+    "UpdateMethod",
+    "default_bundle",
+    "digest_of",
+    "read_bundle",
+    "write_spec",
+]

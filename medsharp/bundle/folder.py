@@ -1,0 +1,103 @@
+"""The folder of a bundle: its files, their hashes, writing and reading `bundle.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from medsharp.bundle.spec import BundleSpec, digest_of
+from medsharp.errors import InputError
+from medsharp.files import sha256_file, write_text
+
+FORMAT = 1
+SPEC = "bundle.yaml"
+MODEL = "model.onnx"
+METADATA = "metadata.json"
+PARITY = "parity.json"
+CARD = "MODEL_CARD.md"
+INTERNAL = "internal.csv"
+VALIDATION = "validation.csv"
+TRAINING_HASHES = "training_images.sha256"
+TRAINING_LOOKS = "training_images.dhash"
+BUNDLE_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HASHES, TRAINING_LOOKS)
+"""What may lie beside `bundle.yaml`; only `MODEL` must."""
+
+_DEFAULT = "default"
+
+
+def write_spec(folder: Path, spec: BundleSpec) -> None:
+    """Write `bundle.yaml` with a digest over its own content."""
+    values = spec.model_dump(mode="json")
+    text = yaml.safe_dump({**values, "digest": digest_of(spec)}, sort_keys=False, default_flow_style=None, width=110)
+    write_text(folder / SPEC, text)
+
+
+def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
+    """Read `bundle.yaml` and check every file of the bundle against it.
+
+    Args:
+        folder: The bundle.
+        verify: Compute the SHA-256 of each file.
+
+    Raises:
+        InputError: The folder or a file is missing, was changed, or is of a newer format; the sentence names the file.
+    """
+    folder = Path(folder)
+    path = folder / SPEC
+    if not folder.is_dir():
+        raise InputError(f"bundle {folder} does not exist")
+    if not path.is_file():
+        raise InputError(f"{folder} is not a bundle: it has no {SPEC}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    # PyYAML answers an impossible date with a plain ValueError, of which UnicodeDecodeError is one too.
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path} is damaged: it is not YAML") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is damaged: it holds no keys")
+    if values.get("format") != FORMAT:
+        raise InputError(f"{path} has format {values.get('format')}; this version of medsharp reads format {FORMAT}")
+    digest = values.pop("digest", None)
+    try:
+        spec = BundleSpec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is damaged: {where}: {first['msg']}") from error
+    if digest != digest_of(spec):
+        raise InputError(f"{path} was changed after it was written; export the bundle again")
+    if MODEL not in spec.files:
+        raise InputError(f"{path} is damaged: it lists no {MODEL}")
+    for name in BUNDLE_FILES:
+        if name not in spec.files and (folder / name).exists():
+            raise InputError(f"{folder / name} was added after the bundle was written; remove it")
+    for name, expected in spec.files.items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing; export the bundle again")
+        if verify and sha256_file(folder / name) != expected:
+            raise InputError(f"{folder / name} was changed after it was written; export the bundle again")
+    return spec
+
+
+def default_bundle() -> Path:
+    """Return the bundle in `models/`, of the working folder or of the source checkout.
+
+    It is the one that the file `models/default` names, else the first by name.
+
+    Raises:
+        InputError: There is none, or none of the name in the file.
+    """
+    for models in (Path("models"), Path(__file__).resolve().parents[2] / "models"):
+        if (models / _DEFAULT).is_file():
+            named = models / (models / _DEFAULT).read_text(encoding="utf-8").strip()
+            if not (named / SPEC).is_file():
+                raise InputError(f"{models / _DEFAULT} names {named.name}, which is no bundle there; give one")
+            return named
+        found = sorted(path.parent for path in models.glob(f"*/{SPEC}"))
+        if found:
+            return found[0]
+    raise InputError("no bundle in models/; give one: medsharp serve BUNDLE")
