@@ -35,8 +35,8 @@ def parquet_cells(path: Path, data: bytes) -> pd.DataFrame:
         ) from error
     try:
         table = fastparquet.ParquetFile(io.BytesIO(data)).to_pandas(index=False)
-    # Bytes of a damaged file are taken for whatever they look like: fastparquet raises TypeError, KeyError, SystemError,
-    # NotImplementedError and more, and what its decompressor and its JSON parser call their errors.
+    # Bytes of a damaged file are taken for whatever they look like: fastparquet raises TypeError, KeyError, SystemError
+    # and more, and what its decompressor and its JSON parser call their errors.
     except Exception as error:
         raise InputError(f"{path} is not a Parquet file that can be read") from error
     columns = {}
