@@ -136,7 +136,7 @@ def evaluate_data(
     from medsharp.evaluation.report import left_over
     from medsharp.evaluation.report.wording import alarming, titled
     from medsharp.inference.card import add_external_figures
-    from medsharp.inference.external import evaluate_internal, evaluate_manifest, open_external
+    from medsharp.inference.external import evaluate_internal, evaluate_manifest, list_external, tie_external
     from medsharp.inference.ready import ReadyImages
 
     evaluations = []
@@ -150,15 +150,19 @@ def evaluate_data(
     internal = evaluate_internal(predictor.spec, bundle, **options)
     if internal is not None:
         evaluations.append(internal)
+    listed = [
+        list_external(path, predictor, source=source, rule=rule)
+        for path, source in zip(data, sources or [None] * len(data), strict=True)
+    ]
+    columns = sorted({str(column) for manifest in listed for column in manifest.table})
+    assert_columns(by, columns, " and ".join(manifest.info.name for manifest in listed))
     manifests, ready = [], ReadyImages(predictor)
-    for path, source in zip(data, sources or [None] * len(data), strict=True):
+    for path, manifest in zip(data, listed, strict=True):
         heading(f"Reading {path}")
         with progress_bar() as report:
-            manifests.append(open_external(path, predictor, source=source, rule=rule, ready=ready, progress=report))
+            manifests.append(tie_external(manifest, predictor, ready=ready, progress=report))
         for sentence in manifests[-1].notes:
             note(sentence)
-    columns = sorted({str(column) for manifest in manifests for column in manifest.table})
-    assert_columns(by, columns, " and ".join(manifest.info.name for manifest in manifests))
     # Before anything is predicted: hospitals that share images are not two hospitals.
     assert_no_leak(*manifests)
     for path, manifest in zip(data, manifests, strict=True):

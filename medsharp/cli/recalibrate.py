@@ -67,9 +67,11 @@ def recalibrate(
     from medsharp.images import read_range
     from medsharp.inference import Predictor
     from medsharp.inference.external import open_external
-    from medsharp.recalibration import check_parent, recalibrate_bundle
+    from medsharp.recalibration import check_parent, check_share, recalibrate_bundle
 
-    if out.exists():  # before hashes of all images are computed
+    # Before hashes of all images are computed.
+    check_share(share)
+    if out.exists():
         raise InputError(f"{out} exists already; an update is a new bundle: choose another --out")
     declared = None if value_range is None else read_range(value_range, "--range")
     predictor = Predictor.load(bundle, device=device, limits=read_limits(limit or ()), value_range=declared)

@@ -104,9 +104,23 @@ def open_external(
     Raises:
         InputError: The data cannot be read.
     """
-    manifest = open_dataset(
+    manifest = list_external(data, predictor, source=source, rule=rule)
+    return tie_external(manifest, predictor, ready=ready, progress=progress)
+
+
+def list_external(
+    data: str | Path, predictor: Predictor, *, source: str | None = None, rule: LabelRule | None = None
+) -> Manifest:
+    """Return which images a data set has and what is known of them, as `open_external` does before it reads any."""
+    return open_dataset(
         data, classes=predictor.spec.classes, source=source, rule=rule, value_range=predictor.value_range
     )
+
+
+def tie_external(
+    manifest: Manifest, predictor: Predictor, *, ready: ReadyImages | None = None, progress: Progress | None = None
+) -> Manifest:
+    """Read the images of what `list_external` gives, and audit them, as `open_external` does."""
     seen = None if ready is None else ready.keep
     return tie_duplicates(manifest, limits=predictor.limits, progress=progress, seen=seen)
 

@@ -45,8 +45,7 @@ def draw_parts(manifest: Manifest, positive: str, *, share: float, seed: int) ->
     Raises:
         InputError: A part would have fewer than `LEAST` patients of a class; the sentence says how many there are.
     """
-    if not 0 < share < 1:
-        raise InputError(f"share {share:g} must lie between 0 and 1: the rest evaluates the update")
+    check_share(share)
     rows = manifest.included
     names = np.array([name_of(row) for row in rows.to_dict("records")], dtype=object)
     rows = rows.iloc[np.argsort(names, kind="stable")]
@@ -59,6 +58,18 @@ def draw_parts(manifest: Manifest, positive: str, *, share: float, seed: int) ->
     for part in (CALIBRATION, EVALUATION):
         check_part(rows[parts == part], positive, f"{manifest.info.name}, {part} part")
     return parts
+
+
+def check_share(share: float) -> None:
+    """Refuse a share that leaves one of the two parts empty.
+
+    Raises:
+        InputError: It does.
+    """
+    if not 0 < share < 1:
+        raise InputError(
+            f"--share must lie between 0 and 1, without either, not {share:g}: the rest evaluates the update"
+        )
 
 
 def describe_part(rows: pd.DataFrame, positive: str) -> LocalPart:

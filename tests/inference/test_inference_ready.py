@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import run
+from command_line import refused, run
 from PIL import Image
 
 from medsharp.data.manifest import Manifest, frame_of
@@ -147,3 +147,12 @@ def test_evaluate_decodes_each_image_once(bundle: Path, hospital: Path, decoded:
     result = run("evaluate", bundle, "--data", hospital, "--out", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert Counter(decoded) == {f"{n}.png": 1 for n in range(12)} | {"a.dcm": 2, "b.dcm": 1}
+
+
+def test_evaluate_decodes_nothing_where_a_column_is_not_there(
+    bundle: Path, hospital: Path, decoded: list[str], tmp_path: Path
+) -> None:
+    result = run("evaluate", bundle, "--data", hospital, "--out", tmp_path / "out", "--by", "patiant")
+    refused(result, "has no column 'patiant'")
+    assert decoded == []
+    assert not (tmp_path / "out").exists()
