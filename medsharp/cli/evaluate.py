@@ -147,15 +147,15 @@ def evaluate_data(
         "prevalence": prevalence,
         "by": by,
     }
-    internal = evaluate_internal(predictor.spec, bundle, **options)
-    if internal is not None:
-        evaluations.append(internal)
     listed = [
         list_external(path, predictor, source=source, rule=rule)
         for path, source in zip(data, sources or [None] * len(data), strict=True)
     ]
     columns = sorted({str(column) for manifest in listed for column in manifest.table})
     assert_columns(by, columns, " and ".join(manifest.info.name for manifest in listed))
+    internal = evaluate_internal(predictor.spec, bundle, **options)
+    if internal is not None:
+        evaluations.append(internal)
     manifests, ready = [], ReadyImages(predictor)
     for path, manifest in zip(data, listed, strict=True):
         heading(f"Reading {path}")
