@@ -23,6 +23,8 @@ _UNKNOWN = re.compile(
     r"|keine angabe|anon(ym(e|ous)?|imo)?|anonymi[sz]ed|anonymisiert|#(n/a|na|nv|ref!|value!|name\?|null!|wert!|bezug!)"
 )
 """What people write where a patient is not known, casefolded. `0` is not among them: many number from 0."""
+_WHOLE = re.compile(r"(-?\d+)(?:\.0+|,00?)")
+_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
 def name_key(text: str) -> str:
@@ -49,8 +51,8 @@ def patient_key(text: str) -> str:
         return ""
     if "0" not in key:
         return key.replace(" ", "")
-    key = re.sub(r"^(-?\d+)(\.0+|,00?)$", r"\1", key).replace(" ", "")
-    return re.sub(r"(?<!\d)0+(?=\d)", "", key)
+    whole = _WHOLE.fullmatch(key)
+    return _LEADING_ZEROS.sub("", whole[1] if whole else key.replace(" ", ""))
 
 
 def site_key(text: str) -> str:

@@ -33,9 +33,6 @@ DECISIONS = ("sensitivity", "specificity")
 RANKED = ("auroc", *DECISIONS)
 """What is given of scores that are no probabilities."""
 
-RULES = {"mean": "mean of the images' probabilities", "maximum": "highest of the images' probabilities"}
-"""How the probabilities of a patient's images become one."""
-
 ANY = "any"
 """The patient is called where any image is: a decision, without a probability."""
 
@@ -46,7 +43,7 @@ _BUDGET = 20_000_000
 _BETWEEN = "\x1f"
 
 
-def by_patient_of(
+def by_unit_of(
     rows: pd.DataFrame,
     cases: Cases,
     *,
@@ -54,11 +51,13 @@ def by_patient_of(
     rng: np.random.Generator,
     interval: Interval = "percentile",
     figures: Sequence[str] = FIGURES,
-) -> dict[str, Any] | None:
-    """Return the figures by patient; None where no patient is known to have several images.
+) -> dict[str, dict[str, Any] | None]:
+    """Return the figures `by_patient` and `by_lesion`; None where none of them is known to have several images.
 
     A patient is positive where any image is; `of_several_labels` counts those whose images are of both kinds. Images
-    without a patient are left out and counted.
+    without a patient are left out and counted. So it is by lesion, where a column `lesion` numbers the lesions of each
+    patient: two patients may each have a lesion 1. Lesions of one patient are resampled together; images that name no
+    lesion, or no patient, are left out and counted.
 
     Args:
         rows: The images, in the order of `cases`.
@@ -69,41 +68,29 @@ def by_patient_of(
         figures: Which are given.
 
     Returns:
-        `{"unit", "units", "positives", "clusters", "images", "images_left_out", "of_several_labels", "rules"}`, where
-        `rules` holds the figures under `mean`, `maximum` and `any`.
+        Of each `{"unit", "units", "positives", "clusters", "images", "images_left_out", "of_several_labels", "rules"}`,
+        where `rules` holds the figures under `mean` and `maximum` of the images' probabilities, and `any`.
     """
-    return _by_unit("patient", patients_of(rows), cases, resamples, rng, interval, figures)
-
-
-def by_lesion_of(
-    rows: pd.DataFrame,
-    cases: Cases,
-    *,
-    resamples: int,
-    rng: np.random.Generator,
-    interval: Interval = "percentile",
-    figures: Sequence[str] = FIGURES,
-) -> dict[str, Any] | None:
-    """Return the figures by lesion, as `by_patient_of`, where a column `lesion` numbers the lesions of each patient.
-
-    Lesions of one patient are resampled together. Two patients may each have a lesion 1; images that name no lesion, or
-    no patient, are left out and counted.
-    """
-    patients, lesions = patients_of(rows), text_of(rows, "lesion")
-    units = (patients + _BETWEEN + lesions).where((patients != "") & (lesions != ""), "")
-    return _by_unit("lesion", units, cases, resamples, rng, interval, figures)
+    patients, lesions = patients_of(rows).to_numpy(), text_of(rows, "lesion").to_numpy()
+    named = (patients != "") & (lesions != "")
+    lesions = np.where(named, lesions, "")
+    lesions[named] = patients[named] + _BETWEEN + lesions[named]
+    return {
+        f"by_{unit}": _by_unit(unit, names, cases, resamples, rng, interval, figures)
+        for unit, names in (("patient", patients), ("lesion", lesions))
+    }
 
 
 def _by_unit(
     unit: str,
-    names: pd.Series,
+    names: np.ndarray,
     cases: Cases,
     resamples: int,
     rng: np.random.Generator,
     interval: Interval,
     figures: Sequence[str],
 ) -> dict[str, Any] | None:
-    known = (names != "").to_numpy()
+    known = names != ""
     codes = pd.factorize(names[known])[0]
     if not len(codes) or int(codes.max()) + 1 == len(codes):
         return None  # with one image each, the figures are those by image
@@ -116,7 +103,7 @@ def _by_unit(
     clusters = np.unique(clusters, return_inverse=True)[1]
     if ill.all() or not ill.any():
         return None  # every patient has a positive image: nothing to tell apart
-    highest = np.zeros(len(images))
+    highest = np.full(len(images), -np.inf)
     np.maximum.at(highest, codes, scores)
     wished = affordable(resamples, len(images), _BUDGET)
     how: dict[str, Any] = {"resamples": wished, "rng": rng, "interval": interval}

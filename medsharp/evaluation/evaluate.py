@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
-from medsharp.evaluation.by_patient import by_lesion_of, by_patient_of
+from medsharp.evaluation.by_patient import by_unit_of
 from medsharp.evaluation.conformal import Conformal, conformal_figures
 from medsharp.evaluation.counts import confusion_of, counts_of, patients_before
 from medsharp.evaluation.failures import failures_of
@@ -179,8 +179,7 @@ def evaluate_predictions(
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
         "notes": [*warnings, *notes_of(cases, counts)],
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
-        "by_patient": by_patient_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
-        "by_lesion": by_lesion_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
+        **by_unit_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "interactions": interactions_of(rows, cases, resamples=resamples, rng=rng, by=by),
         "intervals": _intervals(counts, resamples, drawn, seed, interval),
     }

@@ -21,7 +21,7 @@ _MOST_KINDS = 12
 _NO_GROUPS = ("image", "label", "score")
 
 Group = tuple[str, np.ndarray]
-"""Name and mask [N]."""
+"""Name and the places of its images, ascending int [n]."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,20 @@ def categories(text: pd.Series, most: int | None = None) -> list[Group]:
     codes, kinds = pd.factorize(text.where(text != "", NOT_RECORDED))
     largest = np.argsort(-np.bincount(codes), kind="stable")[:most]
     ordered = sorted(largest, key=lambda code: natural(str(kinds[code])))
-    return [(str(kinds[code]), codes == code) for code in ordered]
+    places = places_of(codes, len(kinds))
+    return [(str(kinds[code]), places[code]) for code in ordered]
+
+
+def places_of(codes: np.ndarray, kinds: int) -> list[np.ndarray]:
+    """Return where each of the codes 0, 1, ... stands, ascending int [n]; -1 is none of them.
+
+    Args:
+        codes: int [N].
+        kinds: How many codes there are.
+    """
+    # Sorted once: a mask over all images for each of many groups would be slow, and large.
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.searchsorted(codes[order], np.arange(kinds + 1)))[1:-1]
 
 
 def thirds(values: np.ndarray, names: tuple[str, str, str]) -> list[Group]:
@@ -129,12 +142,12 @@ def thirds(values: np.ndarray, names: tuple[str, str, str]) -> list[Group]:
     if low == high:
         return []
     # NaN compares as False, so that images without a value are in no third.
-    return _with_unknown(
-        [
-            (f"{names[0]} third (up to {low:.3g})", values <= low),
-            (f"{names[1]} third ({low:.3g} to {high:.3g})", (values > low) & (values <= high)),
-            (f"{names[2]} third (above {high:.3g})", values > high),
-        ],
+    return _groups(
+        {
+            f"{names[0]} third (up to {low:.3g})": values <= low,
+            f"{names[1]} third ({low:.3g} to {high:.3g})": (values > low) & (values <= high),
+            f"{names[2]} third (above {high:.3g})": values > high,
+        },
         known,
     )
 
@@ -165,12 +178,14 @@ def _cut(values: np.ndarray, cuts: tuple[float, ...]) -> list[Group]:
     place = np.where(known, np.searchsorted(cuts, values, side="right"), -1)
     between = [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(cuts)]
     names = [f"below {cuts[0]:g}", *between, f"{cuts[-1]:g} or above"]
-    groups = [(name, place == number) for number, name in enumerate(names) if (place == number).any()]
-    return _with_unknown(groups, known) if len(groups) > 1 else []
+    masks = {name: place == number for number, name in enumerate(names) if (place == number).any()}
+    return _groups(masks, known) if len(masks) > 1 else []
 
 
-def _with_unknown(groups: list[Group], known: np.ndarray) -> list[Group]:
-    return groups if known.all() else [*groups, (NOT_RECORDED, ~known)]
+def _groups(masks: dict[str, np.ndarray], known: np.ndarray) -> list[Group]:
+    """Return the groups of masks [N] by name, and last the images of which nothing is known, if any."""
+    unknown = {} if known.all() else {NOT_RECORDED: ~known}
+    return [(name, np.flatnonzero(mask)) for name, mask in (masks | unknown).items()]
 
 
 def _forbidden(column: str) -> bool:

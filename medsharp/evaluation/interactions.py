@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,8 @@ TESTED = ("auroc", "sensitivity", "specificity", "calibration_intercept", "calib
 
 METHOD = "Wald, covariance of the groups from a paired patient bootstrap"
 
+_NOTHING: dict[str, Any] = {"q": None, "df": None, "p": None}
+_UNTOLD = "the groups' covariance cannot be told from these resamples"
 _SHARES = ("sensitivity", "specificity")
 _RESAMPLES = 1000
 _BUDGET = 20_000_000
@@ -90,18 +92,26 @@ def wald(values: np.ndarray, covariance: np.ndarray) -> tuple[float, int, float]
 
 def _tests(groups: Sequence[Group], cases: Cases, drawn: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
     parts: dict[str, tuple[Cases, dict[str, Estimate]]] = {}
-    small = {name: f"fewer than {SMALLEST} images" for name, chosen in groups if chosen.sum() < SMALLEST}
-    for name, chosen in groups:
-        if name in small:
-            continue
-        part = cases.chosen(chosen)
+    small = {name: f"fewer than {SMALLEST} images" for name, places in groups if len(places) < SMALLEST}
+    large = {name: places for name, places in groups if name not in small}
+    if _too_many(large.values(), cases, len(drawn)):
+        return {key: _NOTHING | {"groups": list(large), "left_out": dict(small), "reason": _UNTOLD} for key in TESTED}
+    for name, places in large.items():
+        part = cases.chosen(places)
         # The same draws for every group: what a patient does to two of them is in their covariance.
-        draws = drawn[:, np.unique(cases.clusters[chosen])]
+        draws = drawn[:, np.unique(cases.clusters[places])]
         present = np.asarray(draws.any(axis=1))
         measured = measure(part.clusters, statistics_of(part, TESTED), resamples=0, rng=rng, drawn=draws[present])
         estimates = estimates_of(part, measured, LEAST_EVENTS)
         parts[name] = part, {key: _aligned(estimates[key], present) for key in TESTED}
     return {key: _test(key, parts, dict(small)) for key in TESTED}
+
+
+def _too_many(groups: Collection[np.ndarray], cases: Cases, resamples: int) -> bool:
+    """Whether so many groups have events for every figure that these resamples cannot tell their covariance."""
+    positives = np.array([int(cases.labels[places].sum()) for places in groups])
+    negatives = np.array([len(places) for places in groups]) - positives
+    return resamples <= 2 * int((np.minimum(positives, negatives) >= LEAST_EVENTS).sum())
 
 
 def _aligned(estimate: Estimate, present: np.ndarray) -> Estimate:
@@ -126,14 +136,14 @@ def _test(key: str, parts: dict[str, tuple[Cases, dict[str, Estimate]]], left_ou
         values.append(float(scaled(np.asarray(estimate.value))))
         columns.append(scaled(estimate.replicates))
         floors.append(least)
-    nothing = {"q": None, "df": None, "p": None, "groups": names, "left_out": left_out}
+    nothing = _NOTHING | {"groups": names, "left_out": left_out}
     if len(names) < 2:
         return nothing | {"reason": "fewer than two groups have this figure"}
     replicates = np.stack(columns, axis=1)  # [R, K]
     replicates = replicates[np.isfinite(replicates).all(axis=1)]
     covariance = np.cov(replicates, rowvar=False) + np.diag(floors)
     if len(replicates) <= 2 * len(names) or np.linalg.matrix_rank(covariance, hermitian=True) < len(names):
-        return nothing | {"reason": "the groups' covariance cannot be told from these resamples"}
+        return nothing | {"reason": _UNTOLD}
     q, df, p = wald(np.array(values), covariance)
     return nothing | {"q": q, "df": df, "p": p}
 

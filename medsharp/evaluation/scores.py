@@ -11,7 +11,7 @@ import pandas as pd
 
 from medsharp.errors import InputError
 from medsharp.evaluation.answers import SCORE
-from medsharp.evaluation.by_patient import RANKED, by_lesion_of, by_patient_of
+from medsharp.evaluation.by_patient import RANKED, by_unit_of
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.predictions import check_predictions, clusters_of
 from medsharp.evaluation.statistics.figures import Cases
@@ -123,13 +123,14 @@ def _by_unit(rows: pd.DataFrame, positive: str, threshold: float, options: dict[
     """Return the figures by patient and by lesion, of the mean of the scores themselves and not of their ranks."""
     labels = (rows["label"] == positive).to_numpy(dtype=bool)
     cases = Cases(labels, rows[SCORE].to_numpy(dtype=float), clusters_of(rows), float(threshold))
-    how = {
-        "resamples": options.get("resamples", 2000),
-        "rng": np.random.default_rng(options.get("seed", 0)),
-        "interval": options.get("interval", "percentile"),
-        "figures": RANKED,
-    }
-    return {"by_patient": by_patient_of(rows, cases, **how), "by_lesion": by_lesion_of(rows, cases, **how)}
+    return by_unit_of(
+        rows,
+        cases,
+        resamples=options.get("resamples", 2000),
+        rng=np.random.default_rng(options.get("seed", 0)),
+        interval=options.get("interval", "percentile"),
+        figures=RANKED,
+    )
 
 
 def _tested(column: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from medsharp.evaluation.grouping import natural
+from medsharp.evaluation.grouping import natural, places_of
 from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import Z
@@ -91,12 +91,9 @@ def sites_of(rows: pd.DataFrame, cases: Cases, subgroups: Sequence[dict[str, Any
     names = text_of(rows, "site")
     shown = {group["group"]: group for group in subgroups if group["by"] == "site"}
     codes, kinds = pd.factorize(names.where(names != ""))
-    # Sorted once: a mask over all images for each of many sites would be slow.
-    order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(kinds) + 1))
     sites = [
-        site_of(str(name), cases.chosen(order[start:end]), shown.get(str(name)))
-        for name, start, end in zip(kinds, bounds[:-1], bounds[1:], strict=True)
+        site_of(str(name), cases.chosen(places), shown.get(str(name)))
+        for name, places in zip(kinds, places_of(codes, len(kinds)), strict=True)
     ]
     return sorted(sites, key=lambda site: natural(site.name))
 

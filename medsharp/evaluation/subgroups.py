@@ -64,8 +64,8 @@ def subgroups_of(
         InputError: A value of a column that is cut is not a number.
     """
     found = []
-    for column, name, chosen in _groups(rows, by):
-        part = cases.chosen(chosen)
+    for column, name, places in _groups(rows, by):
+        part = cases.chosen(places)
         entry = {
             "by": column,
             "group": name,
@@ -110,14 +110,13 @@ def _categories(rows: pd.DataFrame, column: str, most: int | None) -> list[Group
 
 
 def _groups(rows: pd.DataFrame, by: Sequence[Grouping]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Give column, group and mask [N] of each group."""
+    """Give column, group and the places of its images [n] of each group."""
     for column, groups in columns_of(rows, by, _MOST).items():
-        yield from ((column, name, chosen) for name, chosen in groups)
+        yield from ((column, name, places) for name, places in groups)
     flags = text_of(rows, "flags")
     if (flags != "").any() and (flags == "").any():
         parts = flags[flags != ""].str.split(";").explode().str.strip()
         for flag in sorted(set(parts[parts != ""]))[:_MOST]:
-            flagged = np.zeros(len(rows), dtype=bool)
-            flagged[rows.index.get_indexer(parts.index[parts == flag])] = True
-            yield "flag", str(flag), flagged
-        yield "flag", "no flag", (flags == "").to_numpy()
+            # An image may name a flag twice.
+            yield "flag", str(flag), np.unique(rows.index.get_indexer(parts.index[parts == flag]))
+        yield "flag", "no flag", np.flatnonzero(flags == "")

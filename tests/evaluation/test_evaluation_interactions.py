@@ -169,6 +169,21 @@ def test_patients_in_two_groups_are_paired() -> None:
     assert paired > 5 * apart
 
 
+def test_more_groups_than_half_the_resamples_are_not_compared() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.random(1500) < 0.5
+    rows = pd.DataFrame({"site": [f"S{number % 30}" for number in range(1500)]})
+    cases = Cases(y, 1 / (1 + np.exp(-(y + rng.normal(size=1500)))), np.arange(1500), 0.5)
+    few, enough = (
+        interactions_of(rows, cases, resamples=resamples, rng=rng, by=(Grouping("site"),))[0]["figures"]
+        for resamples in (60, 100)
+    )
+    for test in few.values():
+        assert (test["p"], test["p_holm"], len(test["groups"])) == (None, None, 30)
+        assert test["reason"] == "the groups' covariance cannot be told from these resamples"
+    assert all(test["df"] == 29 and test["p"] is not None for test in enough.values())
+
+
 def test_the_test_errs_as_often_as_it_says() -> None:
     rng = np.random.default_rng(11)
     p_values = []
@@ -215,6 +230,6 @@ def test_many_numbers_without_cut_points_are_thirds() -> None:
     rows = pd.DataFrame({"image": [str(n) for n in range(30)], "age": [str(n) for n in range(30)]})
     groups = groups_by(rows, Grouping("age"))
     assert [name.split(" (")[0] for name, _ in groups] == ["lowest third", "middle third", "highest third"]
-    assert [int(chosen.sum()) for _, chosen in groups] == [10, 10, 10]
+    assert [len(places) for _, places in groups] == [10, 10, 10]
     few = rows.assign(age=[str(n % 3) for n in range(30)])
     assert [name for name, _ in groups_by(few, Grouping("age"))] == ["0", "1", "2"]

@@ -37,10 +37,10 @@ class Cases:
     clusters: np.ndarray
     threshold: float
 
-    def chosen(self, mask: np.ndarray) -> Cases:
-        """Return the cases that `mask` [N] chooses, their clusters counted anew."""
-        clusters = np.unique(self.clusters[mask], return_inverse=True)[1]
-        return Cases(self.labels[mask], self.scores[mask], clusters, self.threshold)
+    def chosen(self, which: np.ndarray) -> Cases:
+        """Return the cases that a mask [N], or ascending places [n], chooses, their clusters counted anew."""
+        clusters = np.unique(self.clusters[which], return_inverse=True)[1]
+        return Cases(self.labels[which], self.scores[which], clusters, self.threshold)
 
     def patients(self, mask: np.ndarray | None = None) -> int:
         """Count the clusters, or those of the images that `mask` chooses."""
