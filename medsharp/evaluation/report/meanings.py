@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from medsharp.evaluation.statistics.registry import keys_where, names_of
+
+_RECOMMENDED = ", ".join(names_of(keys_where(recommended=True)).values())
+
 METHODS = {
     "intervals": "95 % intervals: patients (or groups of near-duplicates where patients are unknown) are drawn with "
     "replacement, each with all images; each data set says how limits are made of the resamples (percentiles, or BCa: "
@@ -43,6 +47,8 @@ METHODS = {
     "areas; sensitivity and specificity by a paired patient bootstrap. Against the mean of several readers: Obuchowski "
     "and Rockette (Commun Stat Simul Comput 24, 1995) with Hillis' degrees of freedom (Stat Med 26, 2007), readers and "
     "patients random.",
+    "recommended": f"Of every evaluation {_RECOMMENDED}, the calibration plot and the distributions of the "
+    "probabilities are asked (Van Calster et al., Lancet Digit Health 7, 2025); the other figures are optional.",
     "subgroups": "Groups of fewer than 20 images get no figures, those of one class only sensitivity or "
     "specificity. Many groups are looked at: some "
     "differ by chance.",

@@ -27,6 +27,7 @@ SETS = "Prediction sets"
 SECTIONS = (DISCRIMINATION, DECISIONS, CONSEQUENCES, USE, CALIBRATION, CHOSEN_HERE)
 """Sections of a data set's tables, in order."""
 
+_MISSING = "it does not exist for these data"
 _NOBODY_CALLED = "no image reaches the threshold"
 _EVERYBODY_CALLED = "every image reaches the threshold"
 _NO_FIT = "the fit does not exist: the classes are separated or all probabilities are equal"
@@ -36,6 +37,9 @@ _FEW_MISSED = "where few positives lie below the threshold, its interval covers 
 _SMOOTH = (
     "no interval from resamples holds the truth often enough both where calibration is perfect and where it is poor"
 )
+
+Pooling = Literal["logit", "identity"]
+"""The scale on which a figure of several hospitals is summarised."""
 
 IntervalScale = Literal["", "log", "log of 1 less it", "debiased"]
 """How limits are made where percentiles of the resamples do not cover (docs/statistics.md has the coverage of each):
@@ -87,9 +91,9 @@ class Figure:
     events: bool = True
     ranking: bool = False
     decided: bool = False
-    pooled: Literal["logit", "identity"] | None = None
+    pooled: Pooling | None = None
     interval_scale: IntervalScale = ""
-    missing: str = "it does not exist for these data"
+    missing: str = _MISSING
     no_interval: str = ""
     caution: str = ""
     headline: bool = False
@@ -97,11 +101,14 @@ class Figure:
     recommended: bool = False
 
 
-def _share(key: str, name: str, meaning: str, about: About, **more: object) -> Figure:
+def _share(
+    key: str, name: str, meaning: str, about: About, *, pooled: Pooling | None = "logit", headline: bool = True,
+    compared: bool = False, missing: str = _MISSING,
+) -> Figure:  # fmt: skip
     """Return the entry of a share of images at the operating point."""
     return Figure(
         key, name, meaning, DECISIONS, "higher", percent=True, digits=1, low=0.0, high=1.0, about=about, share=True,
-        events=False, decided=True, **more,  # type: ignore[arg-type]
+        events=False, decided=True, pooled=pooled, headline=headline, compared=compared, missing=missing,
     )  # fmt: skip
 
 
@@ -147,20 +154,18 @@ _ENTRIES = (
     _at_rate("specificity_at_sensitivity_90", "Specificity at sensitivity 90\u00a0%"),
     _at_rate("specificity_at_sensitivity_95", "Specificity at sensitivity 95\u00a0%"),
     _share(
-        "sensitivity", "Sensitivity", "share of positive images at or above the threshold", "positives",
-        pooled="logit", headline=True, compared=True,
+        "sensitivity", "Sensitivity", "share of positive images at or above the threshold", "positives", compared=True
     ),
     _share(
-        "specificity", "Specificity", "share of negative images below the threshold", "negatives",
-        pooled="logit", headline=True, compared=True,
+        "specificity", "Specificity", "share of negative images below the threshold", "negatives", compared=True
     ),
     _share(
         "ppv", "PPV", "share of positives among images at or above the threshold", "called",
-        pooled="logit", headline=True, missing=_NOBODY_CALLED,
+        missing=_NOBODY_CALLED,
     ),
     _share(
         "npv", "NPV", "share of negatives among images below the threshold", "not called",
-        pooled="logit", headline=True, missing=_EVERYBODY_CALLED,
+        missing=_EVERYBODY_CALLED,
     ),
     Figure(
         "ppv_at_prevalence", "PPV at {prevalence}", "with this sensitivity and specificity", DECISIONS, "higher",
@@ -182,7 +187,10 @@ _ENTRIES = (
         "balanced_accuracy", "Balanced accuracy", "mean of sensitivity and specificity", DECISIONS, "higher",
         percent=True, digits=1, low=0.0, high=1.0, decided=True, compared=True,
     ),
-    _share("accuracy", "Accuracy", "share of right decisions; depends on the prevalence", "images"),
+    _share(
+        "accuracy", "Accuracy", "share of right decisions; depends on the prevalence", "images", pooled=None,
+        headline=False,
+    ),
     Figure(
         "prevalence", "Prevalence", "share of positive images", "", "neither", percent=True, digits=1, low=0.0,
         high=1.0, share=True, events=False,

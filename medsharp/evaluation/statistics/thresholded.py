@@ -58,20 +58,6 @@ def decisions(threshold: float, prevalence: float | None = None) -> RankingStati
     return statistic
 
 
-def denominators(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
-    """Return which images [N] each share is a share of."""
-    flagged = scores >= threshold
-    everything = np.ones_like(labels)
-    return {
-        "sensitivity": labels,
-        "specificity": ~labels,
-        "ppv": flagged,
-        "npv": ~flagged,
-        "accuracy": everything,
-        "prevalence": everything,
-    }
-
-
 def operating_point(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float | int]:
     """Return the threshold and the four counts of images."""
     flagged = scores >= threshold
