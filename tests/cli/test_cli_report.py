@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from command_line import run
 from markupsafe import escape
@@ -26,6 +27,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluated(hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluated")
     options = ["--format", "html,md", "--format", "csv", "--format", "json", "--thumbnails", "--resamples", "100"]
+    options += ["--by", "size_mm:10,halo"]
     result = run("evaluate", BUNDLE, "--data", hospital, "--out", out, *options)
     assert result.exit_code == 0, result.output
     for name in ("report.html", "report.md", "figures.csv", "evaluation.json"):
@@ -45,6 +47,17 @@ def test_evaluate_writes_every_format_and_shows_failures_only_in_the_page(evalua
     assert external["counts"]["submitted_patients"] == 24
     for name in ("report.md", "figures.csv", "evaluation.json"):
         assert "data:image" not in (evaluated / name).read_text(encoding="utf-8")
+
+
+def test_evaluate_groups_by_the_columns_asked_for(evaluated: Path, hospital: Path) -> None:
+    internal, external = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))["datasets"]
+    sizes = pd.read_csv(hospital / "manifest.csv")["size_mm"]
+    found = {group["group"]: group["images"] for group in external["subgroups"] if group["by"] == "size_mm"}
+    assert found == {"below 10": (sizes < 10).sum(), "10 or above": (sizes >= 10).sum()}
+    assert [column["by"] for column in external["interactions"]] == ["size_mm", "halo"]
+    assert "There is no column 'halo' here, so no groups by it." in internal["notes"]
+    page = (evaluated / "report.md").read_text(encoding="utf-8")
+    assert "Of every evaluation AUROC, Net benefit, Net benefit gained, the calibration plot" in page
 
 
 def test_robustness_is_summarised_beside_the_figures(hospital: Path, tmp_path: Path) -> None:
