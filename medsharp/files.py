@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from medsharp.errors import InputError
 
@@ -53,6 +55,11 @@ def write_text(path: str | Path, text: str, *, private: bool = False) -> None:
     """Write UTF-8 text to `path` in one step (see `atomic_path`)."""
     with atomic_path(path, private=private) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(content: Any) -> str:
+    """Return content as the JSON of a file: a value a line, names in their own letters, no NaN that parsers refuse."""
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 @contextmanager

@@ -152,6 +152,21 @@ def clusters_of(rows: pd.DataFrame) -> np.ndarray:
     return pd.factorize(component[:count])[0]
 
 
+def resampled(rows: pd.DataFrame, clusters: np.ndarray) -> str:
+    """Say what the clusters of rows are: patients, groups where not every patient is known, or single images.
+
+    Args:
+        rows: A manifest's or predictions'.
+        clusters: As `clusters_of` gives them [n].
+    """
+    known = patients_of(rows) != ""
+    if known.all():
+        return "patients"
+    if not known.any() and len(np.unique(clusters)) == len(rows):
+        return "images, as patients are unknown"
+    return "patients or groups of near-duplicates"
+
+
 def spellings(values: pd.Series, keys: pd.Series) -> list[tuple[str, ...]]:
     """Return what is written in several ways and compared as one, each with its spellings.
 

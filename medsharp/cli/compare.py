@@ -12,6 +12,7 @@ from rich.table import Table
 
 from medsharp.cli._console import console, note
 from medsharp.errors import InputError
+from medsharp.quantities import number
 
 if TYPE_CHECKING:
     from medsharp.evaluation.comparison import Group
@@ -97,7 +98,7 @@ def _show(pair: dict[str, Any]) -> None:
         table.add_column(escape(column))
     for key, name in names_of(COMPARED).items():
         figure = pair["figures"][key]
-        values = ["-" if figure[side] is None else f"{figure[side]:.3f}" for side in ("first", "second")]
+        values = ["-" if figure[side] is None else number(figure[side]) for side in ("first", "second")]
         table.add_row(name, *values, difference_text(figure), p_text(figure))
     console.print(table)
     for sentence in pair["conclusions"]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, heading, note, progress_bar, warn
 from medsharp.cli._data_options import CLASS_HELP, LABEL_FROM_HELP, SOURCE_HELP, rule_of, sources_of
+from medsharp.quantities import counted, whole
 
 if TYPE_CHECKING:
     from medsharp.bundle import BundleSpec, Update
@@ -108,8 +109,8 @@ def _tell(spec: BundleSpec, update: Update) -> None:
     from medsharp.evaluation.statistics.registry import names_of
 
     for name, part in (("calibration", update.calibration), ("evaluation", update.evaluation)):
-        images = f"{part.images} images ({part.positives} {spec.positive})"
-        note(f"{name} part: {images} of {part.patients} patients or groups")
+        images = f"{counted(part.images, 'image')} ({whole(part.positives)} {spec.positive})"
+        note(f"{name} part: {images} of {counted(part.patients, 'patient or group', 'patients or groups')}")
     note(f"parts.csv, written before any prediction: SHA-256 {update.parts}")
     for test in update.tests:
         note(test.sentence())

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, heading, interval, note, progress_bar
 from medsharp.cli._data_options import SOURCE_HELP, sources_of
+from medsharp.quantities import counted
 
 
 def robustness(
@@ -69,9 +70,8 @@ def robustness(
 
         adversary = Adversary(adversarial)
     controls = sum(entry.control_of is not None for entry in chosen)
-    count = len(chosen) - controls
-    beside = f" and {controls} control{'s' * (controls != 1)}" if controls else ""
-    heading(f"{count} corruption{'s' * (count != 1)}{beside} at five severities on {', '.join(data)}")
+    beside = f" and {counted(controls, 'control')}" if controls else ""
+    heading(f"{counted(len(chosen) - controls, 'corruption')}{beside} at five severities on {', '.join(data)}")
     with progress_bar() as report:
         content, first = measure_robustness(
             predictors,
@@ -100,6 +100,8 @@ def robustness(
 
 
 def _show(entry: dict[str, Any]) -> None:
+    from medsharp.evaluation.comparison.page import difference_text
+
     for sentence in entry["notes"]:
         note(sentence)
     for name, why in entry["apart"].items():
@@ -117,12 +119,14 @@ def _show(entry: dict[str, Any]) -> None:
         note(f"decisions that flip, mean of all corruptions: {interval(summary['flips'])}")
     for comparison in entry["comparisons"]:
         note(
-            f"{comparison['second']} minus {comparison['first']}: mean AUROC {interval(comparison['auroc'])}, "
-            f"flips {interval(comparison['flips'])}"
+            f"{comparison['second']} minus {comparison['first']}: mean AUROC {difference_text(comparison['auroc'])}, "
+            f"flips {difference_text(comparison['flips'])}"
         )
 
 
 def _worst(data: str, model: dict[str, Any]) -> Table:
+    from medsharp.evaluation.comparison.page import difference_text
+
     table = Table(title=f"{model['name']} on {data}: the worst cases. Not for diagnostic use", title_justify="left")
     for name in ("corruption", "severity", "AUROC (95 % interval)", "change", "flips"):
         table.add_column(name)
@@ -131,7 +135,7 @@ def _worst(data: str, model: dict[str, Any]) -> Table:
             case["corruption"],
             str(case["severity"]),
             interval(case["auroc"]),
-            interval(case["auroc_change"]),
+            difference_text(case["auroc_change"]),
             interval(case["flips"]),
         )
     return table

@@ -18,7 +18,7 @@ from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.grouping import Grouping, assert_columns
 from medsharp.evaluation.interactions import interactions_of
 from medsharp.evaluation.notes import notes_of
-from medsharp.evaluation.predictions import check_predictions, clusters_of
+from medsharp.evaluation.predictions import check_predictions
 from medsharp.evaluation.readers import readers_of
 from medsharp.evaluation.sites import Site, site_of, sites_of, summarise_sites
 from medsharp.evaluation.statistics.bootstrap import affordable
@@ -34,6 +34,7 @@ from medsharp.evaluation.statistics.scalars import statistics_of
 from medsharp.evaluation.statistics.smooth_calibration import SmoothCalibration
 from medsharp.evaluation.statistics.thresholded import operating_point
 from medsharp.evaluation.subgroups import subgroups_of
+from medsharp.keys import clusters_of, resampled
 
 
 @dataclass(frozen=True)
@@ -181,17 +182,14 @@ def evaluate_predictions(
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         **by_unit_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "interactions": interactions_of(rows, cases, resamples=resamples, rng=rng, by=by),
-        "intervals": _intervals(counts, resamples, drawn, seed, interval),
+        "intervals": _intervals(resampled(rows, cases.clusters), counts["clusters"], resamples, drawn, seed, interval),
     }
     return Evaluation(content, estimates, site_of(name, cases, figures))
 
 
-def _intervals(counts: dict[str, Any], wished: int, drawn: int, seed: int, interval: Interval) -> dict[str, Any]:
-    unit = "patients" if counts["patients_known"] else "patients or groups of near-duplicates"
-    if counts["patients"] is None and counts["clusters"] == counts["images"]:
-        unit = "images, as patients are unknown"
+def _intervals(unit: str, clusters: int, wished: int, drawn: int, seed: int, interval: Interval) -> dict[str, Any]:
     made = "bias-corrected and accelerated (BCa) limits" if interval == "bca" else "percentiles"
-    if interval == "bca" and counts["clusters"] > MOST_LEFT_OUT:
+    if interval == "bca" and clusters > MOST_LEFT_OUT:
         made = "bias-corrected (BCa, acceleration 0) limits"
     if drawn < FEWEST_FOR_PERCENTILES:
         made = "value -+ 1.96 standard deviations"
@@ -201,7 +199,7 @@ def _intervals(counts: dict[str, Any], wished: int, drawn: int, seed: int, inter
         "interval": interval,
         "method": f"bootstrap of {unit} with all their images, {made} of {drawn} resamples{fewer}",
         "unit": unit,
-        "clusters": counts["clusters"],
+        "clusters": clusters,
         "resamples": drawn,
         "seed": seed,
     }

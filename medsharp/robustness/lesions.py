@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medsharp.quantities import counted, whole
 from medsharp.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from medsharp.robustness.sample import Sample
 
@@ -20,7 +21,7 @@ def counted_apart(names: Sequence[str], unknown: int, images: int) -> dict[str, 
     """
     if not unknown:
         return {}
-    why = f"the lesion is not known on {unknown} of {images} images and may have been cut away"
+    why = f"the lesion is not known on {whole(unknown)} of {counted(images, 'image')} and may have been cut away"
     return {name: why for name in names if name in CORRUPTIONS and CORRUPTIONS[name].cuts}
 
 

@@ -11,8 +11,8 @@ import jinja2
 from markupsafe import Markup
 
 from medsharp.evaluation.report.html import value_markup
-from medsharp.evaluation.report.wording import figure, interval, number, percent
-from medsharp.quantities import whole
+from medsharp.evaluation.report.wording import change, figure, interval, percent
+from medsharp.quantities import counted, signed, whole
 from medsharp.robustness.corruptions import LEAST_HELD
 from medsharp.robustness.panels import Series, limits_of, panel
 from medsharp.robustness.summary import IDLE, MOVED
@@ -44,13 +44,12 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
     )
     environment.filters.update(
         figure=_figure,
+        change=_change,
+        signed=signed,
         interval=interval,
         percent=percent,
         whole=whole,
-        change=_change,
-        points=_points,
-        number=number,
-        point_change=_point_change,
+        counted=counted,
     )
     here = files("medsharp.robustness")
     sheets = (files("medsharp.evaluation.report") / "report.css", here / "robustness.css")
@@ -128,24 +127,6 @@ def _figure(part: dict[str, Any] | None, key: str = "auroc") -> Markup:
     return value_markup(figure(part, key))
 
 
-def _change(part: dict[str, Any], digits: int = 3) -> Markup:
-    """Write a change with its sign and interval."""
-    if part["value"] is None:
-        return _figure(part)
-    sign = "+" if part["value"] > 0 else ""
-    value = f"{sign}{number(part['value'], digits)}"
-    if part["low"] is None:
-        return Markup('<span class="value">{}</span>').format(value)
-    limits = f"{number(part['low'], digits)} to {number(part['high'], digits)}"
-    return Markup('<span class="value">{}</span> <small class="interval">{}</small>').format(value, limits)
-
-
-def _point_change(part: dict[str, Any]) -> Markup:
-    """Write a difference of shares with its sign, in percentage points."""
-    scaled = {key: None if part[key] is None else part[key] * 100 for key in ("value", "low", "high")}
-    return _change(part | scaled, 1)
-
-
-def _points(part: dict[str, Any]) -> Markup:
-    """Write a share as a percentage with its interval."""
-    return _figure(part, "sensitivity")
+def _change(part: dict[str, Any], key: str = "auroc") -> Markup:
+    """Write a difference with its interval, shares in percentage points."""
+    return value_markup(change(part, key))

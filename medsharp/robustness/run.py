@@ -16,6 +16,7 @@ from medsharp.data.leaks import assert_no_leak
 from medsharp.errors import InputError
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
+from medsharp.keys import resampled
 from medsharp.progress import Progress
 from medsharp.robustness.attacked import Adversary
 from medsharp.robustness.cells import Judge, Resamples
@@ -26,7 +27,7 @@ from medsharp.robustness.kept import Kept
 from medsharp.robustness.lesions import CONTROL, counted_apart, crowded
 from medsharp.robustness.predicting import predict_corrupted
 from medsharp.robustness.sample import Sample, take_sample
-from medsharp.robustness.summary import Cells, answers_moved, counted, describe, describe_cell, idle
+from medsharp.robustness.summary import Cells, answers_moved, describe, describe_cell, idle, summarised
 
 CLEAN = "clean"
 Key = tuple[str, int]
@@ -199,8 +200,7 @@ def _dataset(
         told = _labelled(progress, f"{name}, {title}")
         entry, cells = _model(sample, predictor, found, draws, apart, unknown > 0, seed, attacker, told)
         models.append({"name": name, **entry})
-        judged.append((name, counted(cells, apart)))
-    known = bool((sample.rows["patient"] != "").all())
+        judged.append((name, summarised(cells, apart)))
     return {
         "name": title,
         "simulated": any(text.casefold().startswith("simulated") for text in (info.name, info.source)),
@@ -210,7 +210,7 @@ def _dataset(
         "images": len(sample),
         "clusters": draws.patients(),
         "labels": {label: int((sample.rows["label"] == label).sum()) for label in spec.classes},
-        "unit": "patients" if known else "patients or groups of near-duplicates",
+        "unit": resampled(sample.rows, draws.clusters),
         "notes": list(sample.notes),
         "lesions": {
             "known": len(sample) - unknown,

@@ -20,6 +20,7 @@ from medsharp.evaluation.predictions import clusters_of
 from medsharp.images import DecodedImage, ImageLimits, ValueRange
 from medsharp.images.box import Box
 from medsharp.progress import Progress
+from medsharp.quantities import counted, whole
 from medsharp.robustness.corruptions.registry import LEAST_SIDE
 
 _MEMORY = 2 * 2**30
@@ -167,15 +168,17 @@ def take_sample(
     rows, notes = manifest.included, list(manifest.notes)
     unlabelled = int((rows["label"] == "").sum())
     if unlabelled:
-        raise InputError(f"{data}: {unlabelled} images have no label; robustness is measured against labels")
+        raise InputError(
+            f"{data}: {counted(unlabelled, 'image')} without a label; robustness is measured against labels"
+        )
     if images is not None and images < len(rows):
         chosen = choose_by_class(rows["label"].to_numpy(dtype=str), images, np.random.default_rng([seed, 0xDA7A]))
-        notes.append(f"{images} of {len(rows)} images drawn, each class in its share")
+        notes.append(f"{whole(images)} of {counted(len(rows), 'image')} drawn, each class in its share")
         rows = rows.iloc[chosen]
     sample = _sample(manifest, rows, notes, limits)
     small = [place for place in range(len(rows)) if min(sample.pixels(place).shape) < LEAST_SIDE]
     if small:
-        notes.append(f"{len(small)} images of less than {LEAST_SIDE} pixels a side left out")
+        notes.append(f"{counted(len(small), 'image')} of less than {LEAST_SIDE} pixels a side left out")
         sample = _sample(manifest, rows.drop(index=rows.index[small]), notes, limits)
     found = set(sample.rows["label"])
     if positive not in found or len(found) < 2:

@@ -38,7 +38,7 @@ def idle(moved: Mapping[tuple[str, int], float]) -> list[str]:
     ]
 
 
-def counted(cells: Cells, apart: Collection[str] = ()) -> Cells:
+def summarised(cells: Cells, apart: Collection[str] = ()) -> Cells:
     """Return the cells that means, worst cases and what holds under everything are over.
 
     Controls are no corruption that happens to images, and corruptions that stand apart may have cut the lesion away.
@@ -62,7 +62,7 @@ def describe(
         apart: Corruptions after which labels may not hold: they have cells and are in no summary.
         guessed: Where the lesion is was guessed on some images.
     """
-    every = counted(cells, apart)
+    every = summarised(cells, apart)
     names = list(dict.fromkeys(name for name, _ in cells))
     balanced = {name: [cells[name, severity].figures["balanced_accuracy"] for severity in SEVERITIES] for name in names}
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import pandas as pd
 
 from medsharp import __version__
 from medsharp.evaluation.report import plain
-from medsharp.files import atomic_path, write_text
+from medsharp.files import atomic_path, json_text, write_text
 from medsharp.robustness.contact_sheet import Example, contact_sheet, jpeg_of, strip
 from medsharp.robustness.corruptions import Corruption
 from medsharp.robustness.page import render
@@ -58,7 +57,7 @@ def write_robustness(
         }
     )
     page = render(document, {entry.name: jpeg_of(strip(example, entry)) for entry in corruptions}, shown)
-    write_text(folder / "robustness.json", json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(folder / "robustness.json", json_text(document))
     with atomic_path(folder / "robustness.csv") as temporary:
         rows_of(document).to_csv(temporary, index=False, lineterminator="\n")
     with atomic_path(folder / "contact_sheet.png", private=private) as temporary:

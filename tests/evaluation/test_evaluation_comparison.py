@@ -57,6 +57,22 @@ def test_auroc_difference_has_delongs_and_obuchowskis_paired_variance(pair: tupl
     assert width == pytest.approx(2 * 1.96 * figure["obuchowski"]["standard_error"], rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("unknown", "unit"),
+    [(0, "patients"), (1, "patients or groups of near-duplicates"), (60, "images, as patients are unknown")],
+)
+def test_what_is_resampled_is_called_what_it_is(pair: tuple, tmp_path: Path, unknown: int, unit: str) -> None:
+    rows = [t.iloc[:60].assign(patient=[f"p{n}" if n >= unknown else "" for n in range(60)]) for t in pair]
+    comparison = compare_models(
+        [group("a", rows[0]), group("b", rows[1])], classes=CLASSES, positive="malignant", resamples=100
+    )
+    assert comparison.as_dict()["intervals"]["unit"] == unit
+    write_comparison(tmp_path, comparison)
+    assert f"95 % intervals resample 60 {unit}." in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    limits = " ".join(comparison.as_dict()["limits"])
+    assert ("patients of some images are unknown" in limits) == (unknown > 0)
+
+
 def test_order_of_the_rows_does_not_matter(pair: tuple) -> None:
     one = compared(group("a", pair[0]), group("b", pair[1]))
     other = compared(group("a", pair[0]), group("b", pair[1].sample(frac=1, random_state=1)))

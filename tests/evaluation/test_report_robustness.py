@@ -90,6 +90,8 @@ def test_summary_lying_in_the_folder_is_shown_in_every_format(tmp_path: Path) ->
         "\N{MINUS SIGN}0.080",
         "25.0\N{NO-BREAK SPACE}%",
         "2.3\N{NO-BREAK SPACE}%",
+        '<span class="value">+7.7</span> <small class="interval">+6.7 to +8.7</small>',
+        "\N{MINUS SIGN}0.300 to \N{MINUS SIGN}0.280",
         "Calipers &lt;b&gt;do&lt;/b&gt;.",
     ):
         assert words in page, words
@@ -97,7 +99,11 @@ def test_summary_lying_in_the_folder_is_shown_in_every_format(tmp_path: Path) ->
     assert "These figures are of" not in page
     assert "## Robustness\n" in markdown
     assert "### there: 300 images, 4 corruptions\n" in markdown
-    assert "\N{MINUS SIGN}0.080" in markdown
+    markdown = markdown.replace("\\", "")
+    assert "\N{MINUS SIGN}0.080 [\N{MINUS SIGN}0.090 to \N{MINUS SIGN}0.070]" in markdown
+    assert "| calipers | 10.0\N{NO-BREAK SPACE}% [9.0 to 11.0] |" in markdown
+    assert "| Annotation minus control (percentage points) |" in markdown
+    assert "| +7.7 [+6.7 to +8.7] |" in markdown
     model = document["robustness"]["datasets"][0]["models"][0]
     assert model["by_severity"]["ultrasound"] == pytest.approx([0.9, 0.89, 0.88, 0.87, 0.86, 0.85])
     assert set(model["by_severity"]) == {"ultrasound", "annotation"}

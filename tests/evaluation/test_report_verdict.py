@@ -17,7 +17,6 @@ from medsharp.evaluation.report import render_markdown, render_page
 from medsharp.evaluation.report.forests import overview_of
 from medsharp.evaluation.report.markdown import text_of
 from medsharp.evaluation.report.verdict import verdict_section
-from medsharp.quantities import counted
 
 GAIN = "net_benefit_gain_at_threshold"
 
@@ -144,12 +143,6 @@ def test_flow_counts_images_patients_and_groups_apart(tmp_path: Path, format: st
         "no image is left of 1 patient",
     ):
         assert words in text, words
-
-
-def test_one_is_never_written_as_many() -> None:
-    assert [counted(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
-    assert counted(1, "patient or group", "patients or groups") == "1 patient or group"
-    assert counted(2, "patient or group", "patients or groups") == "2 patients or groups"
 
 
 def test_squares_of_data_sets_are_as_large_as_their_weights_in_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:

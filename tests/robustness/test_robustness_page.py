@@ -66,6 +66,33 @@ def test_the_page_is_whole_self_contained_and_says_what_it_is(written: Path) -> 
     assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page))
 
 
+def written_change(part: dict[str, Any], digits: int = 3, scale: float = 1.0) -> str:
+    def signed(value: float) -> str:
+        text = f"{value * scale:+.{digits}f}"
+        return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+    limits = f'interval why">{part.get("reason")}'
+    if part["low"] is not None:
+        limits = f'interval">{signed(part["low"])} to {signed(part["high"])}'
+    return f'<span class="value">{signed(part["value"])}</span> <small class="{limits}</small>'
+
+
+def test_changes_and_differences_have_their_signs_and_those_of_shares_are_in_points(written: Path) -> None:
+    page = (written / "robustness.html").read_text(encoding="utf-8")
+    entry = json.loads((written / "robustness.json").read_text(encoding="utf-8"))["datasets"][0]
+    worst = entry["models"][0]["summary"]["worst"][0]
+    assert worst["auroc_change"]["value"] < 0
+    assert f"<td>{written_change(worst['auroc_change'])}</td>" in page
+    found = entry["comparisons"][0]
+    assert (found["first"], found["second"]) == (entry["models"][0]["name"], entry["models"][1]["name"])
+    row = page[page.index("Paired on the same images") :].split("<tbody>")[1].split("</tr>")[0]
+    assert '<th scope="row">two minus one &lt;b&gt;' in row
+    without, *others = re.findall(r"<td>(.*?)</td>", row)
+    assert found["auroc"]["reason"] in without
+    assert others == [written_change(found["balanced_accuracy"]), written_change(found["flips"], 1, 100)]
+    assert "Flips, percentage points" in page
+
+
 def test_json_and_csv_hold_the_same_figures(written: Path) -> None:
     document = json.loads((written / "robustness.json").read_text(encoding="utf-8"))
     assert document["format"] == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from markupsafe import Markup
 
 from medsharp.evaluation.plots import draw
 from medsharp.evaluation.plots.svg import LINES
-from medsharp.files import write_text
+from medsharp.files import json_text, write_text
 from training.sharpness.figures import Draw, figures_of, save_figures
 
 
@@ -30,7 +29,7 @@ def write_sharpness(folder: str | Path, document: dict[str, Any]) -> list[Path]:
         InputError: The folder cannot be written.
     """
     folder = Path(folder)
-    text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json_text(document)
     page = render(document)
     write_text(folder / "sharpness.json", text)
     written = [folder / "sharpness.json", *save_figures(folder, document)]

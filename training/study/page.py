@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from medsharp.evaluation.comparison.words import signed
 from medsharp.evaluation.report.blocks import Block, Column, Heading, Page, Plot, Table, Text
-from medsharp.quantities import counted
+from medsharp.quantities import counted, p_value, signed
 from training.study.flatness import GAPS
 from training.study.plots import difference_plot, residual_plot
 from training.study.reading import CORRUPTED
@@ -96,8 +95,8 @@ def _differences(hospital: str, title: str, reference: str, compared: Sequence[d
         [
             f"{entry['optimizer']}, {entry['network']}, {entry['part']}",
             _interval(entry),
-            _p(entry["p"]),
-            _p(entry["p_holm"]),
+            p_value(entry["p"]),
+            p_value(entry["p_holm"]),
             _shares(entry["probabilities"]),
             _number(entry["smallest_seen"]),
         ]
@@ -125,7 +124,7 @@ def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> l
         if "reason" in model:
             blocks.append(Text(f"No mixed model of {part} figures at {title}: {model['reason']}."))
             continue
-        rows = [[name, _interval(entry), _p(entry["p"])] for name, entry in model["optimizers"].items()]
+        rows = [[name, _interval(entry), p_value(entry["p"])] for name, entry in model["optimizers"].items()]
         sources = ", ".join(
             f"{name} {'-' if value is None else f'{value**0.5:.4f}'}" for name, value in model["variances"].items()
         )
@@ -259,12 +258,6 @@ def _plain(found: dict[str, Any] | None) -> str:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _shares(masses: dict[str, float] | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 from medsharp.errors import InputError
 from medsharp.evaluation.report.html import as_html
 from medsharp.evaluation.report.markdown import as_markdown
-from medsharp.files import atomic_path, only_writer, write_text
+from medsharp.files import atomic_path, json_text, only_writer, write_text
 from medsharp.progress import Progress
 from training.study.flatness import Measure
 from training.study.folder import StudyFolder
@@ -65,7 +64,7 @@ def write_report(
     target = Path(out) if out is not None else folder.root / REPORT
     page = make_page(results)
     texts = {
-        "results.json": json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "results.json": json_text(results),
         "report.html": as_html(page, _STYLE),
         "report.md": as_markdown(page),
         "report.tex": as_latex(page),

@@ -78,8 +78,7 @@ def compare_models(
         raise InputError(f"margin is {margin}; give the AUROC that may be lost, such as 0.02")
     aligned = align(groups, classes, positive)
     drawn = affordable(resamples, aligned.scores.size)
-    patients = int(aligned.clusters.max()) + 1
-    draws = draw(patients, drawn, np.random.default_rng(seed))
+    draws = draw(aligned.patients, drawn, np.random.default_rng(seed))
     networks = [_estimates(aligned, place, draws) for place in range(len(aligned.scores))]
     found = placements(aligned.labels, aligned.scores)
     covariances = {
@@ -98,7 +97,7 @@ def compare_models(
     counts = {
         "images": len(aligned.labels),
         "positives": int(aligned.labels.sum()),
-        "clusters": int(aligned.clusters.max()) + 1,
+        "clusters": aligned.patients,
         "patients_known": aligned.patients_known,
         "deciding": aligned.deciding,
     }
@@ -113,7 +112,7 @@ def compare_models(
         "pairs": pairs,
         "margin": margin,
         "limits": limits_of_use(counts, [len(group.models) for group in groups], pairs=len(pairs)),
-        "intervals": {"level": 0.95, "resamples": drawn, "seed": seed, "unit": _unit(aligned)},
+        "intervals": {"level": 0.95, "resamples": drawn, "seed": seed, "unit": aligned.unit},
     }
     return Comparison(content)
 
@@ -157,12 +156,11 @@ def _pair(
     contrast = np.zeros(len(aligned.scores))
     contrast[members[one]] = -1 / len(members[one])
     contrast[members[other]] = 1 / len(members[other])
-    patients = int(aligned.clusters.max()) + 1
     figures = {
         name: _difference(
             [networks[place][name] for place in members[one]],
             [networks[place][name] for place in members[other]],
-            patients,
+            aligned.patients,
         )
         for name in COMPARED
     }
@@ -270,7 +268,6 @@ def non_inferiority(auroc: dict[str, Any], margin: float) -> dict[str, Any]:
 
 
 def _summary(group: Group, places: list[int], aligned: Aligned, networks: Sequence[Estimates]) -> dict[str, Any]:
-    patients = int(aligned.clusters.max()) + 1
     figures: dict[str, Any] = {}
     for name in COMPARED:
         side = [networks[place][name] for place in places]
@@ -281,7 +278,7 @@ def _summary(group: Group, places: list[int], aligned: Aligned, networks: Sequen
             reason = mean.reason or "it does not exist on these images"
             figures[name] = {"value": None, "low": None, "high": None, "reason": reason}
         else:
-            limits = _mixed(mean.value, [(1, side)], patients) if len(side) > 1 else _of_patients(mean)
+            limits = _mixed(mean.value, [(1, side)], aligned.patients) if len(side) > 1 else _of_patients(mean)
             figures[name] = {"value": mean.value, **limits, "networks": [estimate.value for estimate in side]}
     return {
         "name": group.name,
@@ -296,10 +293,3 @@ def _summary(group: Group, places: list[int], aligned: Aligned, networks: Sequen
         ],
         "figures": figures,
     }
-
-
-def _unit(aligned: Aligned) -> str:
-    if aligned.patients_known:
-        return "patients"
-    known = int(aligned.clusters.max()) + 1 < len(aligned.labels)
-    return "patients or groups of near-duplicates" if known else "images, as patients are unknown"

@@ -11,7 +11,8 @@ import pandas as pd
 
 from medsharp.errors import InputError
 from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
-from medsharp.evaluation.predictions import check_predictions, clusters_of, patients_of, read_predictions, text_of
+from medsharp.evaluation.predictions import check_predictions, read_predictions
+from medsharp.keys import clusters_of, patients_of, resampled, text_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Aligned:
         scores: Probability of the positive class by model, in the order of the groups' models [K, N].
         thresholds: What each model decides each image at [K, N].
         patients_known: Whether every image has a patient.
+        unit: What is resampled, in words.
         deciding: How many images helped to choose the models: those of the validation split.
     """
 
@@ -57,7 +59,13 @@ class Aligned:
     scores: np.ndarray
     thresholds: np.ndarray
     patients_known: bool
+    unit: str
     deciding: int
+
+    @property
+    def patients(self) -> int:
+        """How many patients there are, or groups of images where patients are unknown."""
+        return int(self.clusters.max()) + 1
 
     @property
     def called(self) -> np.ndarray:
@@ -153,12 +161,14 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
     labels = (first["label"] == positive).to_numpy(dtype=bool)
     if labels.all() or not labels.any():
         raise InputError(f"{models[0].name} has images of one class only; a comparison needs {positive} and others")
+    clusters = clusters_of(first)
     return Aligned(
         labels,
-        clusters_of(first),
+        clusters,
         np.stack(scores),
         np.stack(thresholds),
         bool((patients_of(first) != "").all()),
+        resampled(first, clusters),
         max(int((text_of(rows, "split") == "val").sum()) for rows in tables),
     )
 

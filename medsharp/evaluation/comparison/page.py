@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from medsharp import __version__
 from medsharp.evaluation.comparison.compare import Comparison
-from medsharp.evaluation.comparison.words import p_value, signed
-from medsharp.evaluation.report.blocks import Block, Bullets, Column, Heading, Line, Page, Section, Table, Text, soft
+from medsharp.evaluation.report.blocks import Block, Bullets, Column, Heading, Page, Section, Table, Text, soft
 from medsharp.evaluation.report.document import plain
 from medsharp.evaluation.report.html import as_html
 from medsharp.evaluation.report.markdown import as_markdown
 from medsharp.evaluation.statistics.registry import COMPARED, names_of
-from medsharp.files import write_text
-from medsharp.quantities import counted, whole
+from medsharp.files import json_text, write_text
+from medsharp.quantities import counted, number, p_equals, signed, whole
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> tuple[Path, ...]:
@@ -34,7 +32,7 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> tuple[Path, 
     document = plain(comparison.as_dict() | {"medsharp": __version__})
     page = make_page(document)
     texts = {
-        "comparison.json": json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "comparison.json": json_text(document),
         "comparison.html": as_html(page),
         "comparison.md": as_markdown(page),
     }
@@ -58,7 +56,7 @@ def p_text(figure: dict[str, Any]) -> str:
     if "p_holm" not in figure:
         return ""
     if figure["p_holm"] is not None:
-        return f"p {p_value(figure['p_holm'])}, {figure['p_method']}"
+        return f"{p_equals(figure['p_holm'])}, {figure['p_method']}"
     return f"no test: {figure['p_reason']}" if "p_reason" in figure else ""
 
 
@@ -66,11 +64,11 @@ def make_page(document: dict[str, Any]) -> Page:
     """Lay out a `comparison.json` document."""
     counts = document["counts"]
     about = (
-        f"{counted(counts['images'], 'image')}, {whole(counts['positives'])} of them {document['positive']}, of "
-        f"{whole(counts['clusters'])} {document['intervals']['unit']}. Ranges are 95 % intervals. Written by medsharp "
+        f"{counted(counts['images'], 'image')}, {whole(counts['positives'])} of them {document['positive']}. 95 % "
+        f"intervals resample {whole(counts['clusters'])} {document['intervals']['unit']}. Written by medsharp "
         f"{document['medsharp']}."
     )
-    heading = " against ".join(group["name"] for group in document["groups"])
+    heading = f"{' and '.join(group['name'] for group in document['groups'])} compared"
     sections = [_conclusions(document), _differences(document), _models(document)]
     return Page(heading, sections, title="Comparison of models", about=about)
 
@@ -114,11 +112,11 @@ def _models(document: dict[str, Any]) -> Section:
         found = group["figures"]["auroc"]
         for place, model in enumerate(group["models"]):
             area = _three_digits(found["networks"][place] if "networks" in found else None)
-            origin: Line = (f"{model['thresholds']} ", soft(f"({model['threshold_from']})"))
             named = group["name"] if place == 0 else ""
-            rows.append((named, model["name"], origin, area, _uncertainty(found) if place == 0 else ""))
-    numbers = Column("Threshold", number=True), Column("AUROC", number=True)
-    header = ("Model", "Network", *numbers, "Uncertainty of the mean AUROC")
+            of_mean = _uncertainty(found) if place == 0 else ""
+            rows.append((named, model["name"], model["thresholds"], (soft(model["threshold_from"]),), area, of_mean))
+    threshold, area_column = Column("Threshold", number=True), Column("AUROC", number=True)
+    header = ("Model", "Network", threshold, "Where it is from", area_column, "Uncertainty of the mean AUROC")
     return Section("models", "Models", [Table("Models", header, rows, captioned=False)])
 
 
@@ -134,4 +132,4 @@ def _uncertainty(found: dict[str, Any]) -> str:
 
 
 def _three_digits(value: float | None) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.3f}"
+    return "\N{EN DASH}" if value is None else number(value)

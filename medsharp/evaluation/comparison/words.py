@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medsharp.quantities import counted
-
-_MINUS = "\N{MINUS SIGN}"
+from medsharp.quantities import counted, p_equals, signed
 
 
 def conclusions(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> list[str]:
@@ -76,7 +74,7 @@ def _ranking(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> str:
         return f"AUROC of {second} minus {first} is {signed(figure['value'])}; no interval: {figure['reason']}."
     span = f"{signed(figure['value'])} (95 % interval {signed(figure['low'])} to {signed(figure['high'])})"
     p, untested = figure["p_holm"], figure.get("p_reason")
-    tail = "" if p is None else f", p {p_value(p)}{' after Holm' if pairs > 1 else ''}"
+    tail = "" if p is None else f", {p_equals(p)}{' after Holm' if pairs > 1 else ''}"
     start = f"AUROC of {second} minus {first}: {span}{tail}. "
     excludes = figure["low"] > 0 or figure["high"] < 0
     better, worse = (second, first) if figure["value"] > 0 else (first, second)
@@ -108,7 +106,7 @@ def _decisions(pair: dict[str, Any], pairs: int) -> list[str]:
         )
         verdict = "they differ" if p < 0.05 else "no difference is shown"
         holm = " after Holm" if pairs > 1 else ""
-        said.append(f"{name.capitalize()} at the operating points: {more}; {verdict} (p {p_value(p)}{holm}).")
+        said.append(f"{name.capitalize()} at the operating points: {more}; {verdict} ({p_equals(p)}{holm}).")
     return said
 
 
@@ -123,14 +121,3 @@ def _non_inferiority(pair: dict[str, Any], test: dict[str, Any]) -> str:
         "not tested": f"Non-inferiority of {second} cannot be tested: {test.get('reason')}.",
     }
     return f"{said[test['verdict']]} The margin is only worth what was fixed before these data were seen."
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """Write a difference with its sign."""
-    text = f"{value:+.{digits}f}"
-    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", _MINUS)
-
-
-def p_value(value: float) -> str:
-    """Write `= 0.123`, or `< 0.001`."""
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from medsharp import __version__
 from medsharp.evaluation.planning.plan import Criterion, Plan
 from medsharp.evaluation.report.document import plain
 from medsharp.evaluation.report.markdown import bullets, table
-from medsharp.files import write_text
+from medsharp.files import json_text, write_text
 
 
 def header(plan: Plan) -> tuple[str, ...]:
@@ -145,7 +144,7 @@ def write_plan(folder: str | Path, plan: Plan) -> tuple[Path, ...]:
     """
     document = plain(plan.as_dict() | {"medsharp": __version__})
     texts = {
-        "plan.json": json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "plan.json": json_text(document),
         "plan.md": plan_markdown(plan),
     }
     for name, text in texts.items():

@@ -32,9 +32,9 @@ from medsharp.evaluation.report.dataset_parts import (
 from medsharp.evaluation.report.excerpts import benefit_rows
 from medsharp.evaluation.report.flow import flow_blocks
 from medsharp.evaluation.report.model import leak_check
-from medsharp.evaluation.report.wording import alarming, figure, interval, number, percent, role_name, sections_of
+from medsharp.evaluation.report.wording import alarming, figure, interval, percent, role_name, sections_of
 from medsharp.evaluation.statistics.registry import HEADLINE
-from medsharp.quantities import counted, whole
+from medsharp.quantities import counted, number, whole
 
 _DOT = "Ringed dot: the operating point."
 

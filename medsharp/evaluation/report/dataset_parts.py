@@ -23,8 +23,8 @@ from medsharp.evaluation.report.excerpts import known_columns, not_computed, wit
 from medsharp.evaluation.report.forests import coverage_of, sites_of, subgroups_of
 from medsharp.evaluation.report.interactions import interaction_sentences
 from medsharp.evaluation.report.readers import reader_section
-from medsharp.evaluation.report.wording import column_name, figure, group_name, interval, number, percent
-from medsharp.quantities import counted, whole
+from medsharp.evaluation.report.wording import column_name, figure, group_name, interval, percent
+from medsharp.quantities import counted, number, whole
 
 _BY_CLASS = ("auroc", "auprc", "sensitivity", "specificity", "ppv")
 _BY_GROUP = ("auroc", "sensitivity", "specificity")

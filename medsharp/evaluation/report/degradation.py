@@ -20,7 +20,7 @@ from medsharp.evaluation.report.blocks import (
     Table,
     Text,
 )
-from medsharp.evaluation.report.wording import figure, interval
+from medsharp.evaluation.report.wording import change, figure, interval
 from medsharp.quantities import counted
 
 _MOST = 5
@@ -72,7 +72,7 @@ def _part(entry: dict[str, Any], model: dict[str, Any], place: int, name: str | 
 def _means(model: dict[str, Any]) -> Plot:
     summary, errors = model["summary"], model["medmnist_c"]
     parts = {"all": summary, **summary["families"]}
-    rows = [(name, figure(part["auroc_change"], "auroc_change"), figure(part["flips"], "flips"))
+    rows = [(name, change(part["auroc_change"]), figure(part["flips"], "flips"))
             for name, part in parts.items()]  # fmt: skip
     header = ("Corruptions", "Change in AUROC", "Decisions flipped")
     caption = f"Clean: AUROC {interval(model['clean']['auroc'])}."
@@ -86,13 +86,13 @@ def _means(model: dict[str, Any]) -> Plot:
 
 
 def _worst(entry: dict[str, Any], summary: dict[str, Any]) -> Table:
-    keys = (("auroc", "auroc"), ("auroc_change", "auroc_change"), ("sensitivity", "sensitivity"),
-            ("specificity", "specificity"))  # fmt: skip
     rows = [
         (
             case["corruption"].replace("_", " "),
             str(case["severity"]),
-            *(figure(case[key], shown) for key, shown in keys),
+            figure(case["auroc"]),
+            change(case["auroc_change"]),
+            *(figure(case[key], key) for key in ("sensitivity", "specificity")),
         )
         for case in summary["worst"][:_MOST]
     ]
@@ -105,7 +105,8 @@ def _annotations(entry: dict[str, Any], model: dict[str, Any]) -> list[Block]:
     if not cases:
         return []
     rows = [Row((case["corruption"].replace("_", " "), *_flips(case))) for case in cases]
-    header = ("Added to the image", "Decisions flipped", "Flipped by the control", "Annotation minus control")
+    difference = Column("Annotation minus control", "percentage points")
+    header = ("Added to the image", "Decisions flipped", "Flipped by the control", difference)
     return [
         Heading("Does the model read what people wrote on the image?", 4),
         Bullets([case["sentence"] for case in cases]),
@@ -117,4 +118,4 @@ def _flips(case: dict[str, Any]) -> tuple[Any, ...]:
     flipped = figure(case["flips"]["all"], "flips")
     if not case["control"]:
         return (flipped, "\N{EN DASH}", "\N{EN DASH}")
-    return (flipped, figure(case["control_flips"]["all"], "flips"), figure(case["difference"]["all"], "flips"))
+    return (flipped, figure(case["control_flips"]["all"], "flips"), change(case["difference"]["all"], "flips"))

@@ -9,8 +9,9 @@ from typing import Any
 from medsharp.evaluation.plots import Diamond, forest
 from medsharp.evaluation.report.blocks import Plot
 from medsharp.evaluation.report.excerpts import with_figures
-from medsharp.evaluation.report.wording import group_name, interval, number, percent, unsummarised
+from medsharp.evaluation.report.wording import group_name, interval, percent, unsummarised
 from medsharp.keys import named
+from medsharp.quantities import number
 
 COMPARED = (("auroc", "AUROC", 0.5), ("sensitivity", "Sensitivity", None), ("specificity", "Specificity", None))
 """Figures that have forest plots: key, name and where a line marks no information."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from medsharp.evaluation.evaluate import Evaluation
 from medsharp.evaluation.report.document import make_document
 from medsharp.evaluation.report.page import render_markdown, render_page
 from medsharp.evaluation.report.rows import COLUMNS, figure_rows
-from medsharp.files import write_text
+from medsharp.files import json_text, write_text
 
 FORMATS = {"html": "report.html", "md": "report.md", "json": "evaluation.json", "csv": "figures.csv"}
 """Names of the files by format."""
@@ -74,7 +73,7 @@ def write_evaluation(
     make: dict[str, Callable[[], str]] = {
         "html": lambda: render_page(document, thumbnails),
         "md": lambda: render_markdown(document),
-        "json": lambda: json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "json": lambda: json_text(document),
         "csv": lambda: _csv_text(document),
     }
     texts = {Path(folder) / FORMATS[name]: make[name]() for name in formats}

@@ -6,6 +6,7 @@ from typing import Any
 
 from medsharp.evaluation.report.wording import column_name
 from medsharp.evaluation.statistics.registry import figure_named
+from medsharp.quantities import p_equals
 
 _LEVEL = 0.05
 
@@ -40,8 +41,7 @@ def _sentence(column: dict[str, Any], columns: int) -> str:
 
 
 def _named(key: str, test: dict[str, Any]) -> str:
-    p = test["p_holm"]
-    return f"{_lower(figure_named(key).name)} ({test['df'] + 1} groups, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
+    return f"{_lower(figure_named(key).name)} ({test['df'] + 1} groups, {p_equals(test['p_holm'])})"
 
 
 def _lower(name: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from medsharp.evaluation.report.blocks import Table
-from medsharp.evaluation.report.wording import interval, number
-from medsharp.quantities import counted, whole
+from medsharp.evaluation.report.blocks import Cell, Table
+from medsharp.evaluation.report.wording import change, change_text, figure, interval
+from medsharp.quantities import counted, number, p_equals, p_value, whole
 
 _PRIMARY = ("4", "4A")
 """BI-RADS categories from which on a biopsy is advised."""
@@ -51,9 +51,9 @@ def reader_rows(entry: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any
             if key in reader:
                 yield reader["name"], key, reader[key]
         for cutoff in reader.get("cutoffs", ()):
-            for key, figure in cutoff.items():
+            for key, rate in cutoff.items():
                 if key != "from":
-                    yield f"{reader['name']} from {cutoff['from']}", key, figure
+                    yield f"{reader['name']} from {cutoff['from']}", key, rate
     study = found["mrmc"] or {}
     for key in ("mean_auroc", "model_auroc", "auroc_difference", "auroc_difference_these_readers"):
         if study.get(key):
@@ -64,7 +64,7 @@ def _ranked(reader: dict[str, Any]) -> str:
     return (
         f"AUROC on the {counted(reader['images'], 'image')} that {reader['name']} judged: model "
         f"{interval(reader['model_auroc'])}, reader {interval(reader['auroc'])}; model minus reader "
-        f"{_signed(reader['auroc_difference'])}{_p(reader['auroc_difference'])}."
+        f"{change_text(reader['auroc_difference'])}{_p(reader['auroc_difference'])}."
     )
 
 
@@ -73,13 +73,14 @@ def _at_biopsy(reader: dict[str, Any], positive: str) -> str:
     cutoff = next((row for row in reader["cutoffs"] if row["from"] in _PRIMARY), None)
     if reader["scale"] != "birads" or cutoff is None or cutoff["sensitivity"]["value"] is None:
         return ""
+    points = cutoff["specificity_difference_at_same_sensitivity"]
     return (
         f"Called {positive} from category {cutoff['from']} on, {reader['name']} has a sensitivity of "
         f"{interval(cutoff['sensitivity'], 'sensitivity')} and a specificity of "
         f"{interval(cutoff['specificity'], 'specificity')}. With a threshold chosen on these images to find "
         "as many, the model has a specificity of "
         f"{interval(cutoff['model_specificity_at_same_sensitivity'], 'specificity')}; "
-        f"model minus reader, in percentage points: {_points(cutoff['specificity_difference_at_same_sensitivity'])}."
+        f"model minus reader, in percentage points: {change_text(points, 'specificity')}."
     )
 
 
@@ -90,10 +91,10 @@ def _against_mean(study: dict[str, Any]) -> str:
     text = (
         f"Against the mean of {len(study['readers'])} readers, on the {counted(study['images'], 'image')} that all of "
         f"them judged: model {interval(study['model_auroc'])}, readers {interval(study['mean_auroc'])}; "
-        f"model minus readers {_signed(difference)}{_p(difference, degrees)}, for readers and patients like these."
+        f"model minus readers {change_text(difference)}{_p(difference, degrees)}, for readers and patients like these."
     )
     these = study["auroc_difference_these_readers"]
-    return f"{text} For these readers alone: {_signed(these)}{_p(these)}." if these else text
+    return f"{text} For these readers alone: {change_text(these)}{_p(these)}." if these else text
 
 
 def _areas(readers: list[dict[str, Any]], study: dict[str, Any] | None) -> Table:
@@ -101,10 +102,10 @@ def _areas(readers: list[dict[str, Any]], study: dict[str, Any] | None) -> Table
         (
             reader["name"],
             whole(reader["images"]),
-            interval(reader["auroc"]),
-            interval(reader["model_auroc"]),
-            _signed(reader["auroc_difference"]),
-            _p_value(reader["auroc_difference"]["p"]),
+            figure(reader["auroc"]),
+            figure(reader["model_auroc"]),
+            change(reader["auroc_difference"]),
+            p_value(reader["auroc_difference"]["p"]),
         )
         for reader in readers
     ]
@@ -112,26 +113,26 @@ def _areas(readers: list[dict[str, Any]], study: dict[str, Any] | None) -> Table
         rows.append((
             f"mean of {len(study['readers'])} readers",
             whole(study["images"]),
-            interval(study["mean_auroc"]),
-            interval(study["model_auroc"]),
-            _signed(study["auroc_difference"]),
-            _p_value(study["auroc_difference"]["p"]),
+            figure(study["mean_auroc"]),
+            figure(study["model_auroc"]),
+            change(study["auroc_difference"]),
+            p_value(study["auroc_difference"]["p"]),
         ))  # fmt: skip
     header = ("Reader", "Images", "AUROC of the reader", "AUROC of the model", "Model minus reader", "p")
     return Table("AUROC on the same images", header, rows, "small", captioned=False)
 
 
 def _cutoffs(reader: dict[str, Any], threshold: float) -> Table:
-    rows = [
+    rows: list[Sequence[Cell]] = [
         (
             f"from {row['from']}",
             *(
-                text
+                cell
                 for key in _RATES
-                for text in (interval(row[key], key), _points(row[f"{key}_difference"]))
+                for cell in (figure(row[key], key), change(row[f"{key}_difference"], key))
             ),
-            interval(row["model_specificity_at_same_sensitivity"], "specificity"),
-            _points(row["specificity_difference_at_same_sensitivity"]),
+            figure(row["model_specificity_at_same_sensitivity"], "specificity"),
+            change(row["specificity_difference_at_same_sensitivity"], "specificity"),
         )
         for row in reader["cutoffs"]
     ]  # fmt: skip
@@ -164,24 +165,5 @@ def _notes(found: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _points(part: dict[str, Any]) -> str:
-    return _signed(part, 1, 100.0)
-
-
-def _signed(part: dict[str, Any], digits: int = 3, scale: float = 1.0) -> str:
-    """Write a difference with its sign and interval, or a dash with the reason."""
-    if part["value"] is None:
-        return f"- ({part.get('reason', '')})"
-    sign = "+" if part["value"] > 0 else ""
-    value = sign + number(part["value"], digits, scale)
-    if part["low"] is None:
-        return f"{value} ({part['reason']})" if "reason" in part else value
-    return f"{value} [{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}]"
-
-
 def _p(part: dict[str, Any], more: str = "") -> str:
-    return "" if part["p"] is None else f" (p {'' if part['p'] < 0.001 else '= '}{_p_value(part['p'])}{more})"
-
-
-def _p_value(p: float | None) -> str:
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "" if part["p"] is None else f" ({p_equals(part['p'])}{more})"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from medsharp.evaluation.report.blocks import Block, Line, Section, Text, joined, soft, strong
-from medsharp.evaluation.report.wording import alarming, change_text, changes_of, interval, is_percent, number, percent
-from medsharp.quantities import counted
+from medsharp.evaluation.report.wording import alarming, change_text, changes_of, interval, is_percent, percent
+from medsharp.quantities import counted, number
 
 TOLERATED = 0.05
 """A loss that the interval of a change must exclude before a figure is called kept."""

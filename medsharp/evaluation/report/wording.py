@@ -8,7 +8,7 @@ from typing import Any
 from medsharp.evaluation.report.blocks import Value
 from medsharp.evaluation.sites import LEAST_SITES
 from medsharp.evaluation.statistics.registry import FIGURES, SECTIONS, figure_named
-from medsharp.quantities import counted, whole
+from medsharp.quantities import counted, number, signed, whole
 
 
 def sections_of(
@@ -55,14 +55,6 @@ def alarming(note: str) -> bool:
     return note.startswith("LEAK")
 
 
-def number(value: float, digits: int = 3, scale: float = 1.0) -> str:
-    """Write a number with a true minus sign, and without one before zero."""
-    text = f"{value * scale:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
 def figure(part: dict[str, Any] | None, key: str = "auroc") -> Value:
     """Return a figure and its interval as a cell, shares as percentages, with the reason for what is missing."""
     if part is None:
@@ -99,26 +91,19 @@ def change(part: dict[str, Any], key: str = "auroc") -> Value:
     """Return a difference as a cell, with its sign, its limits too; shares in percentage points."""
     if part["value"] is None:
         return figure(part)
-    value = signed(part["value"], key)
+    digits, scale, _ = _style(key)
+    value = signed(part["value"], digits, scale)
     if part["low"] is None:
         return Value(value, reason=str(part.get("reason", "no interval")))
-    return Value(value, f"{signed(part['low'], key)} to {signed(part['high'], key)}")
+    return Value(value, f"{signed(part['low'], digits, scale)} to {signed(part['high'], digits, scale)}")
 
 
 def change_text(part: dict[str, Any], key: str = "auroc") -> str:
-    """Write a difference with its sign and interval in running text."""
+    """Write a difference as `change` does, in running text."""
     if part["value"] is None:
         return f"not defined ({part['reason']})"
-    if part["low"] is None:
-        return signed(part["value"], key)
-    return f"{signed(part['value'], key)} [{signed(part['low'], key)} to {signed(part['high'], key)}]"
-
-
-def signed(value: float, key: str = "auroc") -> str:
-    """Write a difference of a figure with its sign; of a share in percentage points, without their unit."""
-    digits, scale, _ = _style(key)
-    text = number(value, digits, scale)
-    return f"+{text}" if value > 0 and float(text) > 0 else text
+    cell = change(part, key)
+    return f"{cell.value} [{cell.limits}]" if cell.limits else f"{cell.value} ({cell.reason})"
 
 
 def changes_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
