@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
+from medsharp.inference.checks import Status
 from serve.assess import Assessment, Assessor, is_missing
 from serve.capacity import RETRY_AFTER, BusyError, Memory, Result, WorkQueue
 from serve.forms import Form, read_form
@@ -64,7 +65,12 @@ class ImageAnswer(BaseModel):
         "or `not` and the positive class where there are several others"
     )
     threshold: float = Field(description="Operating point, fixed on the model's internal validation data")
-    flags: list[str] = Field(description="How the file was read, and what is unusual about the image")
+    status: Status = Field(
+        description="`answered`, `cautioned` (answered, and `reasons` say what to mind), `refused` (`reasons` say why; "
+        "no number) or `failed` (`error` says why)"
+    )
+    reasons: list[str] = Field(description="What the checks found: why there is no number, or what to mind about it")
+    flags: list[str] = Field(description="How the file was read")
     error: str | None = Field(description="Why the image could not be assessed")
     heatmap: str | None = Field(
         default=None,
@@ -269,13 +275,15 @@ def _switch(form: Form, name: str) -> bool:
 def answer(assessment: Assessment, threshold: float) -> ImageAnswer:
     """Say in JSON's terms what the model says of one image; an image with an error has null where numbers stand."""
     prediction = assessment.prediction
-    missing = prediction.error is not None or is_missing(prediction.positive_probability)
+    missing = is_missing(prediction.positive_probability)
     return ImageAnswer(
         name=prediction.name,
         probabilities=None if missing else {name: float(value) for name, value in prediction.probabilities.items()},
         positive_probability=None if missing else float(prediction.positive_probability),
         decision=None if missing else prediction.decision,
         threshold=threshold,
+        status=prediction.status,
+        reasons=list(prediction.reasons),
         flags=list(prediction.flags),
         error=prediction.error,
         heatmap=assessment.heatmap,

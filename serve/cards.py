@@ -78,7 +78,7 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
         f'<div class="ms-figures"><div><div class="ms-label">Probability of {html.escape(noun(positive))}</div>'
         f'<div class="ms-number">{html.escape(probability_beside(probability, threshold))}</div></div>'
         f'<div class="ms-verdict ms-{side}">{words}</div></div>'
-        f"{_bar(probability, threshold)}{_remarks(prediction.flags)}"
+        f"{_bar(probability, threshold)}{_remarks((*prediction.reasons, *prediction.flags))}"
         f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
         f"{_heatmap(assessment, positive, above)}</div></section>"
     )
@@ -179,7 +179,7 @@ def _row(assessment: Assessment, positive: str, threshold: float) -> str:
         return f'<tr class="ms-failed"><td>{name}</td><td colspan="3">{html.escape(prediction.error)}</td></tr>'
     above = prediction.positive_probability >= threshold
     side = "at or above" if above else "below"
-    warnings = "; ".join(html.escape(flag) for flag in prediction.flags if not _is_fact(flag))
+    warnings = "; ".join(html.escape(flag) for flag in (*prediction.reasons, *prediction.flags) if not _is_fact(flag))
     return (
         f'<tr><td>{name}</td><td class="ms-cell">'
         f"{html.escape(probability_beside(prediction.positive_probability, threshold))}</td>"

@@ -145,6 +145,8 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         "image": prediction.name,
         **{f"p_{name}": share for name, share in prediction.probabilities.items()},
         "decision": prediction.decision,
+        "status": prediction.status,
+        "reasons": "; ".join(prediction.reasons),
         "flags": "; ".join(prediction.flags),
         "error": prediction.error or "",
     }
@@ -201,7 +203,7 @@ def _show(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> None:
             escape(str(row["image"])),
             f"{row[f'p_{positive}']:.3f}",
             escape(row["decision"]),
-            escape(row["flags"] or ""),
+            escape("; ".join(filter(None, (row["reasons"], row["flags"])))),
         )
     console.print(shown)
     if len(rows) > SHOWN_ROWS:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from medsharp.inference.checks.finding import Finding, Status
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -15,10 +17,11 @@ class Prediction:
 
     Attributes:
         name: The image; `scan.dcm#12` for a frame that was asked for.
-        probabilities: Calibrated, by class; empty when there is an error.
-        positive_probability: Of the positive class; NaN when there is an error.
+        probabilities: Calibrated, by class; empty where there is an error or the image is refused.
+        positive_probability: Of the positive class; NaN where there is none.
         decision: A class, or `not <positive>` with more than two classes; decided at the frozen operating point.
-        flags: What to know of the image, such as `colour` or `unlike the training images`.
+        flags: What to know of how the image was read, such as `colour`.
+        findings: Of the checks; with a refusal there is no number, unless the predictor was told to answer anyway.
         error: Why the image could not be read, or None.
         source: The image, without a frame.
         frame: Which frame of a clip it is, counted from 1; None for a file of one image.
@@ -32,11 +35,27 @@ class Prediction:
     positive_probability: float = math.nan
     decision: str = ""
     flags: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     error: str | None = None
     source: str = ""
     frame: int | None = None
     heatmap_method: str = ""
     _explain: Callable[[int | None], np.ndarray] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def status(self) -> Status:
+        """What became of the image; `refused` too where it was answered anyway."""
+        if self.error is not None:
+            return "failed"
+        if any(finding.outcome == "refusal" for finding in self.findings):
+            return "refused"
+        return "cautioned" if self.findings else "answered"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The sentences of the findings, refusals first."""
+        ordered = sorted(self.findings, key=lambda finding: finding.outcome != "refusal")
+        return tuple(finding.sentence for finding in ordered)
 
     def heatmap(self, longest_side: int | None = None) -> np.ndarray | None:
         """Return where the evidence for the positive class is: float32 [H, W] from 0 to 1 on the original image.

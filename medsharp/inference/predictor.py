@@ -15,6 +15,7 @@ from medsharp.bundle import MODEL, BundleSpec, read_bundle
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, ValueRange
 from medsharp.images.box import Box
+from medsharp.inference.checks import Finding
 from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.reading import FindLesion, Frames, Prepared, Reading, Source, read_source
@@ -33,6 +34,7 @@ class Predictor:
         preprocessing: How an image becomes the network's input: the bundle's, but for what `load` was told.
         limits: What is refused before it is decoded.
         value_range: What is black and white in images of more than 8 bits, unless a data set declares it.
+        answer_anyway: Whether an image that a check refuses gets its number all the same.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class Predictor:
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
         value_range: ValueRange | None = None,
+        answer_anyway: bool = False,
     ) -> None:
         self.folder = folder
         self.spec = spec
         self.session = session
         self.limits = limits
         self.value_range = value_range
+        self.answer_anyway = answer_anyway
         place = spec.preprocess.spec()
         self.preprocessing = place if inpaint is None else replace(place, inpaint=inpaint)
         self._positive = spec.classes.index(spec.positive)
@@ -65,6 +69,7 @@ class Predictor:
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
         value_range: ValueRange | None = None,
+        answer_anyway: bool = False,
     ) -> Predictor:
         """Load a bundle, after checking the SHA-256 of its files.
 
@@ -77,6 +82,7 @@ class Predictor:
             inpaint: Replace calipers and text by what surrounds them, or do not, whatever the bundle says: this
                 measures their influence.
             value_range: Declares what is black and white in images of more than 8 bits.
+            answer_anyway: Give images that a check refuses their number all the same.
 
         Raises:
             InputError: A file is missing or was changed, or CUDA was asked for and cannot be used.
@@ -84,7 +90,15 @@ class Predictor:
         folder = Path(bundle)
         spec = read_bundle(folder, verify=verify)
         session = Session(folder / MODEL, device=device, threads=threads)
-        return cls(folder, spec, session, limits=limits, inpaint=inpaint, value_range=value_range)
+        return cls(
+            folder,
+            spec,
+            session,
+            limits=limits,
+            inpaint=inpaint,
+            value_range=value_range,
+            answer_anyway=answer_anyway,
+        )
 
     def predict(
         self,
@@ -202,24 +216,43 @@ class Predictor:
         inputs = np.stack([part.pixels for _, part in ready])
         outputs = self.session.run(inputs)
         shares = softmax(outputs["logits"].astype(np.float64) / self.spec.temperature)
-        unusual = self._unusual(inputs, outputs["features"])
+        findings = self._findings(inputs, outputs["features"])
         changed = ("calipers and text inpainted",) if self.preprocessing.inpaint else ()
         return [
-            Prediction(
-                name=one.name,
-                probabilities=dict(zip(self.spec.classes, map(float, share), strict=True)),
-                positive_probability=float(share[self._positive]),
-                decision=self._decide(share),
-                flags=(*part.flags, *changed, *odd),
-                source=one.source or one.name,
-                frame=part.frame,
-                heatmap_method=self._heatmap_method(outputs),
-                _explain=partial(self._heatmap, part.where, part.shape, evidence),
-            )
-            for (one, part), share, odd, evidence in zip(
-                ready, shares, unusual, self._evidence(inputs, outputs), strict=True
+            self._answer(one, part, share, found, evidence, changed, self._heatmap_method(outputs))
+            for (one, part), share, found, evidence in zip(
+                ready, shares, findings, self._evidence(inputs, outputs), strict=True
             )
         ]
+
+    def _answer(
+        self,
+        one: Reading,
+        part: Prepared,
+        share: np.ndarray,
+        found: tuple[Finding, ...],
+        evidence: Callable[[], np.ndarray],
+        changed: tuple[str, ...],
+        method: str,
+    ) -> Prediction:
+        """Return the prediction of an image; one that a check refuses has no number."""
+        plain = Prediction(
+            name=one.name,
+            flags=(*part.flags, *changed),
+            findings=found,
+            source=one.source or one.name,
+            frame=part.frame,
+        )
+        if plain.status == "refused" and not self.answer_anyway:
+            return plain
+        return replace(
+            plain,
+            probabilities=dict(zip(self.spec.classes, map(float, share), strict=True)),
+            positive_probability=float(share[self._positive]),
+            decision=self._decide(share),
+            heatmap_method=method,
+            _explain=partial(self._heatmap, part.where, part.shape, evidence),
+        )
 
     def _heatmap_method(self, outputs: dict[str, np.ndarray]) -> str:
         if "cam" not in outputs:
@@ -232,20 +265,27 @@ class Predictor:
         others = [name for name in self.spec.classes if name != self.spec.positive]
         return others[0] if len(others) == 1 else f"not {self.spec.positive}"
 
-    def _unusual(self, inputs: np.ndarray, features: np.ndarray) -> list[tuple[str, ...]]:
+    def _findings(self, inputs: np.ndarray, features: np.ndarray) -> list[tuple[Finding, ...]]:
         check = self.spec.input_check
         standard = (features - np.array(check.feature_mean)) / np.array(check.feature_scale)
         distances = np.sqrt((standard**2).mean(axis=1))
         low, high = check.brightness
-        flags = []
+        findings = []
         for brightness, distance in zip(inputs.mean(axis=(1, 2)), distances, strict=True):
             found = [
-                ("unlike the training images", distance > check.distance_limit),
-                ("very dark", brightness < low),
-                ("very bright", brightness > high),
+                (distance > check.distance_limit, "distance", "unlike the training images", distance),
+                (brightness < low, "brightness", "very dark", brightness),
+                (brightness > high, "brightness", "very bright", brightness),
             ]
-            flags.append(tuple(flag for flag, holds in found if holds))
-        return flags
+            limits = (check.distance_limit, low, high)
+            findings.append(
+                tuple(
+                    Finding(key, "caution", sentence, float(value), limit)
+                    for (holds, key, sentence, value), limit in zip(found, limits, strict=True)
+                    if holds
+                )
+            )
+        return findings
 
     def _evidence(self, inputs: np.ndarray, outputs: dict[str, np.ndarray]) -> list[Callable[[], np.ndarray]]:
         """Return for each input what gives its evidence [h, w]: cheap maps are there already, occlusion comes if asked.

@@ -24,19 +24,21 @@ _LEADING = ("image", "patient", "site", "label")
 
 
 def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Lay predictions out: image, p_<class>..., decision, flags, error.
+    """Lay predictions out: image, p_<class>..., decision, status, reasons, flags, error.
 
     Args:
         predictions: As `Predictor.predict` gives them.
         classes: The columns; those of the first prediction without an error by default.
     """
     if classes is None:
-        classes = next((list(p.probabilities) for p in predictions if p.error is None), [])
+        classes = next((list(p.probabilities) for p in predictions if p.probabilities), [])
     return pd.DataFrame(
         {
             "image": [p.name for p in predictions],
             **{f"p_{name}": [p.probabilities.get(name) for p in predictions] for name in classes},
             "decision": [p.decision for p in predictions],
+            "status": [p.status for p in predictions],
+            "reasons": ["; ".join(p.reasons) for p in predictions],
             "flags": ["; ".join(p.flags) for p in predictions],
             "error": [p.error or "" for p in predictions],
         }
@@ -68,9 +70,10 @@ def predict_manifest(
         progress: Called with images done, images in all and what is being done.
 
     Returns:
-        A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, flags, error,
-        threshold, threshold_class, threshold_from, and the manifest's other columns, under `manifest_<name>` where a
-        prediction has one of that name; with masks also `lesion_area`, the share of the image that they cover.
+        A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, status, reasons,
+        flags, error, threshold, threshold_class, threshold_from, and the manifest's other columns, under
+        `manifest_<name>` where a prediction has one of that name; with masks also `lesion_area`, the share of the image
+        that they cover.
 
     Raises:
         InputError: The manifest excludes every image.

@@ -127,10 +127,10 @@ def test_three_classes_decide_positive_or_not(
 def test_unusual_images_are_flagged_and_ordinary_ones_are_not(predictor: Predictor, images: np.ndarray) -> None:
     black, white = np.zeros((64, 64), dtype=np.uint8), np.full((64, 64), 255, dtype=np.uint8)
     found = predictor.predict_pixels([black, white, *images])
-    assert "very dark" in found[0].flags
-    assert "very bright" in found[1].flags
-    assert all("unlike the training images" in p.flags for p in found[:2])
-    assert all(p.flags == () for p in found[2:])
+    assert "very dark" in found[0].reasons
+    assert "very bright" in found[1].reasons
+    assert all("unlike the training images" in p.reasons and p.status == "cautioned" for p in found[:2])
+    assert all(p.findings == () and p.status == "answered" for p in found[2:])
 
 
 def test_what_decoding_did_is_flagged(predictor: Predictor, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_predict_answers_as_the_predictor_does(
     assert entry["decision"] == expected.decision
     assert entry["threshold"] == predictor.spec.operating_point.threshold
     assert entry["flags"] == list(expected.flags)
+    assert (entry["status"], entry["reasons"]) == (expected.status, list(expected.reasons))
     assert entry["heatmap"] is None
     assert "diagnostic" in entry["notice"]
 
