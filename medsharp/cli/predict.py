@@ -46,7 +46,7 @@ def predict(
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Give each image's class probabilities and the decision at the frozen operating point.
+    """Give each image's class probabilities, and on which side of the frozen operating point it is.
 
     Exit code 0: all read; 1: some images failed and are listed with the reason; 2: none could be read.
     """
@@ -144,7 +144,8 @@ def _row(prediction: Prediction) -> dict[str, Any]:
     return {
         "image": prediction.name,
         **{f"p_{name}": share for name, share in prediction.probabilities.items()},
-        "decision": prediction.decision,
+        "threshold_side": prediction.side or "",
+        "threshold_margin": prediction.margin,
         "status": prediction.status,
         "reasons": "; ".join(prediction.reasons),
         "flags": "; ".join(prediction.flags),
@@ -196,13 +197,14 @@ def _show(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> None:
         return
     positive = predictor.spec.positive
     shown = Table(title="Not for diagnostic use", title_style="bold yellow", title_justify="left")
-    for name in ("image", f"probability of {positive}", "decision", "flags"):
+    for name in ("image", f"probability of {positive}", "operating point", "log odds from it", "remarks"):
         shown.add_column(name, overflow="fold")  # a frame's number stands at the end of a name
     for row in rows[:SHOWN_ROWS]:
         shown.add_row(
             escape(str(row["image"])),
             f"{row[f'p_{positive}']:.3f}",
-            escape(row["decision"]),
+            row["threshold_side"],
+            f"{row['threshold_margin']:+.2f}",
             escape("; ".join(filter(None, (row["reasons"], row["flags"])))),
         )
     console.print(shown)

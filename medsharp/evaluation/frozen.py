@@ -15,6 +15,9 @@ from medsharp.evaluation.predictions import text_of
 THRESHOLD, ORIGIN, OF_CLASS = "threshold", "threshold_from", "threshold_class"
 """Columns of predictions: the threshold, where it comes from in words, and the class whose probability it is of."""
 
+SIDE, MARGIN = "threshold_side", "threshold_margin"
+"""Columns of predictions: on which side of the threshold the probability is, and how far from it in log odds."""
+
 
 @dataclass(frozen=True)
 class FrozenThreshold:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from medsharp.inference.checks.finding import Finding, Status
+
+Side = Literal["above", "below"]
+
+_LEAST_SHARE = 1e-12
+"""Probabilities are at least so far from 0 and 1 where their log odds are taken, which are then at most 27.6."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Prediction:
         probabilities: Calibrated, by class; empty where there is an error or the image is refused.
         positive_probability: Of the positive class; NaN where there is none.
         decision: A class, or `not <positive>` with more than two classes; decided at the frozen operating point.
+        threshold: The frozen operating point, a probability of the positive class; NaN where there is no number.
         flags: What to know of how the image was read, such as `colour`.
         findings: Of the checks; with a refusal there is no number, unless the predictor was told to answer anyway.
         error: Why the image could not be read, or None.
@@ -28,19 +35,43 @@ class Prediction:
         heatmap_method: How `heatmap` finds the evidence: `class activation map`, which adds up to the logits; `mean
             class activation map`, the mean of those of an ensemble's members, which adds up to the mean of their
             logits and not quite to the answer, a mean of probabilities; or `occlusion`.
+        model: Name of the bundle.
+        digest: SHA-256 of its `bundle.yaml`, and so of all its files.
+        seconds: Wall time of reading the image and making it ready, and its share of its batch's.
     """
 
     name: str
     probabilities: dict[str, float] = field(default_factory=dict)
     positive_probability: float = math.nan
     decision: str = ""
+    threshold: float = math.nan
     flags: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     error: str | None = None
     source: str = ""
     frame: int | None = None
     heatmap_method: str = ""
+    model: str = ""
+    digest: str = ""
+    seconds: float = field(default=0.0, compare=False)
     _explain: Callable[[int | None], np.ndarray] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def side(self) -> Side | None:
+        """On which side of the operating point the probability lies: `above` from it on; None without a number."""
+        if math.isnan(self.positive_probability):
+            return None
+        return "above" if self.positive_probability >= self.threshold else "below"
+
+    @property
+    def margin(self) -> float:
+        """Distance to the operating point in log odds, negative below it; NaN without a number."""
+        return log_odds(self.positive_probability) - log_odds(self.threshold)
+
+    @property
+    def margin_points(self) -> float:
+        """The same distance in percentage points of probability."""
+        return 100 * (self.positive_probability - self.threshold)
 
     @property
     def status(self) -> Status:
@@ -67,3 +98,11 @@ class Prediction:
                 the original's size by default.
         """
         return None if self._explain is None else self._explain(longest_side)
+
+
+def log_odds(share: float) -> float:
+    """Return the natural logarithm of the odds of a probability: finite, but NaN of NaN."""
+    if math.isnan(share):
+        return math.nan
+    inside = min(max(share, _LEAST_SHARE), 1 - _LEAST_SHARE)
+    return math.log(inside / (1 - inside))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsharp.bundle import MODEL, BundleSpec, read_bundle
+from medsharp.bundle import MODEL, BundleSpec, digest_of, read_bundle
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, ValueRange
 from medsharp.images.box import Box
@@ -35,6 +35,7 @@ class Predictor:
         limits: What is refused before it is decoded.
         value_range: What is black and white in images of more than 8 bits, unless a data set declares it.
         answer_anyway: Whether an image that a check refuses gets its number all the same.
+        digest: SHA-256 of `bundle.yaml`, and so of all files of the bundle.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Predictor:
         self.answer_anyway = answer_anyway
         place = spec.preprocess.spec()
         self.preprocessing = place if inpaint is None else replace(place, inpaint=inpaint)
+        self.digest = digest_of(spec)
         self._positive = spec.classes.index(spec.positive)
 
     @classmethod
@@ -242,6 +244,8 @@ class Predictor:
             findings=found,
             source=one.source or one.name,
             frame=part.frame,
+            model=self.spec.name,
+            digest=self.digest,
         )
         if plain.status == "refused" and not self.answer_anyway:
             return plain
@@ -250,6 +254,7 @@ class Predictor:
             probabilities=dict(zip(self.spec.classes, map(float, share), strict=True)),
             positive_probability=float(share[self._positive]),
             decision=self._decide(share),
+            threshold=self.spec.operating_point.threshold,
             heatmap_method=method,
             _explain=partial(self._heatmap, part.where, part.shape, evidence),
         )

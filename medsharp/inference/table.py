@@ -10,7 +10,7 @@ from medsharp.bundle import BundleSpec, digest_of
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.errors import InputError
-from medsharp.evaluation.frozen import threshold_columns
+from medsharp.evaluation.frozen import MARGIN, SIDE, threshold_columns
 from medsharp.images import DecodedImage
 from medsharp.images.box import Box
 from medsharp.inference import lesion_share
@@ -24,7 +24,7 @@ _LEADING = ("image", "patient", "site", "label")
 
 
 def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Lay predictions out: image, p_<class>..., decision, status, reasons, flags, error.
+    """Lay predictions out: image, p_<class>..., threshold_side, threshold_margin, status, reasons, flags, error.
 
     Args:
         predictions: As `Predictor.predict` gives them.
@@ -36,7 +36,8 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
         {
             "image": [p.name for p in predictions],
             **{f"p_{name}": [p.probabilities.get(name) for p in predictions] for name in classes},
-            "decision": [p.decision for p in predictions],
+            SIDE: [p.side or "" for p in predictions],
+            MARGIN: [p.margin for p in predictions],
             "status": [p.status for p in predictions],
             "reasons": ["; ".join(p.reasons) for p in predictions],
             "flags": ["; ".join(p.flags) for p in predictions],
@@ -70,10 +71,10 @@ def predict_manifest(
         progress: Called with images done, images in all and what is being done.
 
     Returns:
-        A row an image, in the manifest's order: image, patient, site, label, p_<class>..., decision, status, reasons,
-        flags, error, threshold, threshold_class, threshold_from, and the manifest's other columns, under
-        `manifest_<name>` where a prediction has one of that name; with masks also `lesion_area`, the share of the image
-        that they cover.
+        A row an image, in the manifest's order: image, patient, site, label, p_<class>..., threshold_side (`above` or
+        `below`), threshold_margin (the distance in log odds), status, reasons, flags, error, threshold,
+        threshold_class, threshold_from, and the manifest's other columns, under `manifest_<name>` where a prediction
+        has one of that name; with masks also `lesion_area`, the share of the image that they cover.
 
     Raises:
         InputError: The manifest excludes every image.

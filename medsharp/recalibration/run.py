@@ -27,9 +27,11 @@ from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.comparison.compare import compare_models
 from medsharp.evaluation.comparison.models import Group, Model
+from medsharp.evaluation.frozen import MARGIN, SIDE
 from medsharp.evaluation.statistics.operating_point import asked_sensitivity, choose_operating_point
 from medsharp.files import atomic_path, write_text
 from medsharp.inference.leaks import leaks
+from medsharp.inference.prediction import log_odds
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.table import frozen_columns, predict_manifest
 from medsharp.keys import clusters_of
@@ -260,11 +262,11 @@ def _figures(compared: Mapping[str, Any]) -> dict[str, dict[str, Figure]]:
 
 
 def _decided(rows: pd.DataFrame, spec: BundleSpec) -> pd.DataFrame:
-    """Return predictions with decision, threshold and origin as a bundle gives them."""
-    others = [name for name in spec.classes if name != spec.positive]
-    negative = others[0] if len(others) == 1 else f"not {spec.positive}"
-    flagged = rows[f"p_{spec.positive}"] >= spec.operating_point.threshold
-    return rows.assign(decision=np.where(flagged, spec.positive, negative), **frozen_columns(spec))
+    """Return predictions with side, distance, threshold and origin as a bundle gives them."""
+    threshold, shares = spec.operating_point.threshold, rows[f"p_{spec.positive}"]
+    sides = np.where(shares.isna(), "", np.where(shares >= threshold, "above", "below"))
+    margins = shares.map(log_odds) - log_odds(threshold)
+    return rows.assign(**{SIDE: sides, MARGIN: margins}, **frozen_columns(spec))
 
 
 def _write_record(

@@ -140,5 +140,5 @@ def test_predict_writes_the_threshold_and_where_it_comes_from(tmp_path: Path) ->
         assert set(found["threshold_class"]) == {bundle.positive}
         (origin,) = set(found["threshold_from"])
         assert origin.startswith(f"frozen in the bundle {bundle.name} (")
-    # The decision that stands in the table is that of the threshold beside it.
-    assert list(found["decision"] == "malignant") == list(found["p_malignant"] >= found["threshold"])
+    # The side that stands in the table is that of the threshold beside it.
+    assert list(found["threshold_side"] == "above") == list(found["p_malignant"] >= found["threshold"])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medsharp.bundle import BundleSpec, OperatingPoint, write_spec
+from medsharp.bundle import BundleSpec, OperatingPoint, digest_of, write_spec
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.session import Session
@@ -76,7 +76,8 @@ def test_one_bad_source_is_listed_with_its_reason_and_the_others_are_predicted(
     for prediction in found[1:6]:
         assert prediction.name in (prediction.error or "")
         assert math.isnan(prediction.positive_probability)
-        assert (prediction.probabilities, prediction.decision, prediction.heatmap()) == ({}, "", None)
+        assert (prediction.probabilities, prediction.side, prediction.heatmap()) == ({}, None, None)
+        assert math.isnan(prediction.margin)
     assert [step[:2] for step in done] == [(3, 8), (6, 8), (8, 8)]
 
 
@@ -95,19 +96,25 @@ def test_pixels_of_the_wrong_kind_are_refused(predictor: Predictor) -> None:
         predictor.predict_pixels([np.zeros((64, 64), dtype=np.float32)])
 
 
-def test_decision_is_positive_from_the_threshold_on(
+def test_side_is_above_from_the_threshold_on_and_the_margin_grows_with_the_distance(
     bundle: Path, predictor: Predictor, images: np.ndarray, tmp_path: Path
 ) -> None:
     score = predictor.predict_pixels([images[0]])[0].positive_probability
-    decisions = []
-    for name, threshold in (("at", score), ("above", math.nextafter(score, 1.0))):
+    found = []
+    for name, threshold in (("at", score), ("above", math.nextafter(score, 1.0)), ("far", 0.2 * score)):
         point = OperatingPoint(threshold=threshold, rule="", sensitivity=1, specificity=0, images=1, positives=1)
         moved = Predictor.load(changed(bundle, tmp_path / name, operating_point=point), device="cpu")
-        decisions.append(moved.predict_pixels([images[0]])[0].decision)
-    assert decisions == ["malignant", "benign"]
+        found.append(moved.predict_pixels([images[0]])[0])
+        assert (found[-1].threshold, found[-1].digest) == (threshold, digest_of(moved.spec))
+    assert [one.side for one in found] == ["above", "below", "above"]
+    assert found[0].margin == 0 > found[1].margin
+    odds, threshold = score / (1 - score), 0.2 * score
+    assert found[2].margin == pytest.approx(math.log(odds / (threshold / (1 - threshold))))
+    assert found[2].margin_points == pytest.approx(80 * score)
+    assert {one.model for one in found} == {"speckle"}
 
 
-def test_three_classes_decide_positive_or_not(
+def test_three_classes_are_sided_by_the_positive_one(
     make_network: Callable[[str, int], Classifier],
     make_bundle: Callable[..., Path],
     images: np.ndarray,
@@ -116,12 +123,11 @@ def test_three_classes_decide_positive_or_not(
     path = make_bundle(make_network("resnet10_w16", 3), tmp_path / "three", ("benign", "malignant", "normal"))
     predictor = Predictor.load(path, device="cpu")
     found = predictor.predict_pixels(list(images))
-    assert {p.decision for p in found} <= {"malignant", "not malignant"}
     for prediction in found:
         positive = prediction.positive_probability >= predictor.spec.operating_point.threshold
-        assert prediction.decision == ("malignant" if positive else "not malignant")
+        assert prediction.side == ("above" if positive else "below")
         assert sum(prediction.probabilities.values()) == pytest.approx(1)
-    assert any(p.decision == "malignant" for p in found)
+    assert any(p.side == "above" for p in found)
 
 
 def test_unusual_images_are_flagged_and_ordinary_ones_are_not(predictor: Predictor, images: np.ndarray) -> None:

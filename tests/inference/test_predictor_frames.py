@@ -141,11 +141,11 @@ def test_columns_of_a_manifest_never_hide_those_of_a_prediction(
     predictor: Predictor, images: np.ndarray, tmp_path: Path
 ) -> None:
     Image.fromarray(images[1]).save(tmp_path / "1.png")
-    (tmp_path / "manifest.csv").write_text("image,label,flags,decision\n1.png,benign,text; tiny,biopsy\n")
+    (tmp_path / "manifest.csv").write_text("image,label,flags,side\n1.png,benign,text; tiny,left\n")
     table = predict_manifest(predictor, read_manifest(tmp_path))
     assert table.columns.is_unique
-    assert (table["manifest_flags"][0], table["manifest_decision"][0]) == ("text; tiny", "biopsy")
-    assert table["decision"][0] in ("benign", "malignant")
+    assert (table["manifest_flags"][0], table["side"][0]) == ("text; tiny", "left")
+    assert table["threshold_side"][0] in ("above", "below")
 
 
 def test_a_frame_for_each_source_must_be_as_many(predictor: Predictor, clip: bytes) -> None:
@@ -162,7 +162,7 @@ def test_pictures_of_failures_are_of_the_frame_that_failed(
         Image.fromarray(images[number]).save(tmp_path / f"{number}.png")
     rows = [f"{number}.png,{('benign', 'malignant')[number % 2]}," for number in range(2, 6)]
     (answer,) = predictor.predict([clip], frames=3)
-    wrong = next(label for label in ("benign", "malignant") if label != answer.decision)
+    wrong = "benign" if answer.side == "above" else "malignant"
     rows.append(f"scan.dcm,{wrong},3")
     (tmp_path / "manifest.csv").write_text("\n".join(["image,label,frame", *rows]) + "\n")
     manifest = open_external(tmp_path, predictor)

@@ -104,7 +104,9 @@ def test_tables_of_the_record_are_decided_each_at_its_own_threshold(update: Call
     bundle = update("slope")
     for table, threshold in zip(tables(bundle), (0.11, last(bundle).operating_point.threshold), strict=True):
         assert table["threshold"].to_numpy() == pytest.approx(threshold, abs=1e-12)
-        assert (table["decision"] == "malignant").tolist() == (table["p_malignant"] >= threshold).tolist()
+        assert (table["threshold_side"] == "above").tolist() == (table["p_malignant"] >= threshold).tolist()
+        margins = log_odds(table["p_malignant"]) - np.log(threshold / (1 - threshold))
+        assert table["threshold_margin"].to_numpy() == pytest.approx(margins, abs=1e-9)
 
 
 @pytest.mark.parametrize("method", CHANGED)
@@ -121,7 +123,7 @@ def test_every_consumer_gets_the_update(
     expected = expit(told.intercept + told.slope * log_odds(old["p_malignant"]))
     assert new["p_malignant"].to_numpy() == pytest.approx(expected, abs=1e-5)
     assert new["p_benign"].to_numpy() == pytest.approx(1 - expected, abs=1e-5)
-    assert (new["decision"] == "malignant").tolist() == (expected >= spec.operating_point.threshold).tolist()
+    assert (new["threshold_side"] == "above").tolist() == (expected >= spec.operating_point.threshold).tolist()
     assert np.abs(new["p_malignant"] - old["p_malignant"]).max() > 0.05
 
     some = old.index[:3]
