@@ -74,11 +74,13 @@ class ImageAnswer(BaseModel):
     error: str | None = Field(description="Why the image could not be assessed")
     heatmap: str | None = Field(
         default=None,
-        description=f"PNG data URI, the image under the heat map, at most {_HEATMAP_SIDE} pixels high and wide; "
-        "with `heatmap=1` only",
+        description="PNG data URI, the image under the heat map (warm places speak for the positive class, cold ones "
+        f"against it), at most {_HEATMAP_SIDE} pixels high and wide; with `heatmap=1` only",
     )
     heatmap_empty: bool | None = Field(
-        default=None, description="Whether the heat map shows nothing, also of a positive image; with `heatmap=1` only"
+        default=None,
+        description="Whether the heat map shows nothing, as the answer lies at the operating point; with `heatmap=1` "
+        "only",
     )
     notice: str = NOTICE
 

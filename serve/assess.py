@@ -12,11 +12,8 @@ import numpy as np
 from PIL import Image
 
 from medsharp.inference import Prediction, Predictor, overlay
-from medsharp.inference.heatmap import drawn_shape
+from medsharp.inference.heatmap import FAINT, shrink
 from medsharp.inference.reading import Reading, read_source
-
-FAINT = 0.1
-"""A heat map that nowhere reaches this looks like the image alone, and is said to be empty."""
 
 
 @dataclass(frozen=True)
@@ -98,25 +95,7 @@ def _draw(reading: Reading, prediction: Prediction, image_side: int | None, heat
     if heatmap_side is None or relevance is None:
         return Assessment(prediction, image, None, (height, width))
     heatmap = png_uri(overlay(shrink(pixels, heatmap_side), relevance))
-    return Assessment(prediction, image, heatmap, (height, width), bool(relevance.max() >= FAINT))
-
-
-def shrink(pixels: np.ndarray, longest_side: int) -> np.ndarray:
-    """Make an image smaller if it is larger than it is shown.
-
-    Args:
-        pixels: uint8 [H, W].
-        longest_side: Of the result at most.
-
-    Returns:
-        uint8 of the shape that `drawn_shape` gives.
-    """
-    height, width = drawn_shape((pixels.shape[0], pixels.shape[1]), longest_side)
-    if (height, width) == pixels.shape:
-        return pixels
-    # The gap halves large images first, where each pixel of the result still averages many.
-    size = (width, height)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
+    return Assessment(prediction, image, heatmap, (height, width), bool(np.abs(relevance).max() >= FAINT))
 
 
 def png_uri(pixels: np.ndarray) -> str:

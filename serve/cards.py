@@ -80,24 +80,19 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
         f'<div class="ms-verdict ms-{side}">{words}</div></div>'
         f"{_bar(probability, threshold)}{_remarks((*prediction.reasons, *prediction.flags))}"
         f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
-        f"{_heatmap(assessment, positive, above)}</div></section>"
+        f"{_heatmap(assessment, positive)}</div></section>"
     )
 
 
-def _heatmap(assessment: Assessment, positive: str, above: bool) -> str:
+def _heatmap(assessment: Assessment, positive: str) -> str:
     of = html.escape(noun(positive))
     if assessment.heatmap is None:
         return _picture(None, "Heat map")
-    if assessment.evidence:
-        found = (
-            "where covering a place lowers the probability"
-            if assessment.prediction.heatmap_method == "occlusion"
-            else "where the network found evidence"
-        )
-        return _picture(assessment.heatmap, f"Heat map: {found} of {of}")
-    caption = f"The heat map is empty: no place of this image stands out as evidence of {of}."
-    if above:
-        caption += " It does not show why the model counts the image so."
+    if not assessment.evidence:
+        return _picture(assessment.heatmap, "The heat map is empty: the answer lies at the operating point.")
+    caption = f"Heat map: warm places speak for {of}, cold ones against it, counted from the operating point."
+    if assessment.prediction.heatmap_method == "occlusion":
+        caption += " Found by covering one place after another."
     return _picture(assessment.heatmap, caption)
 
 

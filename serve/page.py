@@ -176,8 +176,8 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
                     gr.Markdown(card)
         gr.HTML(
             '<p class="ms-foot">The heat map shows where the network found evidence for '
-            f"{html.escape(cards.noun(spec.positive))}, whatever its answer; it is not the outline of a lesion, and it "
-            'may be empty. Programs use <a href="docs">the HTTP API</a>.</p>',
+            f"{html.escape(cards.noun(spec.positive))} (warm) and against it (cold), which together make its answer; "
+            'it is not the outline of a lesion. Programs use <a href="docs">the HTTP API</a>.</p>',
         )
         accept_only_uploads(upload, uploads)
         # A second upload during an answer is answered after it; by default Gradio would drop it without a word.

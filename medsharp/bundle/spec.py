@@ -28,6 +28,7 @@ class BundleSpec(Growing):
     Attributes:
         temperature: What logits are divided by before softmax; 1 where it could not be estimated.
         uncalibrated: Why it could not be: the end of a sentence; empty where it was.
+        heatmap_reference: Strong evidence in the bundles of before, whose heat maps had one scale; nothing reads it.
         weights: How the graph stores them; it computes in float32 either way.
         combination: How the graph makes one answer of several; None for one network that sees one view.
         held_out: Figures at each hospital left out wholly; empty where none was measured.
@@ -45,7 +46,7 @@ class BundleSpec(Growing):
     uncalibrated: str = Field("", json_schema_extra=LATER)
     operating_point: OperatingPoint
     input_check: InputCheck
-    heatmap_reference: float = Field(gt=0)
+    heatmap_reference: float | None = Field(None, gt=0, json_schema_extra=LATER)
     outputs: tuple[str, ...]
     weights: Literal["fp32", "fp16"] = Field("fp32", json_schema_extra=LATER)
     combination: Combination | None = Field(None, json_schema_extra=LATER)

@@ -159,6 +159,8 @@ def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], fol
     from medsharp.files import atomic_path
     from medsharp.images import read_image
     from medsharp.inference import overlay
+    from medsharp.inference.heatmap import shrink
+    from medsharp.inference.prediction import DISPLAY_SIDE
 
     for number, prediction in enumerate(predictions, start=1):
         if prediction.error is None:
@@ -166,7 +168,7 @@ def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], fol
             image = read_image(
                 file, limits=predictor.limits, frame=frame or "sharpest", value_range=predictor.value_range
             )
-            picture = overlay(image.pixels, prediction.heatmap())
+            picture = overlay(shrink(image.pixels, DISPLAY_SIDE), prediction.heatmap(DISPLAY_SIDE))
             stem = file.stem if frame is None else f"{file.stem}-frame-{frame}"
             with atomic_path(folder / f"{number:05d}-{stem}.png", private=True) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")

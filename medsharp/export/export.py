@@ -40,7 +40,6 @@ from medsharp.export.tables import internal_table, validation_table
 from medsharp.files import atomic_folder, sha256_file
 from medsharp.inference.card import write_card
 from medsharp.inference.external import evaluate_internal
-from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion
 from medsharp.inference.leaks import write_hashes
 from medsharp.inference.predictor import softmax
 from medsharp.inference.session import Session
@@ -170,7 +169,6 @@ def export_network(
             uncalibrated=temperature.obstacle,
             operating_point=point,
             input_check=_input_check(outputs["features"], validation_images),
-            heatmap_reference=_heatmap_reference(session, outputs, validation_images, number),
             outputs=session.outputs,
             weights=weights,
             combination=network.combination if network.answers > 1 else None,
@@ -231,12 +229,3 @@ def _input_check(features: np.ndarray, images: np.ndarray) -> InputCheck:
         distance_limit=float(1.5 * distances.max()),
         brightness=(float(max(1.0, brightness.min() - spread)), float(min(254.0, brightness.max() + spread))),
     )
-
-
-def _heatmap_reference(session: Session, outputs: dict[str, np.ndarray], images: np.ndarray, positive: int) -> float:
-    """Return the evidence that is shown at full strength: the 99th percentile over validation images."""
-    if "cam" in outputs:
-        evidence = evidence_of_cam(outputs["cam"], positive)
-    else:
-        evidence = np.stack([evidence_of_occlusion(session, image, positive) for image in images[:16]])
-    return float(max(np.percentile(evidence, 99), 1e-6))

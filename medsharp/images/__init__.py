@@ -1,11 +1,11 @@
-"""Image files and bytes (PNG, JPEG, TIFF, BMP, WebP, GIF, DICOM) to checked 8-bit grey pixels."""
+"""Image files and bytes (PNG, JPEG, TIFF, BMP, WebP, GIF, DICOM), images in memory too, to checked 8-bit grey."""
 
 from medsharp.images.box import Box
 from medsharp.images.decoded import DecodedImage
 from medsharp.images.dicom_start import is_dicom
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.marks import Marks, read_marks
-from medsharp.images.read import Frame, read_frames, read_image
+from medsharp.images.read import Frame, Source, read_frames, read_image
 from medsharp.images.values import ValueRange, read_range
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ImageError",
     "ImageLimits",
     "Marks",
+    "Source",
     "ValueRange",
     "is_dicom",
     "read_frames",

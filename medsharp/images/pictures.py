@@ -84,10 +84,19 @@ def read_picture(data: bytes, name: str, limits: ImageLimits, declared: ValueRan
         ImageError: It is damaged, of another kind, too small or large, has several frames, or its range is not known.
     """
     with open_picture(data, name, limits) as picture:
-        flags = ["rotated"] if picture.rotated else []
-        if picture.is_deep:
-            return _grey_of_deep(picture, declared, name, flags)
-        return _grey(picture, declared, name, flags)
+        return grey_of(picture, name, declared)
+
+
+def grey_of(picture: Picture, name: str, declared: ValueRange | None = None) -> DecodedImage:
+    """Return an opened picture as grey pixels.
+
+    Raises:
+        ImageError: Its range is not known, or its colour space is not read.
+    """
+    flags = ["rotated"] if picture.rotated else []
+    if picture.is_deep:
+        return _grey_of_deep(picture, declared, name, flags)
+    return _grey(picture, declared, name, flags)
 
 
 @contextmanager

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Union
+
+import numpy as np
+from PIL import Image
 
 from medsharp.images.decoded import DecodedImage
 from medsharp.images.dicom import open_dicom
 from medsharp.images.dicom_start import is_dicom
+from medsharp.images.in_memory import dicom_bytes, is_dataset, read_array, read_pillow
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.pictures import read_picture
 from medsharp.images.values import ValueRange
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Source = Union[Path, str, bytes, np.ndarray, Image.Image, "Dataset"]
+"""A file, its bytes, or an image that is in memory: an array, a Pillow image or a pydicom data set."""
 
 Frame = int | Literal["sharpest"]
 """Which frame of a clip is used: its number, counted from 1 as DICOM does, or the sharpest."""
 
 
 def read_image(
-    source: Path | str | bytes,
+    source: Source,
     *,
     name: str | None = None,
     limits: ImageLimits = ImageLimits(),
@@ -34,7 +44,8 @@ def read_image(
     a clip, and cropped to the ultrasound region that it names. Each is said in `flags`.
 
     Args:
-        source: A file, or its bytes.
+        source: A file, its bytes, or an image in memory: an array as `read_array` takes it, a Pillow image, or a
+            pydicom data set.
         name: What to call it in errors; the path by default.
         limits: Checked before decoding.
         frame: Of a DICOM clip; a number decodes that frame only.
@@ -50,17 +61,17 @@ def read_image(
         ImageError: The file is missing, empty, truncated, of another kind, too small or large, a picture of several
             frames, without the frame asked for, or of values whose range nothing tells.
     """
-    data, name = read_bytes(source, name, limits)
-    if is_dicom(data):
-        clip = open_dicom(data, name, limits, region, value_range)
+    content, name = _content(source, name, limits)
+    if isinstance(content, bytes) and is_dicom(content):
+        clip = open_dicom(content, name, limits, region, value_range)
         return clip.sharpest() if frame == "sharpest" else clip.frame(frame)
     if frame not in ("sharpest", 1):
         raise ImageError(f"{name} has one frame; there is no frame {frame}")
-    return read_picture(data, name, limits, value_range)
+    return _still(content, name, limits, value_range)
 
 
 def read_frames(
-    source: Path | str | bytes,
+    source: Source,
     *,
     name: str | None = None,
     limits: ImageLimits = ImageLimits(),
@@ -70,7 +81,7 @@ def read_frames(
     """Decode every frame of a DICOM clip, one at a time; another file gives its one image.
 
     Args:
-        source: A file, or its bytes.
+        source: As for `read_image`.
         name: What to call it in errors; the path by default.
         limits: Checked before decoding.
         region: As for `read_image`.
@@ -79,11 +90,35 @@ def read_frames(
     Raises:
         ImageError: As for `read_image`, when the frame concerned is reached.
     """
-    data, name = read_bytes(source, name, limits)
-    if is_dicom(data):
-        yield from open_dicom(data, name, limits, region, value_range).all_frames()
+    content, name = _content(source, name, limits)
+    if isinstance(content, bytes) and is_dicom(content):
+        yield from open_dicom(content, name, limits, region, value_range).all_frames()
     else:
-        yield read_picture(data, name, limits, value_range)
+        yield _still(content, name, limits, value_range)
+
+
+def _content(source: Source, name: str | None, limits: ImageLimits) -> tuple[bytes | np.ndarray | Image.Image, str]:
+    """Return bytes, or what is decoded already, and what to call it."""
+    if isinstance(source, (np.ndarray, Image.Image)):
+        return source, name or "image"
+    if isinstance(source, (bytes, str, Path)):
+        return read_bytes(source, name, limits)
+    if is_dataset(source):
+        return dicom_bytes(source, name or "image"), name or "image"
+    raise ImageError(
+        f"{name or 'image'} is of type {type(source).__name__}; give a path, bytes, an array, a Pillow image or a "
+        "pydicom data set"
+    )
+
+
+def _still(
+    content: bytes | np.ndarray | Image.Image, name: str, limits: ImageLimits, value_range: ValueRange | None
+) -> DecodedImage:
+    if isinstance(content, bytes):
+        return read_picture(content, name, limits, value_range)
+    if isinstance(content, np.ndarray):
+        return read_array(content, name, limits, value_range)
+    return read_pillow(content, name, limits, value_range)
 
 
 def read_bytes(source: Path | str | bytes, name: str | None, limits: ImageLimits) -> tuple[bytes, str]:

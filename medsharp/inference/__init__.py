@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, Any
 from medsharp.inference.heatmap import overlay
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import Predictor
-from medsharp.inference.reading import FindLesion, Frames
+from medsharp.inference.reading import FindLesion, Frames, Given
+from medsharp.inference.saliency import Saliency
 
 if TYPE_CHECKING:
     from medsharp.inference.table import predict_manifest, predictions_table
 
-__all__ = ["FindLesion", "Frames", "Prediction", "Predictor", "overlay", "predict_manifest", "predictions_table"]
+__all__ = [
+    "FindLesion",
+    "Frames",
+    "Given",
+    "Prediction",
+    "Predictor",
+    "Saliency",
+    "overlay",
+    "predict_manifest",
+    "predictions_table",
+]
 
 _OF_TABLES = frozenset({"predict_manifest", "predictions_table"})
 

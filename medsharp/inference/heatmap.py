@@ -1,112 +1,84 @@
-"""Heat maps: evidence for the positive class, placed on the original image and coloured."""
+"""Heat maps: a coarse grid laid over the image that it is of, and coloured: warm for, cold against."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 from PIL import Image
 
 from medsharp.errors import InputError
-from medsharp.inference.session import Session
-from medsharp.preprocess import Placement
+from medsharp.images.box import Box
 
-_GRID = 12
-_BATCH = 36
+FAINT = 0.1
+"""A map that nowhere reaches this, for or against, looks like the image alone."""
 
 # Anchor colours of matplotlib's "inferno" (CC0), so that drawing needs no plotting library.
-_INFERNO = np.array(
-    [
-        [0, 0, 4],
-        [40, 11, 84],
-        [101, 21, 110],
-        [159, 42, 99],
-        [212, 72, 66],
-        [245, 125, 21],
-        [250, 193, 39],
-        [252, 255, 164],
-    ],
-    dtype=np.float64,
-)
-# Four thousand levels of a heat map: no difference from computing each pixel is visible in 8 bits.
-_LEVELS = np.linspace(0, 1, 4096)
-_COLOURS = np.stack(
-    [np.interp(_LEVELS, np.linspace(0, 1, len(_INFERNO)), channel) for channel in _INFERNO.T], axis=-1
-).astype(np.float32)  # [level, 3]
-_OPACITIES = (0.65 * np.sqrt(_LEVELS)).astype(np.float32)
+_WARM = [
+    [0, 0, 4],
+    [40, 11, 84],
+    [101, 21, 110],
+    [159, 42, 99],
+    [212, 72, 66],
+    [245, 125, 21],
+    [250, 193, 39],
+    [252, 255, 164],
+]
+# As dark where weak and as light where strong; blue and orange differ to colour-blind eyes too.
+_COLD = [
+    [0, 0, 4],
+    [4, 18, 66],
+    [8, 40, 112],
+    [16, 72, 158],
+    [34, 112, 194],
+    [70, 156, 220],
+    [126, 200, 240],
+    [196, 240, 255],
+]
+# Four thousand levels of a heat map each way: no difference from computing each pixel is visible in 8 bits.
+_LEVELS = np.linspace(-1, 1, 8191)
+
+
+def _ramp(anchors: list[list[int]]) -> np.ndarray:
+    """Return colours [level, 3] of strengths from 0 to 1."""
+    strengths = np.abs(_LEVELS)
+    steps = np.linspace(0, 1, len(anchors))
+    return np.stack([np.interp(strengths, steps, channel) for channel in np.transpose(anchors)], axis=-1)
+
+
+_COLOURS = np.where(_LEVELS[:, None] < 0, _ramp(_COLD), _ramp(_WARM)).astype(np.float32)
+_OPACITIES = (0.65 * np.sqrt(np.abs(_LEVELS))).astype(np.float32)
 # Pixels coloured at once, so that a large image does not need many times its size in memory.
 _BAND_PIXELS = 2**18
 
 
-def evidence_of_cam(cam: np.ndarray, positive: int) -> np.ndarray:
-    """Return float32 [B, h, w]: how much each place speaks for the positive class rather than the others on average.
-
-    Args:
-        cam: Class activation maps [B, C, h, w].
-        positive: Number of the positive class.
-    """
-    others = np.delete(cam, positive, axis=1).mean(axis=1)
-    return (cam[:, positive] - others).astype(np.float32)
+Span = tuple[slice, slice, np.ndarray]
+"""Rows and columns of a drawn image, and the values there, float32 [rows, columns]."""
 
 
-def evidence_of_occlusion(session: Session, image: np.ndarray, positive: int) -> np.ndarray:
-    """Return float32 [12, 12]: how much the margin of the positive class falls when that place is blurred to its mean.
-
-    For networks whose pooling does not allow an exact class activation map (Zeiler and Fergus, ECCV 2014).
-
-    Args:
-        session: The network.
-        image: Its input, uint8 [S, S].
-        positive: Number of the positive class.
-    """
-    edges = np.linspace(0, image.shape[0], _GRID + 1).round().astype(int)
-    occluded = []
-    for top, bottom in itertools.pairwise(edges):
-        for left, right in itertools.pairwise(edges):
-            changed = image.copy()
-            changed[top:bottom, left:right] = round(float(image.mean()))
-            occluded.append(changed)
-    stack = np.stack([image, *occluded])
-    logits = np.concatenate([session.run(stack[i : i + _BATCH])["logits"] for i in range(0, len(stack), _BATCH)])
-    margin = logits[:, positive] - np.delete(logits, positive, axis=1).mean(axis=1)
-    return (margin[0] - margin[1:]).reshape(_GRID, _GRID).astype(np.float32)
-
-
-def place(
-    evidence: np.ndarray,
-    reference: float,
-    where: Placement,
+def lay_over(
+    effects: np.ndarray,
+    box: tuple[float, float, float, float],
+    crop: Box,
     shape: tuple[int, int],
-    size: int,
     longest_side: int | None = None,
-) -> np.ndarray:
-    """Scale evidence to 0..1 and lay it over the original image.
+) -> tuple[tuple[int, int], Span]:
+    """Lay a coarse grid over the part of an image that it is of, at the size at which the image is drawn.
 
     Args:
-        evidence: [h, w] on the grid of the network's input; negative counts as none.
-        reference: Evidence that is shown at full strength.
-        where: How the image was placed in the input.
+        effects: float32 [h, w].
+        box: Left, top, right and bottom, in cells of the grid, of what lies over `crop`.
+        crop: That part of the original.
         shape: Height and width of the original.
-        size: Side of the input.
         longest_side: Draw it as `drawn_shape` shrinks the original; None draws it as large as the original.
 
     Returns:
-        float32 [H, W], or smaller; 0 where the original was cropped away.
+        Height and width as drawn, and where in it which values are.
     """
-    strength = Image.fromarray(np.clip(evidence / reference, 0, 1).astype(np.float32))
-    whole = strength.resize((size, size), Image.Resampling.BICUBIC)
-    top, left, bottom, right = where.inner
     height, width = drawn_shape(shape, longest_side)
-    rows = _drawn_span(where.crop[0], where.crop[2], height / shape[0])
-    columns = _drawn_span(where.crop[1], where.crop[3], width / shape[1])
-    inside = whole.resize(
-        (columns.stop - columns.start, rows.stop - rows.start),
-        Image.Resampling.BILINEAR,
-        box=(left, top, right, bottom),
-    )
-    placed = np.zeros((height, width), dtype=np.float32)
-    placed[rows, columns] = np.clip(np.asarray(inside), 0, 1)
-    return placed
+    rows = _drawn_span(crop.top, crop.bottom, height / shape[0])
+    columns = _drawn_span(crop.left, crop.right, width / shape[1])
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    inside = Image.fromarray(effects).resize(size, Image.Resampling.BICUBIC, box=box)
+    return (height, width), (rows, columns, np.asarray(inside))
 
 
 def drawn_shape(shape: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
@@ -132,7 +104,7 @@ def overlay(pixels: np.ndarray, heatmap: np.ndarray | None) -> np.ndarray:
 
     Args:
         pixels: uint8 [H, W].
-        heatmap: float [H, W] from 0 to 1, or None for the image alone.
+        heatmap: float [H, W] from -1 (cold, against) to 1 (warm, for), or None for the image alone.
 
     Returns:
         uint8 [H, W, 3].
@@ -148,7 +120,25 @@ def overlay(pixels: np.ndarray, heatmap: np.ndarray | None) -> np.ndarray:
     rows = max(1, _BAND_PIXELS // max(1, pixels.shape[1]))
     for top in range(0, len(pixels), rows):
         band = slice(top, top + rows)
-        level = np.rint(heatmap[band] * (len(_COLOURS) - 1)).astype(np.intp)
+        level = np.rint((heatmap[band] + 1) * ((len(_COLOURS) - 1) / 2)).astype(np.intp)
         opacity = _OPACITIES[level][..., None]
         coloured[band] = np.rint(coloured[band] * (1 - opacity) + _COLOURS[level] * opacity)
     return coloured
+
+
+def shrink(pixels: np.ndarray, longest_side: int) -> np.ndarray:
+    """Make an image smaller if it is larger than it is shown.
+
+    Args:
+        pixels: uint8 [H, W].
+        longest_side: Of the result at most.
+
+    Returns:
+        uint8 of the shape that `drawn_shape` gives.
+    """
+    height, width = drawn_shape((pixels.shape[0], pixels.shape[1]), longest_side)
+    if (height, width) == pixels.shape:
+        return pixels
+    # The gap halves large images first, where each pixel of the result still averages many.
+    size = (width, height)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from medsharp.inference.checks.finding import Finding, Status
+
+if TYPE_CHECKING:
+    from medsharp.inference.saliency import Saliency
+
+DISPLAY_SIDE = 1024
+"""Longest side in pixels at which a map is drawn unless told otherwise; what it shows has some hundred places."""
 
 Side = Literal["above", "below"]
 
@@ -38,23 +44,25 @@ class Prediction:
         model: Name of the bundle.
         digest: SHA-256 of its `bundle.yaml`, and so of all its files.
         seconds: Wall time of reading the image and making it ready, and its share of its batch's.
+        picture: The image as it is shown, uint8 [h, w], where that was asked for.
     """
 
     name: str
     probabilities: dict[str, float] = field(default_factory=dict)
     positive_probability: float = math.nan
     decision: str = ""
-    threshold: float = math.nan
     flags: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     error: str | None = None
     source: str = ""
     frame: int | None = None
     heatmap_method: str = ""
+    threshold: float = math.nan
     model: str = ""
     digest: str = ""
     seconds: float = field(default=0.0, compare=False)
-    _explain: Callable[[int | None], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    picture: np.ndarray | None = field(default=None, repr=False, compare=False)
+    _explain: Callable[[int], Saliency] | None = field(default=None, repr=False, compare=False)
 
     @property
     def side(self) -> Side | None:
@@ -88,16 +96,21 @@ class Prediction:
         ordered = sorted(self.findings, key=lambda finding: finding.outcome != "refusal")
         return tuple(finding.sentence for finding in ordered)
 
-    def heatmap(self, longest_side: int | None = None) -> np.ndarray | None:
-        """Return where the evidence for the positive class is: float32 [H, W] from 0 to 1 on the original image.
-
-        Made when asked for; None when there is an error.
+    def saliency(self, longest_side: int = DISPLAY_SIDE) -> Saliency | None:
+        """Return where the evidence is, in log odds from the operating point; made when asked for.
 
         Args:
-            longest_side: Draw it at most this many pixels high and wide, for an image of which no more is shown; of
-                the original's size by default.
+            longest_side: Draw it at most this many pixels high and wide, and never larger than the image.
+
+        Returns:
+            None without a number.
         """
         return None if self._explain is None else self._explain(longest_side)
+
+    def heatmap(self, longest_side: int = DISPLAY_SIDE) -> np.ndarray | None:
+        """Return the same for drawing: float32 [h, w], from -1, against the positive class, to 1, for it."""
+        saliency = self.saliency(longest_side)
+        return None if saliency is None else saliency.shades
 
 
 def log_odds(share: float) -> float:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
 from medsharp.bundle import MODEL, BundleSpec, digest_of, read_bundle
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, ImageLimits, ValueRange
+from medsharp.images import DecodedImage, ImageLimits, Source, ValueRange
 from medsharp.images.box import Box
 from medsharp.inference.checks import Finding
-from medsharp.inference.heatmap import evidence_of_cam, evidence_of_occlusion, place
 from medsharp.inference.prediction import Prediction
-from medsharp.inference.reading import FindLesion, Frames, Prepared, Reading, Source, read_source
+from medsharp.inference.reading import (
+    FindLesion,
+    Frames,
+    Given,
+    Prepared,
+    Reading,
+    given_together,
+    prepared_readings,
+    read_given,
+)
+from medsharp.inference.saliency import Saliency, explain, finder, margins_of
 from medsharp.inference.session import Session
-from medsharp.preprocess import Placement, placement, preprocess
+from medsharp.inference.stream import READERS, read_ahead
+from medsharp.preprocess import placement, preprocess
 from medsharp.progress import Progress
+
+BATCH = 32
+"""Images at once; more bring nothing on a CPU."""
 
 
 class Predictor:
@@ -107,7 +121,7 @@ class Predictor:
         sources: Sequence[Source],
         *,
         names: Sequence[str] | None = None,
-        batch_size: int = 32,
+        batch_size: int = BATCH,
         limits: ImageLimits | None = None,
         frames: Frames | Sequence[Frames] = "sharpest",
         lesion: FindLesion | None = None,
@@ -118,7 +132,7 @@ class Predictor:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
 
         Args:
-            sources: Files, or their bytes.
+            sources: Files, their bytes, or images in memory, as `read_image` takes them.
             names: How each is called; the path, or `image 1`, by default.
             batch_size: Images at once.
             limits: What is refused; the predictor's own by default.
@@ -137,39 +151,76 @@ class Predictor:
         Raises:
             InputError: `names` or `frames` has another length than `sources`.
         """
-        if names is None:
-            names = [f"image {n}" if isinstance(s, bytes) else str(s) for n, s in enumerate(sources, start=1)]
-        if len(names) != len(sources):
-            raise InputError(f"{len(names)} names for {len(sources)} images")
+        given = given_together(sources, names, frames, value_ranges, known)
+        predictions: list[Prediction] = []
+        for done, batch in self._batches(given, batch_size, limits, "sharpest", lesion, None):
+            predictions += batch
+            if progress is not None:
+                progress(done, len(sources), "predicting")
+        return predictions
+
+    def stream(
+        self,
+        sources: Iterable[Source | Given],
+        *,
+        batch_size: int = BATCH,
+        limits: ImageLimits | None = None,
+        frames: Frames = "sharpest",
+        lesion: FindLesion | None = None,
+        picture_side: int | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict any number of images one after another, in their order, in bounded memory.
+
+        The next batches are read while one is predicted: some `3 * batch_size` sources are taken ahead of what was
+        given out, and each is decoded once. One that cannot be read gets its reason.
+
+        Args:
+            sources: As for `predict`, with what is known of one where it is `Given`; such as a generator of millions.
+            batch_size: Images at once.
+            limits: What is refused; the predictor's own by default.
+            frames: Of DICOM clips, where `Given` does not say.
+            lesion: Gives the lesion's box of source number n, for a bundle that crops to it.
+            picture_side: Keep each image, at most this many pixels high and wide, as `picture`, to draw its map on.
+
+        Raises:
+            InputError: `batch_size` is less than 1.
+        """
+        given = (one if isinstance(one, Given) else Given(one) for one in sources)
+        batches = self._batches(given, batch_size, limits, frames, lesion, picture_side)
+        return (prediction for _, batch in batches for prediction in batch)
+
+    def _batches(
+        self,
+        given: Iterable[Given],
+        batch_size: int,
+        limits: ImageLimits | None,
+        frames: Frames,
+        lesion: FindLesion | None,
+        picture_side: int | None,
+    ) -> Iterator[tuple[int, list[Prediction]]]:
+        """Return what gives batches of predictions, each with how many sources were begun with it."""
+        if batch_size < 1:
+            raise InputError(f"a batch of {batch_size} images; the least is 1")
         if self.preprocessing.crop != "lesion":
             lesion = None
         elif lesion is None:
             lesion = _no_lesion
-        wanted = [frames] * len(sources) if isinstance(frames, (str, int)) else list(frames)
-        if len(wanted) != len(sources):
-            raise InputError(f"{len(wanted)} frames for {len(sources)} images")
-        ranges = [given or self.value_range for given in value_ranges or [None] * len(sources)]
-        read_with = partial(read_source, limits=limits or self.limits, lesion=lesion)
 
-        def read(source: tuple[int, Source, str]) -> Iterator[Reading]:
-            number, _, name = source
-            if known and known[number] is not None:
-                return iter([Reading(name, name, prepared=known[number])])
-            return read_with(source, frames=wanted[number], value_range=ranges[number])
+        def read(numbered: tuple[int, Given]) -> Iterator[Reading]:
+            number, one = numbered
+            one = replace(one, frames=one.frames or frames, value_range=one.value_range or self.value_range)
+            readings = read_given(number, one, limits=limits or self.limits, lesion=lesion)
+            return prepared_readings(readings, self.prepare, picture_side)
 
-        predictions: list[Prediction] = []
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(sources), batch_size):
-                part = range(start, min(start + batch_size, len(sources)))
-                given = [(number, sources[number], names[number]) for number in part]
-                # A clip is read while its frames are predicted, so that not all of them are in memory.
-                streams = map(read, given) if "all" in wanted else pool.map(lambda one: list(read(one)), given)
-                readings = itertools.chain.from_iterable(streams)
-                while batch := list(itertools.islice(readings, batch_size)):
-                    predictions += self.predict_readings(batch)
-                if progress is not None:
-                    progress(part.stop, len(sources), "predicting")
-        return predictions
+        ahead = read_ahead(read, enumerate(given), ahead=2 * batch_size + READERS, part=max(2, batch_size))
+        return self._of_batches(ahead, batch_size)
+
+    def _of_batches(
+        self, readings: Generator[tuple[int, Reading]], batch_size: int
+    ) -> Iterator[tuple[int, list[Prediction]]]:
+        with closing(readings):  # its threads end with whoever stops listening
+            while batch := list(itertools.islice(readings, batch_size)):
+                yield batch[-1][0] + 1, self.predict_readings([one for _, one in batch])
 
     def predict_pixels(self, images: Sequence[np.ndarray], *, names: Sequence[str] | None = None) -> list[Prediction]:
         """Predict decoded grey images, uint8 [H, W] each.
@@ -188,11 +239,17 @@ class Predictor:
         Args:
             read: As `read_source` gives them; what shows the image too need not decode it twice.
         """
+        start = perf_counter()
         ready = [one.prepared or (None if one.image is None else self.prepare(one.image, one.lesion)) for one in read]
         answers = iter(self._infer([(one, part) for one, part in zip(read, ready, strict=True) if part is not None]))
-        return [
+        found = [
             next(answers) if part is not None else Prediction(one.name, error=one.error, source=one.source or one.name)
             for one, part in zip(read, ready, strict=True)
+        ]
+        share = (perf_counter() - start) / max(1, len(read))
+        return [
+            replace(prediction, seconds=one.seconds + share, model=self.spec.name, digest=self.digest)
+            for one, prediction in zip(read, found, strict=True)
         ]
 
     def prepare(self, image: DecodedImage, lesion: Box | None = None) -> Prepared:
@@ -219,12 +276,10 @@ class Predictor:
         outputs = self.session.run(inputs)
         shares = softmax(outputs["logits"].astype(np.float64) / self.spec.temperature)
         findings = self._findings(inputs, outputs["features"])
-        changed = ("calipers and text inpainted",) if self.preprocessing.inpaint else ()
+        explanations = self._explanations(inputs, outputs, [part for _, part in ready])
         return [
-            self._answer(one, part, share, found, evidence, changed, self._heatmap_method(outputs))
-            for (one, part), share, found, evidence in zip(
-                ready, shares, findings, self._evidence(inputs, outputs), strict=True
-            )
+            self._answer(one, part, share, found, explain_one, self._heatmap_method(outputs))
+            for (one, part), share, found, explain_one in zip(ready, shares, findings, explanations, strict=True)
         ]
 
     def _answer(
@@ -233,19 +288,18 @@ class Predictor:
         part: Prepared,
         share: np.ndarray,
         found: tuple[Finding, ...],
-        evidence: Callable[[], np.ndarray],
-        changed: tuple[str, ...],
+        explain_one: Callable[[int], Saliency],
         method: str,
     ) -> Prediction:
         """Return the prediction of an image; one that a check refuses has no number."""
+        changed = ("calipers and text inpainted",) if self.preprocessing.inpaint else ()
         plain = Prediction(
             name=one.name,
             flags=(*part.flags, *changed),
             findings=found,
             source=one.source or one.name,
             frame=part.frame,
-            model=self.spec.name,
-            digest=self.digest,
+            picture=one.picture,
         )
         if plain.status == "refused" and not self.answer_anyway:
             return plain
@@ -256,7 +310,7 @@ class Predictor:
             decision=self._decide(share),
             threshold=self.spec.operating_point.threshold,
             heatmap_method=method,
-            _explain=partial(self._heatmap, part.where, part.shape, evidence),
+            _explain=explain_one,
         )
 
     def _heatmap_method(self, outputs: dict[str, np.ndarray]) -> str:
@@ -292,24 +346,23 @@ class Predictor:
             )
         return findings
 
-    def _evidence(self, inputs: np.ndarray, outputs: dict[str, np.ndarray]) -> list[Callable[[], np.ndarray]]:
-        """Return for each input what gives its evidence [h, w]: cheap maps are there already, occlusion comes if asked.
-
-        Maps and inputs are copied, so that one kept prediction does not keep the whole batch.
-        """
-        if "cam" in outputs:
-            return [partial(np.asarray, cam.copy()) for cam in evidence_of_cam(outputs["cam"], self._positive)]
-        return [partial(evidence_of_occlusion, self.session, sample.copy(), self._positive) for sample in inputs]
-
-    def _heatmap(
-        self,
-        where: Placement,
-        shape: tuple[int, int],
-        evidence: Callable[[], np.ndarray],
-        longest_side: int | None,
-    ) -> np.ndarray:
-        reference, size = self.spec.heatmap_reference, self.preprocessing.size
-        return place(evidence(), reference, where, shape, size, longest_side)
+    def _explanations(
+        self, inputs: np.ndarray, outputs: dict[str, np.ndarray], parts: Sequence[Prepared]
+    ) -> list[Callable[[int], Saliency]]:
+        """Return for each input what draws its map when it is asked for."""
+        positive, temperature = self._positive, self.spec.temperature
+        margins = margins_of(outputs["logits"], positive, temperature, self.spec.operating_point.threshold)
+        cams = outputs.get("cam", [None] * len(parts))
+        return [
+            partial(
+                explain,
+                finder(self.session, sample, cam, logits, positive, temperature, part.where),
+                float(margin),
+                part.where,
+                part.shape,
+            )
+            for sample, cam, logits, margin, part in zip(inputs, cams, outputs["logits"], margins, parts, strict=True)
+        ]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

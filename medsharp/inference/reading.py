@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
 
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, Frame, ImageLimits, ValueRange, read_frames, read_image
+from medsharp.images import DecodedImage, Frame, ImageLimits, Source, ValueRange, read_frames, read_image
 from medsharp.images.box import Box
+from medsharp.inference.heatmap import shrink
 from medsharp.preprocess import Placement
-
-Source = Path | str | bytes
 
 Frames = Frame | Literal["all"]
 
 FindLesion = Callable[[int, str, DecodedImage], Box]
 """Gives the box of the lesion of source number n, its name and its image; an InputError where there is none."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A source, and what is known of it.
+
+    Attributes:
+        source: A file, its bytes, or an image in memory.
+        name: How it is called; the path, or `image 1`, where it is empty.
+        frames: Of a DICOM clip; None leaves that to what is said of all sources.
+        value_range: What is black and white in values of more than 8 bits, where it is known.
+        prepared: What was made ready before; the source is not read then.
+    """
+
+    source: Source
+    name: str = ""
+    frames: Frames | None = None
+    value_range: ValueRange | None = None
+    prepared: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,8 @@ class Reading:
         lesion: Its box, where the bundle crops to it.
         error: One sentence.
         prepared: The same image made ready for the network, where that was done already; it needs no `image` then.
+        seconds: Wall time of reading it and making it ready.
+        picture: The image no larger than it is shown, uint8 [h, w], where that was asked for.
     """
 
     name: str
@@ -60,6 +81,8 @@ class Reading:
     lesion: Box | None = None
     error: str | None = None
     prepared: Prepared | None = None
+    seconds: float = 0.0
+    picture: np.ndarray | None = None
 
 
 def read_source(
@@ -92,3 +115,69 @@ def read_source(
             yield Reading(called, name, image, None if lesion is None else lesion(number, name, image))
     except InputError as error:
         yield Reading(name, name, error=str(error))
+
+
+def read_given(number: int, given: Given, *, limits: ImageLimits, lesion: FindLesion | None) -> Iterator[Reading]:
+    """Read a source with what is known of it, as `read_source` does; what was made ready before is not read.
+
+    Args:
+        number: Of the source, from 0.
+        given: With `frames`.
+        limits: What is refused.
+        lesion: Finds the lesion, where it is needed.
+    """
+    name = given.name or _name_of(given.source, number)
+    if given.prepared is not None:
+        return iter([Reading(name, name, prepared=given.prepared)])
+    source, frames = (number, given.source, name), given.frames or "sharpest"
+    return read_source(source, limits=limits, frames=frames, lesion=lesion, value_range=given.value_range)
+
+
+def _name_of(source: Source, number: int) -> str:
+    return str(source) if isinstance(source, (str, Path)) else f"image {number + 1}"
+
+
+def prepared_readings(
+    readings: Iterator[Reading], prepare: Callable[[DecodedImage, Box | None], Prepared], picture_side: int | None
+) -> Iterator[Reading]:
+    """Make readings ready for the network and let go of their pixels, but for a picture to show.
+
+    Args:
+        readings: Of one source.
+        prepare: Makes an image ready, given its lesion.
+        picture_side: Longest side of the picture that is kept, in pixels; None keeps none.
+    """
+    while True:
+        start = perf_counter()
+        one = next(readings, None)
+        if one is None:
+            return
+        if one.image is not None:
+            picture = None if picture_side is None else shrink(one.image.pixels, picture_side)
+            try:
+                one = replace(one, image=None, prepared=prepare(one.image, one.lesion), picture=picture)
+            except InputError as error:
+                one = Reading(one.name, one.source, error=str(error))
+        yield replace(one, seconds=perf_counter() - start)
+
+
+def given_together(
+    sources: Sequence[Source],
+    names: Sequence[str] | None,
+    frames: Frames | Sequence[Frames],
+    value_ranges: Sequence[ValueRange | None],
+    known: Sequence[Prepared | None],
+) -> Iterable[Given]:
+    """Join what is given of each source.
+
+    Raises:
+        InputError: `names` or `frames` has another length than `sources`.
+    """
+    count = len(sources)
+    if names is not None and len(names) != count:
+        raise InputError(f"{len(names)} names for {count} images")
+    wanted = [frames] * count if isinstance(frames, (str, int)) else list(frames)
+    if len(wanted) != count:
+        raise InputError(f"{len(wanted)} frames for {count} images")
+    called, ranges, ready = names or [""] * count, value_ranges or [None] * count, known or [None] * count
+    return map(Given, sources, called, wanted, ranges, ready)

@@ -1,20 +1,29 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from medsharp.errors import InputError
 from medsharp.images import Box
 from medsharp.inference import Predictor, overlay
-from medsharp.inference.heatmap import drawn_shape, evidence_of_cam, evidence_of_occlusion, place
-from medsharp.networks import Classifier
+from medsharp.inference.heatmap import drawn_shape
+from medsharp.inference.saliency import Places, Saliency, explain
 from medsharp.preprocess import Placement, PreprocessSpec, placement, preprocess
+
+
+def drawn(
+    grid: np.ndarray, where: Placement, shape: tuple[int, int], size: int, longest_side: int = 10**6, margin: float = 0
+) -> Saliency:
+    """Draw a grid over the whole input, as that of a class activation map is."""
+    height, width = grid.shape
+    top, left, bottom, right = where.inner
+    places = Places(
+        grid.astype(np.float32), left * width / size, top * height / size, right * width / size, bottom * height / size
+    )
+    return explain(lambda: places, margin, where, shape, longest_side)
 
 
 def centre(heatmap: np.ndarray) -> tuple[float, float]:
@@ -34,13 +43,12 @@ def test_evidence_at_a_blob_lands_on_the_blob_of_the_original(fit: str, shape: t
     # A network that sees brightness alone, on a grid of 16 x 16.
     seen = preprocess(pixels, spec).astype(np.float32)
     evidence = np.clip(seen - 100, 0, None).reshape(16, 4, 16, 4).mean(axis=(1, 3))
-    heatmap = place(evidence, float(evidence.max()), placement(pixels, spec), shape, spec.size)
-    assert heatmap.shape == shape
-    assert heatmap.dtype == np.float32
-    assert heatmap.min() >= 0
-    assert heatmap.max() <= 1
-    assert not heatmap[:, :border].any()
-    found = centre(heatmap)
+    saliency = drawn(evidence, placement(pixels, spec), shape, spec.size)
+    assert saliency.shades.shape == shape
+    assert saliency.shades.dtype == np.float32
+    assert np.abs(saliency.shades).max() == 1
+    assert not saliency.shades[:, :border].any()
+    found = centre(np.clip(saliency.shades - 0.2, 0, None))
     cell = max(shape) / 16
     assert abs(found[0] - (row - 0.5)) < cell / 2
     assert abs(found[1] - (column - 0.5)) < cell / 2
@@ -54,8 +62,8 @@ def test_map_drawn_small_is_the_full_map_made_small(fit: str, shape: tuple[int, 
     pixels[:, :border] = 0
     where = placement(pixels, spec)
     evidence = np.random.default_rng(0).random((8, 8)).astype(np.float32)
-    full = place(evidence, 1.0, where, shape, spec.size)
-    small = place(evidence, 1.0, where, shape, spec.size, 300)
+    full = drawn(evidence, where, shape, spec.size).values
+    small = drawn(evidence, where, shape, spec.size, 300).values
     assert small.shape == drawn_shape(shape, 300)
     assert max(small.shape) == 300
     reduced = np.asarray(Image.fromarray(full).resize(small.shape[::-1], Image.Resampling.BOX))
@@ -73,9 +81,9 @@ def test_images_are_drawn_no_larger_than_they_are_and_never_empty() -> None:
 @pytest.mark.parametrize("edges", [(0, 16), (3, 5), (15, 16)])
 def test_narrow_crop_keeps_a_place_in_a_small_map(edges: tuple[int, int]) -> None:
     where = Placement(Box(edges[0], 0, edges[1], 16_384), Box(0, 0, 64, 64))
-    drawn = place(np.ones((4, 4), dtype=np.float32), 1.0, where, (16, 16_384), 64, 640)
-    assert drawn.shape == (1, 640)
-    assert drawn.min() == 1
+    found = drawn(np.ones((4, 4)), where, (16, 16_384), 64, 640, margin=2.0).values
+    assert found.shape == (1, 640)
+    assert found.min() == 2
 
 
 def test_small_map_of_a_huge_image_needs_no_memory_of_its_size() -> None:
@@ -83,7 +91,7 @@ def test_small_map_of_a_huge_image_needs_no_memory_of_its_size() -> None:
     where = Placement(Box(0, 0, *shape), Box(0, 0, 64, 64))
     tracemalloc.start()
     try:
-        place(np.ones((4, 4), dtype=np.float32), 1.0, where, shape, 64, 1024)
+        drawn(np.ones((4, 4)), where, shape, 64, 1024)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -105,97 +113,35 @@ def test_colouring_a_large_image_needs_little_more_memory_than_the_picture() -> 
 def test_overlay_of_many_rows_is_the_overlay_of_each() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (700, 900), dtype=np.uint8)
-    heatmap = rng.random((700, 900), dtype=np.float32)
+    heatmap = 2 * rng.random((700, 900), dtype=np.float32) - 1
     whole = overlay(pixels, heatmap)
     rows = np.concatenate([overlay(pixels[i : i + 1], heatmap[i : i + 1]) for i in range(700)])
     assert np.array_equal(whole, rows)
 
 
-def test_image_without_evidence_has_a_blank_map_and_much_evidence_a_full_one() -> None:
-    where = placement(np.full((64, 64), 90, dtype=np.uint8), PreprocessSpec(size=64))
-    assert not place(np.full((4, 4), -3.0), 1.0, where, (64, 64), 64).any()
-    assert place(np.full((4, 4), 7.0), 1.0, where, (64, 64), 64).min() == 1
-    half = place(np.full((4, 4), 0.5, dtype=np.float32), 1.0, where, (64, 64), 64)
-    np.testing.assert_allclose(half, 0.5, atol=1e-6)
-
-
-def test_evidence_of_cam_averages_to_the_margin_without_bias(
-    predictor: Predictor, network: Classifier, images: np.ndarray
-) -> None:
-    outputs = predictor.session.run(images[:4])
-    bias = network.backbone.get_classifier().bias.detach().numpy()  # type: ignore[operator]
-    margin = outputs["logits"][:, 1] - outputs["logits"][:, 0] - (bias[1] - bias[0])
-    evidence = evidence_of_cam(outputs["cam"], 1)
-    np.testing.assert_allclose(evidence.mean(axis=(1, 2)), margin, atol=1e-4)
-
-
-def test_prediction_gives_a_map_of_the_original_size(predictor: Predictor) -> None:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (90, 170), dtype=np.uint8)
+def test_maps_are_drawn_at_display_size_and_no_larger_than_asked(predictor: Predictor) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (900, 1700), dtype=np.uint8)
     prediction = predictor.predict_pixels([pixels])[0]
-    heatmap = prediction.heatmap()
-    assert prediction.heatmap_method == "class activation map"
-    assert heatmap is not None
-    assert heatmap.shape == (90, 170)
-    small = prediction.heatmap(85)
-    assert small is not None
-    assert small.shape == (45, 85)
-    assert heatmap.min() >= 0
-    assert heatmap.max() <= 1
+    for side, shape in ((None, (542, 1024)), (85, (45, 85)), (4000, (900, 1700))):
+        heatmap = prediction.heatmap() if side is None else prediction.heatmap(side)
+        assert heatmap is not None
+        assert heatmap.shape == shape
+        assert -1 <= heatmap.min() < heatmap.max() <= 1
 
 
-def test_strength_is_measured_against_the_validation_images(predictor: Predictor, images: np.ndarray) -> None:
-    evidence = evidence_of_cam(predictor.session.run(images)["cam"], 1)
-    assert predictor.spec.heatmap_reference == pytest.approx(max(np.percentile(evidence, 99), 1e-6), rel=1e-4)
-
-
-class _BrightCentre:
-    """Stands in for a session whose positive logit is the brightness of one place."""
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        score = images[:, 40:44, 8:12].mean(axis=(1, 2)) / 255
-        return {"logits": np.stack([np.zeros_like(score), score], axis=1)}
-
-
-def test_occlusion_finds_the_place_that_matters() -> None:
-    image = np.full((48, 48), 20, dtype=np.uint8)
-    image[40:44, 8:12] = 255
-    evidence = evidence_of_occlusion(_BrightCentre(), image, 1)  # type: ignore[arg-type]
-    assert evidence.shape == (12, 12)
-    assert np.unravel_index(int(evidence.argmax()), evidence.shape) == (10, 2)
-    assert (evidence > 0.1).sum() == 1
-
-
-def test_network_without_exact_cam_is_explained_by_occlusion(
-    make_network: Callable[[str, int], Classifier],
-    make_bundle: Callable[..., Path],
-    images: np.ndarray,
-    tmp_path: Path,
-) -> None:
-    network = make_network("resnet10_w16", 2)
-    network.exact_cam = False
-    predictor = Predictor.load(make_bundle(network, tmp_path / "occluded"), device="cpu")
-    assert predictor.session.outputs == ("logits", "features")
-    assert predictor.spec.outputs == ("logits", "features")
-    prediction = predictor.predict_pixels([images[0]])[0]
-    heatmap = prediction.heatmap()
-    assert prediction.heatmap_method == "occlusion"
-    assert heatmap is not None
-    with torch.inference_mode():
-        expected = evidence_of_occlusion(predictor.session, images[0], 1)
-    assert (heatmap > 0).any() == (expected > 0).any()
-
-
-def test_overlay_is_the_image_where_there_is_no_evidence_and_warm_where_there_is() -> None:
+def test_overlay_is_the_image_where_there_is_no_evidence_warm_where_it_is_for_and_cold_where_against() -> None:
     pixels = np.full((40, 60), 100, dtype=np.uint8)
     heatmap = np.zeros((40, 60), dtype=np.float32)
-    heatmap[10:20, 30:40] = 1
+    heatmap[10:20, 30:40], heatmap[30:, 50:] = 1, -1
     picture = overlay(pixels, heatmap)
     assert (picture.shape, picture.dtype) == ((40, 60, 3), np.uint8)
     assert (picture[0, 0] == 100).all()
     red, green, blue = (int(value) for value in picture[15, 35])
     assert red > 150
     assert min(red, green) > blue + 30
+    red, green, blue = (int(value) for value in picture[35, 55])
+    assert blue > 150
+    assert blue > red + 20
     assert (overlay(pixels, None) == 100).all()
 
 

@@ -33,22 +33,18 @@ def drawn(probability: float, evidence: bool, method: str = "class activation ma
     return detail(assessment, "malignant", "benign", 0.5)
 
 
-def test_empty_heat_map_of_a_positive_image_is_said_to_explain_nothing() -> None:
-    html = drawn(0.7, evidence=False)
-    assert "The heat map is empty" in html
-    assert "It does not show why" in html
-    assert "raised the probability" not in html
+def test_an_empty_heat_map_is_said_to_be_of_an_answer_at_the_operating_point() -> None:
+    for probability in (0.3, 0.7):
+        html = drawn(probability, evidence=False)
+        assert "The heat map is empty: the answer lies at the operating point" in html
+        assert "Heat map: warm places" not in html
 
 
-def test_empty_heat_map_of_a_negative_image_is_said_to_be_empty() -> None:
-    html = drawn(0.3, evidence=False)
-    assert "The heat map is empty" in html
-    assert "It does not show why" not in html
-
-
-def test_heat_map_is_said_to_be_what_it_was_made_by() -> None:
-    assert "where the network found evidence of malignancy" in drawn(0.3, evidence=True)
-    assert "where covering a place lowers the probability of malignancy" in drawn(0.3, True, "occlusion")
+def test_heat_map_is_said_to_show_both_sides_and_what_it_was_made_by() -> None:
+    html = drawn(0.3, evidence=True)
+    assert "warm places speak for malignancy, cold ones against it, counted from the operating point" in html
+    assert "covering" not in html
+    assert "Found by covering one place after another" in drawn(0.3, True, "occlusion")
 
 
 @pytest.mark.parametrize(

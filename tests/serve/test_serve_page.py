@@ -317,5 +317,5 @@ def test_page_says_where_uploads_are_kept_and_what_the_heat_map_shows(client: Te
     text = " ".join(str(component["props"].get("value", "")) for component in config(client)["components"])
     assert "keeps them in its memory until they are answered, or for 2 minutes if the page is closed before" in text
     assert "deleted" not in text
-    assert "evidence for malignancy, whatever its answer" in text
+    assert "evidence for malignancy (warm) and against it (cold)" in text
     assert "WebP, GIF or DICOM" in text
