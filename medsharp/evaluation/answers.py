@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from medsharp.errors import InputError, nearest
+from medsharp.evaluation.findings import ANSWERED, CAUTIONED, REFUSED, fate_of
 from medsharp.keys import name_key, named, text_of
 
 SCORE = "score"
@@ -93,7 +94,7 @@ def has_scores_only(table: pd.DataFrame) -> bool:
 
 
 def numbers_of(values: pd.Series, file: str) -> pd.Series:
-    """Turn text into numbers, NaN where empty (which only a row with an error may be).
+    """Turn text into numbers, NaN where empty (which only a row without an answer may be).
 
     Raises:
         InputError: A cell is no number; the sentence names its row.
@@ -139,8 +140,8 @@ def _scores(table: pd.DataFrame, column: str, file: str) -> pd.DataFrame:
 
 
 def _labels(table: pd.DataFrame) -> list[str]:
-    """Return the labels of rows that are evaluated, in order."""
-    used = (text_of(table, "exclude") == "") & (text_of(table, "error") == "")
+    """Return the labels of rows that are evaluated, or counted as refused, in order."""
+    used = fate_of(table).isin((ANSWERED, CAUTIONED, REFUSED))
     labels: Sequence[str] = text_of(table, "label")[used].unique()
     return sorted(set(labels) - {""})
 

@@ -39,10 +39,11 @@ def counts_of(
     known = patients != ""
     reasons = Counter(excluded) + Counter(predictions.excluded)
     return {
-        "submitted": len(rows) + predictions.failed + sum(reasons.values()),
+        "submitted": len(rows) + len(predictions.refused) + predictions.failed + sum(reasons.values()),
         "submitted_patients": submitted_patients,
         "excluded": dict(reasons.most_common()),
         "failed": predictions.failed,
+        "refused": len(predictions.refused),
         "images": len(rows),
         "patients": int(patients[known].nunique()) if known.any() else None,
         "patients_known": bool(known.all()),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
+from medsharp.evaluation.abstention import abstention_of
 from medsharp.evaluation.by_patient import by_unit_of
 from medsharp.evaluation.conformal import Conformal, conformal_figures
 from medsharp.evaluation.counts import confusion_of, counts_of, patients_before
@@ -80,7 +81,8 @@ def evaluate_predictions(
     """Evaluate a table of predictions at a frozen threshold.
 
     Intervals come from a bootstrap that resamples patients (or groups of near-duplicates, or images where nothing else
-    is known) with all their images. Where a share is 0 or 1, or the ranking perfect, which resampling cannot move,
+    is known) with all their images. The figures are of the images that were answered; what the checks refused is counted
+    beside them (`medsharp.evaluation.abstention`). Where a share is 0 or 1, or the ranking perfect, which resampling cannot move,
     Wilson's or Newcombe's interval on the number of patients stands instead; `method` says which. Of very many images
     fewer resamples are drawn (`medsharp.evaluation.statistics.bootstrap.affordable`).
 
@@ -126,8 +128,9 @@ def evaluate_predictions(
     labels = (rows["label"] == positive).to_numpy(dtype=bool)
     if labels.all() or not labels.any():
         only = positive if labels.all() else " and ".join(sorted(set(rows["label"])))
+        out = f", besides {len(predictions.refused)} that the checks refused" if len(predictions.refused) else ""
         raise InputError(
-            f"{name} has images of one class only ({only}); ranking and calibration need {positive} and others"
+            f"{name} has images of one class only ({only}){out}; ranking and calibration need {positive} and others"
         )
     # Sorted once, so that no resample has to be.
     order = np.argsort(-rows[f"p_{positive}"].to_numpy(dtype=float), kind="stable")
@@ -182,6 +185,15 @@ def evaluate_predictions(
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         **by_unit_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "interactions": interactions_of(rows, cases, resamples=resamples, rng=rng, by=by),
+        "abstention": abstention_of(
+            predictions,
+            classes=classes,
+            positive=positive,
+            threshold=threshold,
+            resamples=resamples,
+            rng=rng,
+            interval=interval,
+        ),
         "intervals": _intervals(resampled(rows, cases.clusters), counts["clusters"], resamples, drawn, seed, interval),
     }
     return Evaluation(content, estimates, site_of(name, cases, figures))

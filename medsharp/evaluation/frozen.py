@@ -10,6 +10,7 @@ import pandas as pd
 
 from medsharp.bundle import SPEC, read_bundle
 from medsharp.errors import InputError
+from medsharp.evaluation.findings import is_answered
 from medsharp.evaluation.predictions import text_of
 
 THRESHOLD, ORIGIN, OF_CLASS = "threshold", "threshold_from", "threshold_class"
@@ -122,7 +123,7 @@ def _of_column(
     numbers = pd.to_numeric(texts.str.replace(r"^([+-]?\d*),(\d+)$", r"\1.\2", regex=True), errors="coerce").astype(
         float
     )
-    predicted = (text_of(table, "exclude") == "") & (text_of(table, "error") == "")
+    predicted = is_answered(table)
     right = numbers.between(0, 1) if probabilities else pd.Series(np.isfinite(numbers), index=numbers.index)
     wrong = np.flatnonzero((~right & (predicted | (texts != ""))).to_numpy())
     if len(wrong):

@@ -18,7 +18,8 @@ from medsharp.evaluation.statistics.registry import DECIDED
 
 _NO_ONE_THRESHOLD = ("net_benefit_at_threshold", "net_benefit_gain_at_threshold", "interventions_avoided")
 _AGAINST_READERS = ("model_sensitivity", "model_specificity", "sensitivity_difference", "specificity_difference")
-_DECIDED = DECIDED.difference(_NO_ONE_THRESHOLD).union(_AGAINST_READERS)
+_ABSTAINING = ("error_rate", "risk", "risk_coverage")
+_DECIDED = DECIDED.difference(_NO_ONE_THRESHOLD).union(_AGAINST_READERS, _ABSTAINING)
 
 
 def evaluate_at_own_thresholds(
@@ -63,7 +64,6 @@ def evaluate_at_own_thresholds(
     decided = evaluate_predictions(_shifted(table, classes, positive, common), threshold=common, **settings)
     content = _merged(plain.content, decided.content)
     content["operating_point"] = decided.content["operating_point"]
-    content["curves"] = {**content["curves"], "risk_coverage": decided.content["curves"]["risk_coverage"]}
     rows = check_predictions(table, classes, name).rows
     own = rows["threshold"].to_numpy(dtype=float)
     content["failures"] = failures_of(rows, classes=classes, positive=positive, threshold=own)
@@ -77,9 +77,9 @@ def _shifted(table: pd.DataFrame, classes: Sequence[str], positive: str, common:
     own = table["threshold"].to_numpy(dtype=float)
     with np.errstate(invalid="ignore"):
         moved = expit(logit(scores) - logit(own) + logit(common))
-    # Rounding, and scores and thresholds of 0 or 1, which have no odds, decide nothing.
+    # Rounding, and scores and thresholds of 0 or 1, which have no odds, decide nothing; no score stays none.
     flagged = scores >= own
-    moved = np.where(np.isfinite(moved), moved, flagged.astype(float))
+    moved = np.where(np.isfinite(moved) | np.isnan(scores), moved, flagged.astype(float))
     moved = np.where(flagged, np.maximum(moved, common), np.minimum(moved, np.nextafter(common, 0)))
     others = [f"p_{label}" for label in classes if label != positive]
     rest = table[others].to_numpy(dtype=float)

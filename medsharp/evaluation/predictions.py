@@ -12,6 +12,7 @@ import pandas as pd
 
 from medsharp.errors import InputError, nearest
 from medsharp.evaluation.answers import SCORE, has_scores_only, with_answers
+from medsharp.evaluation.findings import EXCLUDED, FAILED, REFUSED, fate_of
 from medsharp.evaluation.readers.long_tables import one_row_an_image
 from medsharp.keys import clusters_of, patients_of, text_of, united_sites
 from medsharp.tables import read_table, reason
@@ -27,12 +28,14 @@ class Predictions:
     """A checked table.
 
     Attributes:
-        rows: The images that were predicted, index 0, 1, 2, ...
+        rows: The images that were answered, index 0, 1, 2, ...; all figures are of them unless they say otherwise.
+        refused: Those that a check refused; with probabilities where they were answered anyway, NaN elsewhere.
         failed: How many images could not be predicted.
         excluded: How many rows the table itself excludes, by reason.
     """
 
     rows: pd.DataFrame
+    refused: pd.DataFrame
     failed: int
     excluded: dict[str, int]
 
@@ -49,8 +52,8 @@ def read_predictions(
 
     Args:
         path: A table (see `medsharp.tables`) with `image`, `label` and the model's answers in one of the shapes of
-            `medsharp.evaluation.answers`; `patient`, `group`, `site`, `device`, `birads`, `flags`, `error` and
-            `exclude` are used where they are. It may have a row for each reader of an image
+            `medsharp.evaluation.answers`; `patient`, `group`, `site`, `device`, `birads`, `flags`, `error`, `exclude`,
+            `status`, `reasons` and `checks` are used where they are. It may have a row for each reader of an image
             (`medsharp.evaluation.readers.long_tables`).
         classes: The classes; by default those that have a column.
         positive: The class that a single column `probability` or `logit` is of.
@@ -88,7 +91,9 @@ def read_predictions(
 
 
 def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) -> Predictions:
-    """Set excluded and failed rows aside and check the others.
+    """Set excluded, failed and refused rows aside (`medsharp.evaluation.findings`) and check the others.
+
+    A refused row needs a label as the others do, and may have probabilities: all of them, which are checked, or none.
 
     Args:
         table: As `read_predictions` gives it, or made in memory.
@@ -102,17 +107,19 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) ->
     for column in ("image", "label", *columns):
         if column not in table:
             raise InputError(f"{name} has no column '{column}'{nearest(column, map(str, table.columns))}")
-    rows, failed, excluded = _predicted(table, name)
-    labels = _labels(rows, classes, name)
-    shares = rows[columns].to_numpy(dtype=float)
-    _refuse(~np.isfinite(shares).all(axis=1), rows, name, "has a probability that is missing or not finite")
-    _refuse(((shares < 0) | (shares > 1)).any(axis=1), rows, name, "has a probability outside 0 to 1")
-    _refuse(np.abs(shares.sum(axis=1) - 1) > _SUM_TOLERANCE, rows, name, "has probabilities that do not sum to 1")
-    _refuse_unnamed(rows, name)
-    rows = rows.assign(label=labels)
-    if "site" in rows:
-        rows["site"] = united_sites(text_of(rows, "site"))[0]  # one hospital is one, however it is written
-    return Predictions(rows.reset_index(drop=True), failed, excluded)
+    table, fates, failed, excluded = _predicted(table, name)
+    table = table.assign(label=_labels(table, classes, name))
+    shares = table[columns].astype(float)
+    wanted = (fates != REFUSED) | shares.notna().any(axis=1)
+    _refuse(wanted & ~np.isfinite(shares).all(axis=1), table, name, "has a probability that is missing or not finite")
+    _refuse(((shares < 0) | (shares > 1)).any(axis=1), table, name, "has a probability outside 0 to 1")
+    wrong = wanted & (np.abs(shares.sum(axis=1) - 1) > _SUM_TOLERANCE)
+    _refuse(wrong, table, name, "has probabilities that do not sum to 1")
+    _refuse_unnamed(table, name)
+    if "site" in table:
+        table["site"] = united_sites(text_of(table, "site"))[0]  # one hospital is one, however it is written
+    rows, refused = (table[mask].reset_index(drop=True) for mask in (fates != REFUSED, fates == REFUSED))
+    return Predictions(rows, refused, failed, excluded)
 
 
 def check_scores(table: pd.DataFrame, name: str) -> None:
@@ -121,23 +128,27 @@ def check_scores(table: pd.DataFrame, name: str) -> None:
     Raises:
         InputError: No row is left, a label or score is missing, or an image stands twice.
     """
-    rows, _, _ = _predicted(table, name)
+    rows, fates, _, _ = _predicted(table, name)
     _labels(rows, sorted(set(text_of(rows, "label")) - {""}), name)
-    _refuse(~np.isfinite(rows[SCORE].to_numpy(dtype=float)), rows, name, "has a score that is missing or not finite")
+    missing = (fates != REFUSED) & ~np.isfinite(rows[SCORE].astype(float))
+    _refuse(missing, rows, name, "has a score that is missing or not finite")
     _refuse_unnamed(rows, name)
 
 
-def _predicted(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, int, dict[str, int]]:
-    """Return the rows with an answer, how many failed, and how many are excluded by reason."""
+def _predicted(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.Series, int, dict[str, int]]:
+    """Return the rows that were answered or refused, what became of each, how many failed, and those excluded."""
     if not pd.api.types.is_integer_dtype(table.index.dtype):
         table = table.reset_index(drop=True)
-    reasons, errors = text_of(table, "exclude"), text_of(table, "error")
+    fates = fate_of(table)
+    reasons = text_of(table, "exclude")
     excluded = {str(reason): int(count) for reason, count in reasons[reasons != ""].value_counts().items()}
-    failed = int(((reasons == "") & (errors != "")).sum())
-    rows = table[(reasons == "") & (errors == "")]
-    if rows.empty:
-        raise InputError(f"{name} has no predicted image: {failed} failed, {sum(excluded.values())} are excluded")
-    return rows, failed, excluded
+    kinds = fates.value_counts()
+    failed, refused = int(kinds.get(FAILED, 0)), int(kinds.get(REFUSED, 0))
+    kept = ~fates.isin((EXCLUDED, FAILED))
+    if kept.sum() == refused:
+        out = f"{failed} failed, {refused} are refused by the checks, {sum(excluded.values())} are excluded"
+        raise InputError(f"{name} has no answered image: {out}")
+    return table[kept], fates[kept], failed, excluded
 
 
 def _labels(rows: pd.DataFrame, classes: Sequence[str], name: str) -> pd.Series:

@@ -13,6 +13,7 @@ from medsharp.errors import InputError
 from medsharp.evaluation.answers import SCORE
 from medsharp.evaluation.by_patient import RANKED, by_unit_of
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
+from medsharp.evaluation.findings import is_answered
 from medsharp.evaluation.predictions import check_predictions, clusters_of
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.registry import CALIBRATION, USE, keys_where
@@ -78,6 +79,7 @@ def evaluate_scores(
         "subgroups": [_without_probabilities(group) for group in content["subgroups"]],
         **_by_unit(check_predictions(standing_in, classes, name).rows, positive, threshold, options),
         "interactions": [_tested(entry) for entry in content["interactions"]],
+        "abstention": _abstention(content["abstention"]),
         "site_summary": _summary(content["site_summary"]),
         "curves": _curves(content["curves"], ranks, table, positive),
         "failures": _failures(content["failures"], ranks),
@@ -139,6 +141,16 @@ def _tested(column: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _abstention(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what was refused without what needs a probability; how sure a score is of its decision is not known."""
+    if found is None:
+        return None
+    anyway = found["anyway"] or {}
+    if "figures" in anyway:
+        anyway = anyway | {"figures": _without_probabilities(anyway["figures"])}
+    return found | {"anyway": anyway or None, "risk_coverage": None}
+
+
 def _summary(found: dict[str, Any] | None) -> dict[str, Any] | None:
     if found is None:
         return None
@@ -149,7 +161,7 @@ def _summary(found: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _curves(curves: dict[str, Any], ranks: _Ranks, table: pd.DataFrame, positive: str) -> dict[str, Any]:
     """Return ROC and precision-recall curves and the histogram on the scale of the scores; no others."""
-    rows = table[(text_of(table, "exclude") == "") & (text_of(table, "error") == "")]
+    rows = table[is_answered(table)]
     scores, labels = rows[SCORE].to_numpy(dtype=float), (text_of(rows, "label") == positive).to_numpy(dtype=bool)
     edges = np.histogram_bin_edges(scores, _BINS)
     thresholds = [None if cut is None else ranks.back(cut) for cut in curves["roc"]["threshold"]]

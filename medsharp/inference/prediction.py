@@ -93,8 +93,21 @@ class Prediction:
     @property
     def reasons(self) -> tuple[str, ...]:
         """The sentences of the findings, refusals first."""
-        ordered = sorted(self.findings, key=lambda finding: finding.outcome != "refusal")
-        return tuple(finding.sentence for finding in ordered)
+        return tuple(finding.sentence for finding in self._ordered)
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Which checks found that, in the same order, each with what follows: `refusal:dark`, `caution:clipped`."""
+        return tuple(f"{finding.outcome}:{finding.check}" for finding in self._ordered)
+
+    @property
+    def answered_anyway(self) -> bool:
+        """Whether it has a number although a check refused it."""
+        return self.status == "refused" and bool(self.probabilities)
+
+    @property
+    def _ordered(self) -> list[Finding]:
+        return sorted(self.findings, key=lambda finding: finding.outcome != "refusal")
 
     def saliency(self, longest_side: int = DISPLAY_SIDE) -> Saliency | None:
         """Return where the evidence is, in log odds from the operating point; made when asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -10,6 +11,7 @@ from medsharp.bundle import BundleSpec, digest_of
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.errors import InputError
+from medsharp.evaluation.findings import CHECKS, REASONS, REFUSED, STATUS, fate_of
 from medsharp.evaluation.frozen import MARGIN, SIDE, threshold_columns
 from medsharp.images import DecodedImage
 from medsharp.images.box import Box
@@ -24,7 +26,9 @@ _LEADING = ("image", "patient", "site", "label")
 
 
 def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Lay predictions out: image, p_<class>..., threshold_side, threshold_margin, status, reasons, flags, error.
+    """Lay predictions out: one row each.
+
+    Columns: image, p_<class>..., threshold_side, threshold_margin, status, reasons, checks, flags, error.
 
     Args:
         predictions: As `Predictor.predict` gives them.
@@ -38,12 +42,28 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
             **{f"p_{name}": [p.probabilities.get(name) for p in predictions] for name in classes},
             SIDE: [p.side or "" for p in predictions],
             MARGIN: [p.margin for p in predictions],
-            "status": [p.status for p in predictions],
-            "reasons": ["; ".join(p.reasons) for p in predictions],
+            STATUS: [p.status for p in predictions],
+            REASONS: ["; ".join(p.reasons) for p in predictions],
+            CHECKS: ["; ".join(p.checks) for p in predictions],
             "flags": ["; ".join(p.flags) for p in predictions],
             "error": [p.error or "" for p in predictions],
         }
     )
+
+
+def without_refused_answers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which what a check refused has no number, as the served model gives none.
+
+    Args:
+        table: As `predict_manifest` gives it with `answer_anyway`.
+    """
+    refused = fate_of(table) == REFUSED
+    table = table.copy()
+    for name in map(str, table.columns):
+        if name.startswith("p_") or name == MARGIN:
+            table.loc[refused, name] = math.nan
+    table.loc[refused, SIDE] = ""
+    return table
 
 
 def frozen_columns(spec: BundleSpec) -> dict[str, str | float]:
@@ -72,9 +92,9 @@ def predict_manifest(
 
     Returns:
         A row an image, in the manifest's order: image, patient, site, label, p_<class>..., threshold_side (`above` or
-        `below`), threshold_margin (the distance in log odds), status, reasons, flags, error, threshold,
-        threshold_class, threshold_from, and the manifest's other columns, under `manifest_<name>` where a prediction
-        has one of that name; with masks also `lesion_area`, the share of the image that they cover.
+        `below`), threshold_margin (the distance in log odds), status, reasons, checks, flags, error,
+        threshold, threshold_class, threshold_from, and the manifest's other columns, under `manifest_<name>` where a
+        prediction has one of that name; with masks also `lesion_area`, the share of the image that they cover.
 
     Raises:
         InputError: The manifest excludes every image.

@@ -27,6 +27,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.comparison.compare import compare_models
 from medsharp.evaluation.comparison.models import Group, Model
+from medsharp.evaluation.findings import REFUSED, fate_of, is_answered
 from medsharp.evaluation.frozen import MARGIN, SIDE
 from medsharp.evaluation.statistics.operating_point import asked_sensitivity, choose_operating_point
 from medsharp.files import atomic_path, write_text
@@ -36,6 +37,7 @@ from medsharp.inference.predictor import Predictor
 from medsharp.inference.table import frozen_columns, predict_manifest
 from medsharp.keys import clusters_of
 from medsharp.progress import Progress
+from medsharp.quantities import counted
 from medsharp.recalibration.log_odds import Wish, choose_update
 from medsharp.recalibration.parts import (
     CALIBRATION,
@@ -115,9 +117,9 @@ def recalibrate_bundle(
     _check_data(parent, manifest)
     parts = draw_parts(manifest, spec.positive, share=share, seed=seed)
     digest = write_parts(record, manifest, parts)
-    rows = _predicted(parent, manifest, progress)
+    rows, refusals = _predicted(parent, manifest, progress)
     local = {part: rows[parts.loc[rows.index] == part] for part in (CALIBRATION, EVALUATION)}
-    notes = []
+    notes = [f"{name}: {sentence}" for sentence in refusals]
     for part, chosen in local.items():
         least = min(check_part(chosen, spec.positive, f"{name}, predicted images of the {part} part"))
         if least < FEW:
@@ -220,11 +222,14 @@ def _check_data(parent: Predictor, manifest: Manifest) -> None:
         )
 
 
-def _predicted(parent: Predictor, manifest: Manifest, progress: Progress | None) -> pd.DataFrame:
-    """Return the predictions of images that could be read, indexed as the manifest's table."""
+def _predicted(parent: Predictor, manifest: Manifest, progress: Progress | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return the predictions of images that were answered, indexed as the manifest's table; and who was refused."""
     table = predict_manifest(parent, manifest, progress=progress)
     table.index = manifest.included.index
-    return table[table["error"] == ""]
+    refused = int((fate_of(table) == REFUSED).sum())
+    were = counted(refused, "image was", "images were")
+    said = [f"{were} refused by the checks; neither the update nor its figures are of them"] if refused else []
+    return table[is_answered(table)], said
 
 
 def _columns(rows: pd.DataFrame, positive: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

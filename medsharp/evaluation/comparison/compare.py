@@ -100,6 +100,8 @@ def compare_models(
         "clusters": aligned.patients,
         "patients_known": aligned.patients_known,
         "deciding": aligned.deciding,
+        "refused": aligned.refused,
+        "left_out": aligned.left_out,
     }
     for pair in pairs:
         pair["conclusions"] = conclusions(pair, counts, len(pairs))

@@ -52,6 +52,8 @@ class Aligned:
         patients_known: Whether every image has a patient.
         unit: What is resampled, in words.
         deciding: How many images helped to choose the models: those of the validation split.
+        refused: How many images each model's checks refused, by its name; what any of them refused is left out.
+        left_out: How many images that are.
     """
 
     labels: np.ndarray
@@ -61,6 +63,8 @@ class Aligned:
     patients_known: bool
     unit: str
     deciding: int
+    refused: dict[str, int]
+    left_out: int
 
     @property
     def patients(self) -> int:
@@ -126,13 +130,14 @@ def group_name(text: str) -> tuple[str, str]:
 
 
 def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Aligned:
-    """Lay the predictions of all models side by side.
+    """Lay the predictions of all models side by side: of the images that all of them answered.
 
     Raises:
-        InputError: The models were not given the same images with the same labels, or the images are of one class.
+        InputError: The models were not given the same images with the same labels, or those that all of them answered
+            are of one class.
     """
     models = [model for group in groups for model in group.models]
-    tables = []
+    tables, refused = [], {}
     for model in models:
         found = {str(name).removeprefix("p_") for name in model.table.columns if str(name).startswith("p_")}
         if found != set(classes):
@@ -140,8 +145,11 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
                 f"{model.name} has classes {', '.join(sorted(found))}, but {models[0].name} has "
                 f"{', '.join(sorted(classes))}; compare models of the same classes"
             )
-        tables.append(check_predictions(model.table, classes, model.name).rows)
+        checked = check_predictions(model.table, classes, model.name)
+        tables.append(pd.concat([checked.rows, checked.refused], ignore_index=True))
+        refused[model.name] = set(checked.refused["image"])
     first = tables[0]
+    answered = ~first["image"].isin(set().union(*refused.values())).to_numpy()
     scores, thresholds = [], []
     for model, rows in zip(models, tables, strict=True):
         place = pd.Index(rows["image"]).get_indexer(pd.Index(first["image"]))
@@ -158,18 +166,24 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
         scores.append(rows[f"p_{positive}"].to_numpy(dtype=float)[place])
         own = rows[THRESHOLD].to_numpy(dtype=float)[place] if model.threshold is None else model.threshold
         thresholds.append(np.broadcast_to(own, len(place)))
+    first = first[answered].reset_index(drop=True)
     labels = (first["label"] == positive).to_numpy(dtype=bool)
     if labels.all() or not labels.any():
-        raise InputError(f"{models[0].name} has images of one class only; a comparison needs {positive} and others")
+        out = f" ({(~answered).sum()} were refused)" if not answered.all() else ""
+        raise InputError(
+            f"{models[0].name} has images of one class only{out}; a comparison needs {positive} and others"
+        )
     clusters = clusters_of(first)
     return Aligned(
         labels,
         clusters,
-        np.stack(scores),
-        np.stack(thresholds),
+        np.stack(scores)[:, answered],
+        np.stack(thresholds)[:, answered],
         bool((patients_of(first) != "").all()),
         resampled(first, clusters),
         max(int((text_of(rows, "split") == "val").sum()) for rows in tables),
+        {name: len(images) for name, images in refused.items() if images},
+        int((~answered).sum()),
     )
 
 

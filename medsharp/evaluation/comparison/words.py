@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medsharp.quantities import counted, p_equals, signed
+from medsharp.quantities import counted, p_equals, signed, whole
 
 
 def conclusions(pair: dict[str, Any], counts: dict[str, Any], pairs: int) -> list[str]:
@@ -29,6 +29,13 @@ def limits_of_use(counts: dict[str, Any], networks: Sequence[int], *, pairs: int
         f"All models were given the same {counted(counts['images'], 'image')}; the figures speak of patients "
         "like these, not of other hospitals.",
     ]
+    if counts.get("left_out"):
+        by = " and ".join(f"{whole(images)} by {name}" for name, images in counts["refused"].items())
+        said.append(
+            f"{counted(counts['left_out'], 'further image')} that the checks of a model refused ({by}) "
+            f"{'is' if counts['left_out'] == 1 else 'are'} left out of all: the figures are of images that every model "
+            "answers."
+        )
     if not counts["patients_known"]:
         said.append(
             "The patients of some images are unknown; if several images are of one patient, intervals are too narrow."

@@ -89,7 +89,7 @@ def _unlike(table: pd.DataFrame, file: str, who: str, what: str) -> list[str]:
 def _needed(column: str) -> bool:
     key = name_key(column)
     answers = ("score", "probability", "prob", "logit", "threshold")
-    about = ("label", "patient", "group", "site", "exclude", "error", "sha256")
+    about = ("label", "patient", "group", "site", "exclude", "error", "status", "sha256")
     return key.startswith(("p_", "logit_")) or key in answers or key in about
 
 

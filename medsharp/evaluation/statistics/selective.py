@@ -16,7 +16,9 @@ def confidence_of(scores: np.ndarray, threshold: float) -> np.ndarray:
     return np.abs(logit(scores) - logit(np.array([threshold]))[0])
 
 
-def selective_risk(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Statistic:
+def selective_risk(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, confidence: np.ndarray | None = None
+) -> Statistic:
     """Return what computes the risk-coverage curve (Geifman and El-Yaniv, NeurIPS 2017) and the area under it.
 
     Risk is the share of wrong decisions at the frozen threshold among the images decided, the surest first; images
@@ -27,11 +29,12 @@ def selective_risk(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
         labels: bool [N].
         scores: [N].
         threshold: The frozen one.
+        confidence: The order in which images are decided, the highest first [N]; by default `confidence_of`.
 
     Returns:
         Weights [R, N] to `aurc` [R] and `risk_at_coverage` [R, 20].
     """
-    confidence = confidence_of(scores, threshold)
+    confidence = confidence_of(scores, threshold) if confidence is None else confidence
     order = np.argsort(-confidence, kind="stable")
     wrong = ((scores >= threshold) != labels)[order].astype(np.float64)
     ordered = confidence[order]
