@@ -27,6 +27,11 @@ RANGE_HELP = (
 )
 """Of the option `--range`, for the same commands."""
 
+ANYWAY_HELP = (
+    "For research: give images that an input check refuses their number all the same; their status stays refused."
+)
+"""Of the option `--answer-anyway`; the server has none."""
+
 
 def fail(sentence: str) -> None:
     """Print an error sentence to standard error, on one line so that it can be searched for."""

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from medsharp.cli._console import (
+    ANYWAY_HELP,
     BY_HELP,
     LIMIT_HELP,
     RANGE_HELP,
@@ -71,6 +72,14 @@ def evaluate(
     ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
+    answer_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--answer-anyway",
+            help=ANYWAY_HELP
+            + " Here: in the table of predictions. Figures with and without them are given either way.",
+        ),
+    ] = False,
     card: Annotated[
         bool, typer.Option("--card", help="Write the figures into the bundle's MODEL_CARD.md too.")
     ] = False,
@@ -88,7 +97,12 @@ def evaluate(
     degradation = read_robustness(robustness, out)
     declared = None if value_range is None else read_range(value_range, "--range")
     predictor = Predictor.load(
-        bundle, device=device, limits=read_limits(limit or ()), inpaint=inpaint, value_range=declared
+        bundle,
+        device=device,
+        limits=read_limits(limit or ()),
+        inpaint=inpaint,
+        value_range=declared,
+        answer_anyway=answer_anyway,
     )
     written = evaluate_data(
         predictor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, errors, note, progress_bar
+from medsharp.cli._console import ANYWAY_HELP, LIMIT_HELP, RANGE_HELP, console, errors, note, progress_bar
 from medsharp.errors import InputError
+from medsharp.quantities import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,10 +47,14 @@ def predict(
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    answer_anyway: Annotated[bool, typer.Option("--answer-anyway", help=ANYWAY_HELP)] = False,
 ) -> None:
     """Give each image's class probabilities, and on which side of the frozen operating point it is.
 
-    Exit code 0: all read; 1: some images failed and are listed with the reason; 2: none could be read.
+    An image that an input check refuses has no number, but a row with its status and the reasons.
+
+    Exit code 0: every image has a number; 1: some have none, as they failed or were refused (also where all were
+    refused: the answer is that there is none), and are listed with the reason; 2: none could be read.
     """
     from medsharp.config import read_limits
     from medsharp.images import read_range
@@ -56,16 +62,18 @@ def predict(
 
     wanted, limits = _frames(frames), read_limits(limit or ())
     declared = None if value_range is None else read_range(value_range, "--range")
+    loaded: dict[str, Any] = {"device": device, "limits": limits, "value_range": declared}
+    loaded["answer_anyway"] = answer_anyway
     if source is not None or _is_table(images[0]):
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
                 raise InputError(f"{option} takes images or folders, not a data set")
-        predictor = Predictor.load(bundle, device=device, limits=limits, value_range=declared)
+        predictor = Predictor.load(bundle, **loaded)
         table = _of_dataset(predictor, images, wanted, source)
         rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     else:
         files, lesion = _expand(images), None if box is None else _lesion(box)
-        predictor = Predictor.load(bundle, device=device, limits=limits, value_range=declared)
+        predictor = Predictor.load(bundle, **loaded)
         if box is not None and predictor.preprocessing.crop != "lesion":
             raise InputError(f"{bundle} does not crop to the lesion; leave --box out")
         predictions = _of_images(predictor, files, heatmaps, wanted, lesion)
@@ -74,21 +82,22 @@ def predict(
             # Loads pandas, which takes as long as the prediction of an image and is not needed to print one.
             from medsharp.inference.table import frozen_columns, predictions_table
 
-            table = predictions_table(predictions).assign(**frozen_columns(predictor.spec))
+            table = predictions_table(predictions, predictor.spec.classes).assign(**frozen_columns(predictor.spec))
     if out is not None:
         from medsharp.files import atomic_path
 
         with atomic_path(out) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-    failed = [row for row in rows if row["error"]]
-    _show(predictor, [row for row in rows if not row["error"]])
-    for row in failed:
-        shown = row["error"] if row["image"] in row["error"] else f"{row['image']}: {row['error']}"
-        errors.print(f"[bold red]failed:[/] {escape(shown)}", soft_wrap=True)
+    _show(predictor, [row for row in rows if not math.isnan(row["threshold_margin"])])
+    silent = [row for row in rows if math.isnan(row["threshold_margin"])]
+    for row in silent:
+        said = row["error"] or row["reasons"]
+        shown = said if row["image"] in said else f"{row['image']}: {said}"
+        errors.print(f"[bold red]{row['status']}:[/] {escape(shown)}", soft_wrap=True)
     if out is not None:
-        note(f"{len(rows)} row{'' if len(rows) == 1 else 's'} in {out}")
-    if failed:
-        raise typer.Exit(2 if len(failed) == len(rows) else 1)
+        note(f"{counted(len(rows), 'row')} in {out}")
+    if silent:
+        raise typer.Exit(2 if len(silent) == len(rows) and all(row["error"] for row in silent) else 1)
 
 
 def _frames(text: str) -> Frames:
@@ -148,6 +157,7 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         "threshold_margin": prediction.margin,
         "status": prediction.status,
         "reasons": "; ".join(prediction.reasons),
+        "checks": "; ".join(prediction.checks),
         "flags": "; ".join(prediction.flags),
         "error": prediction.error or "",
     }
@@ -163,12 +173,13 @@ def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], fol
     from medsharp.inference.prediction import DISPLAY_SIDE
 
     for number, prediction in enumerate(predictions, start=1):
-        if prediction.error is None:
+        relevance = prediction.heatmap(DISPLAY_SIDE)  # none of what failed or was refused
+        if relevance is not None:
             file, frame = Path(prediction.source), prediction.frame
             image = read_image(
                 file, limits=predictor.limits, frame=frame or "sharpest", value_range=predictor.value_range
             )
-            picture = overlay(shrink(image.pixels, DISPLAY_SIDE), prediction.heatmap(DISPLAY_SIDE))
+            picture = overlay(shrink(image.pixels, DISPLAY_SIDE), relevance)
             stem = file.stem if frame is None else f"{file.stem}-frame-{frame}"
             with atomic_path(folder / f"{number:05d}-{stem}.png", private=True) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
@@ -194,6 +205,13 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
+def _marked(row: dict[str, Any]) -> str:
+    """Say what the checks found in an image that has a number."""
+    if row["status"] == "refused":
+        return f"answered against a refusal: {row['reasons']}"
+    return f"caution: {row['reasons']}" if row["status"] == "cautioned" else ""
+
+
 def _show(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
@@ -207,7 +225,7 @@ def _show(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> None:
             f"{row[f'p_{positive}']:.3f}",
             row["threshold_side"],
             f"{row['threshold_margin']:+.2f}",
-            escape("; ".join(filter(None, (row["reasons"], row["flags"])))),
+            escape("; ".join(filter(None, (_marked(row), row["flags"])))),
         )
     console.print(shown)
     if len(rows) > SHOWN_ROWS:

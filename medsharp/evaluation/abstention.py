@@ -172,7 +172,7 @@ def _within(statistic: Statistic, which: np.ndarray) -> Statistic:
 
     def of_all(weights: np.ndarray) -> dict[str, np.ndarray]:
         part = weights[:, which]
-        none = ~part.any(axis=1)
+        none = np.logical_not(part.any(axis=1))
         found = statistic(np.where(none[:, None], 1.0, part))
         return {name: np.where(none.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v) for name, v in found.items()}
 
@@ -198,7 +198,9 @@ def _checks(data: _Data) -> list[dict[str, Any]]:
 def _error_rate(data: _Data, which: np.ndarray) -> dict[str, Any]:
     """Return the share of wrong decisions among some images [N], where all of them have a number."""
     if not data.known[which].all():
-        estimate = Estimate(np.nan, np.full(len(data.drawn), np.nan), reason=NO_NUMBERS, n=int(which.sum()))
+        estimate = Estimate(
+            np.nan, np.full(len(data.drawn), np.nan), reason="not all have a number", n=int(which.sum())
+        )
         return estimate.figure(data.interval)
     return data.share(data.wrong, which).figure(data.interval)
 
@@ -255,11 +257,12 @@ def _policies(data: _Data) -> list[dict[str, Any]]:
         "answered": ~data.refused,
         "all": np.ones_like(data.refused),
     }
+    whole = Estimate(1.0, np.ones(len(data.drawn)), reason="by definition", n=len(data.rows))
     return [
         {
             "policy": name,
             "images": int(mask.sum()),
-            "coverage": data.share(mask, np.ones_like(mask)).figure(data.interval),
+            "coverage": (whole if mask.all() else data.share(mask, np.ones_like(mask))).figure(data.interval),
             "risk": _error_rate(data, mask),
         }
         for name, mask in policies.items()

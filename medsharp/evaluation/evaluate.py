@@ -81,10 +81,12 @@ def evaluate_predictions(
     """Evaluate a table of predictions at a frozen threshold.
 
     Intervals come from a bootstrap that resamples patients (or groups of near-duplicates, or images where nothing else
-    is known) with all their images. The figures are of the images that were answered; what the checks refused is counted
-    beside them (`medsharp.evaluation.abstention`). Where a share is 0 or 1, or the ranking perfect, which resampling cannot move,
+    is known) with all their images. Where a share is 0 or 1, or the ranking perfect, which resampling cannot move,
     Wilson's or Newcombe's interval on the number of patients stands instead; `method` says which. Of very many images
     fewer resamples are drawn (`medsharp.evaluation.statistics.bootstrap.affordable`).
+
+    The figures are of the images that were answered. What the checks refused is counted beside them, with figures of
+    all images where those have numbers (`medsharp.evaluation.abstention`).
 
     Args:
         table: As `read_predictions` gives it.

@@ -1,7 +1,7 @@
 """What became of each row of a table of predictions, and what the input checks found: the columns, and the one rule.
 
-The rule: a row that is excluded, failed or refused is not answered, whatever numbers it has, and no figure is of it that
-does not say so. `medsharp predict --answer-anyway` writes numbers of refused images; they stay refused.
+The rule: a row that is excluded, failed or refused is not answered, whatever numbers it has, and no figure is of it
+that does not say so. `medsharp predict --answer-anyway` writes numbers of refused images; they stay refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same figures within sites, devices, BI-RADS categories, histologies, lesion sizes, any column, flagged images."""
+"""The same figures within sites, devices, BI-RADS categories, histologies, lesion sizes, any column, marked images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.evaluation.counts import GROUPS
+from medsharp.evaluation.findings import findings_of
 from medsharp.evaluation.grouping import Group, Grouping, categories, groups_by
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
@@ -120,3 +121,11 @@ def _groups(rows: pd.DataFrame, by: Sequence[Grouping]) -> Iterator[tuple[str, s
             # An image may name a flag twice.
             yield "flag", str(flag), np.unique(rows.index.get_indexer(parts.index[parts == flag]))
         yield "flag", "no flag", np.flatnonzero(flags == "")
+    found = findings_of(rows)
+    marked = np.array([bool(one) for one in found], dtype=bool)
+    if marked.any() and not marked.all():
+        names = sorted({one.sentence or one.check for all_ in found for one in all_})[:_MOST]
+        for name in names:
+            which = [any(name == (one.sentence or one.check) for one in all_) for all_ in found]
+            yield "caution", name, np.flatnonzero(which)
+        yield "caution", "no caution", np.flatnonzero(~marked)

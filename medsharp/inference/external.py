@@ -26,7 +26,7 @@ from medsharp.images import DecodedImage, ImageLimits
 from medsharp.inference.leaks import leaks
 from medsharp.inference.predictor import Predictor
 from medsharp.inference.ready import ReadyImages
-from medsharp.inference.table import predict_manifest
+from medsharp.inference.table import predict_manifest, without_refused_answers
 from medsharp.progress import Progress
 from medsharp.quantities import counted
 
@@ -145,7 +145,8 @@ def evaluate_manifest(
     Args:
         predictor: The loaded bundle.
         data: What `open_external` gives or takes.
-        out: `predictions-<name>.csv` is written there.
+        out: `predictions-<name>.csv` is written there; refused images have no number in it, unless the predictor
+            answers anyway.
         taken: Names of other data sets in the same report; this one's gets a number where it is among them.
         resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
@@ -174,11 +175,13 @@ def evaluate_manifest(
             f"{manifest.info.name}: {counted(unlabelled, 'image has', 'images have')} no label; use `medsharp predict` "
             "for images without labels"
         )
-    table = predict_manifest(predictor, manifest, ready=ready, progress=progress)
+    # Refused images are predicted too: the figures with and without them are given, whatever the table shows.
+    table = predict_manifest(predictor.answering_anyway(), manifest, ready=ready, progress=progress)
+    shown = table if predictor.answer_anyway else without_refused_answers(table)
     names = (manifest.info.name if n == 1 else f"{manifest.info.name} {n}" for n in itertools.count(1))
     name = next(name for name in names if name not in taken)
     with atomic_path(out / f"predictions-{_file_name(name)}.csv") as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        shown.to_csv(temporary, index=False, lineterminator="\n")
     known, lacking = _groupings(by, table.columns)
     evaluation = evaluate_predictions(
         table,

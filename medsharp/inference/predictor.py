@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -115,6 +116,12 @@ class Predictor:
             value_range=value_range,
             answer_anyway=answer_anyway,
         )
+
+    def answering_anyway(self) -> Predictor:
+        """Return a predictor of the same session that gives refused images their number."""
+        other = copy(self)
+        other.answer_anyway = True
+        return other
 
     def predict(
         self,

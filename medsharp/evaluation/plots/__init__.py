@@ -3,6 +3,7 @@
 from medsharp.evaluation.plots.dataset import drawings_of
 from medsharp.evaluation.plots.degradation import degradation
 from medsharp.evaluation.plots.forest import Diamond, forest
+from medsharp.evaluation.plots.selective import abstaining
 from medsharp.evaluation.plots.several import roc_of_several
 from medsharp.evaluation.plots.svg import INK, MODEL, NEGATIVE, PANEL, POSITIVE, SOFT, draw, shortened
 
@@ -14,6 +15,7 @@ __all__ = [
     "POSITIVE",
     "SOFT",
     "Diamond",
+    "abstaining",
     "degradation",
     "draw",
     "drawings_of",

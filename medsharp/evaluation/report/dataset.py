@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medsharp.evaluation.plots import drawings_of
+from medsharp.evaluation.report.abstention import abstention_blocks
 from medsharp.evaluation.report.blocks import (
     Block,
     Cell,
@@ -58,7 +59,12 @@ def dataset_section(
     blocks += [Heading("Images and patients", 3), *flow_blocks(entry, "operating_point" in bundle)]
     blocks += [Heading("Figures", 3), _figures(entry), Text(_intervals(entry), "soft")]
     blocks += [Heading("Curves", 3), _curves(entry, number_of)]
-    blocks += [*classes(entry), *prediction_sets(entry, number_of), *sites(entry, number_of)]
+    blocks += [
+        *abstention_blocks(entry, number_of),
+        *classes(entry),
+        *prediction_sets(entry, number_of),
+        *sites(entry, number_of),
+    ]
     blocks += [*subgroups(entry, number_of), *by_patient(entry), *readers(entry), *failures(entry, thumbnails)]
     role = " ".join(filter(None, (role_name(entry), "data")))
     above = f"{role}, simulated" if entry["simulated"] else role

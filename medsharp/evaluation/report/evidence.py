@@ -96,8 +96,9 @@ def _missing(entry: dict[str, Any]) -> str:
 
 
 def _flags(entry: dict[str, Any]) -> str:
-    flags = entry["counts"].get("flags")
-    return f"flagged and kept: {_counts(flags)}" if flags else "no image was flagged"
+    flags, refused = entry["counts"].get("flags"), entry["counts"].get("refused")
+    said = f"refused by the input checks: {counted(refused, 'image')}, counted as wrong too; " if refused else ""
+    return said + (f"flagged and kept: {_counts(flags)}" if flags else "no image was flagged")
 
 
 def _accuracy(entry: dict[str, Any]) -> str:

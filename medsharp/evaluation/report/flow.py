@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from medsharp.evaluation.report.abstention import refusals_of
 from medsharp.evaluation.report.blocks import Block, Facts, Flow, Line, Step, Text, strong
 from medsharp.evaluation.report.wording import column_name, listed
 from medsharp.quantities import counted, whole
@@ -27,6 +28,8 @@ def flow_blocks(entry: dict[str, Any], frozen: bool) -> list[Block]:
         )
     if counts["failed"]:
         steps.append(Step(_many(counts["failed"], "could not be predicted"), (), "out"))
+    if counts.get("refused"):
+        steps.append(Step(_many(counts["refused"], "refused by the input checks"), refusals_of(entry), "out"))
     steps.append(Step(_evaluated(counts), _of_evaluated(counts), "kept"))
     called = point["true_positives"], point["false_positives"]
     not_called = point["false_negatives"], point["true_negatives"]

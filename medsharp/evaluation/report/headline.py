@@ -172,6 +172,9 @@ def _figures(document: dict[str, Any]) -> Table:
         Row(("Groups that intervals resample", *(whole(entry["counts"]["clusters"]) for entry in entries))),
         Row(("Positive images", *(_positives(entry["counts"]) for entry in entries))),
     ]
+    refused = [entry["counts"].get("refused") or 0 for entry in entries]
+    if any(refused):
+        rows.insert(1, Row(("Refused by the input checks, beside these", *map(whole, refused))))
     for title, figures in sections_of(entries, HEADLINE):
         rows.append(Row((title,), kind="head"))
         for key, label, meaning in figures:

@@ -37,6 +37,10 @@ METHODS = {
     "and El-Yaniv, NeurIPS 2017; the area: Geifman, Uziel and El-Yaniv, ICLR 2019). Prediction "
     "sets: split conformal, one quantile for all classes or one for each "
     "(Sadinle, Lei and Wasserman, JASA 114, 2019).",
+    "refusals": "Images that an input check refuses have no answer, and the figures are of the others. Beside them: "
+    "figures of all images, answered anyway, with the paired change; and sensitivity and specificity by intention to "
+    "diagnose, a refused image counting as wrong (Simel et al., Med Decis Making 7, 1987; Schuetz et al., BMJ 345, "
+    "2012).",
     "sites": "Summaries over hospitals are of the median one: random effects by restricted maximum likelihood with "
     "Hartung and Knapp's interval (t of k - 1 degrees of freedom), or, for shares of few events, the binomial-normal "
     "model with the interval of its profile likelihood; the prediction interval for a new one has t of k - 2 "

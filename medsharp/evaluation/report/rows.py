@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from medsharp.evaluation.report.abstention import abstention_rows
 from medsharp.evaluation.report.by_patient import unit_rows
 from medsharp.evaluation.report.readers import reader_rows
 
@@ -32,8 +33,9 @@ def figure_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     `prediction sets`, and `group` how they were made. By `patient` or `lesion`, `group` says how the images'
     probabilities become one (`mean`, `maximum`, or `any` image called), and `images` counts patients or lesions. For
     readers it is `reader`, and `group` who, and from which step of the scale on; differences are the model's figure
-    less the reader's. The summary over external data sets has no data set; its rows `<figure>_prediction` hold where
-    the next one may lie.
+    less the reader's. What the input checks did is by `refused`, `cautioned`, `check`, `intention to diagnose`,
+    `answered anyway` (with `change_<figure>`: all less answered images), `marked` and `policy`. The summary over
+    external data sets has no data set; its rows `<figure>_prediction` hold where the next one may lie.
     """
     rows = [row for entry in document["datasets"] for row in _rows_of(entry, document)]
     return [*rows, *_summary(document)]
@@ -54,6 +56,8 @@ def _rows_of(entry: dict[str, Any], document: dict[str, Any]) -> Iterator[dict[s
             if isinstance(figure, dict) and "value" in figure:
                 yield _row(place, name, figure)
 
+    for by, group_of, name, figure in abstention_rows(entry):
+        yield _row(where | {"by": by, "group": group_of}, name, figure)
     yield from _classes(entry, where)
     yield from _sets(entry, where)
     for unit, rule, name, figure in unit_rows(entry):

@@ -164,6 +164,8 @@ def group_name(part: dict[str, Any]) -> str:
     """Name a subgroup as a reader would, such as `BI-RADS 4`."""
     if part["by"] == "flag":
         return str(part["group"]) if part["group"] == "no flag" else f"flagged {part['group']}"
+    if part["by"] == "caution":
+        return str(part["group"]) if part["group"] == "no caution" else f"caution: {part['group']}"
     return f"{column_name(part['by'])} {part['group']}"
 
 

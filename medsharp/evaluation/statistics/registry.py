@@ -307,13 +307,21 @@ _ELSEWHERE = (
         percent=True, digits=1, low=0.0, high=1.0, share=True, events=False,
     ),
     Figure(
+        "error_rate", "Wrong decisions", "share of images decided wrongly at the threshold", "", "lower", percent=True,
+        digits=1, low=0.0, high=1.0, share=True, events=False,
+    ),
+    Figure(
+        "share", "Share", "share of images", "", "neither", percent=True, digits=1, low=0.0, high=1.0, share=True,
+        events=False,
+    ),
+    Figure(
         "flips", "Changed decisions", "share of images decided otherwise than on the clean image", "", "lower",
         percent=True, digits=1, low=0.0, high=1.0, share=True, events=False,
     ),
 )  # fmt: skip
 
 ALL: dict[str, Figure] = FIGURES | {entry.key: entry for entry in _ELSEWHERE}
-"""Figures of a data set, over classes, of prediction sets and under corruption."""
+"""Figures of a data set, over classes, of prediction sets, of what is refused and under corruption."""
 
 _UNKNOWN = Figure("", "", "", "", "neither")
 
