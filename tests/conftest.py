@@ -102,3 +102,22 @@ def save_dicom() -> Callable[..., Dataset]:
         return dataset
 
     return save
+
+
+@pytest.fixture
+def stub_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse images whose names say `refuse` and mark those that say `mark`, in place of the checks that there are."""
+    from medsharp.inference import Predictor
+    from medsharp.inference.checks import Finding
+
+    answer = Predictor._answer
+
+    def found(name: str) -> tuple[Finding, ...]:
+        marked = (Finding("stub_dark", "caution", "very dark for a test", 3.0, 10.0),) if "mark" in name else ()
+        refused = (Finding("stub_photograph", "refusal", "a photograph in a test", 0.9, 0.5),)
+        return (*marked, *refused) if "refuse" in name else marked
+
+    def with_stub(self: Predictor, one: Any, part: Any, share: Any, _: Any, *rest: Any) -> Any:
+        return answer(self, one, part, share, found(one.name), *rest)
+
+    monkeypatch.setattr(Predictor, "_answer", with_stub)

@@ -15,10 +15,10 @@ def notes_of(cases: Cases, counts: dict[str, Any]) -> list[str]:
     """Return what a reader must know of these data: refused images, few or tied patients, extreme probabilities."""
     notes = []
     if counts["refused"]:
-        answered = counted(counts["images"], "image")
+        some = counted(counts["images"], "image")
         were = counted(counts["refused"], "more was", "more were")
         notes.append(
-            f"The figures are of the {answered} answered; {were} refused by the input checks: see Refusals and cautions."
+            f"The figures are of the {some} answered; {were} refused by the input checks: see Refusals and cautions."
         )
     if counts["clusters"] == 1:
         notes.append("There is one patient only: no interval can be given.")
