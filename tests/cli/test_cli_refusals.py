@@ -134,7 +134,12 @@ def test_evaluation_counts_refused_images_and_gives_figures_with_and_without(
     assert found["anyway"]["figures"]["sensitivity"]["n"] == 24
     assert found["risk_coverage"] is not None
     table = read(next((tmp_path / "plain").glob("predictions-*.csv")))
-    assert table.loc[table["status"] == "refused", ["p_benign", "threshold_margin", "threshold_side"]].isna().all(None)
+    assert (
+        table.loc[table["status"] == "refused", ["p_benign", "threshold_margin", "threshold_side"]]
+        .isna()
+        .to_numpy()
+        .all()
+    )
     assert "9 images refused by the input checks" in (tmp_path / "plain" / "report.md").read_text()
 
     result = run("evaluate", bundle, *options, "--out", tmp_path / "anyway", "--answer-anyway")
