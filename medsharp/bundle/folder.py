@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import ValidationError
@@ -21,7 +22,13 @@ INTERNAL = "internal.csv"
 VALIDATION = "validation.csv"
 TRAINING_HASHES = "training_images.sha256"
 TRAINING_LOOKS = "training_images.dhash"
-BUNDLE_FILES = (MODEL, METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HASHES, TRAINING_LOOKS)
+Precision = Literal["fp32", "fp16", "int8"]
+"""What a graph computes in."""
+
+MODELS: dict[Precision, str] = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+"""The file of each precision: the first is always there, the others where export was asked for them and they passed."""
+
+BUNDLE_FILES = (*MODELS.values(), METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HASHES, TRAINING_LOOKS)
 """What may lie beside `bundle.yaml`; only `MODEL` must."""
 
 _DEFAULT = "default"

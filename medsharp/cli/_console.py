@@ -98,6 +98,11 @@ BY_HELP = (
     "age:40,50,60,tissue."
 )
 
+DEVICE_HELP = (
+    "auto (CUDA where it works, else the CPU), cpu, cuda, tensorrt, openvino or coreml; an absent one is an error."
+)
+PRECISION_HELP = "auto (fp32, in which the operating point was frozen), fp32, fp16 or int8, where the bundle has it."
+
 
 class IntervalKind(StrEnum):
     """How a bootstrap interval is made."""

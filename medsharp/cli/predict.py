@@ -11,7 +11,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import ANYWAY_HELP, LIMIT_HELP, RANGE_HELP, console, errors, note, progress_bar
+from medsharp.cli._console import (
+    ANYWAY_HELP,
+    DEVICE_HELP,
+    LIMIT_HELP,
+    PRECISION_HELP,
+    RANGE_HELP,
+    console,
+    errors,
+    note,
+    progress_bar,
+)
 from medsharp.errors import InputError
 from medsharp.quantities import counted
 
@@ -46,7 +56,8 @@ def predict(
     ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
     answer_anyway: Annotated[bool, typer.Option("--answer-anyway", help=ANYWAY_HELP)] = False,
 ) -> None:
     """Give each image's class probabilities, and on which side of the frozen operating point it is.
@@ -63,7 +74,7 @@ def predict(
     wanted, limits = _frames(frames), read_limits(limit or ())
     declared = None if value_range is None else read_range(value_range, "--range")
     loaded: dict[str, Any] = {"device": device, "limits": limits, "value_range": declared}
-    loaded["answer_anyway"] = answer_anyway
+    loaded |= {"precision": precision, "answer_anyway": answer_anyway}
     if source is not None or _is_table(images[0]):
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
@@ -230,4 +241,5 @@ def _show(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> None:
     console.print(shown)
     if len(rows) > SHOWN_ROWS:
         note(f"... and {len(rows) - SHOWN_ROWS} more rows")
+    note(predictor.runs_on)
     note(f"operating point: probability of {positive} >= {predictor.spec.operating_point.threshold:.4f}")

@@ -13,7 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
-from medsharp.bundle import MODEL, BundleSpec, digest_of, read_bundle
+from medsharp.bundle import MODELS, BundleSpec, Precision, digest_of, read_bundle
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, Source, ValueRange
 from medsharp.images.box import Box
@@ -75,12 +75,20 @@ class Predictor:
         self.digest = digest_of(spec)
         self._positive = spec.classes.index(spec.positive)
 
+    @property
+    def runs_on(self) -> str:
+        """What was chosen and why, in one line: the device and the precision."""
+        session = self.session
+        frozen = ", in which the operating point was frozen" if session.precision == "fp32" else ""
+        return f"runs on {session.device} ({session.why}) in {session.precision}{frozen}"
+
     @classmethod
     def load(
         cls,
         bundle: str | Path,
         *,
         device: str = "auto",
+        precision: str = "auto",
         verify: bool = True,
         threads: int | None = None,
         limits: ImageLimits = ImageLimits(),
@@ -92,9 +100,11 @@ class Predictor:
 
         Args:
             bundle: Folder, as `medsharp export` makes it.
-            device: `auto` (CUDA where it works), `cpu` or `cuda`.
+            device: `auto` (CUDA where it works, else the CPU), `cpu`, `cuda`, `tensorrt`, `openvino` or `coreml`.
+            precision: `fp32`, `fp16` or `int8`, for which the bundle needs a file; `auto` is `fp32`, in which the
+                operating point was frozen, so that the answer is the same on every device.
             verify: Check the hashes.
-            threads: Of ONNX Runtime on the CPU; all cores by default.
+            threads: Of ONNX Runtime on the CPU; the cores that this process may use, at most 16, by default.
             limits: What is refused before it is decoded.
             inpaint: Replace calipers and text by what surrounds them, or do not, whatever the bundle says: this
                 measures their influence.
@@ -102,11 +112,13 @@ class Predictor:
             answer_anyway: Give images that a check refuses their number all the same.
 
         Raises:
-            InputError: A file is missing or was changed, or CUDA was asked for and cannot be used.
+            InputError: A file is missing or was changed, the device that was asked for cannot be used, or the bundle
+                has no network of the precision.
         """
         folder = Path(bundle)
         spec = read_bundle(folder, verify=verify)
-        session = Session(folder / MODEL, device=device, threads=threads)
+        chosen = _choose_precision(folder, spec, precision)
+        session = Session(folder / MODELS[chosen], device=device, threads=threads, precision=chosen)
         return cls(
             folder,
             spec,
@@ -370,6 +382,17 @@ class Predictor:
             )
             for sample, cam, logits, margin, part in zip(inputs, cams, outputs["logits"], margins, parts, strict=True)
         ]
+
+
+def _choose_precision(folder: Path, spec: BundleSpec, wanted: str) -> Precision:
+    if wanted == "auto":
+        return "fp32"
+    there: list[Precision] = [name for name, file in MODELS.items() if file in spec.files]
+    found = next((name for name in there if name == wanted), None)
+    if found is None:
+        known = f"{folder} has {', '.join(there)}" if wanted in MODELS else f"give auto or {', '.join(MODELS)}"
+        raise InputError(f"precision {wanted}: {known}")
+    return found
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

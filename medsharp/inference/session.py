@@ -2,103 +2,166 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import io
 import os
-import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medsharp.bundle import Precision
+from medsharp.cores import usable_cores
 from medsharp.errors import InputError
+from medsharp.inference.bound import BoundRuns
+from medsharp.inference.providers import CPU, CUDA, DEVICES, NAMES, has_cuda, preload_cuda, why_not
 
-DEVICES = ("auto", "cpu", "cuda")
-_CUDA = "CUDAExecutionProvider"
+MOST_THREADS = 16
+"""Threads of one run on a CPU; beyond, those of a convolution of 200 pixels wait for each other. More cores serve more
+processes: `medsharp predict --shard`."""
 
 
 class Session:
     """An ONNX network: uint8 images in, named float32 arrays out.
 
     Attributes:
-        device: `cpu` or `cuda`, where it really runs.
+        device: Where it really runs: one of `DEVICES`.
         outputs: Names of what it returns.
+        precision: Of the file.
+        why: Why this device: the end of a sentence.
     """
 
-    def __init__(self, path: str | Path, *, device: str = "auto", threads: int | None = None) -> None:
-        if device not in DEVICES:
-            raise InputError(f"device '{device}' is not one of {', '.join(DEVICES)}")
-        self.device = "cuda" if device != "cpu" and has_cuda() else "cpu"
-        if device == "cuda" and self.device == "cpu":
-            raise InputError("device cuda: no NVIDIA driver or device answers here; use cpu or auto")
-        self._session = _open(path, self.device, threads)
-        if self.device == "cuda" and self._session.get_providers()[0] != _CUDA:
-            if device == "cuda":
-                raise InputError(f"device cuda: ONNX Runtime cannot use CUDA here ({_why_not_cuda()}); use cpu or auto")
-            self._session, self.device = _open(path, "cpu", threads), "cpu"
+    def __init__(
+        self, path: str | Path, *, device: str = "auto", threads: int | None = None, precision: Precision = "fp32"
+    ) -> None:
+        """Open a network.
+
+        Args:
+            path: The ONNX file.
+            device: `auto` (CUDA where it works, else the CPU), or one of `DEVICES`.
+            threads: Of a run on the CPU; the cores that this process may use, at most 16, by default.
+            precision: Of the file, which some providers must know.
+
+        Raises:
+            InputError: The device is unknown, absent or does not work here, or the file is damaged.
+        """
+        if device not in NAMES:
+            raise InputError(f"device '{device}' is not one of {', '.join(NAMES)}")
+        self.precision = precision
+        self._opened = _Opened(Path(path), threads or min(usable_cores(), MOST_THREADS), precision)
+        if device != "auto":
+            self._session = self._opened.on(device)
+            self.device, self.why = device, "as asked for"
+        else:
+            self.device, self._session, self.why = self._opened.on_the_best()
+        self.why += self._opened.remark
         self.outputs = tuple(output.name for output in self._session.get_outputs())
+        self._bound = None
+        if self.device in ("cuda", "tensorrt") and _has_fixed_shapes(self._session):
+            self._bound = BoundRuns(self._session, "cuda", graphs=self._opened.graphs)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run uint8 images [B, S, S] through the network."""
-        values = self._session.run(None, {"image": np.ascontiguousarray(images[:, None])})
+        image = np.ascontiguousarray(images[:, None])
+        values = self._session.run(None, {"image": image}) if self._bound is None else self._bound.run(image)
         return dict(zip(self.outputs, values, strict=True))
 
 
-def has_cuda() -> bool:
-    """Whether the NVIDIA driver answers and has a device."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int()
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+class _Opened:
+    """Opens a network on one device or another.
+
+    Attributes:
+        graphs: Whether CUDA graphs are captured.
+        remark: Why they are not, on CUDA: the end of a sentence.
+    """
+
+    def __init__(self, path: Path, threads: int, precision: Precision) -> None:
+        self._path = path
+        self._threads = threads
+        self._precision = precision
+        self.graphs = False
+        self.remark = ""
+
+    def on(self, name: str) -> Any:
+        """Open it on a device.
+
+        Raises:
+            InputError: It is absent, or ONNX Runtime went on without it.
+        """
+        device = DEVICES[name]
+        obstacle = device.obstacle()
+        if obstacle is not None:
+            raise InputError(f"device {name}: {obstacle}; use cpu or auto")
+        onnxruntime = _runtime()
+        if device.provider not in onnxruntime.get_available_providers():
+            raise InputError(f"device {name}: ONNX Runtime cannot use it here ({why_not(name)}); use cpu or auto")
+        if name == "cpu":
+            return self._open([CPU])
+        preload_cuda()
+        if name == "tensorrt" and self._precision == "fp32":
+            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # TensorRT has no option of its own for it
+        options = device.options(self._path, self._side, self._precision)
+        further = [(provider, {"use_tf32": "0"}) for provider in device.falls_back_on]
+        session = self._with_graphs(options) if name == "cuda" else None
+        session = session or self._open([(device.provider, options), *further, CPU])
+        if session.get_providers()[0] != device.provider:
+            raise InputError(f"device {name}: ONNX Runtime cannot use it here ({why_not(name)}); use cpu or auto")
+        return session
+
+    def on_the_best(self) -> tuple[str, Any, str]:
+        """Open it on CUDA where that works, else on the CPU; return the device, the session and why."""
+        if not has_cuda():
+            return "cpu", self.on("cpu"), "no NVIDIA GPU answers here"
+        try:
+            return "cuda", self.on("cuda"), "an NVIDIA GPU answers"
+        except InputError as error:
+            return "cpu", self.on("cpu"), str(error)
+
+    def _with_graphs(self, options: dict[str, str]) -> Any:
+        """Open it with CUDA graphs, or return None where an operator runs on the CPU, which no graph can hold."""
+        try:
+            session = self._open([(CUDA, {**options, "enable_cuda_graph": "1"})])
+        except InputError as error:
+            self.remark = f", without CUDA graphs: {error}"
+            return None
+        self.graphs = session.get_providers()[0] == CUDA and _has_fixed_shapes(session)
+        return session if self.graphs else None
+
+    def _side(self) -> int:
+        (given,) = self._open([CPU]).get_inputs()
+        return int(given.shape[-1])
+
+    def _open(self, providers: list[Any]) -> Any:
+        onnxruntime = _runtime()
+        options = onnxruntime.SessionOptions()
+        # Fatal messages only: what matters is checked and said in our own words.
+        options.log_severity_level = 4
+        # Left to itself, ONNX Runtime takes all of the machine's cores and pins its threads to them, in a container too
+        # that may use two.
+        options.intra_op_num_threads = self._threads
+        # Threads that spin between runs take the cores from those that decode the next images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.use_deterministic_compute = True
+        # ONNX Runtime warns of falling back; the caller looks at the providers itself.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return onnxruntime.InferenceSession(str(self._path), options, providers=providers)
+            # ONNX Runtime raises classes of its own, which derive from Exception alone.
+            except Exception as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"{self._path} cannot be loaded by ONNX Runtime: {reason}") from error
 
 
-def _open(path: str | Path, device: str, threads: int | None) -> Any:
+def _runtime() -> Any:
     # As it comes, ONNX Runtime reports its use to its makers and keeps an identifier of the machine in a file. It looks
     # here when it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    # Fatal messages only: what matters is checked and said in our own words.
-    options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device == "cuda" and _CUDA in onnxruntime.get_available_providers():
-        onnxruntime.set_default_logger_severity(4)
-        # It prints each library that it does not find.
-        with contextlib.redirect_stdout(io.StringIO()):
-            onnxruntime.preload_dlls()
-        # TF32 rounds convolutions to 10 bits: scores would shift against the threshold that was frozen in float32.
-        providers.insert(0, (_CUDA, {"use_tf32": "0"}))
-    # ONNX Runtime warns of falling back; the caller looks at the providers itself.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return onnxruntime.InferenceSession(str(path), options, providers=providers)
-        # ONNX Runtime raises classes of its own, which derive from Exception alone.
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path} cannot be loaded by ONNX Runtime: {reason}") from error
+    return onnxruntime
 
 
-def _why_not_cuda() -> str:
-    installed = {name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)}
-    if installed == {"onnxruntime", "onnxruntime-gpu"}:
-        return "onnxruntime and onnxruntime-gpu are both installed and hide each other: uninstall both, install one"
-    if "onnxruntime-gpu" not in installed:
-        return "the installed onnxruntime has no CUDA: install onnxruntime-gpu instead"
-    return "CUDA 13 or cuDNN 9 libraries are missing: install 'onnxruntime-gpu[cuda,cudnn]'"
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
+def _has_fixed_shapes(session: Any) -> bool:
+    """Whether every size but the batch's is a number."""
+    given = (*session.get_inputs(), *session.get_outputs())
+    return all(isinstance(size, int) for one in given for size in one.shape[1:])

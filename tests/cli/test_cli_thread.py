@@ -111,7 +111,7 @@ def test_folders_and_manifests_are_predicted_without_masks(trained: Path, worksp
 
 
 def test_cuda_without_a_device_is_refused(trained: Path, workspace: Path) -> None:
-    from medsharp.inference.session import has_cuda
+    from medsharp.inference.providers import has_cuda
 
     if has_cuda():
         pytest.skip("there is a CUDA device")

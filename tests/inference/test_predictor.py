@@ -188,7 +188,7 @@ def test_cuda_that_does_not_work_is_an_error_and_auto_falls_back_without_noise(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # A driver answers, but ONNX Runtime cannot use the device: it would go on quietly on the CPU.
-    monkeypatch.setattr("medsharp.inference.session.has_cuda", lambda: True)
+    _answer_as_a_gpu(monkeypatch)
     with pytest.raises(InputError, match=r"device cuda: .*onnxruntime"):
         Predictor.load(bundle, device="cuda")
     assert Predictor.load(bundle, device="auto").session.device == "cpu"
@@ -196,11 +196,16 @@ def test_cuda_that_does_not_work_is_an_error_and_auto_falls_back_without_noise(
 
 
 def test_both_runtimes_installed_are_named_when_cuda_fails(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsharp.inference.session.has_cuda", lambda: True)
-    monkeypatch.setattr("medsharp.inference.session._is_installed", lambda name: True)
+    _answer_as_a_gpu(monkeypatch)
+    monkeypatch.setattr("medsharp.inference.providers.is_installed", lambda name: True)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(InputError, match="onnxruntime and onnxruntime-gpu are both installed"):
         Predictor.load(bundle, device="cuda")
+
+
+def _answer_as_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("session", "providers"):
+        monkeypatch.setattr(f"medsharp.inference.{module}.has_cuda", lambda: True)
 
 
 def test_unknown_device_is_refused(bundle: Path) -> None:
