@@ -46,12 +46,12 @@ class Ranking:
     @cached_property
     def true(self) -> np.ndarray:
         """Positives found when the first 0, 1, ..., U distinct scores count as positive: [R, U + 1]."""
-        return _from_zero(self.positives)
+        return sums_from_zero(self.positives)
 
     @cached_property
     def false(self) -> np.ndarray:
         """Negatives flagged likewise [R, U + 1]."""
-        return _from_zero(self.negatives)
+        return sums_from_zero(self.negatives)
 
     def flagged_from(self, threshold: float | np.ndarray) -> np.ndarray:
         """Return how many distinct scores reach each threshold: where to look into `true` and `false`."""
@@ -155,7 +155,8 @@ def _of_all(labels: np.ndarray, scores: np.ndarray) -> Ranking:
     return WeightedRanks(labels, scores).ranking(np.ones((1, len(labels))))
 
 
-def _from_zero(parts: np.ndarray) -> np.ndarray:
+def sums_from_zero(parts: np.ndarray) -> np.ndarray:
+    """Return the sums of the first 0, 1, ..., U values of each row: [R, U] to [R, U + 1]."""
     sums = np.zeros((parts.shape[0], parts.shape[1] + 1))
     np.cumsum(parts, axis=1, out=sums[:, 1:])
     return sums

@@ -6,6 +6,7 @@ import numpy as np
 
 from medsharp.evaluation.statistics.bootstrap import Statistic
 from medsharp.evaluation.statistics.calibration import logit
+from medsharp.evaluation.statistics.discrimination import sums_from_zero
 
 COVERAGES = np.round(np.linspace(0.05, 1.0, 20), 2)
 """Shares of the images that are decided, where the curve is given."""
@@ -45,13 +46,13 @@ def selective_risk(
         errors = mass * wrong
         if len(starts) < len(ordered):
             mass, errors = (np.add.reduceat(part, starts, axis=1) for part in (mass, errors))
-        decided, failed = np.cumsum(mass, axis=1), np.cumsum(errors, axis=1)
-        risk = np.divide(failed, decided, out=np.zeros_like(failed), where=decided > 0)
-        total = decided[:, -1]
         # Both start at 0, where nothing is decided: a coverage inside the surest tied images is theirs at their risk.
+        decided, failed = sums_from_zero(mass), sums_from_zero(errors)  # [R, U + 1]
+        total = decided[:, -1]
+        risk = np.divide(failed[:, 1:], decided[:, 1:], out=np.zeros_like(mass), where=decided[:, 1:] > 0)
         curve = np.stack(
             [
-                np.interp(COVERAGES * whole, np.r_[0.0, done], np.r_[0.0, bad]) / (COVERAGES * whole)
+                np.interp(COVERAGES * whole, done, bad) / (COVERAGES * whole)
                 for whole, done, bad in zip(total, decided, failed, strict=True)
             ]
         )
