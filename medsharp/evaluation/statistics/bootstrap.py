@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from medsharp.cores import usable_cores
 
@@ -107,11 +109,19 @@ def _computed(statistics: Sequence[Statistic], weights: np.ndarray) -> dict[str,
 
 
 def _gathered(block: Callable[..., dict[str, np.ndarray]], jobs: Sequence[object]) -> dict[str, np.ndarray]:
-    """Compute blocks side by side (numpy leaves the interpreter's lock) and join them in order."""
+    """Compute blocks side by side (numpy leaves the interpreter's lock), a core each, and join them in order."""
     threads = min(_MOST_THREADS, usable_cores(), len(jobs))
-    if threads < 2:
-        parts = [block(job) for job in jobs]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(block, jobs))
+    # Threads of BLAS would wait for each other on cores that have a block each; and they sum in an order of their own.
+    with _libraries().limit(limits=1, user_api="blas"):
+        if threads < 2:
+            parts = [block(job) for job in jobs]
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                parts = list(pool.map(block, jobs))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return what sets the threads of BLAS; looking for its libraries takes longer than a small bootstrap."""
+    return ThreadpoolController()
