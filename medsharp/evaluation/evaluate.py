@@ -34,7 +34,7 @@ from medsharp.evaluation.statistics.multiclass import multiclass_figures
 from medsharp.evaluation.statistics.scalars import statistics_of
 from medsharp.evaluation.statistics.smooth_calibration import SmoothCalibration
 from medsharp.evaluation.statistics.thresholded import operating_point
-from medsharp.evaluation.subgroups import subgroups_of
+from medsharp.evaluation.subgroups import groups_of, subgroups_of
 from medsharp.keys import clusters_of, resampled
 
 
@@ -160,7 +160,8 @@ def evaluate_predictions(
         excluded=dict(excluded or {}),
         submitted_patients=before,
     )
-    subgroups = subgroups_of(rows, cases, resamples=resamples, rng=rng, interval=interval, by=by)
+    groups = groups_of(rows, cases, resamples=resamples, rng=rng, interval=interval, by=by)
+    subgroups = subgroups_of(groups)
     several = len(classes) > 2
     how: dict[str, Any] = {"resamples": drawn, "rng": rng, "interval": interval}
     content = {
@@ -186,7 +187,7 @@ def evaluate_predictions(
         "notes": [*warnings, *notes_of(cases, counts)],
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         **by_unit_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
-        "interactions": interactions_of(rows, cases, resamples=resamples, rng=rng, by=by),
+        "interactions": interactions_of(groups, by) if cases.patients() > 1 else [],
         "abstention": abstention_of(
             predictions,
             classes=classes,

@@ -85,13 +85,12 @@ def assert_columns(groupings: Sequence[Grouping], columns: Collection[str], name
             raise InputError(f"{name} has no column '{grouping.column}'{nearest(grouping.column, possible)}")
 
 
-def groups_by(rows: pd.DataFrame, grouping: Grouping, most: int | None = None) -> list[Group]:
+def groups_by(rows: pd.DataFrame, grouping: Grouping) -> list[Group]:
     """Return the groups of a column in order, and those of which it says nothing last; none of a single value.
 
     Args:
         rows: The images.
         grouping: The column.
-        most: Only so many groups, the largest.
 
     Raises:
         InputError: A value of a column that is cut is not a number; the sentence names the image.
@@ -104,14 +103,13 @@ def groups_by(rows: pd.DataFrame, grouping: Grouping, most: int | None = None) -
     numbers = pd.to_numeric(text.where(text != ""), errors="coerce")
     if numbers.nunique() > _MOST_KINDS and bool(numbers.notna().eq(text != "").all()):
         return thirds(numbers.to_numpy(dtype=float), ("lowest", "middle", "highest"))
-    return categories(text, most)
+    return categories(text)
 
 
-def categories(text: pd.Series, most: int | None = None) -> list[Group]:
-    """Return a group for each value, numbers before names; of very many the `most` largest."""
+def categories(text: pd.Series) -> list[Group]:
+    """Return a group for each value, numbers before names."""
     codes, kinds = pd.factorize(text.where(text != "", NOT_RECORDED))
-    largest = np.argsort(-np.bincount(codes), kind="stable")[:most]
-    ordered = sorted(largest, key=lambda code: natural(str(kinds[code])))
+    ordered = sorted(range(len(kinds)), key=lambda code: natural(str(kinds[code])))
     places = places_of(codes, len(kinds))
     return [(str(kinds[code]), places[code]) for code in ordered]
 

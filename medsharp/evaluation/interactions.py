@@ -2,59 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.special import logit
 from scipy.stats import chi2
 
-from medsharp.evaluation.grouping import Group, Grouping
-from medsharp.evaluation.statistics.bootstrap import affordable, draw
-from medsharp.evaluation.statistics.estimate import LEAST_DEFINED, Estimate
-from medsharp.evaluation.statistics.figures import Cases, estimates_of, measure
+from medsharp.evaluation.grouping import Grouping
+from medsharp.evaluation.statistics.estimate import LEAST_DEFINED
+from medsharp.evaluation.statistics.figures import Cases, withheld
 from medsharp.evaluation.statistics.holm import holm
-from medsharp.evaluation.statistics.scalars import statistics_of
+from medsharp.evaluation.statistics.registry import FIGURES
 from medsharp.evaluation.statistics.site_effects import log_odds
-from medsharp.evaluation.subgroups import LEAST_EVENTS, SMALLEST, columns_of
-
-TESTED = ("auroc", "sensitivity", "specificity", "calibration_intercept", "calibration_slope")
-"""Figures whose difference between groups is tested: ranks and shares on the logit scale, the others as they are."""
+from medsharp.evaluation.subgroups import LEAST_EVENTS, OVERLAPPING, SMALLEST, TESTED, Subgroup
 
 METHOD = "Wald, covariance of the groups from a paired patient bootstrap"
 
 _NOTHING: dict[str, Any] = {"q": None, "df": None, "p": None}
 _UNTOLD = "the groups' covariance cannot be told from these resamples"
 _SHARES = ("sensitivity", "specificity")
-_RESAMPLES = 1000
-_BUDGET = 20_000_000
 
 
-def interactions_of(
-    rows: pd.DataFrame,
-    cases: Cases,
-    *,
-    resamples: int,
-    rng: np.random.Generator,
-    by: Sequence[Grouping] = (),
-) -> list[dict[str, Any]]:
+def interactions_of(groups: Sequence[Subgroup], by: Sequence[Grouping] = ()) -> list[dict[str, Any]]:
     """Test for each column whether its groups differ in each figure of `TESTED`.
 
     With the figures `t` of K groups and their covariance `S`, `Q = (L t)' (L S L')^-1 (L t)`, where `L t` are the
     differences from the last group, is chi-squared with K - 1 degrees of freedom if all groups are alike. For groups
     that share no patient that is Cochran's Q (Biometrics 10, 1954). `S` comes from one bootstrap of patients for all
-    groups, as a patient may have images in several.
+    groups, as a patient may have images in several. All groups of a column are compared, those that no table lists too.
 
     The columns asked for are tested; where none was, those that make subgroups of themselves. p values of a figure are
     adjusted over the columns (Holm).
 
     Args:
-        rows: The images, in the order of `cases`.
-        cases: Labels, scores, clusters, threshold.
-        resamples: Of patients, 1,000 at most.
-        rng: Their draws.
+        groups: As `groups_of` gives them.
         by: Columns asked for.
 
     Returns:
@@ -62,13 +45,10 @@ def interactions_of(
         `left_out` (the others, each with the reason), or nulls with a `reason`.
     """
     asked = {grouping.column for grouping in by}
-    columns = {name: groups for name, groups in columns_of(rows, by).items() if not asked or name in asked}
-    if not columns or cases.patients() < 2:
-        return []
-    wished = affordable(min(resamples, _RESAMPLES), len(cases.labels), _BUDGET)
-    drawn = draw(int(cases.clusters.max()) + 1, wished, rng)
+    tested = [group for group in groups if (group.by in asked if asked else group.by not in OVERLAPPING)]
     found: list[dict[str, Any]] = [
-        {"by": name, "method": METHOD, "figures": _tests(groups, cases, drawn, rng)} for name, groups in columns.items()
+        {"by": column, "method": METHOD, "figures": _tests(list(of_it))}
+        for column, of_it in itertools.groupby(tested, key=lambda group: group.by)
     ]
     for key in TESTED:
         tests = [entry["figures"][key] for entry in found]
@@ -90,51 +70,37 @@ def wald(values: np.ndarray, covariance: np.ndarray) -> tuple[float, int, float]
     return q, len(values) - 1, float(chi2.sf(q, len(values) - 1))
 
 
-def _tests(groups: Sequence[Group], cases: Cases, drawn: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-    parts: dict[str, tuple[Cases, dict[str, Estimate]]] = {}
-    small = {name: f"fewer than {SMALLEST} images" for name, places in groups if len(places) < SMALLEST}
-    large = {name: places for name, places in groups if name not in small}
-    if _too_many(large.values(), cases, len(drawn)):
-        return {key: _NOTHING | {"groups": list(large), "left_out": dict(small), "reason": _UNTOLD} for key in TESTED}
-    for name, places in large.items():
-        part = cases.chosen(places)
-        # The same draws for every group: what a patient does to two of them is in their covariance.
-        draws = drawn[:, np.unique(cases.clusters[places])]
-        present = np.asarray(draws.any(axis=1))
-        measured = measure(part.clusters, statistics_of(part, TESTED), resamples=0, rng=rng, drawn=draws[present])
-        estimates = estimates_of(part, measured, LEAST_EVENTS)
-        parts[name] = part, {key: _aligned(estimates[key], present) for key in TESTED}
-    return {key: _test(key, parts, dict(small)) for key in TESTED}
+def _tests(groups: Sequence[Subgroup]) -> dict[str, Any]:
+    small = {group.name: f"fewer than {SMALLEST} images" for group in groups if not group.has_enough}
+    large = [group for group in groups if group.has_enough]
+    if _too_many(large):
+        names = [group.name for group in large]
+        return {key: _NOTHING | {"groups": names, "left_out": dict(small), "reason": _UNTOLD} for key in TESTED}
+    return {key: _test(key, large, dict(small)) for key in TESTED}
 
 
-def _too_many(groups: Collection[np.ndarray], cases: Cases, resamples: int) -> bool:
-    """Whether so many groups have events for every figure that these resamples cannot tell their covariance."""
-    positives = np.array([int(cases.labels[places].sum()) for places in groups])
-    negatives = np.array([len(places) for places in groups]) - positives
-    return resamples <= 2 * int((np.minimum(positives, negatives) >= LEAST_EVENTS).sum())
+def _too_many(groups: Collection[Subgroup]) -> bool:
+    """Whether so many groups have events for every figure that the resamples cannot tell their covariance."""
+    positives = np.array([int(group.whole.labels[group.places].sum()) for group in groups])
+    negatives = np.array([len(group.places) for group in groups]) - positives
+    enough = int((np.minimum(positives, negatives) >= LEAST_EVENTS).sum())
+    return any(len(group.draws) <= 2 * enough for group in groups)
 
 
-def _aligned(estimate: Estimate, present: np.ndarray) -> Estimate:
-    """Return the estimate with NaN for the resamples that have none of the group's patients."""
-    if not len(estimate.replicates):
-        return estimate
-    replicates = np.full(len(present), np.nan)
-    replicates[present] = estimate.replicates
-    return replace(estimate, replicates=replicates)
-
-
-def _test(key: str, parts: dict[str, tuple[Cases, dict[str, Estimate]]], left_out: dict[str, str]) -> dict[str, Any]:
+def _test(key: str, groups: Sequence[Subgroup], left_out: dict[str, str]) -> dict[str, Any]:
     names, values, columns, floors = [], [], [], []
-    for name, (part, estimates) in parts.items():
-        estimate = estimates[key]
-        reason = _unfit(key, estimate)
+    for group in groups:
+        reason = _unfit(key, group)
         if reason:
-            left_out[name] = reason
+            left_out[group.name] = reason
             continue
-        scaled, least = _scale(key, estimate.value, part)
-        names.append(name)
+        estimate = group.estimates[key]
+        scaled, least = _scale(key, estimate.value, group.cases)
+        names.append(group.name)
         values.append(float(scaled(np.asarray(estimate.value))))
-        columns.append(scaled(estimate.replicates))
+        replicates = np.full(len(group.present), np.nan)  # of resamples without any of its patients
+        replicates[group.present] = scaled(estimate.replicates)
+        columns.append(replicates)
         floors.append(least)
     nothing = _NOTHING | {"groups": names, "left_out": left_out}
     if len(names) < 2:
@@ -148,15 +114,19 @@ def _test(key: str, parts: dict[str, tuple[Cases, dict[str, Estimate]]], left_ou
     return nothing | {"q": q, "df": df, "p": p}
 
 
-def _unfit(key: str, estimate: Estimate) -> str:
+def _unfit(key: str, group: Subgroup) -> str:
     """Say why a group takes no part in a test; empty where it does."""
+    reason = withheld(FIGURES[key], group.cases, LEAST_EVENTS)
+    if reason:
+        return reason
+    estimate = group.estimates[key]
     if not estimate.exists:
         return estimate.reason or "it does not exist for these images"
     if key == "auroc" and estimate.value in (0.0, 1.0):
         return "the ranking is perfect, which has no logit"
     if not len(estimate.replicates):
         return "one patient only"
-    lacking = 1 - np.isfinite(estimate.replicates).mean()
+    lacking = 1 - np.isfinite(estimate.replicates).sum() / len(group.present)
     if lacking > 1 - LEAST_DEFINED:
         return f"it does not exist in {lacking:.0%} of the resamples"
     return ""

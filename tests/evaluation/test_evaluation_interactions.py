@@ -18,6 +18,7 @@ from medsharp.errors import InputError
 from medsharp.evaluation.grouping import Grouping, groups_by, parse_groupings
 from medsharp.evaluation.interactions import interactions_of, wald
 from medsharp.evaluation.statistics.figures import Cases
+from medsharp.evaluation.subgroups import groups_of
 
 FIGURES = ("auroc", "sensitivity", "specificity", "calibration_intercept", "calibration_slope")
 
@@ -46,6 +47,12 @@ def images(patients: int = 400, seed: int = 2) -> pd.DataFrame:
             "verification": np.where(followed, "follow-up", "biopsy"),
         }
     )
+
+
+def interactions_by(rows: pd.DataFrame, cases: Cases, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The tests of the one column of a table."""
+    by = (Grouping(str(rows.columns[0])),)
+    return dict(interactions_of(groups_of(rows, cases, resamples=resamples, rng=rng, by=by), by)[0]["figures"])
 
 
 def command(path: Path, *options: str) -> Result:
@@ -161,11 +168,7 @@ def test_patients_in_two_groups_are_paired() -> None:
     rows = pd.DataFrame({"side": ["left", "right"] * 200})
     cases = Cases(y, scores, np.repeat(np.arange(200), 2), 0.4)
     alone = Cases(y, scores, np.arange(400), 0.4)
-    by = (Grouping("side"),)
-    paired, apart = (
-        interactions_of(rows, one, resamples=1000, rng=np.random.default_rng(0), by=by)[0]["figures"]["auroc"]["q"]
-        for one in (cases, alone)
-    )
+    paired, apart = (interactions_by(rows, one, 1000, np.random.default_rng(0))["auroc"]["q"] for one in (cases, alone))
     assert paired > 5 * apart
 
 
@@ -174,10 +177,7 @@ def test_more_groups_than_half_the_resamples_are_not_compared() -> None:
     y = rng.random(1500) < 0.5
     rows = pd.DataFrame({"site": [f"S{number % 30}" for number in range(1500)]})
     cases = Cases(y, 1 / (1 + np.exp(-(y + rng.normal(size=1500)))), np.arange(1500), 0.5)
-    few, enough = (
-        interactions_of(rows, cases, resamples=resamples, rng=rng, by=(Grouping("site"),))[0]["figures"]
-        for resamples in (60, 100)
-    )
+    few, enough = (interactions_by(rows, cases, resamples, rng) for resamples in (60, 100))
     for test in few.values():
         assert (test["p"], test["p_holm"], len(test["groups"])) == (None, None, 30)
         assert test["reason"] == "the groups' covariance cannot be told from these resamples"
@@ -193,7 +193,7 @@ def test_the_test_errs_as_often_as_it_says() -> None:
         odds = 1.5 * y - 0.7 + rng.normal(size=150)[who] + 0.5 * rng.normal(size=300)
         rows = pd.DataFrame({"kind": rng.choice(["a", "b", "c"], 150)[who]})
         cases = Cases(y, 1 / (1 + np.exp(-odds)), who, 0.4)
-        found = interactions_of(rows, cases, resamples=200, rng=rng, by=(Grouping("kind"),))[0]["figures"]
+        found = interactions_by(rows, cases, 200, rng)
         p_values.append([found[name]["p"] for name in FIGURES])
     rejected = (np.array(p_values) < 0.05).mean(axis=0)
     assert (rejected <= 0.15).all(), rejected

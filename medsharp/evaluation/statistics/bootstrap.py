@@ -16,6 +16,8 @@ Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 _BLOCK_VALUES = 250_000
 _MOST_THREADS = 8
+_MOST_AT_ONCE = 5_000_000
+"""Draws that are in memory as numbers of patients, before they are counted."""
 
 BUDGET = 200_000_000
 """Most resamples x images that are drawn, as long as at least `LEAST_RESAMPLES` are left."""
@@ -95,10 +97,14 @@ def jackknife(statistics: Sequence[Statistic], clusters: np.ndarray) -> dict[str
 
 def draw(count: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Return how often each of `count` patients is drawn in each resample: uint8 [resamples, count]."""
-    drawn = rng.integers(count, size=(resamples, count))
-    drawn += count * np.arange(resamples)[:, None]
-    # No patient is ever drawn 256 times: with one patient in `count` the chance is below 1e-300.
-    return np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.uint8)
+    drawn = np.empty((resamples, count), dtype=np.uint8)
+    rows = max(1, _MOST_AT_ONCE // count)
+    for start in range(0, resamples, rows):
+        part = drawn[start : start + rows]
+        patients = rng.integers(count, size=part.shape) + count * np.arange(len(part))[:, None]
+        # No patient is ever drawn 256 times: with one patient in `count` the chance is below 1e-300.
+        part[:] = np.bincount(patients.ravel(), minlength=part.size).reshape(part.shape)
+    return drawn
 
 
 def _computed(statistics: Sequence[Statistic], weights: np.ndarray) -> dict[str, np.ndarray]:

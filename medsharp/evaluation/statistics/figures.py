@@ -161,7 +161,7 @@ def share_estimate(measured: Measured, name: str, about: np.ndarray, cases: Case
 def _estimate(entry: Figure, cases: Cases, measured: Measured, before: dict[str, Estimate], least: int) -> Estimate:
     about = cases.about(entry.about)
     value, count = float(measured.values[entry.key]), int(about.sum())
-    reason = _withheld(entry, cases, count, least)
+    reason = withheld(entry, cases, least)
     if reason:
         return Estimate(np.nan, np.full_like(measured.replicates[entry.key], np.nan), reason=reason, n=count)
     reason = entry.no_interval if np.isfinite(value) else entry.missing
@@ -182,8 +182,15 @@ def _estimate(entry: Figure, cases: Cases, measured: Measured, before: dict[str,
     return estimate
 
 
-def _withheld(entry: Figure, cases: Cases, count: int, least: int) -> str:
-    """Say why a figure has no value whatever the statistic gives; empty where it may have one."""
+def withheld(entry: Figure, cases: Cases, least: int) -> str:
+    """Say why a figure has no value whatever the statistic gives; empty where it may have one.
+
+    Args:
+        entry: Of the registry.
+        cases: Labels, scores, threshold.
+        least: As for `estimates_of`.
+    """
+    count = int(cases.about(entry.about).sum())
     if entry.ranking and (cases.scores == cases.scores[0]).all():
         return "every image has the same probability"
     if entry.key in ("calibration_intercept", "calibration_slope"):
