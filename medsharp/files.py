@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,36 @@ def write_text(path: str | Path, text: str, *, private: bool = False) -> None:
 def json_text(content: Any) -> str:
     """Return content as the JSON of a file: a value a line, names in their own letters, no NaN that parsers refuse."""
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def check_settings(path: Path, settings: Mapping[str, Any], what: str) -> None:
+    """Check that what a folder holds was made with the same settings, so that it can go on.
+
+    Args:
+        path: The JSON file of the settings in the folder.
+        settings: Those of now; others in the file do not count.
+        what: That it holds, such as `a run`.
+
+    Raises:
+        InputError: One differs, or the file is damaged.
+    """
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(before, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged; remove {path.parent} or choose another --out") from error
+    for key, value in json.loads(json.dumps(settings)).items():
+        if before.get(key) != value:
+            raise InputError(
+                f"{path.parent} holds {what} with other {key} ({_short(before.get(key))}, not {_short(value)}); "
+                "choose another --out"
+            )
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @contextmanager

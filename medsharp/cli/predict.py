@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from medsharp.cli._console import (
     ANYWAY_HELP,
@@ -17,22 +15,25 @@ from medsharp.cli._console import (
     LIMIT_HELP,
     PRECISION_HELP,
     RANGE_HELP,
-    console,
-    errors,
     note,
     progress_bar,
 )
+from medsharp.cli._seen_predictions import Seen
 from medsharp.errors import InputError
 from medsharp.quantities import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import pandas as pd
-
+    from medsharp.data.manifest import Manifest
+    from medsharp.images import ValueRange
     from medsharp.inference import FindLesion, Frames, Prediction, Predictor
+    from medsharp.progress import Progress
 
-SHOWN_ROWS = 40
+SHARD_HELP = (
+    "Predict this part of a manifest only, such as 2/4, on this machine or another that sees --out; then --merge. What "
+    "was predicted before a run ended is not predicted again, with and without it."
+)
 
 
 def predict(
@@ -58,6 +59,8 @@ def predict(
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help=SHARD_HELP)] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Join what all shards of a manifest made to --out.")] = False,
     answer_anyway: Annotated[bool, typer.Option("--answer-anyway", help=ANYWAY_HELP)] = False,
 ) -> None:
     """Give each image's class probabilities, and on which side of the frozen operating point it is.
@@ -69,7 +72,6 @@ def predict(
     """
     from medsharp.config import read_limits
     from medsharp.images import read_range
-    from medsharp.inference import Predictor
 
     wanted, limits = _frames(frames), read_limits(limit or ())
     declared = None if value_range is None else read_range(value_range, "--range")
@@ -79,36 +81,17 @@ def predict(
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
                 raise InputError(f"{option} takes images or folders, not a data set")
-        predictor = Predictor.load(bundle, **loaded)
-        table = _of_dataset(predictor, images, wanted, source)
-        rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+        seen = _of_dataset(bundle, images, source, wanted, loaded, out, shard, merge)
     else:
-        files, lesion = _expand(images), None if box is None else _lesion(box)
-        predictor = Predictor.load(bundle, **loaded)
-        if box is not None and predictor.preprocessing.crop != "lesion":
-            raise InputError(f"{bundle} does not crop to the lesion; leave --box out")
-        predictions = _of_images(predictor, files, heatmaps, wanted, lesion)
-        rows = [_row(prediction) for prediction in predictions]
-        if out is not None:
-            # Loads pandas, which takes as long as the prediction of an image and is not needed to print one.
-            from medsharp.inference.table import frozen_columns, predictions_table
-
-            table = predictions_table(predictions, predictor.spec.classes).assign(**frozen_columns(predictor.spec))
-    if out is not None:
-        from medsharp.files import atomic_path
-
-        with atomic_path(out) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
-    _show(predictor, [row for row in rows if not math.isnan(row["threshold_margin"])])
-    silent = [row for row in rows if math.isnan(row["threshold_margin"])]
-    for row in silent:
-        said = row["error"] or row["reasons"]
-        shown = said if row["image"] in said else f"{row['image']}: {said}"
-        errors.print(f"[bold red]{row['status']}:[/] {escape(shown)}", soft_wrap=True)
-    if out is not None:
-        note(f"{counted(len(rows), 'row')} in {out}")
-    if silent:
-        raise typer.Exit(2 if len(silent) == len(rows) and all(row["error"] for row in silent) else 1)
+        for option, given in (("--shard", shard is not None), ("--merge", merge)):
+            if given:
+                raise InputError(f"{option} takes a manifest, not images")
+        seen = _of_images(bundle, images, wanted, loaded, out, heatmaps, box)
+    seen.show()
+    if out is not None and shard is None:
+        note(f"{counted(seen.rows, 'row')} in {out}")
+    if seen.silent:
+        raise typer.Exit(2 if seen.all_failed else 1)
 
 
 def _frames(text: str) -> Frames:
@@ -132,31 +115,126 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES
 
 
-def _of_dataset(predictor: Predictor, paths: Sequence[Path], frames: Frames, source: str | None) -> pd.DataFrame:
+def _of_dataset(
+    bundle: Path,
+    paths: Sequence[Path],
+    source: str | None,
+    frames: Frames,
+    loaded: dict[str, Any],
+    out: Path | None,
+    shard: str | None,
+    merge: bool,
+) -> Seen:
+    from medsharp.bundle import digest_of, read_bundle
+    from medsharp.inference import Predictor, predict_manifest
+    from medsharp.inference.blocks import Blocks, Shard, read_rows
+
+    if merge and shard is not None:
+        raise InputError("--merge joins what the shards made; leave --shard out")
+    if out is None and (merge or shard is not None):
+        raise InputError(f"{'--merge' if merge else '--shard'} needs --out, the table that all shards are of")
+    part = Shard() if shard is None else Shard.read(shard)
+    if merge and out is not None:
+        spec = read_bundle(bundle)
+        blocks = Blocks(out, _open(paths, source, loaded["value_range"]))
+        blocks.check(digest_of(spec))
+        blocks.merge()
+        return Seen(spec).add(read_rows([out]))
+    predictor = Predictor.load(bundle, **loaded)
+    manifest = _open(paths, source, predictor.value_range)
+    seen = Seen(predictor.spec, predictor.runs_on)
+    with progress_bar() as report:
+        if out is None:
+            table = predict_manifest(predictor, manifest, frames=frames, progress=report)
+            return seen.add({str(key): value for key, value in row.items()} for row in table.to_dict("records"))
+        blocks = Blocks(out, manifest)
+        blocks.predict(predictor, part, frames, report)
+    if shard is not None:
+        mine = blocks.of(part)
+        note(
+            f"{counted(len(mine), 'block')} of {blocks.count} in {blocks.folder}; when all shards are done, run the "
+            "same with --merge in place of --shard"
+        )
+        return seen.add(read_rows(mine))
+    blocks.merge()
+    return seen.add(read_rows([out]))
+
+
+def _open(paths: Sequence[Path], source: str | None, value_range: ValueRange | None) -> Manifest:
     from medsharp.data.manifest import check_files, read_manifest
     from medsharp.data.sources import open_dataset
-    from medsharp.inference import predict_manifest
 
     if len(paths) > 1:
         raise InputError(f"give either one data set or images, not both ({paths[0]} and {paths[1]})")
     manifest = read_manifest(paths[0]) if source is None else open_dataset(paths[0], source=source)
-    manifest = manifest.with_range(predictor.value_range)
+    manifest = manifest.with_range(value_range)
     check_files(manifest)
     for sentence in manifest.notes:
         note(sentence)
-    with progress_bar() as report:
-        return predict_manifest(predictor, manifest, frames=frames, progress=report)
+    return manifest
 
 
 def _of_images(
-    predictor: Predictor, files: list[Path], heatmaps: Path | None, frames: Frames, lesion: FindLesion | None
-) -> list[Prediction]:
-    with progress_bar() as report:
-        names = [str(file) for file in files]
-        predictions = predictor.predict(files, names=names, frames=frames, lesion=lesion, progress=report)
-    if heatmaps is not None:
-        _write_heatmaps(predictor, predictions, heatmaps)
-    return predictions
+    bundle: Path,
+    images: list[Path],
+    frames: Frames,
+    loaded: dict[str, Any],
+    out: Path | None,
+    heatmaps: Path | None,
+    box: str | None,
+) -> Seen:
+    from medsharp.inference import Predictor
+    from medsharp.inference.prediction import DISPLAY_SIDE
+
+    files, lesion = _expand(images), None if box is None else _lesion(box)
+    predictor = Predictor.load(bundle, **loaded)
+    if box is not None and predictor.preprocessing.crop != "lesion":
+        raise InputError(f"{bundle} does not crop to the lesion; leave --box out")
+    side = None if heatmaps is None else DISPLAY_SIDE
+    seen = Seen(predictor.spec, predictor.runs_on)
+    with progress_bar() as report, _table_of(out, predictor) as write:
+        predictions = predictor.stream(_reported(files, report), frames=frames, lesion=lesion, picture_side=side)
+        for number, prediction in enumerate(predictions, start=1):
+            write(prediction)
+            seen.add([_row(prediction)])
+            if heatmaps is not None:
+                _write_heatmap(prediction, number, heatmaps)
+    return seen
+
+
+def _reported(files: list[Path], report: Progress) -> Iterator[Path]:
+    """Give files to who reads them, and report how many were taken."""
+    for number, file in enumerate(files):
+        report(number, len(files), "predicting")
+        yield file
+
+
+@contextmanager
+def _table_of(out: Path | None, predictor: Predictor) -> Iterator[Callable[[Prediction], None]]:
+    """Give what writes predictions to a table, some hundred at once; without a file it does nothing."""
+    if out is None:
+        yield lambda prediction: None
+        return
+    # Loads pandas, which takes as long as the prediction of an image and is not needed to print one.
+    from medsharp.files import atomic_path
+    from medsharp.inference.table import BLOCK, frozen_columns, predictions_table
+
+    waiting: list[Prediction] = []
+    with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+
+        def flush() -> None:
+            table = predictions_table(waiting, predictor.spec.classes).assign(**frozen_columns(predictor.spec))
+            table.to_csv(stream, index=False, lineterminator="\n", header=stream.tell() == 0)
+            waiting.clear()
+
+        def write(prediction: Prediction) -> None:
+            waiting.append(prediction)
+            if len(waiting) == BLOCK:
+                flush()
+
+        yield write
+        if waiting:
+            flush()
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
@@ -168,32 +246,26 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         "threshold_margin": prediction.margin,
         "status": prediction.status,
         "reasons": "; ".join(prediction.reasons),
-        "checks": "; ".join(prediction.checks),
         "flags": "; ".join(prediction.flags),
         "error": prediction.error or "",
     }
 
 
-def _write_heatmaps(predictor: Predictor, predictions: Sequence[Prediction], folder: Path) -> None:
+def _write_heatmap(prediction: Prediction, number: int, folder: Path) -> None:
     from PIL import Image
 
     from medsharp.files import atomic_path
-    from medsharp.images import read_image
     from medsharp.inference import overlay
-    from medsharp.inference.heatmap import shrink
     from medsharp.inference.prediction import DISPLAY_SIDE
 
-    for number, prediction in enumerate(predictions, start=1):
-        relevance = prediction.heatmap(DISPLAY_SIDE)  # none of what failed or was refused
-        if relevance is not None:
-            file, frame = Path(prediction.source), prediction.frame
-            image = read_image(
-                file, limits=predictor.limits, frame=frame or "sharpest", value_range=predictor.value_range
-            )
-            picture = overlay(shrink(image.pixels, DISPLAY_SIDE), relevance)
-            stem = file.stem if frame is None else f"{file.stem}-frame-{frame}"
-            with atomic_path(folder / f"{number:05d}-{stem}.png", private=True) as temporary:
-                Image.fromarray(picture).save(temporary, format="PNG")
+    relevance = prediction.heatmap(DISPLAY_SIDE)  # none of what failed or was refused
+    if relevance is None or prediction.picture is None:
+        return
+    stem = Path(prediction.source).stem
+    if prediction.frame is not None:
+        stem += f"-frame-{prediction.frame}"
+    with atomic_path(folder / f"{number:05d}-{stem}.png", private=True) as temporary:
+        Image.fromarray(overlay(prediction.picture, relevance)).save(temporary, format="PNG")
 
 
 def _expand(paths: Sequence[Path]) -> list[Path]:
@@ -214,32 +286,3 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
             raise InputError(f"{path} holds no images: no pictures and no DICOM files with an image")
         files += listing.images
     return files
-
-
-def _marked(row: dict[str, Any]) -> str:
-    """Say what the checks found in an image that has a number."""
-    if row["status"] == "refused":
-        return f"answered against a refusal: {row['reasons']}"
-    return f"caution: {row['reasons']}" if row["status"] == "cautioned" else ""
-
-
-def _show(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    positive = predictor.spec.positive
-    shown = Table(title="Not for diagnostic use", title_style="bold yellow", title_justify="left")
-    for name in ("image", f"probability of {positive}", "operating point", "log odds from it", "remarks"):
-        shown.add_column(name, overflow="fold")  # a frame's number stands at the end of a name
-    for row in rows[:SHOWN_ROWS]:
-        shown.add_row(
-            escape(str(row["image"])),
-            f"{row[f'p_{positive}']:.3f}",
-            row["threshold_side"],
-            f"{row['threshold_margin']:+.2f}",
-            escape("; ".join(filter(None, (_marked(row), row["flags"])))),
-        )
-    console.print(shown)
-    if len(rows) > SHOWN_ROWS:
-        note(f"... and {len(rows) - SHOWN_ROWS} more rows")
-    note(predictor.runs_on)
-    note(f"operating point: probability of {positive} >= {predictor.spec.operating_point.threshold:.4f}")

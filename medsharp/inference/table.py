@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from medsharp.bundle import BundleSpec, digest_of
@@ -21,6 +22,9 @@ from medsharp.inference.predictor import Predictor
 from medsharp.inference.reading import Frames
 from medsharp.inference.ready import ReadyImages
 from medsharp.progress import Progress
+
+BLOCK = 512
+"""Rows that are predicted together: a batch is of one block, whichever blocks a process makes."""
 
 _LEADING = ("image", "patient", "site", "label")
 
@@ -39,7 +43,7 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
     return pd.DataFrame(
         {
             "image": [p.name for p in predictions],
-            **{f"p_{name}": [p.probabilities.get(name) for p in predictions] for name in classes},
+            **{f"p_{name}": [p.probabilities.get(name, math.nan) for p in predictions] for name in classes},
             SIDE: [p.side or "" for p in predictions],
             MARGIN: [p.margin for p in predictions],
             STATUS: [p.status for p in predictions],
@@ -99,10 +103,53 @@ def predict_manifest(
     Raises:
         InputError: The manifest excludes every image.
     """
+    rows = included_rows(manifest)
+    tables = []
+    for start in range(0, len(rows), BLOCK):
+        part = rows.iloc[start : start + BLOCK].reset_index(drop=True)
+
+        def report(done: int, _: int, what: str, before: int = start) -> None:
+            if progress is not None:
+                progress(before + done, len(rows), what)
+
+        tables.append(predict_rows(predictor, manifest, part, frames=frames, ready=ready, progress=report))
+    return pd.concat(tables, ignore_index=True)
+
+
+def included_rows(manifest: Manifest) -> pd.DataFrame:
+    """Return the rows that nothing excludes, with an empty `lesion_area` where their masks are to tell it.
+
+    Raises:
+        InputError: There is none.
+    """
     rows = manifest.included.reset_index(drop=True)
     if rows.empty:
         raise InputError(f"{manifest.info.name} has no image that is not excluded")
-    files = [manifest.path(name) for name in rows["image"]]
+    if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
+        rows[lesion_share.COLUMN] = math.nan
+    return rows
+
+
+def predict_rows(
+    predictor: Predictor,
+    manifest: Manifest,
+    rows: pd.DataFrame,
+    *,
+    frames: Frames = "sharpest",
+    ready: ReadyImages | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Predict some rows of a manifest, as `predict_manifest` does all of them.
+
+    Args:
+        predictor: The loaded bundle.
+        manifest: Whose rows they are.
+        rows: Some of `included_rows`, index 0, 1, 2, ...
+        frames: As for `predict_manifest`.
+        ready: As for `predict_manifest`.
+        progress: As for `predict_manifest`.
+    """
+    rows = rows.copy()
     records = rows.to_dict("records")
 
     def lesion(number: int, name: str, image: DecodedImage) -> Box:
@@ -112,7 +159,7 @@ def predict_manifest(
     names = [name_of(row) for row in records]
     wanted: list[Frames] = [frame_of(row) if row.get("frame") else frames for row in records]
     predictions = predictor.predict(
-        files,
+        [manifest.path(name) for name in rows["image"]],
         names=names,
         frames=wanted,
         lesion=lesion,
@@ -122,9 +169,9 @@ def predict_manifest(
     )
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")
     table = table.assign(**frozen_columns(predictor.spec))
-    if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
-        masks = [manifest.masks(row) for row in records]
-        rows[lesion_share.COLUMN] = lesion_share.lesion_shares(masks, predictor.limits)
+    if lesion_share.COLUMN in rows and lesion_share.COLUMN not in manifest.table:
+        shares = lesion_share.lesion_shares([manifest.masks(row) for row in records], predictor.limits)
+        rows[lesion_share.COLUMN] = np.array(shares, dtype=float)
     numbers = {name: number for number, name in enumerate(names)}
     rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
     rows["image"] = [prediction.name for prediction in predictions]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medsharp.errors import InputError
-from medsharp.files import atomic_path, only_writer, write_text
+from medsharp.files import atomic_path, check_settings, only_writer, write_text
 from medsharp.robustness.corruptions import fingerprint
 
 SETTINGS = "settings.json"
@@ -34,7 +34,7 @@ class Kept:
         self.folder = folder
         path = folder / SETTINGS
         if path.is_file():
-            _check(folder, path, settings)
+            check_settings(path, settings, "a run")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} exists already and is no robustness run; choose another --out")
         else:
@@ -73,24 +73,3 @@ class Kept:
         # Another definition under the same name is another corruption.
         key = fingerprint(corruption, severity) if severity else "00000000"
         return self.folder / _CELLS / data / model / f"{corruption}-{severity}-{key}.npy"
-
-
-def _check(folder: Path, path: Path, settings: Mapping[str, Any]) -> None:
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(before, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged; remove {folder} or choose another --out") from error
-    now = json.loads(json.dumps(settings))
-    for key, value in now.items():
-        if before.get(key) != value:
-            raise InputError(
-                f"{folder} holds a run with other {key} ({_short(before.get(key))}, not {_short(value)}); "
-                "choose another --out"
-            )
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
