@@ -170,14 +170,14 @@ def evaluate_data(
     internal = evaluate_internal(predictor.spec, bundle, **options)
     if internal is not None:
         evaluations.append(internal)
-    manifests, ready = [], ReadyImages(predictor)
+    manifests, ready = [], ReadyImages(predictor.answering_anyway())
     for path, manifest in zip(data, listed, strict=True):
         heading(f"Reading {path}")
         with progress_bar() as report:
             manifests.append(tie_external(manifest, predictor, ready=ready, progress=report))
         for sentence in manifests[-1].notes:
             note(sentence)
-    # Before anything is predicted: hospitals that share images are not two hospitals.
+    # Before anything is told: hospitals that share images are not two hospitals.
     assert_no_leak(*manifests)
     for path, manifest in zip(data, manifests, strict=True):
         heading(f"Evaluating on {path}")

@@ -24,7 +24,7 @@ from medsharp.evaluation.thumbnails import thumbnails_of
 from medsharp.files import atomic_path
 from medsharp.images import DecodedImage, ImageLimits
 from medsharp.inference.leaks import leaks
-from medsharp.inference.predictor import Predictor
+from medsharp.inference.predictor import BATCH, Predictor
 from medsharp.inference.ready import ReadyImages
 from medsharp.inference.table import predict_manifest, without_refused_answers
 from medsharp.progress import Progress
@@ -98,7 +98,8 @@ def open_external(
         predictor: The loaded bundle, whose classes and limits count.
         source: What the data set is, as `open_dataset` takes it; found out by default.
         rule: Makes labels from a column.
-        ready: Keeps the images for `evaluate_manifest`, which need not decode them again.
+        ready: Predicts the images for `evaluate_manifest`, which need not decode them again; of a predictor that
+            answers whatever the checks say.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
@@ -120,9 +121,22 @@ def list_external(
 def tie_external(
     manifest: Manifest, predictor: Predictor, *, ready: ReadyImages | None = None, progress: Progress | None = None
 ) -> Manifest:
-    """Read the images of what `list_external` gives, and audit them, as `open_external` does."""
-    seen = None if ready is None else ready.keep
-    return tie_duplicates(manifest, limits=predictor.limits, progress=progress, seen=seen)
+    """Read the images of what `list_external` gives, and audit them, as `open_external` does.
+
+    Batches of them are predicted where `ready` is given, while the next are read.
+    """
+    if ready is None:
+        return tie_duplicates(manifest, limits=predictor.limits, progress=progress)
+    rows = manifest.included.to_dict("records")
+
+    def read(done: int, total: int, what: str) -> None:
+        """Told of every image in its order, in this thread: batches are those of a prediction without the check."""
+        if done % BATCH == 0 or done == total:
+            ready.predict(manifest, rows[(done - 1) // BATCH * BATCH : done])
+        if progress is not None:
+            progress(done, total, what)
+
+    return tie_duplicates(manifest, limits=predictor.limits, progress=read, seen=ready.keep)
 
 
 def evaluate_manifest(
@@ -166,7 +180,7 @@ def evaluate_manifest(
     """
     spec = predictor.spec
     if not isinstance(data, Manifest):
-        ready = ReadyImages(predictor)
+        ready = ReadyImages(predictor.answering_anyway())
     manifest = data if isinstance(data, Manifest) else open_external(data, predictor, ready=ready, progress=progress)
     assert_no_leak(manifest)
     unlabelled = int((manifest.included["label"] == "").sum())

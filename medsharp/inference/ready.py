@@ -1,7 +1,8 @@
-"""Images as a network takes them, kept from when they were first decoded: the check for duplicates decodes them all."""
+"""Images predicted when they are first decoded, as the check for duplicates does: meanwhile the next are read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -10,26 +11,30 @@ from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage
+from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import Predictor
-from medsharp.inference.reading import Prepared
+from medsharp.inference.reading import Prepared, Reading
 
 MOST_BYTES = 512 * 2**20
-"""Of pixels that are kept; further images are decoded again. Some 14,000 images of 192 x 192 pixels."""
+"""Of pixels that wait for the network; an image that comes when they are used up is decoded again."""
+
+_Key = tuple[Path, Any]
 
 
 class ReadyImages:
-    """Network inputs by file and frame.
+    """Predictions by file and frame.
 
     Args:
-        predictor: Whose inputs they are.
-        most_bytes: Of pixels. What follows once they are used up is not kept.
+        predictor: Whose they are.
+        most_bytes: Of pixels that wait.
     """
 
     def __init__(self, predictor: Predictor, most_bytes: int = MOST_BYTES) -> None:
         self._predictor = predictor
         self._lock = Lock()  # images are decoded several at once
         self._left = most_bytes
-        self._kept: dict[tuple[Path, Any], Prepared] = {}
+        self._waiting: dict[_Key, Prepared] = {}
+        self._predicted: dict[_Key, Prediction] = {}
 
     def keep(self, manifest: Manifest, row: Any, image: DecodedImage) -> None:
         """Keep the image of a manifest's row, unless its lesion is not known: that is told when it is predicted."""
@@ -46,8 +51,24 @@ class ReadyImages:
         with self._lock:
             if prepared.pixels.nbytes <= self._left:
                 self._left -= prepared.pixels.nbytes
-                self._kept[manifest.path(row["image"]), frame_of(row)] = prepared
+                self._waiting[_key(manifest, row)] = prepared
 
-    def of(self, manifest: Manifest, row: Any) -> Prepared | None:
-        """Return the image of a manifest's row, if it was kept."""
-        return self._kept.get((manifest.path(row["image"]), frame_of(row)))
+    def predict(self, manifest: Manifest, rows: Sequence[Any]) -> None:
+        """Predict those of a manifest's rows that were kept, in one batch, others being decoded meanwhile."""
+        with self._lock:
+            batch = {
+                key: (name_of(row), self._waiting.pop(key))
+                for key, row in ((_key(manifest, row), row) for row in rows)
+                if key in self._waiting
+            }
+            self._left += sum(prepared.pixels.nbytes for _, prepared in batch.values())
+        readings = [Reading(name, name, prepared=prepared) for name, prepared in batch.values()]
+        self._predicted |= zip(batch, self._predictor.predict_readings(readings), strict=True)
+
+    def of(self, manifest: Manifest, row: Any) -> Prediction | None:
+        """Return the prediction of a manifest's row, if it was kept and predicted."""
+        return self._predicted.get(_key(manifest, row))
+
+
+def _key(manifest: Manifest, row: Any) -> _Key:
+    return manifest.path(row["image"]), frame_of(row)

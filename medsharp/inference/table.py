@@ -91,7 +91,7 @@ def predict_manifest(
         manifest: The images, with masks or boxes where the bundle crops to the lesion.
         frames: Of DICOM clips of which the manifest names no frame: the sharpest, the one of a number, or `all`, which
             gives a row for each.
-        ready: Images that were decoded before, for `frames` of `sharpest`.
+        ready: Images that were predicted before, by this very predictor, for `frames` of `sharpest`.
         progress: Called with images done, images in all and what is being done.
 
     Returns:
@@ -151,28 +151,29 @@ def predict_rows(
     """
     rows = rows.copy()
     records = rows.to_dict("records")
+    names = [name_of(row) for row in records]
+    numbers = {name: number for number, name in enumerate(names)}
+    early = [] if ready is None else [one for row in records if (one := ready.of(manifest, row)) is not None]
+    left = sorted(set(numbers.values()) - {numbers[one.source] for one in early})
 
-    def lesion(number: int, name: str, image: DecodedImage) -> Box:
-        row = records[number]
+    def lesion(place: int, name: str, image: DecodedImage) -> Box:
+        row = records[left[place]]
         return lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, predictor.limits)
 
-    names = [name_of(row) for row in records]
-    wanted: list[Frames] = [frame_of(row) if row.get("frame") else frames for row in records]
-    predictions = predictor.predict(
-        [manifest.path(name) for name in rows["image"]],
-        names=names,
-        frames=wanted,
+    late = predictor.predict(
+        [manifest.path(records[number]["image"]) for number in left],
+        names=[names[number] for number in left],
+        frames=[frame_of(records[number]) if records[number].get("frame") else frames for number in left],
         lesion=lesion,
-        value_ranges=[manifest.range_of(row) for row in records],
-        known=() if ready is None else [ready.of(manifest, row) for row in records],
+        value_ranges=[manifest.range_of(records[number]) for number in left],
         progress=progress,
     )
+    predictions = sorted([*early, *late], key=lambda one: numbers[one.source])
     table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")
     table = table.assign(**frozen_columns(predictor.spec))
     if lesion_share.COLUMN in rows and lesion_share.COLUMN not in manifest.table:
         shares = lesion_share.lesion_shares([manifest.masks(row) for row in records], predictor.limits)
         rows[lesion_share.COLUMN] = np.array(shares, dtype=float)
-    numbers = {name: number for number, name in enumerate(names)}
     rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
     rows["image"] = [prediction.name for prediction in predictions]
     others = [name for name in rows.columns if name not in _LEADING and name not in ("mask", "exclude")]

@@ -1,4 +1,4 @@
-"""Images kept from the search for duplicates: the very answers of images decoded again, within the bytes allowed.
+"""Images predicted in the search for duplicates: the very answers of images decoded again, within the bytes allowed.
 
 What these tests are for: they fail when a frame of a clip is taken for another, the flags of decoding or the place of
 the image get lost, the lesion is not cropped to, an image beyond the limit is kept, or an image is decoded twice.
@@ -16,7 +16,7 @@ import pytest
 from command_line import refused, run
 from PIL import Image
 
-from medsharp.data.manifest import Manifest, frame_of
+from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.images import read
 from medsharp.inference import Predictor, predict_manifest
 from medsharp.inference.external import open_external
@@ -106,15 +106,19 @@ def test_heat_map_frame_and_names_are_those_of_what_is_decoded_again(predictor: 
     manifest = open_external(hospital, predictor, ready=ready)
     rows = manifest.included.to_dict("records")
     files = [manifest.path(row["image"]) for row in rows]
-    options = {"frames": [frame_of(row) for row in rows], "value_ranges": [manifest.range_of(row) for row in rows]}
+    options = {
+        "names": [name_of(row) for row in rows],
+        "frames": [frame_of(row) for row in rows],
+        "value_ranges": [manifest.range_of(row) for row in rows],
+    }
     again = predictor.predict(files, **options)
-    kept = predictor.predict(files, known=[ready.of(manifest, row) for row in rows], **options)
-    for one, other in zip(kept, again, strict=True):
+    for one, other in zip([ready.of(manifest, row) for row in rows], again, strict=True):
+        assert one is not None
         assert (one.source, one.frame, one.flags) == (other.source, other.frame, other.flags)
         assert one.probabilities == other.probabilities
         assert np.array_equal(one.heatmap(), other.heatmap())
-    assert {one.frame for one in kept} >= {None, 2, 3}
-    assert len({one.heatmap().shape for one in kept}) > 5
+    assert {one.frame for one in again} >= {None, 2, 3}
+    assert len({one.heatmap().shape for one in again}) > 5
 
 
 def test_no_more_bytes_are_kept_than_allowed_and_the_answers_are_the_same(

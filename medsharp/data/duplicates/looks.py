@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from medsharp.config import Cache
+from medsharp.cores import usable_cores
 from medsharp.data.cache import cached_images
 from medsharp.data.cache_key import cache_recipe
 from medsharp.data.duplicates.look import THUMBNAIL_SIDE, Look, Seen, look
@@ -67,7 +68,8 @@ def look_at(
 
 def _all(see: Callable[[Any], Any], places: Sequence[Any], progress: Progress | None) -> list[Any]:
     seen: list[Any] = []
-    with ThreadPoolExecutor() as pool:
+    # More threads than cores wait for the interpreter's lock between the short parts of a small image.
+    with ThreadPoolExecutor(max(2, usable_cores())) as pool:
         try:
             for one in pool.map(see, places):
                 seen.append(one)
