@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,29 @@ class Marks:
 
     Attributes:
         pixels: bool [H, W], what is marked.
-        doubts: Why it may mean something else, for a person; empty where nothing speaks for that.
+        values: What it was read from [H, W].
     """
 
     pixels: np.ndarray
-    doubts: tuple[str, ...] = ()
+    values: np.ndarray = field(repr=False)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why it may mean something else, for a person; empty where nothing speaks for that."""
+        marked, values = self.pixels, self.values
+        doubts = []
+        border = np.concatenate([marked[0], marked[-1], marked[1:-1, 0], marked[1:-1, -1]])
+        if values.min() == values.max() != 0:
+            doubts.append(f"it is {float(values.max()):g} everywhere")
+        elif marked.all():
+            doubts.append("everything is marked")
+        elif border.mean() > _BORDER:
+            doubts.append("its border is marked: perhaps it is inverted")
+        dropped = _solid(values, ~marked & (values > values.min()))
+        if dropped.mean() > _SOLID:
+            level = float(values[dropped].max())
+            doubts.append(f"areas of grey {level:g} are not marked")
+        return tuple(doubts)
 
 
 def read_marks(source: Path | str | bytes, *, name: str | None = None, limits: ImageLimits = ImageLimits()) -> Marks:
@@ -61,7 +79,7 @@ def read_marks(source: Path | str | bytes, *, name: str | None = None, limits: I
     if is_dicom(data):
         # Values above 255 are marked by any rule; classes stay apart.
         grey = read_image(data, name=name, limits=limits, region=False, value_range=ValueRange(0.0, 255.0)).pixels
-        return _with_doubts(_of_values(grey, lossy=False), grey)
+        return Marks(_of_values(grey, lossy=False), grey)
     with open_picture(data, name, limits) as picture:
         return _of_picture(picture)
 
@@ -71,19 +89,19 @@ def _of_picture(picture: Picture) -> Marks:
         samples = picture.samples()
         values = np.nan_to_num(samples.values.astype(np.float64), posinf=0.0, neginf=0.0)
         values = values.max() - values if samples.white_is_zero else values
-        return _with_doubts(_of_values(values, picture.is_lossy), values)
+        return Marks(_of_values(values, picture.is_lossy), values)
     image = picture.image
     if image.mode in ("1", "L") and "transparency" not in image.info:
         grey = np.asarray(image.convert("L"))
-        return _with_doubts(_of_values(grey, picture.is_lossy), grey)
+        return Marks(_of_values(grey, picture.is_lossy), grey)
     if image.mode == "P" and _has_one_colour(image):
         grey = np.asarray(image)  # the indices are all that differs
-        return _with_doubts(_of_values(grey, picture.is_lossy), grey)
+        return Marks(_of_values(grey, picture.is_lossy), grey)
     rgba = np.asarray(image.convert("RGBA"))
     colours, alpha = rgba[..., :3], rgba[..., 3]
     if alpha.min() < alpha.max():
         if _is_constant(colours[alpha > 0]):
-            return _with_doubts(_of_values(alpha, picture.is_lossy), alpha)
+            return Marks(_of_values(alpha, picture.is_lossy), alpha)
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         colours = np.asarray(Image.alpha_composite(black, Image.fromarray(rgba)))[..., :3]
     return _of_colours(np.ascontiguousarray(colours), picture.is_lossy)
@@ -93,15 +111,15 @@ def _of_colours(rgb: np.ndarray, lossy: bool) -> Marks:
     grey = np.asarray(Image.fromarray(rgb).convert("L"))
     brightest, darkest = rgb.max(axis=-1), rgb.min(axis=-1)
     if not lossy and brightest.max() <= MOST_CLASSES:
-        return _with_doubts(_of_values(brightest, lossy), brightest)
+        return Marks(_of_values(brightest, lossy), brightest)
     coloured = brightest - darkest > COLOUR_DIFFERENCE
     if lossy and coloured.mean() <= COLOURED_SHARE:
         coloured = np.zeros_like(coloured)
     if not coloured.any():
-        return _with_doubts(_of_values(grey, lossy), grey)
+        return Marks(_of_values(grey, lossy), grey)
     if not lossy and _is_constant(rgb[coloured]) and _is_constant(rgb[~coloured]):
-        return _with_doubts(coloured, grey)  # a grey and a colour
-    return _with_doubts(_of_values(grey, lossy) | coloured, grey)
+        return Marks(coloured, grey)  # a grey and a colour
+    return Marks(_of_values(grey, lossy) | coloured, grey)
 
 
 def _of_values(values: np.ndarray, lossy: bool) -> np.ndarray:
@@ -134,22 +152,6 @@ def _has_one_colour(image: Image.Image) -> bool:
 def _is_constant(colours: np.ndarray) -> bool:
     """Whether colours [N, 3] are all the same; none are."""
     return len(colours) == 0 or bool((colours == colours[0]).all())
-
-
-def _with_doubts(marked: np.ndarray, values: np.ndarray) -> Marks:
-    doubts = []
-    border = np.concatenate([marked[0], marked[-1], marked[1:-1, 0], marked[1:-1, -1]])
-    if values.min() == values.max() != 0:
-        doubts.append(f"it is {float(values.max()):g} everywhere")
-    elif marked.all():
-        doubts.append("everything is marked")
-    elif border.mean() > _BORDER:
-        doubts.append("its border is marked: perhaps it is inverted")
-    dropped = _solid(values, ~marked & (values > values.min()))
-    if dropped.mean() > _SOLID:
-        level = float(values[dropped].max())
-        doubts.append(f"areas of grey {level:g} are not marked")
-    return Marks(marked, tuple(doubts))
 
 
 def _solid(values: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medsharp.cores import usable_cores
 from medsharp.data.lesion import read_mask
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
@@ -30,7 +31,7 @@ def lesion_shares(masks: Sequence[Sequence[Path]], limits: ImageLimits = ImageLi
         None for an image without a mask, with an empty one, or with one that cannot be read or has another size than
         the first: it is then among those whose size is not recorded.
     """
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(max(2, usable_cores())) as pool:
         return list(pool.map(partial(_share, limits=limits), masks))
 
 
