@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,14 +46,25 @@ def evaluation(
         float, typer.Option(min=0.001, max=0.999, help="At which images are called, for --coverage.")
     ] = 0.3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead: `evaluate` of this bundle on --data, beside a loop that only decodes and predicts."
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Manifest or data set folder, for --bundle.")] = None,
     json_: JsonFile = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Time the statistics on this machine, beside a loop over scikit-learn; or simulate their coverage."""
     check_json(json_)
-    if coverage + seeds + pooling > 1:
-        raise InputError("--coverage, --seeds and --pooling are two simulations or more; give one of them")
-    if seeds:
+    if (bundle is None) != (data is None):
+        raise InputError("--bundle and --data are given together")
+    if coverage + seeds + pooling + (bundle is not None) > 1:
+        raise InputError("--coverage, --seeds, --pooling and --bundle are different measurements; give one of them")
+    if bundle is not None and data is not None:
+        tables, values = _beside_a_loop(bundle, data, resamples or 2000, seed)
+    elif seeds:
         tables, values = _seeds(studies or 2000, patients or 300, resamples or 150, seed)
     elif coverage:
         tables, values = _coverage(studies or 2000, patients or 400, resamples or 1000, threshold, seed)
@@ -62,6 +76,8 @@ def evaluation(
         show_table(columns, rows, markdown=markdown)
     write_json(json_, values)
 
+
+_BATCH = 32
 
 Tables = list[tuple[tuple[str, ...], list[tuple[str, ...]]]]
 """Header and rows of each."""
@@ -76,6 +92,42 @@ def _timings(large: bool, resamples: int, seed: int) -> tuple[Tables, list[dict[
         timings += measure_large(seed=seed)
     rows: list[tuple[str, ...]] = [(timing.what, f"{timing.seconds:.3g}", timing.note) for timing in timings]
     return [(("what", "seconds", ""), rows)], [timing.as_dict() for timing in timings]
+
+
+def _beside_a_loop(bundle: Path, data: str, resamples: int, seed: int) -> tuple[Tables, list[dict[str, Any]]]:
+    """Time `evaluate` beside a loop that decodes and predicts the same images, each twice in turn, after imports."""
+    import numpy as np
+
+    from medsharp.cli.evaluate import evaluate_data
+    from medsharp.inference import Predictor
+    from medsharp.inference.external import list_external
+
+    predictor = Predictor.load(bundle)
+    manifest = list_external(data, predictor)
+    rows = manifest.included.to_dict("records")
+
+    def loop() -> None:
+        for start in range(0, len(rows), _BATCH):
+            images = [predictor.prepare(manifest.read(row)).pixels for row in rows[start : start + _BATCH]]
+            predictor.session.run(np.stack(images))
+
+    def whole() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            evaluate_data(predictor, bundle, [data], Path(folder), resamples=resamples, seed=seed)
+
+    seconds = {"decode and predict, one after the other": loop, "medsharp evaluate": whole}
+    measured: dict[str, list[float]] = {name: [] for name in seconds}
+    for _ in range(3):
+        for name, work in seconds.items():
+            begun = time.perf_counter()
+            work()
+            measured[name].append(time.perf_counter() - begun)
+    # The first round imports, and makes matplotlib read its fonts.
+    least = {name: min(times[1:]) for name, times in measured.items()}
+    base = next(iter(least.values()))
+    values = [{"what": name, "images": len(rows), "seconds": s, "ratio": s / base} for name, s in least.items()]
+    cells: list[tuple[str, ...]] = [(name, f"{s:.3g}", f"{s / base:.2f}") for name, s in least.items()]
+    return [((f"{len(rows):,} images", "seconds", "ratio"), cells)], values
 
 
 def _coverage(
