@@ -70,6 +70,9 @@ class ImageAnswer(BaseModel):
         "no number) or `failed` (`error` says why)"
     )
     reasons: list[str] = Field(description="What the checks found: why there is no number, or what to mind about it")
+    checks: list[str] = Field(
+        description="Which checks found that, in the same order, as `refusal:key` or `caution:key`"
+    )
     flags: list[str] = Field(description="How the file was read")
     error: str | None = Field(description="Why the image could not be assessed")
     heatmap: str | None = Field(
@@ -124,8 +127,8 @@ def create_app(
         limits: How much one request may bring, and all together.
 
     Raises:
-        InputError: The bundle is missing or damaged or looks at the lesion only, or the user name or password cannot be
-            used.
+        InputError: The bundle is missing or damaged or looks at the lesion only, the predictor answers what a check
+            refuses, or the user name or password cannot be used.
     """
     from serve.page import mount_page
 
@@ -136,6 +139,11 @@ def create_app(
         raise InputError(
             f"{predictor.spec.name} looks at the lesion only, which an upload does not show it; "
             "use medsharp predict with a manifest, or with --box"
+        )
+    if predictor.answer_anyway:
+        raise InputError(
+            f"{predictor.spec.name} was loaded to answer refused images too, which a server never does; "
+            "use medsharp predict --answer-anyway"
         )
     assessor = Assessor(predictor, limits.max_file_bytes)
     queue, memory = WorkQueue(limits.max_waiting), Memory(limits.max_held_bytes)
@@ -190,8 +198,9 @@ def _add_routes(app: FastAPI, assessor: Assessor, limits: Limits, queue: WorkQue
     async def predict(request: Request) -> Any:
         """Answer one entry an image, in the order sent.
 
-        An image that cannot be read has its reason under `error` and does not stop the others: the status is 200
-        when at least one image could be assessed, and 422, with the same list, when none could.
+        An image that cannot be read has its reason under `error`, one that a check refuses has its `reasons` and nulls
+        in place of numbers; neither stops the others. The status is 200 when at least one image could be read, refused
+        ones too, and 422, with the same list, when none could.
         """
         # The whole body arrives before the request waits for its turn: a slow client keeps nobody waiting.
         async with read_form(request, limits, memory) as form:
@@ -275,7 +284,7 @@ def _switch(form: Form, name: str) -> bool:
 
 
 def answer(assessment: Assessment, threshold: float) -> ImageAnswer:
-    """Say in JSON's terms what the model says of one image; an image with an error has null where numbers stand."""
+    """Say in JSON's terms what the model says of one image; one that failed or was refused has null for numbers."""
     prediction = assessment.prediction
     missing = is_missing(prediction.positive_probability)
     return ImageAnswer(
@@ -286,6 +295,7 @@ def answer(assessment: Assessment, threshold: float) -> ImageAnswer:
         threshold=threshold,
         status=prediction.status,
         reasons=list(prediction.reasons),
+        checks=list(prediction.checks),
         flags=list(prediction.flags),
         error=prediction.error,
         heatmap=assessment.heatmap,
@@ -322,9 +332,10 @@ td{{padding:.3rem .8rem .3rem 0;vertical-align:top}}
 <p class="notice"><strong>{NOTICE}</strong> Research software.</p>
 <h1>medsharp API</h1><p>Model: {html.escape(model)}</p>
 <h2>POST /predict</h2><pre>curl -F files=@image.png -F files=@scan.dcm -F heatmap=1 http://127.0.0.1:7860/predict</pre>
-<p>One entry an image, in the order sent. An image that cannot be read has its reason under <code>error</code>; the
-others are assessed. 200 when at least one was assessed, 422 when none was, 413 for too many bytes or images,
-503 with <code>Retry-After</code> when too many requests wait already,
+<p>One entry an image, in the order sent. An image that cannot be read has its reason under <code>error</code>; one that
+an input check refuses has <code>"status": "refused"</code>, its <code>reasons</code>, and null in place of numbers,
+which is not an all-clear; the others are assessed. 200 when at least one could be read, 422 when none could, 413 for
+too many bytes or images, 503 with <code>Retry-After</code> when too many requests wait already,
 401 without the password where one is set (<code>curl --user user:password</code>).</p><table>{rows}</table>
 <h2>GET /model</h2><p>What the model is and how it did: internal figures, and those of each hospital that was left out
 of training, each with its 95 % interval, or a remark that there are none.</p>

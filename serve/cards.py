@@ -51,18 +51,29 @@ def result(assessments: Sequence[Assessment], positive: str, negative: str, thre
         for assessment in assessments
         if assessment.prediction.error is None
     )
-    failed = sum(assessment.prediction.error is not None for assessment in assessments)
-    caption = f"{len(assessments)} images" + (f", {failed} of them could not be assessed" if failed else "")
     return (
-        f'<div class="ms-table"><table><caption>{caption}</caption><thead><tr><th>Image</th>'
+        f'<div class="ms-table"><table><caption>{_caption(assessments)}</caption><thead><tr><th>Image</th>'
         f"<th>Probability<br>of {html.escape(noun(positive))}</th><th>Operating point<br>{percent(threshold)}</th>"
         f"<th>Remarks</th></tr></thead><tbody>{rows}</tbody></table></div>{folded}"
     )
 
 
+def _caption(assessments: Sequence[Assessment]) -> str:
+    """Say how many images there are, and how many of them have no answer and why."""
+    statuses = [assessment.prediction.status for assessment in assessments]
+    kinds = (("refused", "refused"), ("failed", "could not be read"))
+    silent = [f"{statuses.count(status)} {words}" for status, words in kinds if status in statuses]
+    return f"{len(assessments)} images" + (f"; without an answer: {', '.join(silent)}" if silent else "")
+
+
 def detail(assessment: Assessment, positive: str, negative: str, threshold: float) -> str:
-    """Draw one image, its heat map, the probability with the operating point on the bar, and the decision."""
+    """Draw one image, its heat map, the probability with the operating point on the bar, and the decision.
+
+    What a check marks stands above the number; what a check refuses has neither number nor heat map.
+    """
     prediction = assessment.prediction
+    if prediction.status == "refused":
+        return refusal(assessment, positive)
     if prediction.error is not None or is_missing(prediction.positive_probability):
         return problem(prediction.error or f"{prediction.name} could not be assessed")
     probability = prediction.positive_probability
@@ -73,15 +84,39 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
         if above
         else f"Below the operating point: the model counts this image as <b>{html.escape(negative)}</b>."
     )
+    beside = html.escape(probability_beside(probability, threshold))
+    marked = bool(prediction.reasons)
+    label = f"Probability of {html.escape(noun(positive))}{', with caution' if marked else ''}"
     return (
-        f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
-        f'<div class="ms-figures"><div><div class="ms-label">Probability of {html.escape(noun(positive))}</div>'
-        f'<div class="ms-number">{html.escape(probability_beside(probability, threshold))}</div></div>'
+        f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>{_remarks(prediction.reasons)}'
+        f'<div class="ms-figures"><div><div class="ms-label">{label}</div>'
+        f'<div class="ms-number{" ms-marked" if marked else ""}">{beside}</div></div>'
         f'<div class="ms-verdict ms-{side}">{words}</div></div>'
-        f"{_bar(probability, threshold)}{_remarks((*prediction.reasons, *prediction.flags))}"
+        f"{_bar(probability, threshold)}{_remarks(prediction.flags)}"
         f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
         f"{_heatmap(assessment, positive)}</div></section>"
     )
+
+
+def refusal(assessment: Assessment, positive: str) -> str:
+    """Say why there is no answer and what to do; the image is shown as it was decoded, without number, bar or map."""
+    prediction = assessment.prediction
+    why = "".join(f"<li>{html.escape(sentence(one))}</li>" for one in refusal_reasons(assessment))
+    image = f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}</div>'
+    return (
+        f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
+        f'<div class="ms-refusal"><p><b>No answer.</b> The model does not judge this image:</p><ul>{why}</ul>'
+        "<p><b>What to do:</b> upload one grey-scale (B-mode) ultrasound image of a breast lesion as the scanner saved "
+        "it: no photograph of a screen, no Doppler or elastography, no two views side by side. If this is such an "
+        "image, the model cannot judge it.</p>"
+        f"<p><b>No answer is not an all-clear:</b> it says nothing about {html.escape(noun(positive))}.</p></div>"
+        f"{_remarks(prediction.flags)}{image if assessment.image else ''}</section>"
+    )
+
+
+def refusal_reasons(assessment: Assessment) -> list[str]:
+    """Return why an image was refused; what is merely marked in it says nothing more."""
+    return [found.sentence for found in assessment.prediction.findings if found.outcome == "refusal"]
 
 
 def _heatmap(assessment: Assessment, positive: str) -> str:
@@ -172,11 +207,21 @@ def _row(assessment: Assessment, positive: str, threshold: float) -> str:
     name = html.escape(prediction.name)
     if prediction.error is not None:
         return f'<tr class="ms-failed"><td>{name}</td><td colspan="3">{html.escape(prediction.error)}</td></tr>'
+    if prediction.status == "refused":
+        why = html.escape(" ".join(map(sentence, refusal_reasons(assessment))))
+        return f'<tr class="ms-silent"><td>{name}</td><td colspan="3"><b>No answer.</b> {why}</td></tr>'
     above = prediction.positive_probability >= threshold
     side = "at or above" if above else "below"
-    warnings = "; ".join(html.escape(flag) for flag in (*prediction.reasons, *prediction.flags) if not _is_fact(flag))
+    warnings = "; ".join(html.escape(flag) for flag in prediction.flags if not _is_fact(flag))
+    start = f"<tr><td>{name}</td>"
+    if prediction.reasons:
+        # Above the number, not behind it.
+        why = html.escape(" ".join(map(sentence, prediction.reasons)))
+        start = (
+            f'<tr class="ms-cautioned"><td rowspan="2">{name}</td><td colspan="3"><b>Caution:</b> {why}</td></tr><tr>'
+        )
     return (
-        f'<tr><td>{name}</td><td class="ms-cell">'
+        f'{start}<td class="ms-cell{" ms-marked" if prediction.reasons else ""}">'
         f"{html.escape(probability_beside(prediction.positive_probability, threshold))}</td>"
         f'<td><span class="ms-pill ms-{"above" if above else "below"}">{side}</span></td><td>{warnings}</td></tr>'
     )
