@@ -101,11 +101,6 @@ class Prediction:
         return tuple(f"{finding.outcome}:{finding.check}" for finding in self._ordered)
 
     @property
-    def answered_anyway(self) -> bool:
-        """Whether it has a number although a check refused it."""
-        return self.status == "refused" and bool(self.probabilities)
-
-    @property
     def _ordered(self) -> list[Finding]:
         return sorted(self.findings, key=lambda finding: finding.outcome != "refusal")
 

@@ -26,7 +26,7 @@ def assessed(name: str, *findings: Finding, flags: tuple[str, ...] = ()) -> Asse
     if any(finding.outcome == "refusal" for finding in findings):
         return Assessment(Prediction(name, flags=flags, findings=findings), "data:image", None, (60, 80))
     shares = {"benign": 0.3, "malignant": 0.7}
-    answer = Prediction(name, shares, 0.7, "malignant", 0.5, flags=flags, findings=findings)
+    answer = Prediction(name, shares, 0.7, decision="malignant", threshold=0.5, flags=flags, findings=findings)
     return Assessment(answer, "data:image", "data:map", (60, 80), True)
 
 
