@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from medsharp.cli.bench import data, drawings, evaluation, images, optim, planning, robustness, thresholds
+from medsharp.cli.bench import data, drawings, evaluation, images, optim, planning, robustness, saliency, thresholds
 
 app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
 app.command("data")(data.data)
@@ -14,6 +14,7 @@ app.command("images")(images.images)
 app.command("optim")(optim.optim)
 app.command("planning")(planning.planning)
 app.command("robustness")(robustness.robustness)
+app.command("saliency")(saliency.saliency)
 app.command("thresholds")(thresholds.thresholds)
 
 

@@ -1,0 +1,104 @@
+"""The benchmark of heat maps: a map of what decides is told from one that is not, on a network that is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from medsharp.cli import app
+from medsharp.data.manifest import Manifest, read_manifest
+from medsharp.inference import Predictor
+from medsharp.inference.benchmark import FRACTIONS, measure_explanations
+
+
+@pytest.fixture
+def lesions(tmp_path: Path, images: np.ndarray) -> Path:
+    """Wide images with a blob of unequal size, of two patients each, and masks of the blob; three have none."""
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    rows = ["image,label,patient,mask"]
+    for number in range(15):
+        pixels, mask = images[number].copy()[:40], np.zeros((40, 64), dtype=np.uint8)
+        blob = (slice(10, 20 + number % 5), slice(20, 44))
+        pixels[blob], mask[blob] = 250, 255
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        Image.fromarray(mask).save(folder / f"mask{number}.png")
+        named = f"mask{number}.png" if number < 12 else ""
+        rows.append(f"{number}.png,{'malignant' if number % 3 == 0 else 'benign'},P{number // 2},{named}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+class _Bright:
+    """A session whose positive logit is the mean brightness, with its exact map of 8 x 8 places, or an empty one."""
+
+    outputs = ("logits", "features", "cam")
+    device, precision, why = "cpu", "fp32", ""
+
+    def __init__(self, sign: float = 1.0) -> None:
+        self.sign = sign
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        places = images.reshape(len(images), 8, 8, 8, 8).mean(axis=(2, 4)) / 20
+        cam = np.stack([np.zeros_like(places), places], axis=1).astype(np.float32)
+        logits = cam.mean(axis=(2, 3))
+        return {"logits": logits, "features": logits, "cam": self.sign * cam}
+
+
+def measured(predictor: Predictor, manifest: Manifest, session: _Bright, images: int = 60):  # type: ignore[no-untyped-def]
+    return measure_explanations(
+        Predictor(predictor.folder, predictor.spec, session),  # type: ignore[arg-type]
+        manifest,
+        images=images,
+    )
+
+
+def test_a_true_map_lies_in_the_lesion_and_covering_what_it_shows_lowers_the_answer(
+    predictor: Predictor, lesions: Path
+) -> None:
+    found = measured(predictor, read_manifest(lesions), _Bright())
+    assert found.images == 12  # those with a mask
+    assert found.area[0] == pytest.approx(np.mean([(10 + n % 5) * 24 / (40 * 64) for n in range(12)]), rel=0.1)
+    assert found.share_for[0] > 2 * found.area[0]
+    assert found.share_against[0] < found.area[0]
+    assert found.pointing[0] == 1
+    assert found.contradictions == 0
+    most, random, against = (np.array(found.curves[order])[:, 0] for order in found.curves)
+    assert (most < random).all()
+    assert (random[:5] < against[:5]).all()
+    assert (np.diff(most) < 0)[:3].all()
+    assert len(most) == len(FRACTIONS)
+    for figures in (found.share_for, *found.curves["at random"]):
+        assert figures[1] <= figures[0] <= figures[2]
+        assert figures[1] < figures[2]
+
+
+def test_a_map_that_is_the_wrong_way_round_is_found_out(predictor: Predictor, lesions: Path) -> None:
+    found = measured(predictor, read_manifest(lesions), _Bright(-1.0))
+    assert found.share_for[0] < found.area[0] < found.share_against[0]
+    assert found.curves["most for first"][2][0] > found.curves["most against first"][2][0]
+
+
+def test_each_class_has_as_many_images_and_few_are_enough(predictor: Predictor, lesions: Path) -> None:
+    assert measured(predictor, read_manifest(lesions), _Bright(), images=4).images == 4
+    labels = read_manifest(lesions).included["label"]
+    assert (labels[:12] == "malignant").sum() == 4  # two of the four would be one in a plain draw
+
+
+def test_the_command_writes_what_it_prints_and_needs_masks(bundle: Path, lesions: Path, tmp_path: Path) -> None:
+    command = ["bench", "saliency", str(bundle), "--data", str(lesions), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--images", "6", "--json", str(tmp_path / "out.json")])
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["images"] == 6
+    assert f"{written['area'][0]:.3f}" in result.output
+    assert f"{written['curves']['at random'][1][0]:.2f}" in result.output
+    (lesions / "manifest.csv").write_text("image,label\n0.png,benign\n1.png,malignant\n")
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "names no lesion masks" in result.output
