@@ -64,8 +64,10 @@ def test_a_true_map_lies_in_the_lesion_and_covering_what_it_shows_lowers_the_ans
     found = measured(predictor, read_manifest(lesions), _Bright())
     assert found.images == 12  # those with a mask
     assert found.area[0] == pytest.approx(np.mean([(10 + n % 5) * 24 / (40 * 64) for n in range(12)]), rel=0.1)
-    assert found.share_for[0] > 2 * found.area[0]
-    assert found.share_against[0] < found.area[0]
+    for of_class in (0, 1):
+        assert found.share_for[of_class][0] > 2 * found.area[0]
+        assert found.share_against[of_class][0] < found.area[0]
+    assert found.share_for[0] != found.share_for[1]
     assert found.pointing[0] == 1
     assert found.contradictions == 0
     most, random, against = (np.array(found.curves[order])[:, 0] for order in found.curves)
@@ -73,14 +75,15 @@ def test_a_true_map_lies_in_the_lesion_and_covering_what_it_shows_lowers_the_ans
     assert (random[:5] < against[:5]).all()
     assert (np.diff(most) < 0)[:3].all()
     assert len(most) == len(FRACTIONS)
-    for figures in (found.share_for, *found.curves["at random"]):
+    for figures in (*found.share_for, *found.curves["at random"]):
         assert figures[1] <= figures[0] <= figures[2]
         assert figures[1] < figures[2]
 
 
 def test_a_map_that_is_the_wrong_way_round_is_found_out(predictor: Predictor, lesions: Path) -> None:
     found = measured(predictor, read_manifest(lesions), _Bright(-1.0))
-    assert found.share_for[0] < found.area[0] < found.share_against[0]
+    for of_class in (0, 1):
+        assert found.share_for[of_class][0] < found.area[0] < found.share_against[of_class][0]
     assert found.curves["most for first"][2][0] > found.curves["most against first"][2][0]
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import typer
 
-from medsharp.cli.bench import data, drawings, evaluation, images, optim, planning, robustness, saliency, thresholds
+from medsharp.cli.bench import (
+    data,
+    drawings,
+    evaluation,
+    images,
+    inference,
+    optim,
+    planning,
+    robustness,
+    saliency,
+    thresholds,
+)
 
 app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
 app.command("data")(data.data)
 app.command("drawings")(drawings.drawings)
 app.command("evaluation")(evaluation.evaluation)
 app.command("images")(images.images)
+app.command("inference")(inference.inference)
 app.command("optim")(optim.optim)
 app.command("planning")(planning.planning)
 app.command("robustness")(robustness.robustness)

@@ -34,12 +34,12 @@ def saliency(
         found = measure_explanations(predictor, manifest, images=images, seed=seed, progress=report)
     write_json(json_, {"fractions": FRACTIONS} | asdict(found))
     heading(f"{predictor.spec.name} on {found.images} images of {manifest.info.name}, {found.above} above")
-    shares = {
-        "lesion, share of the area": found.area,
-        "of what speaks for, inside the lesion": found.share_for,
-        "of what speaks against, inside the lesion": found.share_against,
-        "images whose place that speaks most for is inside": found.pointing,
-    }
+    positive = predictor.spec.positive
+    shares = {"lesion, share of the area": found.area}
+    for kind, figures in (("for", found.share_for), ("against", found.share_against)):
+        for who, figure in zip((f"{positive} images", "other images"), figures, strict=True):
+            shares[f"{who}: of what speaks {kind} {positive}, inside the lesion"] = figure
+    shares[f"{positive} images whose place that speaks most for it is inside"] = found.pointing
     show_table(
         ("", "mean (95 % interval)"), [(name, _cell(figure)) for name, figure in shares.items()], markdown=markdown
     )

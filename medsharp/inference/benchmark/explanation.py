@@ -22,10 +22,15 @@ from medsharp.progress import Progress
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Shares of the image that are covered, one after another."""
 
+Figure = tuple[float, float, float]
+"""A mean and its 95 % interval."""
+
 Order = Literal["most for first", "at random", "most against first"]
 ORDERS: tuple[Order, ...] = ("most for first", "at random", "most against first")
 
 _RESAMPLES = 2000
+_SHARES = 6
+"""Of an image: area; what speaks for in it, of positive and other images; against, of both; pointing."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,10 @@ class Explained:
     Attributes:
         images: How many, and of them `above` the operating point.
         area: Of the lesion, as a share of the part of the image that the network saw.
-        share_for: Of what speaks for the positive class, how much lies in the lesion: value, low, high.
+        share_for: Of what speaks for the positive class, how much lies in the lesion: value, low, high; of images of
+            the positive class, and of others.
         share_against: The same of what speaks against it.
-        pointing: How often the place that speaks most for it lies in the lesion.
+        pointing: How often the place that speaks most for it lies in the lesion, in images of the positive class.
         curves: By order, the mean change of the log odds when so much of the image is covered by its mean grey, at each
             of `FRACTIONS`: value, low, high.
         contradictions: Images above the operating point whose map shows nothing for the positive class, or below it
@@ -46,11 +52,11 @@ class Explained:
 
     images: int
     above: int
-    area: tuple[float, float, float]
-    share_for: tuple[float, float, float]
-    share_against: tuple[float, float, float]
-    pointing: tuple[float, float, float]
-    curves: dict[Order, list[tuple[float, float, float]]]
+    area: Figure
+    share_for: tuple[Figure, Figure]
+    share_against: tuple[Figure, Figure]
+    pointing: Figure
+    curves: dict[Order, list[Figure]]
     contradictions: int
 
 
@@ -121,9 +127,14 @@ def _explained(predictor: Predictor, manifest: Manifest, row: Any, rng: np.rando
     changes = _margins(predictor, logits).reshape(len(ORDERS), len(FRACTIONS)) - margin
 
     top = np.unravel_index(int(evidence.argmax()), evidence.shape)
-    shares = [mask.mean(), _inside(evidence, mask), _inside(-evidence, mask), float(mask[top])]
+    shares = np.full(_SHARES, np.nan)
+    # Of the positive class first, then of others; what an image is not of stays unknown.
+    first = 1 if row["label"] == predictor.spec.positive else 2
+    shares[0], shares[first], shares[first + 2] = mask.mean(), _inside(evidence, mask), _inside(-evidence, mask)
+    if first == 1:
+        shares[5] = float(mask[top])
     above = margin >= 0
-    return _One(np.array(shares), above, bool(evidence.max() <= 0 if above else evidence.min() >= 0), changes)
+    return _One(shares, above, bool(evidence.max() <= 0 if above else evidence.min() >= 0), changes)
 
 
 def _laid(effects: np.ndarray, box: tuple[float, float, float, float], where: Placement, size: int) -> np.ndarray:
@@ -161,20 +172,23 @@ def _summary(found: Sequence[_One], clusters: np.ndarray, rng: np.random.Generat
     filled = np.where(known, values, 0)
 
     def means(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"means": (weights @ filled) / np.maximum(weights @ known, 1e-12)}
+        with np.errstate(invalid="ignore"):  # no image of a class
+            return {"means": (weights @ filled) / (weights @ known)}
 
     drawn = bootstrap([means], clusters, resamples=_RESAMPLES, rng=rng)["means"]
     middle = means(np.ones((1, len(found))))["means"][0]
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    low, high = np.full((2, len(middle)), np.nan)
+    there = np.isfinite(middle)  # no image of a class: no figure
+    low[there], high[there] = np.nanpercentile(drawn[:, there], [2.5, 97.5], axis=0)
     figures = [(float(a), float(b), float(c)) for a, b, c in zip(middle, low, high, strict=True)]
-    curves = np.arange(4, len(figures)).reshape(len(ORDERS), len(FRACTIONS))
+    curves = np.arange(_SHARES, len(figures)).reshape(len(ORDERS), len(FRACTIONS))
     return Explained(
         images=len(found),
         above=sum(one.above for one in found),
         area=figures[0],
-        share_for=figures[1],
-        share_against=figures[2],
-        pointing=figures[3],
+        share_for=(figures[1], figures[2]),
+        share_against=(figures[3], figures[4]),
+        pointing=figures[5],
         curves={order: [figures[i] for i in places] for order, places in zip(ORDERS, curves, strict=True)},
         contradictions=sum(one.contradicts for one in found),
     )

@@ -1,0 +1,128 @@
+"""`medsharp bench inference`: what predicting costs beside a raw loop in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medsharp.cli._console import DEVICE_HELP, heading, note, size_of
+from medsharp.cli.bench._output import JsonFile, check_json, show_table, write_json
+from medsharp.errors import InputError
+
+if TYPE_CHECKING:
+    from medsharp.inference import Predictor
+    from medsharp.inference.benchmark import Pair
+
+
+def inference(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the one in models/ by default.")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Measure a network of this name with random weights in place of a bundle.")
+    ] = None,
+    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side of its input in pixels.")] = 224,
+    images: Annotated[Path | None, typer.Option(help="Folder of image files; a simulated hospital by default.")] = None,
+    files: Annotated[int, typer.Option(min=1, max=1_000_000, help="Files of the throughput.")] = 200,
+    predictions: Annotated[
+        int, typer.Option(min=0, max=100_000_000, help="Of the stream whose memory is measured; 0 leaves it out.")
+    ] = 2000,
+    batch: Annotated[int, typer.Option(min=1, max=512, help="Of the networks alone.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Of each; the median counts.")] = 5,
+    torch: Annotated[
+        bool, typer.Option("--torch/--no-torch", help="Beside PyTorch, which needs medsharp[train].")
+    ] = True,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    json_: JsonFile = None,
+) -> None:
+    """Measure latency, throughput, network and start beside their raw counterparts, and memory over a stream."""
+    from medsharp.bundle import default_bundle
+    from medsharp.inference import Predictor
+    from medsharp.inference.benchmark import measure_memory
+
+    check_json(json_)
+    if network is not None and bundle is not None:
+        raise InputError("give a bundle or --network, not both")
+    with ExitStack() as stack:
+        aside = Path(stack.enter_context(TemporaryDirectory()))
+        if network is not None:
+            from medsharp.export.eager import untrained_bundle
+
+            bundle = untrained_bundle(network, image_size, aside / network)
+        predictor = Predictor.load(bundle or default_bundle(), device=device)
+        paths = _files(images, aside)
+        pairs = list(_pairs(predictor, paths, files, batch, repeats, torch))
+        memory = measure_memory(predictor, paths, predictions) if predictions else None
+    write_json(
+        json_,
+        {
+            "pairs": [asdict(pair) | {"ratio": pair.ratio, "is_met": pair.is_met} for pair in pairs],
+            "memory": None if memory is None else asdict(memory),
+        },
+    )
+    side = predictor.preprocessing.size
+    heading(f"{predictor.spec.name}, {predictor.spec.network} at {side} x {side}, {predictor.runs_on}")
+    show_table(
+        ("", "ms", "beside it, ms", "yardstick", "ratio", "target", ""),
+        [_cells(pair) for pair in pairs],
+        markdown=markdown,
+    )
+    if memory is not None:
+        grown = memory.after - memory.before
+        note(
+            f"memory over {memory.predictions:,} predictions: {size_of(memory.before)} before, {size_of(memory.after)} "
+            f"after, {grown / memory.predictions:+.0f} bytes each"
+        )
+
+
+def _files(folder: Path | None, aside: Path) -> list[Path]:
+    if folder is None:
+        from medsharp.data.phantom import write_phantom
+
+        folder = aside / "hospital"
+        write_phantom(folder, hospital="A", patients=24, size=512)
+    from medsharp.data.sources import list_images
+
+    found = list_images(folder).images
+    if not found:
+        raise InputError(f"{folder} holds no images: no pictures and no DICOM files with an image")
+    return list(found)
+
+
+def _pairs(
+    predictor: Predictor, paths: list[Path], files: int, batch: int, repeats: int, torch: bool
+) -> Iterator[Pair]:
+    from medsharp.bundle import MODEL, MODELS
+    from medsharp.inference import Predictor
+    from medsharp.inference.benchmark import measure_files, measure_networks, measure_single, measure_start
+
+    side, session, folder = predictor.preprocessing.size, predictor.session, predictor.folder
+    yield measure_single(predictor, paths, max(repeats, 20))
+    yield measure_files(predictor, paths, files, max(1, repeats // 2))
+    if torch:
+        from medsharp.export.eager import Eager
+
+        eager = Eager(predictor.spec)
+        for count in (1, batch):
+            yield measure_networks("network", session.run, eager, side, count, 1.5, "PyTorch, eager", repeats)
+    if MODELS["int8"] in predictor.spec.files:
+        int8 = Predictor.load(folder, device=session.device, precision="int8", verify=False).session
+        yield measure_networks("int8", int8.run, session.run, side, batch, 1.6, "fp32", repeats)
+    yield measure_start(folder, folder / MODEL, paths[0], repeats)
+
+
+def _cells(pair: Pair) -> tuple[str, ...]:
+    return (
+        pair.what,
+        f"{1000 * pair.seconds:.1f}",
+        f"{1000 * pair.beside:.1f}",
+        pair.yardstick,
+        f"{pair.ratio:.2f}",
+        f"{'at most' if pair.at_most else 'at least'} {pair.target:g}",
+        "met" if pair.is_met else "missed",
+    )

@@ -1,0 +1,80 @@
+"""The network of a bundle in PyTorch with untrained weights: what its speed is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medsharp.bundle import BundleSpec, TrainingRecord
+from medsharp.cores import usable_cores
+from medsharp.export.export import export_network
+from medsharp.export.members import Ensemble
+from medsharp.networks import create_network
+from medsharp.preprocess import PreprocessSpec
+
+
+class Eager:
+    """Runs uint8 images [B, S, S] through a network as PyTorch does by default, on the CPU.
+
+    Args:
+        spec: Of the bundle: network, members and views.
+
+    Raises:
+        InputError: timm knows no such network.
+    """
+
+    def __init__(self, spec: BundleSpec) -> None:
+        settings = spec.training.config.get("network", {})
+        combination = spec.combination
+        sizes = (combination.sizes if combination else ()) or (spec.preprocess.size,)
+        members = [
+            create_network(
+                spec.network,
+                num_classes=len(spec.classes),
+                image_size=sizes[0],
+                pooling=settings.get("pooling", "average"),
+            )
+            for _ in range(combination.members if combination else 1)
+        ]
+        if combination is None:
+            self._network = Ensemble(members).eval()
+        else:
+            average, flip = combination.average, combination.flip
+            self._network = Ensemble(members, average=average, flip=flip, sizes=sizes).eval()
+        torch.set_num_threads(usable_cores())
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the network's outputs of uint8 images [B, S, S]."""
+        found = self._network.forward_all(torch.from_numpy(images[:, None]))
+        return {name: values.numpy() for name, values in found.items()}
+
+
+def untrained_bundle(name: str, image_size: int, out: Path) -> Path:
+    """Export a network with random weights, whose speed is that of a trained one.
+
+    Args:
+        name: Of the network.
+        image_size: Side of its input in pixels.
+        out: The bundle's folder.
+
+    Raises:
+        InputError: timm knows no such network, or it cannot be exported.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (24, image_size, image_size), dtype=np.uint8)
+    torch.manual_seed(0)
+    export_network(
+        create_network(name, num_classes=2, image_size=image_size).eval(),
+        out,
+        classes=("benign", "malignant"),
+        positive="malignant",
+        preprocess_spec=PreprocessSpec(size=image_size),
+        validation_images=images,
+        validation_labels=np.arange(len(images)) % 2,
+        training=TrainingRecord(
+            dataset="noise", images={"val": len(images)}, network=name, optimizer={"name": "none"}, config={}
+        ),
+    )
+    return out
