@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from medsharp.bundle import MODELS, BundleSpec, Precision, digest_of, read_bundle
+from medsharp.bundle import MODELS, BundleSpec, digest_of, read_bundle
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, Source, ValueRange
 from medsharp.images.box import Box
@@ -29,9 +26,9 @@ from medsharp.inference.reading import (
     prepared_readings,
     read_given,
 )
-from medsharp.inference.saliency import Saliency, explain, finder, margins_of
-from medsharp.inference.session import Session
-from medsharp.inference.stream import READERS, read_ahead
+from medsharp.inference.saliency import Saliency, explanations_of, method_of
+from medsharp.inference.session import Session, choose_precision
+from medsharp.inference.stream import READERS, batches, read_ahead
 from medsharp.preprocess import placement, preprocess
 from medsharp.progress import Progress
 
@@ -117,7 +114,7 @@ class Predictor:
         """
         folder = Path(bundle)
         spec = read_bundle(folder, verify=verify)
-        chosen = _choose_precision(folder, spec, precision)
+        chosen = choose_precision(folder, spec, precision)
         session = Session(folder / MODELS[chosen], device=device, threads=threads, precision=chosen)
         return cls(
             folder,
@@ -232,14 +229,7 @@ class Predictor:
             return prepared_readings(readings, self.prepare, picture_side)
 
         ahead = read_ahead(read, enumerate(given), ahead=2 * batch_size + READERS, part=max(2, batch_size))
-        return self._of_batches(ahead, batch_size)
-
-    def _of_batches(
-        self, readings: Generator[tuple[int, Reading]], batch_size: int
-    ) -> Iterator[tuple[int, list[Prediction]]]:
-        with closing(readings):  # its threads end with whoever stops listening
-            while batch := list(itertools.islice(readings, batch_size)):
-                yield batch[-1][0] + 1, self.predict_readings([one for _, one in batch])
+        return batches(ahead, batch_size, self.predict_readings)
 
     def predict_pixels(self, images: Sequence[np.ndarray], *, names: Sequence[str] | None = None) -> list[Prediction]:
         """Predict decoded grey images, uint8 [H, W] each.
@@ -295,9 +285,10 @@ class Predictor:
         outputs = self.session.run(inputs)
         shares = softmax(outputs["logits"].astype(np.float64) / self.spec.temperature)
         findings = self._findings(inputs, outputs["features"])
-        explanations = self._explanations(inputs, outputs, [part for _, part in ready])
+        explanations = explanations_of(self.session, self.spec, inputs, outputs, [part for _, part in ready])
+        method = method_of(self.spec, outputs)
         return [
-            self._answer(one, part, share, found, explain_one, self._heatmap_method(outputs))
+            self._answer(one, part, share, found, explain_one, method)
             for (one, part), share, found, explain_one in zip(ready, shares, findings, explanations, strict=True)
         ]
 
@@ -332,11 +323,6 @@ class Predictor:
             _explain=explain_one,
         )
 
-    def _heatmap_method(self, outputs: dict[str, np.ndarray]) -> str:
-        if "cam" not in outputs:
-            return "occlusion"
-        return "class activation map" if self.spec.exact_map else "mean class activation map"
-
     def _decide(self, share: np.ndarray) -> str:
         if share[self._positive] >= self.spec.operating_point.threshold:
             return self.spec.positive
@@ -364,35 +350,6 @@ class Predictor:
                 )
             )
         return findings
-
-    def _explanations(
-        self, inputs: np.ndarray, outputs: dict[str, np.ndarray], parts: Sequence[Prepared]
-    ) -> list[Callable[[int], Saliency]]:
-        """Return for each input what draws its map when it is asked for."""
-        positive, temperature = self._positive, self.spec.temperature
-        margins = margins_of(outputs["logits"], positive, temperature, self.spec.operating_point.threshold)
-        cams = outputs.get("cam", [None] * len(parts))
-        return [
-            partial(
-                explain,
-                finder(self.session, sample, cam, logits, positive, temperature, part.where),
-                float(margin),
-                part.where,
-                part.shape,
-            )
-            for sample, cam, logits, margin, part in zip(inputs, cams, outputs["logits"], margins, parts, strict=True)
-        ]
-
-
-def _choose_precision(folder: Path, spec: BundleSpec, wanted: str) -> Precision:
-    if wanted == "auto":
-        return "fp32"
-    there: list[Precision] = [name for name, file in MODELS.items() if file in spec.files]
-    found = next((name for name in there if name == wanted), None)
-    if found is None:
-        known = f"{folder} has {', '.join(there)}" if wanted in MODELS else f"give auto or {', '.join(MODELS)}"
-        raise InputError(f"precision {wanted}: {known}")
-    return found
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

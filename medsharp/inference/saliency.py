@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from medsharp.bundle import BundleSpec
 from medsharp.images.box import Box
 from medsharp.inference.heatmap import lay_over
 from medsharp.inference.prediction import log_odds
+from medsharp.inference.reading import Prepared
 from medsharp.inference.session import Session
 from medsharp.preprocess import Placement
 
@@ -191,3 +193,37 @@ def finder(
     if cam is None:
         return partial(places_of_occlusion, session, sample.copy(), positive, temperature, where)
     return partial(places_of_cam, cam.copy(), logits.copy(), positive, temperature, where, len(sample))
+
+
+def explanations_of(
+    session: Session, spec: BundleSpec, inputs: np.ndarray, outputs: dict[str, np.ndarray], parts: Sequence[Prepared]
+) -> list[Callable[[int], Saliency]]:
+    """Return for each input what draws its map when it is asked for, given the longest side.
+
+    Args:
+        session: The network.
+        spec: Of the bundle.
+        inputs: uint8 [B, S, S].
+        outputs: Of the network for them.
+        parts: How each image was made ready.
+    """
+    positive, temperature = spec.classes.index(spec.positive), spec.temperature
+    margins = margins_of(outputs["logits"], positive, temperature, spec.operating_point.threshold)
+    cams = outputs.get("cam", [None] * len(parts))
+    return [
+        partial(
+            explain,
+            finder(session, sample, cam, logits, positive, temperature, part.where),
+            float(margin),
+            part.where,
+            part.shape,
+        )
+        for sample, cam, logits, margin, part in zip(inputs, cams, outputs["logits"], margins, parts, strict=True)
+    ]
+
+
+def method_of(spec: BundleSpec, outputs: dict[str, np.ndarray]) -> str:
+    """Return how the evidence is found, as `Prediction.heatmap_method` says it."""
+    if "cam" not in outputs:
+        return "occlusion"
+    return "class activation map" if spec.exact_map else "mean class activation map"

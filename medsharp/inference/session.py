@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medsharp.bundle import Precision
+from medsharp.bundle import MODELS, BundleSpec, Precision
 from medsharp.cores import usable_cores
 from medsharp.errors import InputError
 from medsharp.inference.bound import BoundRuns
@@ -165,3 +165,24 @@ def _has_fixed_shapes(session: Any) -> bool:
     """Whether every size but the batch's is a number."""
     given = (*session.get_inputs(), *session.get_outputs())
     return all(isinstance(size, int) for one in given for size in one.shape[1:])
+
+
+def choose_precision(folder: Path, spec: BundleSpec, wanted: str) -> Precision:
+    """Return the precision of the network that is opened: `auto` is that in which the operating point was frozen.
+
+    Args:
+        folder: The bundle's, to name.
+        spec: Its description.
+        wanted: `auto`, or one of `MODELS`.
+
+    Raises:
+        InputError: The bundle has no network of it.
+    """
+    if wanted == "auto":
+        return "fp32"
+    there: list[Precision] = [name for name, file in MODELS.items() if file in spec.files]
+    found = next((name for name in there if name == wanted), None)
+    if found is None:
+        known = f"{folder} has {', '.join(there)}" if wanted in MODELS else f"give auto or {', '.join(MODELS)}"
+        raise InputError(f"precision {wanted}: {known}")
+    return found

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 from medsharp.cores import usable_cores
@@ -62,6 +63,21 @@ def read_ahead(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def batches(
+    readings: Generator[tuple[int, _In]], size: int, predict: Callable[[list[_In]], list[_Out]]
+) -> Iterator[tuple[int, list[_Out]]]:
+    """Predict readings in batches; give with each how many sources were begun with it.
+
+    Args:
+        readings: As `read_ahead` gives them; ended with whoever stops listening.
+        size: Of a batch.
+        predict: Gives the predictions of a batch.
+    """
+    with closing(readings):
+        while batch := list(itertools.islice(readings, size)):
+            yield batch[-1][0] + 1, predict([one for _, one in batch])
 
 
 def _next_part(found: Iterator[_Out], most: int) -> list[_Out]:
