@@ -24,6 +24,7 @@ from medsharp.bundle import BundleSpec, digest_of, read_bundle
 from medsharp.data.manifest import read_manifest
 from medsharp.evaluation.statistics.operating_point import threshold_interval
 from medsharp.inference import Predictor
+from medsharp.inference.checks import Finding
 from medsharp.inference.external import evaluate_internal
 from serve import create_app
 
@@ -324,3 +325,30 @@ def test_parts_are_drawn_alike_whatever_the_order_and_written_before_any_predict
         lists.append(pd.read_csv(record / "parts.csv"))
     assert lists[0]["part"].tolist() == lists[1]["part"].tolist()
     assert lists[0]["image"].tolist() == lists[1]["image"].tolist()
+
+
+def test_refused_images_neither_decide_the_update_nor_measure_it(
+    parent: Path, hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Predictor._answer
+
+    def with_stub(self: Predictor, one: object, part: object, share: object, _: object, *rest: object) -> object:
+        name = str(one.name)  # type: ignore[attr-defined]
+        refused = (Finding("stub", "refusal", "a test", 1.0, 0.0),) if sum(name.encode()) % 5 == 0 else ()
+        return answer(self, one, part, share, refused, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Predictor, "_answer", with_stub)
+    options = ["--update", "intercept", "--share", "0.4", "--seed", "3", "--resamples", "200"]
+    result = run("recalibrate", parent, "--data", hospital, "--out", tmp_path / "new", *options)
+    assert result.exit_code == 0, result.output
+    before, after = tables(tmp_path / "new")
+    images = pd.read_csv(tmp_path / "new-record" / "parts.csv")["image"]
+    refused = {name for name in images if sum(name.encode()) % 5 == 0}
+    record = read_bundle(tmp_path / "new").updates[-1]
+    assert refused
+    assert set(before.index) == set(images) - refused
+    assert len(before) == record.calibration.images + record.evaluation.images
+    assert f"{len(refused)} images were refused by the checks" in " ".join(result.output.split())
+    decide = after[after["part"] == "calibration"]
+    # The intercept is of those that were answered: their mean probability is their share of cancers.
+    assert decide["p_malignant"].mean() == pytest.approx((decide["label"] == "malignant").mean(), abs=1e-4)
