@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.checks import Status
+from medsharp.inference.prediction import Side
 from serve.assess import Assessment, Assessor, is_missing
 from serve.capacity import RETRY_AFTER, BusyError, Memory, Result, WorkQueue
 from serve.forms import Form, read_form
@@ -60,11 +61,9 @@ class ImageAnswer(BaseModel):
     name: str = Field(description="File name as sent, without folders and control characters")
     probabilities: dict[str, float] | None = Field(description="Calibrated probability of each class")
     positive_probability: float | None = Field(description="Calibrated probability of the positive class")
-    decision: str | None = Field(
-        description="The positive class where its probability is at or above the threshold; below it the other class, "
-        "or `not` and the positive class where there are several others"
-    )
     threshold: float = Field(description="Operating point, fixed on the model's internal validation data")
+    side: Side | None = Field(description="`above` from the threshold on, or `below`")
+    margin: float | None = Field(description="Distance to the threshold in log odds, negative below it")
     status: Status = Field(
         description="`answered`, `cautioned` (answered, and `reasons` say what to mind), `refused` (`reasons` say why; "
         "no number) or `failed` (`error` says why)"
@@ -85,6 +84,9 @@ class ImageAnswer(BaseModel):
         description="Whether the heat map shows nothing, as the answer lies at the operating point; with `heatmap=1` "
         "only",
     )
+    model: str = Field(description="Name of the bundle")
+    digest: str = Field(description="SHA-256 of its `bundle.yaml`, which has those of its files")
+    seconds: float = Field(description="Wall time of reading the image and of the network")
     notice: str = NOTICE
 
 
@@ -291,14 +293,18 @@ def answer(assessment: Assessment, threshold: float) -> ImageAnswer:
         name=prediction.name,
         probabilities=None if missing else {name: float(value) for name, value in prediction.probabilities.items()},
         positive_probability=None if missing else float(prediction.positive_probability),
-        decision=None if missing else prediction.decision,
         threshold=threshold,
+        side=prediction.side,
+        margin=None if missing else prediction.margin,
         status=prediction.status,
         reasons=list(prediction.reasons),
         checks=list(prediction.checks),
         flags=list(prediction.flags),
         error=prediction.error,
         heatmap=assessment.heatmap,
+        model=prediction.model,
+        digest=prediction.digest,
+        seconds=round(prediction.seconds, 6),
         heatmap_empty=None if assessment.evidence is None else not assessment.evidence,
     )
 

@@ -33,21 +33,20 @@ def _is_fact(flag: str) -> bool:
     return flag in _HARMLESS or flag.startswith("frame ")
 
 
-def result(assessments: Sequence[Assessment], positive: str, negative: str, threshold: float) -> str:
+def result(assessments: Sequence[Assessment], positive: str, threshold: float) -> str:
     """Draw the answers of one upload: the detail of a single image, or a table with the details folded below.
 
     Args:
         assessments: One an image.
         positive: Name of the class whose probability is shown, such as "malignant".
-        negative: What the others are called.
         threshold: The frozen operating point, 0 to 1.
     """
     if len(assessments) == 1:
-        return detail(assessments[0], positive, negative, threshold)
+        return detail(assessments[0], positive, threshold)
     rows = "".join(_row(assessment, positive, threshold) for assessment in assessments)
     folded = "".join(
         f"<details><summary>{html.escape(assessment.prediction.name)}</summary>"
-        f"{detail(assessment, positive, negative, threshold)}</details>"
+        f"{detail(assessment, positive, threshold)}</details>"
         for assessment in assessments
         if assessment.prediction.error is None
     )
@@ -66,8 +65,8 @@ def _caption(assessments: Sequence[Assessment]) -> str:
     return f"{len(assessments)} images" + (f"; without an answer: {', '.join(silent)}" if silent else "")
 
 
-def detail(assessment: Assessment, positive: str, negative: str, threshold: float) -> str:
-    """Draw one image, its heat map, the probability with the operating point on the bar, and the decision.
+def detail(assessment: Assessment, positive: str, threshold: float) -> str:
+    """Draw one image, its heat map, the probability with the operating point on the bar, and how far it is from it.
 
     What a check marks stands above the number; what a check refuses has neither number nor heat map.
     """
@@ -79,11 +78,8 @@ def detail(assessment: Assessment, positive: str, negative: str, threshold: floa
     probability = prediction.positive_probability
     above = probability >= threshold
     side = "above" if above else "below"
-    words = (
-        f"At or above the operating point: the model counts this image as <b>{html.escape(positive)}</b>."
-        if above
-        else f"Below the operating point: the model counts this image as <b>{html.escape(negative)}</b>."
-    )
+    points = f"{100 * abs(probability - threshold):.1f}\N{NO-BREAK SPACE}percentage points"
+    words = f"<b>{'At or above' if above else 'Below'} the operating point</b>, by {points}."
     beside = html.escape(probability_beside(probability, threshold))
     marked = bool(prediction.reasons)
     label = f"Probability of {html.escape(noun(positive))}{', with caution' if marked else ''}"

@@ -1,4 +1,4 @@
-"""The Gradio page: upload or click an example, see the image, the heat map, the probability and the decision."""
+"""The Gradio page: upload or click an example, see the image, the heat map, and the probability beside the operating point."""
 
 from __future__ import annotations
 
@@ -211,7 +211,6 @@ def _events(
 ]:
     spec = assessor.predictor.spec
     threshold = spec.operating_point.threshold
-    negative = " or ".join(name for name in spec.classes if name != spec.positive)
 
     async def show(contents: list[bytes], names: list[str]) -> str:
         side = _SINGLE_SIDE if len(contents) == 1 else _SEVERAL_SIDE
@@ -221,7 +220,7 @@ def _events(
             assessments = assessor.assess(
                 contents, names, image_side=side, heatmap_side=side, wanted=visitor.is_waiting
             )
-            return cards.result(assessments, spec.positive, negative, threshold) if assessments else _EMPTY
+            return cards.result(assessments, spec.positive, threshold) if assessments else _EMPTY
 
         try:
             return await queue.run(work)

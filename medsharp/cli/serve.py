@@ -24,7 +24,7 @@ def serve(
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
-    """Open a page that takes an image and shows probability, decision and heat map, and the API (/predict, /docs)."""
+    """Open a page that takes an image and shows probability, operating point and heat map, and the API."""
     from medsharp.bundle import default_bundle
     from medsharp.config import read_limits
     from medsharp.images import read_range

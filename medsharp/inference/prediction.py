@@ -31,7 +31,6 @@ class Prediction:
         name: The image; `scan.dcm#12` for a frame that was asked for.
         probabilities: Calibrated, by class; empty where there is an error or the image is refused.
         positive_probability: Of the positive class; NaN where there is none.
-        decision: A class, or `not <positive>` with more than two classes; decided at the frozen operating point.
         threshold: The frozen operating point, a probability of the positive class; NaN where there is no number.
         flags: What to know of how the image was read, such as `colour`.
         findings: Of the checks; with a refusal there is no number, unless the predictor was told to answer anyway.
@@ -50,7 +49,6 @@ class Prediction:
     name: str
     probabilities: dict[str, float] = field(default_factory=dict)
     positive_probability: float = math.nan
-    decision: str = ""
     flags: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     error: str | None = None

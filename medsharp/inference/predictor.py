@@ -317,17 +317,10 @@ class Predictor:
             plain,
             probabilities=dict(zip(self.spec.classes, map(float, share), strict=True)),
             positive_probability=float(share[self._positive]),
-            decision=self._decide(share),
             threshold=self.spec.operating_point.threshold,
             heatmap_method=method,
             _explain=explain_one,
         )
-
-    def _decide(self, share: np.ndarray) -> str:
-        if share[self._positive] >= self.spec.operating_point.threshold:
-            return self.spec.positive
-        others = [name for name in self.spec.classes if name != self.spec.positive]
-        return others[0] if len(others) == 1 else f"not {self.spec.positive}"
 
     def _findings(self, inputs: np.ndarray, features: np.ndarray) -> list[tuple[Finding, ...]]:
         check = self.spec.input_check

@@ -39,7 +39,9 @@ def test_predict_answers_as_the_predictor_does(
     assert entry["error"] is None
     assert entry["positive_probability"] == pytest.approx(expected.positive_probability, abs=1e-6)
     assert entry["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
-    assert entry["decision"] == expected.decision
+    assert (entry["side"], entry["margin"]) == (expected.side, pytest.approx(expected.margin, abs=1e-5))
+    assert (entry["model"], entry["digest"]) == (expected.model, expected.digest)
+    assert entry["seconds"] > 0
     assert entry["threshold"] == predictor.spec.operating_point.threshold
     assert entry["flags"] == list(expected.flags)
     assert (entry["status"], entry["reasons"]) == (expected.status, list(expected.reasons))
@@ -81,7 +83,7 @@ def test_bad_image_does_not_stop_the_others(client: TestClient, png: bytes) -> N
     assert first["positive_probability"] == last["positive_probability"] is not None
     assert bad["positive_probability"] is None
     assert bad["probabilities"] is None
-    assert bad["decision"] is None
+    assert (bad["side"], bad["margin"]) == (None, None)
     assert "bad.png" in bad["error"]
 
 
@@ -203,4 +205,6 @@ def test_many_requests_at_once_answer_as_one_does(client: TestClient, png: bytes
         together = list(
             pool.map(lambda i: client.post("/predict", files=[("files", ("x.png", contents[i % 2]))]).json(), range(16))
         )
+    for (entry,) in (*alone, *together):
+        assert entry.pop("seconds") > 0
     assert together == [alone[i % 2] for i in range(16)]

@@ -9,8 +9,8 @@ from serve.cards import detail, percent, probability_beside, result
 
 def card(*flags: str) -> str:
     shares = {"benign": 0.3, "malignant": 0.7}
-    prediction = Prediction("scan", shares, shares["malignant"], "malignant", flags)
-    return result([Assessment(prediction)], "malignant", "benign", 0.5)
+    prediction = Prediction("scan", shares, shares["malignant"], flags)
+    return result([Assessment(prediction)], "malignant", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ def test_what_may_mislead_the_model_is_a_warning(flag: str) -> None:
 
 def drawn(probability: float, evidence: bool, method: str = "class activation map") -> str:
     shares = {"benign": 1 - probability, "malignant": probability}
-    prediction = Prediction("scan", shares, probability, "", heatmap_method=method)
+    prediction = Prediction("scan", shares, probability, heatmap_method=method)
     assessment = Assessment(prediction, "data:a", "data:b", (64, 64), evidence)
-    return detail(assessment, "malignant", "benign", 0.5)
+    return detail(assessment, "malignant", 0.5)
 
 
 def test_an_empty_heat_map_is_said_to_be_of_an_answer_at_the_operating_point() -> None:

@@ -278,9 +278,7 @@ def test_several_uploads_give_a_table_with_the_bad_one_explained(client: TestCli
 def test_names_are_escaped(predictor: Predictor, png: bytes, count: int) -> None:
     names = ["<img src=x onerror=alert(1)>.png"] * count
     for content in (png, b"text"):
-        html = cards.result(
-            Assessor(predictor, 10_000_000).assess([content] * count, names), "malignant", "benign", 0.5
-        )
+        html = cards.result(Assessor(predictor, 10_000_000).assess([content] * count, names), "malignant", 0.5)
         assert "<img src=x" not in html
         assert "&lt;img src=x" in html
 

@@ -26,12 +26,12 @@ def assessed(name: str, *findings: Finding, flags: tuple[str, ...] = ()) -> Asse
     if any(finding.outcome == "refusal" for finding in findings):
         return Assessment(Prediction(name, flags=flags, findings=findings), "data:image", None, (60, 80))
     shares = {"benign": 0.3, "malignant": 0.7}
-    answer = Prediction(name, shares, 0.7, decision="malignant", threshold=0.5, flags=flags, findings=findings)
+    answer = Prediction(name, shares, 0.7, threshold=0.5, flags=flags, findings=findings)
     return Assessment(answer, "data:image", "data:map", (60, 80), True)
 
 
 def drawn(*assessments: Assessment) -> str:
-    return result(assessments, "malignant", "benign", 0.5)
+    return result(assessments, "malignant", 0.5)
 
 
 def test_refused_card_says_why_and_what_to_do_and_shows_neither_number_nor_map() -> None:
@@ -98,8 +98,8 @@ def test_api_answers_a_batch_of_every_outcome_in_order(client: TestClient) -> No
     refused, plain, marked, failed = answer.json()
     statuses = [entry["status"] for entry in (refused, plain, marked, failed)]
     assert statuses == ["refused", "answered", "cautioned", "failed"]
-    numbers = ("probabilities", "positive_probability", "decision", "side", "margin", "heatmap", "heatmap_empty")
-    assert all(refused[key] is None for key in numbers if key in refused)
+    numbers = ("probabilities", "positive_probability", "side", "margin", "heatmap", "heatmap_empty")
+    assert all(refused[key] is None for key in numbers)
     assert refused["reasons"] == ["a photograph in a test", "very dark for a test"]
     assert refused["checks"] == ["refusal:stub_photograph", "caution:stub_dark"]
     assert refused["error"] is None
