@@ -1,4 +1,4 @@
-"""The Gradio page: upload or click an example, see the image, the heat map, and the probability beside the operating point."""
+"""The Gradio page: upload or click an example, see the image, its heat map, and the probability beside the threshold."""
 
 from __future__ import annotations
 
