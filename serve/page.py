@@ -1,4 +1,4 @@
-"""The Gradio page: upload or click an example, see the image, its heat map, and the probability beside the threshold."""
+"""The Gradio page: upload or click an example, see the image, its heat map, and how far from the threshold it is."""
 
 from __future__ import annotations
 
