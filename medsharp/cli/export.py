@@ -12,7 +12,7 @@ from rich.markup import escape
 from medsharp.cli._console import console, heading, note, progress_bar, size_of, warn
 
 if TYPE_CHECKING:
-    from medsharp.bundle import BundleSpec
+    from medsharp.bundle import BundleSpec, Precision
 
 
 class Average(StrEnum):
@@ -52,6 +52,14 @@ def export(
     weights: Annotated[
         Weights, typer.Option(help="How weights are stored; fp16 halves the file, and still computes in float32.")
     ] = Weights.fp32,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="fp32, fp16 and int8, joined by commas: in what the graph computes. fp32 is always written; the "
+            "others beside it, where they pass their gate on the validation images.",
+        ),
+    ] = "fp32",
     image_size: Annotated[
         list[int] | None,
         typer.Option(
@@ -80,6 +88,7 @@ def export(
     """
     from medsharp.export import export_runs
 
+    precisions = parse_precisions(precision)
     heading(f"Exporting {' and '.join(map(str, runs))} to {out}")
     with progress_bar() as report:
         bundle = export_runs(
@@ -89,6 +98,7 @@ def export(
             average=average.value,
             flip=flip,
             weights=weights.value,
+            precisions=precisions,
             image_sizes=image_size or (),
             held_out=held_out or (),
             overwrite=overwrite,
@@ -96,6 +106,7 @@ def export(
         )
     tell_choices(bundle)
     tell_held_out(bundle)
+    tell_precisions(out)
     for name in sorted(bundle.files):
         note(f"{name}: {size_of((out / name).stat().st_size)}")
     evaluate = f"[bold]medsharp evaluate {escape(str(out))} --data FOLDER[/]"
@@ -103,6 +114,43 @@ def export(
     other = "predict" if bundle.preprocess.crop == "lesion" else "serve"
     more = " MANIFEST" if other == "predict" else ""
     console.print(f"\nnext: {evaluate} or [bold]medsharp {other} {escape(str(out))}{more}[/]", soft_wrap=True)
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Return the precisions of a list joined by commas.
+
+    Raises:
+        InputError: One is unknown.
+    """
+    from medsharp.bundle import MODELS
+    from medsharp.errors import InputError
+
+    wanted = [part.strip().lower() for part in text.split(",") if part.strip()]
+    unknown = [part for part in wanted if part not in MODELS]
+    if unknown or not wanted:
+        raise InputError(f"--precision '{unknown[0] if unknown else text}' is not one of {', '.join(MODELS)}")
+    return tuple(precision for precision in MODELS if precision in wanted)
+
+
+def tell_precisions(folder: Path) -> None:
+    """Print how far each graph is from what it was held to, and which was not written and why."""
+    from medsharp.export.parity import read_graphs
+
+    for name, graph in read_graphs(folder).items():
+        differences, limits = graph["largest_difference"], graph["limit"]
+        if not graph["written"]:
+            worst = next(key for key, limit in limits.items() if not differences[key] <= limit)
+            warn(
+                f"{name} was not written: it differs from {graph['reference']} by {differences[worst]:.2g} in {worst}, "
+                f"more than {limits[worst]:.2g}, on {graph['images']} validation images"
+            )
+            continue
+        kept = graph.get("left_in_float32")
+        note(
+            f"{name}: {', '.join(f'{key} within {differences[key]:.1g}' for key in limits if 'batches' not in key)} "
+            f"of {graph['reference']} on {graph['images']} validation images"
+            + (f"; the first {kept:.0%} of its layers compute in float32" if kept else "")
+        )
 
 
 def tell_choices(bundle: BundleSpec) -> None:

@@ -18,24 +18,27 @@ from medsharp.bundle import (
     INTERNAL,
     METADATA,
     MODEL,
-    PARITY,
     VALIDATION,
     Average,
     BundleSpec,
     HeldOut,
     InputCheck,
+    Precision,
     Preprocessing,
     TrainingRecord,
     write_spec,
 )
 from medsharp.data.manifest import Manifest
+from medsharp.errors import InputError
 from medsharp.evaluation.statistics.operating_point import check_choice, choose_operating_point
 from medsharp.export.calibration import estimate_temperature
-from medsharp.export.graph import check_parity, write_onnx
+from medsharp.export.gates import Decisions, check_finite, run_all
+from medsharp.export.graph import write_onnx
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import held_out_figures
 from medsharp.export.members import Ensemble
 from medsharp.export.metadata import monai_metadata
+from medsharp.export.parity import prove_float32, write_parity, write_precisions
 from medsharp.export.tables import internal_table, validation_table
 from medsharp.files import atomic_folder, sha256_file
 from medsharp.inference.card import write_card
@@ -46,9 +49,6 @@ from medsharp.inference.session import Session
 from medsharp.keys import clusters_of
 from medsharp.networks import Classifier
 from medsharp.preprocess import PreprocessSpec
-
-_BATCH = 64
-_PARITY_IMAGES = 64
 
 
 def export_network(
@@ -65,6 +65,8 @@ def export_network(
     flip: bool = False,
     smaller: Sequence[int] = (),
     weights: Weights = "fp32",
+    precisions: Sequence[Precision] = ("fp32",),
+    calibration_images: np.ndarray | None = None,
     validation_rows: pd.DataFrame | None = None,
     answered_by: np.ndarray | None = None,
     internal: pd.DataFrame | None = None,
@@ -89,7 +91,10 @@ def export_network(
         average: What the answer of several networks or views is the mean of.
         flip: Whether each network also sees the mirror image.
         smaller: Sides in pixels, less than S, at which each network sees the image too.
-        weights: How they are stored.
+        weights: How `model.onnx`, which computes in float32, stores them.
+        precisions: `fp32` is always written; `fp16` and `int8` beside it, where they pass their gates on the validation
+            images, which `parity.json` tells.
+        calibration_images: uint8 [M, S, S], training images that the ranges of int8 are taken from.
         validation_rows: Manifest rows of the validation images, which tell patients apart for the threshold's interval;
             without them each image is a patient.
         answered_by: bool [N, networks], which networks answer each validation image: those that did not learn from it.
@@ -106,10 +111,12 @@ def export_network(
 
     Raises:
         ValueError: One of `smaller` is not smaller.
-        InputError: A network does not take one of the sizes, ONNX and PyTorch disagree, or the validation images are of
-            one class; nothing is written then.
+        InputError: A network does not take one of the sizes, ONNX and PyTorch disagree, the validation images are of
+            one class, or int8 is asked for without training images; nothing is written then.
     """
     out = Path(out)
+    if "int8" in precisions and (calibration_images is None or not len(calibration_images)):
+        raise InputError("int8 is calibrated on training images, and there are none; leave out int8")
     given = [networks] if isinstance(networks, Classifier) else list(networks)
     if any(not 0 < size < given[0].image_size for size in smaller):
         raise ValueError(f"smaller sizes {list(smaller)} are not all between 0 and {given[0].image_size}, the input's")
@@ -121,15 +128,19 @@ def export_network(
     network = Ensemble(given, average=average, flip=flip, sizes=[given[0].image_size, *smaller]).eval()
     with atomic_folder(out, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as aside:
         properties = {"medsharp": __version__, "classes": ",".join(classes)}
+        unrounded = None if weights == "fp32" else Path(aside) / MODEL
         alone = write_onnx(
-            network, folder / MODEL, properties, weights=weights, members_to=Path(aside) if pooled else None
+            network,
+            folder / MODEL,
+            properties,
+            weights=weights,
+            members_to=Path(aside) if pooled else None,
+            unrounded=unrounded,
         )
         session, members = Session(folder / MODEL, device="cpu"), [Session(path, device="cpu") for path in alone]
-        parity = check_parity(network, session, validation_images[:_PARITY_IMAGES], weights=weights, members=members)
-        (folder / PARITY).write_text(json.dumps(parity, indent=1) + "\n", encoding="utf-8")
-
-        outputs = _run(session, validation_images)
+        outputs = run_all(session, validation_images)
         logits = _out_of_fold(members, validation_images, answered_by, average) if pooled else outputs["logits"]
+        check_finite(logits)
         temperature = estimate_temperature(logits, validation_labels)
         shares = softmax(logits.astype(np.float64) / temperature.value)
         validation_table(validation_labels, shares, classes).to_csv(
@@ -142,10 +153,18 @@ def export_network(
             clusters=None if validation_rows is None else clusters_of(validation_rows),
             where=_DECIDING[pooled],
         )
+        decisions = Decisions(validation_labels, number, temperature.value, point.threshold)
+        graphs = prove_float32(network, folder, unrounded, validation_images, decisions, members)
+        if calibration_images is None:
+            calibration_images = validation_images[:0]
+        graphs |= write_precisions(
+            folder, unrounded or folder / MODEL, precisions, validation_images, decisions, calibration_images
+        )
+        write_parity(folder, graphs)
         if seen is not None:
             write_hashes(folder, seen)
         if internal is not None and internal_images is not None and len(internal):
-            tested = softmax(_run(session, internal_images)["logits"].astype(np.float64) / temperature.value)
+            tested = softmax(run_all(session, internal_images)["logits"].astype(np.float64) / temperature.value)
             table = internal_table(internal, tested, classes, "test")
             if left_out:
                 own = held_out_figures(table.assign(left_out=left_out, threshold=point.threshold), classes, positive)
@@ -203,18 +222,13 @@ def _out_of_fold(
     for session, own in zip(members, answered_by.T, strict=True):
         if not own.any():
             continue
-        answers = _run(session, images[own])[session.outputs[0]].astype(np.float64)
+        answers = run_all(session, images[own])[session.outputs[0]].astype(np.float64)
         answers = softmax(answers) if average == "probabilities" else answers
         total = np.zeros((len(images), answers.shape[1])) if total is None else total
         total[own] += answers
     assert total is not None
     mean = total / answered_by.sum(axis=1, keepdims=True)
     return np.log(np.maximum(mean, 1e-30)) if average == "probabilities" else mean
-
-
-def _run(session: Session, images: np.ndarray) -> dict[str, np.ndarray]:
-    parts = [session.run(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
 
 
 def _input_check(features: np.ndarray, images: np.ndarray) -> InputCheck:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle import Average, BundleSpec, Combination, Member, TrainingRecord
+from medsharp.bundle import Average, BundleSpec, Combination, Member, Precision, TrainingRecord
 from medsharp.config import TrainConfig
 from medsharp.cores import usable_cores
 from medsharp.data.audit.report import folder_name
@@ -36,6 +36,9 @@ _TRAIN = "medsharp train {data} --config settings.yaml --out RUN"
 _AUDIT = "medsharp data audit {data} --out AUDIT"
 """What the card says of a run on an audited manifest."""
 
+_CALIBRATION_IMAGES = 64
+"""Training images that the ranges of int8 activations are taken from; more widen them by outliers."""
+
 
 def export_run(run_folder: str | Path, out: str | Path, **options: Any) -> BundleSpec:
     """Write the weights that one run keeps as a bundle: `export_runs` with one."""
@@ -49,6 +52,7 @@ def export_runs(
     average: Average = "probabilities",
     flip: bool = False,
     weights: Weights = "fp32",
+    precisions: Sequence[Precision] = ("fp32",),
     image_sizes: Sequence[int] = (),
     sensitivity: float = 0.95,
     held_out: Sequence[str | Path] = (),
@@ -65,7 +69,8 @@ def export_runs(
         out: The bundle's folder; its name becomes the model's.
         average: What the answer is the mean of.
         flip: Whether each member also sees the mirror image.
-        weights: How they are stored.
+        weights: How `model.onnx` stores them.
+        precisions: In which the graph is written too, where it passes its gate; int8 is calibrated on training images.
         image_sizes: Side of the input in pixels; that of training without it. Networks that were trained on enlarged
             parts of images have seen objects larger than they are in whole ones, and may answer better at a larger size
             (H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019). Of several the largest is
@@ -94,6 +99,7 @@ def export_runs(
     if smaller:
         Ensemble(networks, sizes=sizes)  # refuses a size that a network does not take before images are read
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
+    learned = _spread(evidence.manifest.of_split("train"), _CALIBRATION_IMAGES if "int8" in precisions else 0)
     return export_network(
         networks,
         out,
@@ -104,6 +110,8 @@ def export_runs(
         flip=flip,
         smaller=smaller,
         weights=weights,
+        precisions=precisions,
+        calibration_images=_load(learned, evidence.manifest, data.limits.limits(), place, progress),
         validation_images=_load(deciding, evidence.manifest, data.limits.limits(), place, progress),
         validation_labels=np.array([data.classes.index(label) for label in deciding["label"]], dtype=int),
         validation_rows=deciding,
@@ -172,6 +180,11 @@ def _command(config: TrainConfig, manifest: Manifest) -> str:
         data = below if len(below) == len(folders) > 1 else ["AUDIT"]
     train = _TRAIN.format(data=" ".join(f"--data {shlex.quote(folder)}" for folder in data))
     return "\n".join([_AUDIT.format(data=" ".join(folders)), train] if audited else [train])
+
+
+def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return so many of the rows, evenly spread over them: tables are in an order of classes or sites."""
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
 
 
 def _load(

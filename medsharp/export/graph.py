@@ -8,9 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import onnx.utils
 import torch
@@ -19,18 +17,8 @@ from torch import Tensor, nn
 from medsharp.errors import InputError
 from medsharp.export.half_weights import Weights, store_half_weights
 from medsharp.export.members import Ensemble
-from medsharp.inference.predictor import softmax
-from medsharp.inference.session import Session
 
 OPSET = 20
-TOLERANCE = 1e-4
-"""Largest difference of a logit between PyTorch and ONNX Runtime, both in float32, of logits up to about 10."""
-
-PROBABILITY_TOLERANCE = 5e-3
-"""Largest difference of a probability where weights are stored in 16 bits; typical networks stay below 1.5e-3."""
-
-_RELATIVE = 1e-5
-"""The same as a share of the largest logit: float32 has seven digits, and sums are ordered otherwise on each CPU."""
 
 
 class _Outputs(nn.Module):
@@ -61,6 +49,7 @@ def write_onnx(
     *,
     weights: Weights = "fp32",
     members_to: Path | None = None,
+    unrounded: Path | None = None,
 ) -> list[Path]:
     """Write a network in eval mode as ONNX: `image` uint8 [batch, 1, S, S] in, the named outputs out.
 
@@ -71,6 +60,7 @@ def write_onnx(
         weights: How they are stored.
         members_to: A folder for a graph of each member by itself, with the same weights as stored: its logits over its
             views, which say how it does on images that only the others learned from.
+        unrounded: A file for the same graph with weights as they are.
 
     Returns:
         The members' graphs, where they were asked for.
@@ -82,6 +72,12 @@ def write_onnx(
     alone = [f"logits_of_member_{number}" for number in range(len(network.members))] if members_to is not None else []
     model = _translated(_Outputs(network, names, bool(alone)).eval(), network, (*names, *alone))
     _forget_sources(model)
+    onnx.helper.set_model_props(model, metadata)
+    if unrounded is not None:
+        plain = onnx.ModelProto()
+        plain.CopyFrom(model)
+        _keep_outputs(plain, names)
+        onnx.save(plain, unrounded)
     if weights == "fp16":
         store_half_weights(model)
     paths = []
@@ -90,13 +86,16 @@ def write_onnx(
         for number, output in enumerate(alone):
             paths.append(members_to / f"{number}.onnx")
             onnx.save(extractor.extract_model(["image"], [output]), paths[-1])
-        kept = list(model.graph.output)[: len(names)]
-        del model.graph.output[:]
-        model.graph.output.extend(kept)
-    onnx.helper.set_model_props(model, metadata)
+    _keep_outputs(model, names)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return paths
+
+
+def _keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    kept = [output for output in model.graph.output if output.name in names]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
 
 
 def _translated(outputs: nn.Module, network: Ensemble, names: Sequence[str]) -> onnx.ModelProto:
@@ -161,78 +160,3 @@ def _forget_sources(model: onnx.ModelProto) -> None:
     for part in parts:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-
-
-@torch.inference_mode()
-def check_parity(
-    network: Ensemble,
-    session: Session,
-    images: np.ndarray,
-    *,
-    weights: Weights = "fp32",
-    members: Sequence[Session] = (),
-) -> dict[str, Any]:
-    """Compare ONNX Runtime with PyTorch in float32 on real inputs, in batches and one by one.
-
-    Of weights that are stored as they are, logits are compared; of weights that were rounded to 16 bits, probabilities.
-
-    Args:
-        network: In eval mode.
-        session: The exported network.
-        images: uint8 [N, S, S].
-        weights: How they are stored.
-        members: The graph of each member by itself, where there are several.
-
-    Returns:
-        The record that is written to `parity.json`.
-
-    Raises:
-        InputError: A logit or probability differs by more than the tolerance, or the class activation map does not
-            explain the logits.
-    """
-    image = torch.from_numpy(images[:, None])
-    answers = network.forward_members(image)
-    expected = {key: value.numpy() for key, value in network.combine(answers).items()}
-    batched = session.run(images)
-    single = np.concatenate([session.run(image[None])["logits"] for image in images[:8]])
-
-    pairs = {"logits": (batched["logits"], expected["logits"])}
-    if "cam" in session.outputs:
-        explained = batched["cam"].mean(axis=(2, 3)) + network.mean_bias().numpy()
-        # The map of an ensemble explains the mean of the members' logits, be its answer another mean.
-        pairs["logits from cam"] = (explained, network.mean_logits(image).numpy())
-    for number, (member, answer) in enumerate(zip(members, answers, strict=bool(members))):
-        pairs[f"logits of member {number}"] = (member.run(images)[member.outputs[0]], answer["logits"].numpy())
-    pairs["logits, one by one"] = (single, batched["logits"][:8])
-
-    differences = {key: _largest(batched[key], expected[key]) for key in session.outputs}
-    differences |= {key: _largest(*pair) for key, pair in pairs.items()}
-    tolerances = {key: max(TOLERANCE, _RELATIVE * float(np.abs(pair[1]).max())) for key, pair in pairs.items()}
-    tolerance = tolerances["logits"]
-    if weights == "fp16":
-        rounded = {f"probabilities{key.removeprefix('logits')}": _shares_apart(*pair) for key, pair in pairs.items()}
-        differences |= rounded
-        tolerance = PROBABILITY_TOLERANCE
-        tolerances = dict.fromkeys(rounded, tolerance) | {"logits, one by one": tolerances["logits, one by one"]}
-    for key, most in tolerances.items():
-        if not differences[key] <= most:
-            raise InputError(
-                f"ONNX Runtime and PyTorch differ by {differences[key]:.2g} in {key}, more than {most:.2g}"
-            )
-    return {
-        "images": len(images),
-        "tolerance": tolerance,
-        "largest_difference": differences,
-        "opset": OPSET,
-        "runtime": session.device,
-        **({"weights": weights} if weights != "fp32" else {}),
-    }
-
-
-def _largest(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max())
-
-
-def _shares_apart(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference of a probability between two sets of logits [N, C]."""
-    return _largest(softmax(found.astype(np.float64)), softmax(expected.astype(np.float64)))

@@ -143,7 +143,7 @@ class Ensemble(nn.Module):
         if size == self.image_size:
             return image
         matrix = self.get_buffer(_to(size))
-        return matrix @ image.float() @ matrix.T
+        return matrix @ image.to(matrix.dtype) @ matrix.T
 
     def _over_views(self, outputs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the mean answer of one member, of what it gave of each size."""

@@ -16,6 +16,7 @@ from medsharp.bundle import (
     INTERNAL,
     METADATA,
     MODEL,
+    MODELS,
     PARITY,
     SPEC,
     VALIDATION,
@@ -75,7 +76,8 @@ def write_updated(
             shutil.copyfile(parent.folder / name, folder / name)
         if change.intercept:
             shift = change.shift(before.classes, before.positive, before.temperature)
-            (folder / MODEL).write_bytes(shift_logits((parent.folder / MODEL).read_bytes(), shift))
+            for name in before.files.keys() & set(MODELS.values()):
+                (folder / name).write_bytes(shift_logits((folder / name).read_bytes(), shift))
         for name in (INTERNAL, VALIDATION):
             if name in before.files and change.changes:
                 table = change.of_rounded(read_predictions(folder / name), before.classes, before.positive)

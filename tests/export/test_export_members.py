@@ -13,7 +13,8 @@ from PIL import Image
 from medsharp.bundle import Average, TrainingRecord
 from medsharp.errors import InputError
 from medsharp.export.export import export_network
-from medsharp.export.graph import check_parity, write_onnx
+from medsharp.export.gates import Decisions, compare_with_float32, compare_with_float64
+from medsharp.export.graph import write_onnx
 from medsharp.export.members import Ensemble, shrinking
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier, create_network
@@ -135,8 +136,8 @@ def test_map_over_sizes_explains_the_mean_of_logits_exactly(
     assert found["cam"].shape[-2:] == (grids[0], grids[0])
     explained = found["cam"].mean(axis=(2, 3)) + ensemble.mean_bias().detach().numpy()
     np.testing.assert_allclose(explained, found["logits"], atol=1e-4)
-    record = check_parity(ensemble, session, pixels, weights="fp16")
-    assert record["largest_difference"]["probabilities"] < 5e-3
+    whole = exported(ensemble, tmp_path / "whole.onnx")
+    np.testing.assert_allclose(softmax(found["logits"]), softmax(whole.run(pixels)["logits"]), atol=5e-3)
 
 
 def test_image_is_shrunk_as_training_shrinks_it() -> None:
@@ -209,18 +210,22 @@ def test_half_weights_halve_the_file_and_hardly_move_probabilities(
     assert (tmp_path / "half.onnx").stat().st_size < 0.55 * (tmp_path / "whole.onnx").stat().st_size
     moved = np.abs(softmax(whole.run(pictures)["logits"]) - softmax(half.run(pictures)["logits"])).max()
     assert 0 < moved < 5e-3
-    record = check_parity(ensemble, half, pictures, weights="fp16")
-    assert record["weights"] == "fp16"
-    assert record["tolerance"] == 5e-3
-    assert record["largest_difference"]["probabilities"] == pytest.approx(moved, abs=1e-5)
+    labels = np.arange(len(pictures)) % 2
+    decisions = Decisions(labels, positive=1, temperature=1.0, threshold=0.5)
+    record = compare_with_float32(half, whole.run(pictures), pictures, decisions, file="m", precision="fp16")
+    assert record.failure is None
+    assert record.as_dict()["limit"]["probabilities"] == 5e-3
+    assert record.as_dict()["largest_difference"]["probabilities"] == pytest.approx(moved, abs=1e-5)
     # It computes in float32: only weights are float16, and each goes through a Cast.
     graph = onnx.load(tmp_path / "half.onnx").graph
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
     readers = [node.op_type for node in graph.node if stored & set(node.input)]
     assert readers == ["Cast"] * len(stored)
-    assert record["largest_difference"]["logits"] > 1e-4
-    with pytest.raises(InputError, match=r"differ by .* in logits"):
-        check_parity(ensemble, half, pictures)
+    assert record.as_dict()["largest_difference"]["logits"] > 1e-4
+    # Rounded weights are not the network's: held to float64 as if they were, they fail.
+    exact = compare_with_float64(ensemble, half, pictures, decisions, file="m")
+    assert exact.failure is not None
+    assert exact.failure.name == "logits"
 
 
 def test_weight_that_half_precision_cannot_hold_stays_whole(members: list[Classifier], tmp_path: Path) -> None:
@@ -240,10 +245,19 @@ def test_half_weights_that_move_a_probability_too_far_are_refused(pictures: np.n
     odds = float(np.diff(outputs_of(network, pictures[:1])["logits"])[0, 0])
     with torch.no_grad():
         network.backbone.get_parameter("fc.bias")[1] -= odds  # the first picture is at the edge
-    ensemble = Ensemble([network]).eval()
-    session = exported(ensemble, tmp_path / "m.onnx", weights="fp16")
     with pytest.raises(InputError, match=r"differ by .* in probabilities, more than 0\.005"):
-        check_parity(ensemble, session, pictures, weights="fp16")
+        export_network(
+            network,
+            tmp_path / "b",
+            classes=("benign", "malignant"),
+            positive="malignant",
+            preprocess_spec=PreprocessSpec(SIZE),
+            validation_images=pictures,
+            validation_labels=np.arange(len(pictures)) % 2,
+            training=TrainingRecord(dataset="", images={}, network="", optimizer={}),
+            weights="fp16",
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_members_of_several_designs_have_no_common_map_and_features_side_by_side(

@@ -103,10 +103,20 @@ def test_normalization_of_each_image_by_itself_is_part_of_the_graph(export: Expo
 
 def test_parity_record_says_what_was_compared(exported: Exported) -> None:
     record = json.loads((exported[0] / "parity.json").read_text())
-    assert record["images"] == 40
-    assert record["tolerance"] == 1e-4
-    assert record["largest_difference"]["logits"] <= 1e-4
-    assert record["largest_difference"]["logits from cam"] <= 1e-4
+    assert record["batches"] == [1, 2, 5]
+    assert list(record["graphs"]) == ["fp32"]
+    graph = record["graphs"]["fp32"]
+    assert (graph["file"], graph["reference"], graph["images"]) == ("model.onnx", "PyTorch in float64", 32)
+    assert graph["written"] is True
+    named = {"logits", "logits from cam", "probabilities", *(f"logits in batches of {size}" for size in (1, 2, 5))}
+    assert graph["limit"].keys() == named
+    assert graph["largest_difference"].keys() == named | {
+        "features",
+        "cam",
+        "probabilities of PyTorch in float32",
+    }
+    assert all(graph["largest_difference"][name] <= graph["limit"][name] for name in named)
+    assert graph["limit"]["probabilities"] == 1e-5
 
 
 def test_cam_averages_to_the_logits(exported: Exported, network: Classifier, images: np.ndarray) -> None:

@@ -111,7 +111,7 @@ def test_exported_graph_pools_as_the_network_does(squares: Manifest, configure: 
     bias = network.backbone.get_classifier().bias.detach().numpy()  # type: ignore[operator]
     np.testing.assert_allclose(found["cam"].mean(axis=(2, 3)) + bias, found["logits"], atol=1e-4)
     parity = json.loads((tmp_path / "bundle/parity.json").read_text())
-    assert parity["largest_difference"]["logits from cam"] < 1e-4
+    assert parity["graphs"]["fp32"]["largest_difference"]["logits from cam"] < 1e-4
     table = pd.read_csv(run.folder / "predictions.csv")
     assert np.isfinite(table["logit_malignant"]).all()
 
