@@ -187,7 +187,7 @@ def _enlarged(maps: Tensor, shape: Sequence[int]) -> Tensor:
 
     Their mean stays what it was, so that they explain the logits as before; of bilinear interpolation it does not.
     """
-    rows, columns = (_covering(old, new) for old, new in zip(maps.shape[-2:], shape, strict=True))
+    rows, columns = (_covering(old, new).to(maps.dtype) for old, new in zip(maps.shape[-2:], shape, strict=True))
     return rows @ maps @ columns.T
 
 

@@ -225,7 +225,7 @@ def test_what_is_before_the_first_and_after_the_last_product_stays_in_float32(tm
 def test_int8_is_calibrated_per_channel_and_spares_the_first_layers(
     graph: tuple[Ensemble, Path], tmp_path: Path
 ) -> None:
-    ensemble, path = graph
+    _, path = graph
     images = speckle(40)
     write_int8(path, tmp_path / "q.onnx", speckle(32, seed=9))
     write_int8(path, tmp_path / "spared.onnx", speckle(32, seed=9), spared=0.5)

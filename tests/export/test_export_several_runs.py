@@ -223,7 +223,9 @@ def test_record_tells_the_members_apart(bundle: tuple[Path, BundleSpec], folds: 
     looks = [line.split()[1] for line in (out / "training_images.dhash").read_text().splitlines()]
     assert set(looks) == {"train"}
     record = json.loads((out / "parity.json").read_text())
-    assert {f"probabilities of member {number}" for number in range(3)} <= record["largest_difference"].keys()
+    assert {f"probabilities of member {number}" for number in range(3)} <= record["graphs"]["fp32"][
+        "largest_difference"
+    ].keys()
     card = (out / "MODEL_CARD.md").read_text()
     assert "Not measured on a hospital left out" in card
     assert f"| 2 | 2 | 2 of 3 | - | 42, 18, 0 | 18 images | `{members[2].weights[:12]}` | - |" in card
