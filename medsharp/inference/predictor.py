@@ -269,11 +269,12 @@ class Predictor:
             lesion: Its box, for a bundle that crops to it.
         """
         place = self.preprocessing
+        where = placement(image.pixels, place, lesion=lesion)
         return Prepared(
-            preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured),
+            preprocess(image.pixels, place, coloured=image.coloured, where=where),
             # What drawing a heat map later needs: the shape and the place, not the pixels of thousands of images.
             (image.pixels.shape[0], image.pixels.shape[1]),
-            placement(image.pixels, place, lesion=lesion),
+            where,
             tuple(image.flags),
             image.frame,
         )

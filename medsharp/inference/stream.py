@@ -33,17 +33,23 @@ def read_ahead(
     Yields:
         The number of the source, from 0, and what it gave.
     """
+    coming = iter(sources)
+    first = [read(source) for source in itertools.islice(coming, 2)]
+    if len(first) == 1:
+        # One image alone needs no threads, whose start would take longer than decoding it.
+        begun = _next_part(first[0], part)
+        yield from ((0, value) for value in begun)
+        if len(begun) < part:
+            return
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         waiting: deque[tuple[Iterator[_Out], Future[list[_Out]]]] = deque()
 
-        def begin(source: _In) -> None:
-            found = read(source)
+        def begin(found: Iterator[_Out]) -> None:
             waiting.append((found, pool.submit(_next_part, found, part)))
 
-        coming = iter(sources)
         try:
-            for source in itertools.islice(coming, ahead):
-                begin(source)
+            for found in itertools.chain(first, map(read, itertools.islice(coming, max(0, ahead - len(first))))):
+                begin(found)
             for number in itertools.count():
                 if not waiting:
                     return
@@ -59,7 +65,7 @@ def read_ahead(
                     if is_last:
                         break
                 for source in itertools.islice(coming, 1):
-                    begin(source)
+                    begin(read(source))
         finally:
             for _, future in waiting:
                 future.cancel()

@@ -36,7 +36,12 @@ def placement(pixels: np.ndarray, spec: PreprocessSpec, *, lesion: Box | None = 
 
 
 def preprocess(
-    pixels: np.ndarray, spec: PreprocessSpec, *, lesion: Box | None = None, coloured: np.ndarray | None = None
+    pixels: np.ndarray,
+    spec: PreprocessSpec,
+    *,
+    lesion: Box | None = None,
+    coloured: np.ndarray | None = None,
+    where: Placement | None = None,
 ) -> np.ndarray:
     """Crop, resize with antialiasing, and pad.
 
@@ -45,6 +50,7 @@ def preprocess(
         spec: How images are placed.
         lesion: Its box, which `crop: lesion` needs.
         coloured: bool [H, W] of pixels that were coloured, which helps `inpaint` to find graphics.
+        where: What `placement` says of these pixels, where that is known.
 
     Returns:
         uint8 [size, size]; the same bytes for the same pixels.
@@ -52,7 +58,7 @@ def preprocess(
     Raises:
         InputError: `pixels` is not two-dimensional uint8, or the lesion is needed and not given.
     """
-    place = placement(pixels, spec, lesion=lesion)
+    place = where or placement(pixels, spec, lesion=lesion)
     return _place(remove_overlays(pixels, coloured) if spec.inpaint else pixels, place, spec.size)
 
 
