@@ -24,7 +24,7 @@ from medsharp.evaluation.statistics.bootstrap import Statistic, affordable, draw
 from medsharp.evaluation.statistics.estimate import Estimate, Interval
 from medsharp.evaluation.statistics.figures import Cases, Measured, estimates_of, figures_of, measure, share_estimate
 from medsharp.evaluation.statistics.intervals import percentile_band
-from medsharp.evaluation.statistics.registry import SCALARS
+from medsharp.evaluation.statistics.registry import HEADLINE
 from medsharp.evaluation.statistics.scalars import statistics_of
 from medsharp.evaluation.statistics.selective import COVERAGES, confidence_of, selective_risk
 from medsharp.keys import clusters_of
@@ -42,7 +42,10 @@ NO_NUMBERS = "the table has no numbers of the refused images (medsharp predict -
 SMALLEST, LEAST_EVENTS = 20, 10
 """Images of a group that gets figures, and of the kind that a figure is about."""
 
-_BUDGET = 40_000_000
+RESAMPLES = 1000
+"""At most: as many have percentiles, and everything is estimated twice."""
+
+_BUDGET = 20_000_000
 _TIER = 1e3
 """More than any distance in log odds: what is marked comes after all that is not, and what is refused last."""
 
@@ -82,7 +85,7 @@ def abstention_of(
     rows = rows.iloc[order].reset_index(drop=True)
     labels = (rows["label"] == positive).to_numpy(dtype=bool)
     cases = Cases(labels, rows[f"p_{positive}"].to_numpy(dtype=float), clusters_of(rows), float(threshold))
-    wished = affordable(resamples, len(rows), _BUDGET)
+    wished = affordable(min(resamples, RESAMPLES), len(rows), _BUDGET)
     drawn = draw(int(cases.clusters.max()) + 1, wished, rng)
     data = _Data(rows, cases, fate_of(rows).to_numpy(), tuple(classes), drawn, interval)
     kinds = {kind: data.fates == kind for kind in (REFUSED, CAUTIONED)}
@@ -215,10 +218,10 @@ def _intention_to_diagnose(data: _Data) -> dict[str, Any]:
 
 
 def _anyway(data: _Data) -> dict[str, Any]:
-    """Return the figures of all images, the refused ones answered anyway, and their change from the answered ones."""
+    """Return headline figures of all images, the refused ones answered anyway, and their change from the answered."""
     if not data.known.all():
         return {"reason": NO_NUMBERS}
-    everyone = data.figures(np.ones_like(data.refused), SCALARS)
+    everyone = data.figures(np.ones_like(data.refused), HEADLINE)
     answered = data.figures(~data.refused, CHANGED)
     return {
         "figures": figures_of(everyone, data.interval),

@@ -8,6 +8,7 @@ marks is taken for one that refuses; images that two checks refused count twice;
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ import pandas as pd
 import pytest
 from brute_force import Images, Replicated, auroc, ratio, replicated
 from cohort import THRESHOLD, images_of, make_cohort
-from reading import document_of, equal_figure, equal_value, near_limits, rows_of, run
+from reading import document_of, equal_value, rows_of, run
+from reading import equal_figure as equal_figure_of
+from reading import near_limits as near_limits_of
+
+equal_figure = partial(equal_figure_of, drawn=1000)
+near_limits = partial(near_limits_of, drawn=1000)
 
 
 def checked_cohort() -> pd.DataFrame:
