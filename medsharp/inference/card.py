@@ -21,7 +21,7 @@ from medsharp.evaluation.statistics.registry import names_of
 from medsharp.files import sha256_file, write_text
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.glance import glance_table, glances
-from medsharp.quantities import counted
+from medsharp.quantities import counted, whole
 
 _ROWS = (
     "auroc",
@@ -85,9 +85,9 @@ def add_external_figures(bundle: str | Path, external: Sequence[Evaluation]) -> 
 
 
 def _size(counts: dict[str, Any]) -> str:
-    return (
-        f"{counted(counts['images'], 'image')}, {counted(counts['clusters'], 'patient or group', 'patients or groups')}"
-    )
+    refused = f"; {whole(counts['refused'])} more refused by the input checks" if counts["refused"] else ""
+    who = counted(counts["clusters"], "patient or group", "patients or groups")
+    return f"{counted(counts['images'], 'image')}, {who}{refused}"
 
 
 def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
