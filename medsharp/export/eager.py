@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medsharp.bundle import BundleSpec, TrainingRecord
+from medsharp.bundle import MODEL, BundleSpec, TrainingRecord
 from medsharp.cores import usable_cores
 from medsharp.export.export import export_network
 from medsharp.export.members import Ensemble
+from medsharp.export.precisions import write_int8
 from medsharp.networks import create_network
 from medsharp.preprocess import PreprocessSpec
+
+INT8 = "int8.onnx"
 
 
 class Eager:
@@ -58,7 +61,8 @@ def untrained_bundle(name: str, image_size: int, out: Path) -> Path:
     Args:
         name: Of the network.
         image_size: Side of its input in pixels.
-        out: The bundle's folder.
+        out: The bundle's folder; beside it `int8.onnx` is written, the same in 8-bit integers. It passes no gate, as
+            random weights have nothing to lose.
 
     Raises:
         InputError: timm knows no such network, or it cannot be exported.
@@ -77,4 +81,5 @@ def untrained_bundle(name: str, image_size: int, out: Path) -> Path:
             dataset="noise", images={"val": len(images)}, network=name, optimizer={"name": "none"}, config={}
         ),
     )
+    write_int8(out / MODEL, out.parent / INT8, images)
     return out

@@ -105,3 +105,64 @@ def test_the_command_writes_what_it_prints_and_needs_masks(bundle: Path, lesions
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert "names no lesion masks" in result.output
+
+
+def test_the_benchmark_of_speed_pairs_each_figure_with_its_yardstick(
+    bundle: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(5):
+        Image.fromarray(images[number]).save(folder / f"{number}.png")
+    command = ["bench", "inference", str(bundle), "--images", str(folder), "--files", "7", "--repeats", "1"]
+    result = CliRunner().invoke(
+        app, [*command, "--batch", "2", "--predictions", "40", "--json", str(tmp_path / "out.json")]
+    )
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "out.json").read_text())
+    names = [pair["what"] for pair in written["pairs"]]
+    assert names == [
+        "bytes to answer, one image",
+        "7 files",
+        "network, batch 1",
+        "network, batch 2",
+        "medsharp predict IMAGE",
+    ]
+    for pair in written["pairs"]:
+        over = pair["seconds"] / pair["beside"]
+        assert pair["ratio"] == pytest.approx(over if pair["at_most"] else 1 / over)
+        assert pair["is_met"] == (
+            pair["ratio"] <= pair["target"] if pair["at_most"] else pair["ratio"] >= pair["target"]
+        )
+    assert written["memory"]["predictions"] == 40
+    assert written["memory"]["after"] > 2**20
+    (tmp_path / "none").mkdir()
+    result = CliRunner().invoke(app, ["bench", "inference", str(bundle), "--images", str(tmp_path / "none")])
+    assert result.exit_code == 2
+
+
+def test_the_yardstick_of_pytorch_is_the_network_of_the_bundle() -> None:
+    from medsharp.bundle import default_bundle, read_bundle
+    from medsharp.export.eager import Eager
+
+    spec = read_bundle(default_bundle(), verify=False)
+    images = np.random.default_rng(0).integers(0, 256, (2, spec.preprocess.size, spec.preprocess.size), dtype=np.uint8)
+    found = Eager(spec)(images)
+    assert found["logits"].shape == (2, 2)
+    assert found["features"].shape == (2, len(spec.input_check.feature_mean))
+
+
+def test_pairs_are_measured_in_turn_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medsharp.inference.benchmark import speed
+
+    clock, calls = 0.0, []
+    lasting = {"a": iter([9.0, 1.0, 5.0, 2.0]), "b": iter([9.0, 4.0, 4.0, 40.0])}
+
+    def work(name: str) -> None:
+        nonlocal clock
+        calls.append(name)
+        clock += next(lasting[name])
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock)
+    assert speed.in_turn(lambda: work("a"), lambda: work("b"), 3) == (2.0, 4.0)
+    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]

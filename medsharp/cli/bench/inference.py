@@ -41,22 +41,25 @@ def inference(
     json_: JsonFile = None,
 ) -> None:
     """Measure latency, throughput, network and start beside their raw counterparts, and memory over a stream."""
-    from medsharp.bundle import default_bundle
+    from medsharp.bundle import MODELS, default_bundle
     from medsharp.inference import Predictor
     from medsharp.inference.benchmark import measure_memory
 
     check_json(json_)
+    int8: Path | None = None
     if network is not None and bundle is not None:
         raise InputError("give a bundle or --network, not both")
     with ExitStack() as stack:
         aside = Path(stack.enter_context(TemporaryDirectory()))
         if network is not None:
-            from medsharp.export.eager import untrained_bundle
+            from medsharp.export.eager import INT8, untrained_bundle
 
-            bundle = untrained_bundle(network, image_size, aside / network)
+            bundle, int8 = untrained_bundle(network, image_size, aside / network), aside / INT8
         predictor = Predictor.load(bundle or default_bundle(), device=device)
         paths = _files(images, aside)
-        pairs = list(_pairs(predictor, paths, files, batch, repeats, torch))
+        if MODELS["int8"] in predictor.spec.files:
+            int8 = predictor.folder / MODELS["int8"]
+        pairs = list(_pairs(predictor, paths, files, batch, repeats, torch, int8))
         memory = measure_memory(predictor, paths, predictions) if predictions else None
     write_json(
         json_,
@@ -95,11 +98,11 @@ def _files(folder: Path | None, aside: Path) -> list[Path]:
 
 
 def _pairs(
-    predictor: Predictor, paths: list[Path], files: int, batch: int, repeats: int, torch: bool
+    predictor: Predictor, paths: list[Path], files: int, batch: int, repeats: int, torch: bool, int8: Path | None
 ) -> Iterator[Pair]:
-    from medsharp.bundle import MODEL, MODELS
-    from medsharp.inference import Predictor
+    from medsharp.bundle import MODEL
     from medsharp.inference.benchmark import measure_files, measure_networks, measure_single, measure_start
+    from medsharp.inference.session import Session
 
     side, session, folder = predictor.preprocessing.size, predictor.session, predictor.folder
     yield measure_single(predictor, paths, max(repeats, 20))
@@ -110,9 +113,9 @@ def _pairs(
         eager = Eager(predictor.spec)
         for count in (1, batch):
             yield measure_networks("network", session.run, eager, side, count, 1.5, "PyTorch, eager", repeats)
-    if MODELS["int8"] in predictor.spec.files:
-        int8 = Predictor.load(folder, device=session.device, precision="int8", verify=False).session
-        yield measure_networks("int8", int8.run, session.run, side, batch, 1.6, "fp32", repeats)
+    if int8 is not None:
+        run = Session(int8, device=session.device, precision="int8").run
+        yield measure_networks("int8", run, session.run, side, batch, 1.6, "fp32", repeats)
     yield measure_start(folder, folder / MODEL, paths[0], repeats)
 
 
