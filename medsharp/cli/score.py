@@ -66,6 +66,7 @@ def score(
     from medsharp.evaluation.conformal import assert_other_images
     from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
     from medsharp.evaluation.grouping import parse_groupings
+    from medsharp.evaluation.notes import refusal_notes
     from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
     from medsharp.evaluation.report import left_over, parse_formats
     from medsharp.evaluation.scores import evaluate_scores
@@ -108,6 +109,8 @@ def score(
         evaluation = evaluate_at_own_thresholds(table, conformal=conformal, **settings)
     title = escape(f"At threshold {frozen.text}, {frozen.origin}")
     console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, title))
+    for sentence in refusal_notes(evaluation.as_dict()["counts"]):
+        note(sentence)
     reader_notes([evaluation.as_dict()])
     if out is not None:
         written = write_evaluation(out, [evaluation], {}, formats=chosen)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError
+from medsharp.evaluation.findings import is_answered
 from medsharp.evaluation.predictions import check_predictions, text_of
 from medsharp.evaluation.statistics.estimate import Interval
 from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_estimate
@@ -91,7 +92,8 @@ def assert_other_images(calibration: pd.DataFrame, scored: pd.DataFrame, name: s
         InputError: They share an image.
     """
     columns = ["image", "label", *(str(c) for c in calibration if str(c).startswith("p_") and c in scored)]
-    shared = calibration[columns].merge(scored[columns].drop_duplicates())["image"]
+    used, other_used = (table.loc[is_answered(table), columns] for table in (calibration, scored))
+    shared = used.merge(other_used.drop_duplicates())["image"]
     if len(shared):
         raise InputError(
             f"{name} shares {counted(len(shared), 'image')} with {other}, such as {shared.iloc[0]}; calibrate "

@@ -11,15 +11,18 @@ from medsharp.quantities import counted
 _FEW_CLUSTERS = 30
 
 
+def refusal_notes(counts: dict[str, Any]) -> list[str]:
+    """Return a sentence on the refused images, if there are any."""
+    if not counts["refused"]:
+        return []
+    some = counted(counts["images"], "image")
+    were = counted(counts["refused"], "more was", "more were")
+    return [f"The figures are of the {some} answered; {were} refused by the input checks: see Refusals and cautions."]
+
+
 def notes_of(cases: Cases, counts: dict[str, Any]) -> list[str]:
     """Return what a reader must know of these data: refused images, few or tied patients, extreme probabilities."""
-    notes = []
-    if counts["refused"]:
-        some = counted(counts["images"], "image")
-        were = counted(counts["refused"], "more was", "more were")
-        notes.append(
-            f"The figures are of the {some} answered; {were} refused by the input checks: see Refusals and cautions."
-        )
+    notes = refusal_notes(counts)
     if counts["clusters"] == 1:
         notes.append("There is one patient only: no interval can be given.")
     elif min(counts["clusters_by_label"].values()) < _FEW_CLUSTERS:

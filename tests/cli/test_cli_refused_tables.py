@@ -50,6 +50,7 @@ def score(table: pd.DataFrame, folder: Path, name: str, *options: object) -> dic
     table.to_csv(folder / f"{name}.csv", index=False)
     result = run("score", folder / f"{name}.csv", "--resamples", "200", "--out", folder / name, *options)
     assert result.exit_code == 0, result.output
+    assert ("refused by the input checks" in result.output) == ("refused" in set(table.get("status", ())))
     return dict(json.loads((folder / name / "evaluation.json").read_text())["datasets"][0])
 
 
