@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from command_line import refused, run
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from medsharp.bundle import TrainingRecord
 from medsharp.data.phantom import simulate_image
@@ -185,9 +186,10 @@ def test_comparison_leaves_out_what_either_model_refuses_and_says_so(
     assert document["counts"]["refused"] == {"one": 9, "other": 5}
     assert document["counts"]["left_out"] == 14
     kept = one[(one["status"] != "refused") & ~one["image"].str.contains("benign-3[0-4]")]
-    called = kept.loc[kept["label"] == "malignant", "p_malignant"] >= 0.5
-    figures = document["groups"][0]["figures"]
-    assert figures["sensitivity"]["value"] == pytest.approx(called.mean())
+    area = roc_auc_score(kept["label"] == "malignant", kept["p_malignant"])
+    values = [group["figures"]["auroc"]["value"] for group in document["groups"]]
+    assert values == pytest.approx([area, 1 - area])
+    assert abs(area - 0.5) > 0.01
     assert any("14 further images that the checks of a model refused (9 by one and 5 by other)" in sentence
                for sentence in document["limits"])  # fmt: skip
 
