@@ -16,6 +16,8 @@ from sklearn.metrics import roc_auc_score
 
 from medsharp.bundle import TrainingRecord
 from medsharp.data.phantom import simulate_image
+from medsharp.inference import Predictor
+from medsharp.inference.external import evaluate_manifest, open_external
 
 pytestmark = pytest.mark.usefixtures("stub_checks")
 
@@ -213,3 +215,13 @@ def test_refused_row_has_all_its_numbers_or_none(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "t.csv", index=False)
     sentence = refused(run("score", tmp_path / "t.csv", "--threshold", "0.5"), "row 3", "missing or not finite")
     assert "b has a probability" in sentence
+
+
+def test_images_that_were_not_kept_when_they_were_read_are_answered_anyway_too(
+    bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    predictor = Predictor.load(bundle, device="cpu")
+    manifest = open_external(folder, predictor)
+    evaluation, _ = evaluate_manifest(predictor, manifest, out=tmp_path, resamples=200)
+    assert evaluation.as_dict()["abstention"]["anyway"]["figures"]["sensitivity"]["n"] == 24
+    assert not predictor.answer_anyway

@@ -79,6 +79,9 @@ def test_each_image_at_its_own_threshold_with_and_without_numbers(tmp_path: Path
             assert found["policies"][-1]["risk"]["value"] == pytest.approx((every != all_ill).mean())
         else:
             assert "figures" not in found["anyway"]
+            assert found["checks"][0]["error_rate"]["value"] is None
+            assert found["policies"][-1]["risk"]["value"] is None
+            assert found["risk_coverage"] is None
 
 
 def test_scores_that_are_no_probabilities(tmp_path: Path) -> None:
