@@ -269,7 +269,7 @@ def _policies(data: _Data) -> list[dict[str, Any]]:
             "risk": _error_rate(data, mask),
         }
         for name, mask in policies.items()
-        if mask.any()
+        if mask.any() and (name != "all" or data.refused.any())
     ]
 
 
