@@ -11,6 +11,7 @@ from rich.markup import escape
 from medsharp.cli._console import (
     ANYWAY_HELP,
     BY_HELP,
+    DEVICE_HELP,
     LIMIT_HELP,
     RANGE_HELP,
     IntervalKind,
@@ -65,7 +66,7 @@ def evaluate(
         ),
     ] = None,
     by: Annotated[list[str] | None, typer.Option(metavar="COLUMNS", help=BY_HELP)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     inpaint: Annotated[
         bool | None,
         typer.Option("--inpaint/--no-inpaint", help="Remove calipers and text first, or not; default: as the bundle."),

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, heading, note, progress_bar, warn
+from medsharp.cli._console import DEVICE_HELP, LIMIT_HELP, RANGE_HELP, console, heading, note, progress_bar, warn
 from medsharp.cli._data_options import CLASS_HELP, LABEL_FROM_HELP, SOURCE_HELP, rule_of, sources_of
 from medsharp.quantities import counted, whole
 
@@ -55,7 +55,7 @@ def recalibrate(
     malignant: Annotated[str | None, typer.Option(metavar="VALUES", help=CLASS_HELP.format(name="malignant"))] = None,
     benign: Annotated[str | None, typer.Option(metavar="VALUES", help=CLASS_HELP.format(name="benign"))] = None,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap resamples of patients.")] = 2000,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, heading, interval, note, progress_bar
+from medsharp.cli._console import DEVICE_HELP, LIMIT_HELP, RANGE_HELP, console, heading, interval, note, progress_bar
 from medsharp.cli._data_options import SOURCE_HELP, sources_of
 from medsharp.quantities import counted
 
@@ -46,7 +46,7 @@ def robustness(
             "medsharp\\[train].",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
 ) -> None:

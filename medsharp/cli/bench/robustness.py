@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import DEVICE_HELP, console, heading, note, progress_bar
 from medsharp.cli.bench._output import JsonFile, check_json, write_json
 from medsharp.progress import rate_text
 
@@ -22,7 +22,7 @@ def robustness(
     patients: Annotated[int, typer.Option(min=4, max=10_000, help="Simulated patients to measure on.")] = 24,
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of their images in pixels.")] = 256,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="The fastest of so many is taken.")] = 3,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     json_: JsonFile = None,
 ) -> None:
     """Measure each corruption, preprocessing and the network, in CPU time, and a whole run in wall time."""
