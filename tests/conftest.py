@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +106,31 @@ def save_dicom() -> Callable[..., Dataset]:
 
 
 @pytest.fixture
-def stub_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse images whose names say `refuse` and mark those that say `mark`, in place of the checks that there are."""
+def stub_findings(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], tuple[Any, ...]]], None]:
+    """Let a function of an image's name say what the checks find in it, in place of the checks that there are."""
     from medsharp.inference import Predictor
-    from medsharp.inference.checks import Finding
 
     answer = Predictor._answer
+
+    def stub(found: Callable[[str], tuple[Any, ...]]) -> None:
+        def with_stub(self: Predictor, one: Any, part: Any, share: Any, _: Any, *rest: Any) -> Any:
+            return answer(self, one, part, share, found(one.name), *rest)
+
+        monkeypatch.setattr(Predictor, "_answer", with_stub)
+        if find_spec("medsharp.inference.checks.judge") is not None:
+            monkeypatch.setattr("medsharp.inference.checks.judge.Judge.of_image", lambda self, image: ())
+
+    return stub
+
+
+@pytest.fixture
+def stub_checks(stub_findings: Callable[[Callable[[str], tuple[Any, ...]]], None]) -> None:
+    """Refuse images whose names say `refuse` and mark those that say `mark`."""
+    from medsharp.inference.checks import Finding
 
     def found(name: str) -> tuple[Finding, ...]:
         marked = (Finding("stub_dark", "caution", "very dark for a test", 3.0, 10.0),) if "mark" in name else ()
         refused = (Finding("stub_photograph", "refusal", "a photograph in a test", 0.9, 0.5),)
         return (*marked, *refused) if "refuse" in name else marked
 
-    def with_stub(self: Predictor, one: Any, part: Any, share: Any, _: Any, *rest: Any) -> Any:
-        return answer(self, one, part, share, found(one.name), *rest)
-
-    monkeypatch.setattr(Predictor, "_answer", with_stub)
+    stub_findings(found)

@@ -328,16 +328,10 @@ def test_parts_are_drawn_alike_whatever_the_order_and_written_before_any_predict
 
 
 def test_refused_images_neither_decide_the_update_nor_measure_it(
-    parent: Path, hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parent: Path, hospital: Path, tmp_path: Path, stub_findings: Callable[[Callable[[str], tuple[Finding, ...]]], None]
 ) -> None:
-    answer = Predictor._answer
-
-    def with_stub(self: Predictor, one: object, part: object, share: object, _: object, *rest: object) -> object:
-        name = str(one.name)  # type: ignore[attr-defined]
-        refused = (Finding("stub", "refusal", "a test", 1.0, 0.0),) if sum(name.encode()) % 5 == 0 else ()
-        return answer(self, one, part, share, refused, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Predictor, "_answer", with_stub)
+    refusal = Finding("stub", "refusal", "a test", 1.0, 0.0)
+    stub_findings(lambda name: (refusal,) if sum(name.encode()) % 5 == 0 else ())
     options = ["--update", "intercept", "--share", "0.4", "--seed", "3", "--resamples", "200"]
     result = run("recalibrate", parent, "--data", hospital, "--out", tmp_path / "new", *options)
     assert result.exit_code == 0, result.output
