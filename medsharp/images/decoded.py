@@ -16,6 +16,9 @@ COLOUR_DIFFERENCE = 16
 COLOURED_SHARE = 1e-4
 """One coloured pixel in 10,000 is a caliper or a Doppler box; fewer is compression."""
 
+LEAST_FLOW = 4e-4
+"""Share of pixels that are blood flow from which on it is Doppler: a vessel of 5 x 5 pixels on a copy of 256."""
+
 
 @dataclass(frozen=True)
 class DecodedImage:

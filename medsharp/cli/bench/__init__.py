@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from medsharp.cli.bench import (
+    checks,
     data,
     drawings,
     evaluation,
@@ -18,6 +19,7 @@ from medsharp.cli.bench import (
 )
 
 app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
+app.command("checks")(checks.checks)
 app.command("data")(data.data)
 app.command("drawings")(drawings.drawings)
 app.command("evaluation")(evaluation.evaluation)

@@ -13,9 +13,6 @@ from medsharp.images.decoded import COLOUR_DIFFERENCE
 from medsharp.preprocess.overlays import find_drawings
 from medsharp.preprocess.region import scan_region
 
-LEAST_FLOW = 4e-4
-"""Share of pixels that are flow from which on it is Doppler: a vessel of 5 x 5 pixels on a copy of 256."""
-
 _DOMINANT = 30
 """Grey levels by which red or blue must exceed the other two channels of a flow map."""
 

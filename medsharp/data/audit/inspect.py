@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from medsharp.data.audit.flow import LEAST_FLOW, measure_colour
+from medsharp.data.audit.flow import measure_colour
 from medsharp.data.audit.stated import Statement
 from medsharp.data.audit.views import is_dual_view
 from medsharp.data.duplicates.crops import Features, describe
@@ -19,6 +19,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.images import DecodedImage, ImageLimits, read_marks
+from medsharp.images.decoded import LEAST_FLOW
 from medsharp.images.values import is_doubtful
 from medsharp.preprocess import find_drawings
 from medsharp.progress import Progress

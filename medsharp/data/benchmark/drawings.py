@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from medsharp.data.audit.flow import LEAST_FLOW, measure_colour
+from medsharp.data.audit.flow import measure_colour
 from medsharp.data.audit.views import is_dual_view
 from medsharp.data.benchmark.section import Section
 from medsharp.data.manifest import Manifest
@@ -18,6 +18,7 @@ from medsharp.data.phantom.drawings import Colour
 from medsharp.data.phantom.scanner import find_scanner
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.images import Box
+from medsharp.images.decoded import LEAST_FLOW
 from medsharp.preprocess import find_drawings
 from medsharp.progress import Progress
 

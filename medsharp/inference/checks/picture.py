@@ -1,0 +1,67 @@
+"""An image as the checks look at it: grey, coloured, and reduced to sides at which statistics are alike everywhere."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from medsharp.images import DecodedImage
+
+LOOKED_AT = 256
+"""Longest side in pixels at which seams and colours are looked for; images are made smaller, never larger."""
+
+
+class Picture:
+    """A decoded image, and what several checks need of it, each made when first asked for.
+
+    Args:
+        image: As it was decoded, before it is cropped for the network.
+    """
+
+    def __init__(self, image: DecodedImage) -> None:
+        self.grey = image.pixels
+        self.colours = image.colours
+        self._image = image
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """The grey image with a longest side of at most `LOOKED_AT`: uint8 [h, w]."""
+        return reduced(self.grey, LOOKED_AT)
+
+    @cached_property
+    def coloured(self) -> np.ndarray | None:
+        """Which pixels of `small` are coloured, bool [h, w]; None where the image is grey."""
+        mask = self._image.coloured
+        return None if mask is None else reduced(mask.astype(np.uint8) * 255, LOOKED_AT) > 127
+
+    @cached_property
+    def hues(self) -> np.ndarray:
+        """Hue of each coloured pixel of the image, radians: float [n]."""
+        if self.colours is None:
+            return np.empty(0)
+        red, green, blue = self.colours[self._image.coloured].astype(float).T
+        return np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """Share of the pixels at each grey level: float [256]."""
+        return np.bincount(self.grey.ravel(), minlength=256) / self.grey.size
+
+
+def reduced(grey: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:
+    """Return uint8 [H, W] with a longest side of `longest` pixels, each the mean of those that it covers.
+
+    Args:
+        grey: The image.
+        longest: Side in pixels.
+        enlarge: Whether smaller images are made larger; they are left as they are by default.
+    """
+    height, width = grey.shape
+    scale = longest / max(height, width)
+    if scale == 1 or (scale > 1 and not enlarge):
+        return grey
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(grey).resize(size, how))
