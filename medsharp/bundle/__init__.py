@@ -3,6 +3,7 @@
 from medsharp.bundle.folder import (
     BUNDLE_FILES,
     CARD,
+    CHECKS,
     FORMAT,
     INTERNAL,
     METADATA,
@@ -20,6 +21,7 @@ from medsharp.bundle.folder import (
 )
 from medsharp.bundle.parts import (
     Average,
+    CheckLimit,
     Combination,
     Figure,
     HeldOut,
@@ -35,6 +37,7 @@ from medsharp.bundle.updates import LocalPart, NestedTest, Update, UpdateMethod
 __all__ = [
     "BUNDLE_FILES",
     "CARD",
+    "CHECKS",
     "FORMAT",
     "INTERNAL",
     "METADATA",
@@ -47,6 +50,7 @@ __all__ = [
     "VALIDATION",
     "Average",
     "BundleSpec",
+    "CheckLimit",
     "Combination",
     "Figure",
     "HeldOut",

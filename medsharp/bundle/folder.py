@@ -17,6 +17,7 @@ SPEC = "bundle.yaml"
 MODEL = "model.onnx"
 METADATA = "metadata.json"
 PARITY = "parity.json"
+CHECKS = "checks.npz"
 CARD = "MODEL_CARD.md"
 INTERNAL = "internal.csv"
 VALIDATION = "validation.csv"
@@ -28,7 +29,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 MODELS: dict[Precision, str] = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 """The file of each precision: the first is always there, the others where export was asked for them and they passed."""
 
-BUNDLE_FILES = (*MODELS.values(), METADATA, PARITY, CARD, INTERNAL, VALIDATION, TRAINING_HASHES, TRAINING_LOOKS)
+BUNDLE_FILES = (*MODELS.values(), METADATA, PARITY, CHECKS, CARD, INTERNAL, VALIDATION, TRAINING_HASHES, TRAINING_LOOKS)
 """What may lie beside `bundle.yaml`; only `MODEL` must."""
 
 _DEFAULT = "default"

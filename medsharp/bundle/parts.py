@@ -89,6 +89,24 @@ class InputCheck(Part):
     brightness: tuple[float, float]
 
 
+class CheckLimit(Growing):
+    """A limit of an input check that is the bundle's own.
+
+    Attributes:
+        limit: Of the check's value.
+        false_alarms: Share of the bundle's own images, of those with a lesion, that lie beyond it.
+        images: How many these are.
+        found: Share of images without a lesion that lie beyond it, each judged by a fit that left it out.
+        without: How many these are.
+    """
+
+    limit: float
+    false_alarms: float
+    images: int
+    found: float | None = Field(None, json_schema_extra=LATER)
+    without: int = Field(0, json_schema_extra=LATER)
+
+
 class Member(Part):
     """One of several runs in a bundle.
 

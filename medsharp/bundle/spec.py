@@ -11,6 +11,7 @@ from pydantic import Field
 
 from medsharp.bundle.parts import (
     LATER,
+    CheckLimit,
     Combination,
     Growing,
     HeldOut,
@@ -32,6 +33,7 @@ class BundleSpec(Growing):
         weights: How the graph stores them; it computes in float32 either way.
         combination: How the graph makes one answer of several; None for one network that sees one view.
         held_out: Figures at each hospital left out wholly; empty where none was measured.
+        checks: Limits of input checks that are the bundle's own, by key; where it has any they stand for `input_check`.
         updates: What `medsharp recalibrate` did, the oldest first; empty for a bundle as it was exported.
     """
 
@@ -52,6 +54,7 @@ class BundleSpec(Growing):
     combination: Combination | None = Field(None, json_schema_extra=LATER)
     training: TrainingRecord
     held_out: tuple[HeldOut, ...] = Field((), json_schema_extra=LATER)
+    checks: dict[str, CheckLimit] = Field({}, json_schema_extra=LATER)
     updates: tuple[Update, ...] = Field((), json_schema_extra=LATER)
     files: dict[str, str]
 

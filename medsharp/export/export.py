@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 
 from medsharp import __version__
 from medsharp.bundle import (
+    CHECKS,
     FORMAT,
     INTERNAL,
     METADATA,
@@ -32,6 +33,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.statistics.operating_point import check_choice, choose_operating_point
 from medsharp.export.calibration import estimate_temperature
+from medsharp.export.checks import answer_limits, measured, picture_limits
 from medsharp.export.gates import Decisions, check_finite, run_all
 from medsharp.export.graph import write_onnx
 from medsharp.export.half_weights import Weights
@@ -41,6 +43,7 @@ from medsharp.export.metadata import monai_metadata
 from medsharp.export.parity import prove_float32, write_parity, write_precisions
 from medsharp.export.tables import internal_table, validation_table
 from medsharp.files import atomic_folder, sha256_file
+from medsharp.images import DecodedImage
 from medsharp.inference.card import write_card
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.leaks import write_hashes
@@ -69,6 +72,8 @@ def export_network(
     calibration_images: np.ndarray | None = None,
     validation_rows: pd.DataFrame | None = None,
     answered_by: np.ndarray | None = None,
+    pictures: Mapping[str, np.ndarray] | None = None,
+    without_lesion: np.ndarray | None = None,
     internal: pd.DataFrame | None = None,
     internal_images: np.ndarray | None = None,
     left_out: str = "",
@@ -99,6 +104,9 @@ def export_network(
             without them each image is a patient.
         answered_by: bool [N, networks], which networks answer each validation image: those that did not learn from it.
             All do by default.
+        pictures: What the checks of the picture measure of the validation images as they were decoded
+            (`medsharp.export.checks.measured`); of the network's inputs without it.
+        without_lesion: uint8 [K, S, S], images that show no lesion: the bundle then says where there may be none.
         internal: Manifest rows of the internal test split; names of images and patients are hashed.
         internal_images: uint8 [M, S, S], theirs.
         left_out: The site that these rows are of where no network learned from it. They are then figures of a hospital
@@ -161,14 +169,24 @@ def export_network(
             folder, unrounded or folder / MODEL, precisions, validation_images, decisions, calibration_images
         )
         write_parity(folder, graphs)
+        checks, learned = answer_limits(
+            outputs["features"],
+            outputs["logits"],
+            validation_labels,
+            np.arange(len(validation_labels)) if validation_rows is None else clusters_of(validation_rows),
+            outputs["features"][:0] if without_lesion is None else run_all(session, without_lesion)["features"],
+        )
+        if learned is not None:
+            learned.write(folder / CHECKS)
+        own = pictures or measured(DecodedImage(image, "input") for image in validation_images)
         if seen is not None:
             write_hashes(folder, seen)
         if internal is not None and internal_images is not None and len(internal):
             tested = softmax(run_all(session, internal_images)["logits"].astype(np.float64) / temperature.value)
             table = internal_table(internal, tested, classes, "test")
             if left_out:
-                own = held_out_figures(table.assign(left_out=left_out, threshold=point.threshold), classes, positive)
-                held_out = held_out or own
+                there = table.assign(left_out=left_out, threshold=point.threshold)
+                held_out = held_out or held_out_figures(there, classes, positive)
             else:
                 table.to_csv(folder / INTERNAL, index=False, lineterminator="\n")
         if not (folder / INTERNAL).exists() and validation_rows is not None and (pooled or left_out):
@@ -193,6 +211,7 @@ def export_network(
             combination=network.combination if network.answers > 1 else None,
             training=training,
             held_out=tuple(held_out),
+            checks=picture_limits(own) | checks,
             files={},
         )
         metadata = monai_metadata(spec, evaluate_internal(spec, folder))

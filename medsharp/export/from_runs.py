@@ -20,6 +20,7 @@ from medsharp.data.audit.report import folder_name
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import AUDITED, SPLITS, Manifest
+from medsharp.export.checks import measured
 from medsharp.export.export import export_network
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import held_out_of_all
@@ -56,6 +57,7 @@ def export_runs(
     image_sizes: Sequence[int] = (),
     sensitivity: float = 0.95,
     held_out: Sequence[str | Path] = (),
+    no_lesion: Manifest | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BundleSpec:
@@ -78,6 +80,7 @@ def export_runs(
         sensitivity: What the operating point reaches on the images that decide it.
         held_out: Figures at hospitals left out wholly: what `medsharp crossvalidate --by site` wrote, or bundles of
             runs that each left one hospital out, made in the same way.
+        no_lesion: Images that show no lesion: the bundle then says where there may be none.
         overwrite: Replace an existing bundle.
         progress: Called with images done, images in all and what is being done.
 
@@ -100,6 +103,13 @@ def export_runs(
         Ensemble(networks, sizes=sizes)  # refuses a size that a network does not take before images are read
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
     learned = _spread(evidence.manifest.of_split("train"), _CALIBRATION_IMAGES if "int8" in precisions else 0)
+    limits = data.limits.limits()
+    images, pictures = _load(deciding, evidence.manifest, limits, place, progress)
+    tested, _ = _load(test, evidence.manifest, limits, place, progress)
+    lesionless = None
+    if no_lesion is not None:
+        lesionless, _ = _load(no_lesion.included, no_lesion, limits, place, progress)
+    calibration, _ = _load(learned, evidence.manifest, limits, place, progress)
     return export_network(
         networks,
         out,
@@ -111,14 +121,16 @@ def export_runs(
         smaller=smaller,
         weights=weights,
         precisions=precisions,
-        calibration_images=_load(learned, evidence.manifest, data.limits.limits(), place, progress),
-        validation_images=_load(deciding, evidence.manifest, data.limits.limits(), place, progress),
+        calibration_images=calibration,
+        validation_images=images,
+        pictures=pictures,
+        without_lesion=lesionless,
         validation_labels=np.array([data.classes.index(label) for label in deciding["label"]], dtype=int),
         validation_rows=deciding,
         answered_by=evidence.answered_by,
         training=record,
         internal=test,
-        internal_images=_load(test, evidence.manifest, data.limits.limits(), place, progress),
+        internal_images=tested,
         left_out=site,
         seen=evidence.manifest,
         held_out=figures,
@@ -189,21 +201,23 @@ def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 def _load(
     rows: pd.DataFrame, manifest: Manifest, limits: ImageLimits, place: PreprocessSpec, progress: Progress | None
-) -> np.ndarray:
-    """Return the network's inputs, uint8 [rows, S, S]."""
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the network's inputs, uint8 [rows, S, S], and what the checks of the picture measure, float [rows]."""
 
-    def load(row: dict[Hashable, Any]) -> np.ndarray:
+    def load(row: dict[Hashable, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         name = row["image"]
         image = manifest.read(row, limits)
         lesion = None
         if place.crop == "lesion":
             lesion = lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, limits)
-        return preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured)
+        return preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured), measured([image])
 
-    loaded = []
+    loaded, values = [], []
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for image in pool.map(load, rows.to_dict("records")):
+        for image, value in pool.map(load, rows.to_dict("records")):
             loaded.append(image)
+            values.append(value)
             if progress is not None:
                 progress(len(loaded), len(rows), "reading internal images")
-    return np.stack(loaded) if loaded else np.zeros((0, place.size, place.size), dtype=np.uint8)
+    inputs = np.stack(loaded) if loaded else np.zeros((0, place.size, place.size), dtype=np.uint8)
+    return inputs, {key: np.concatenate([value[key] for value in [measured([]), *values]]) for key in measured([])}

@@ -10,11 +10,13 @@ from time import perf_counter
 
 import numpy as np
 
-from medsharp.bundle import MODELS, BundleSpec, digest_of, read_bundle
+from medsharp.bundle import CHECKS, MODELS, BundleSpec, digest_of, read_bundle
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, Source, ValueRange
 from medsharp.images.box import Box
 from medsharp.inference.checks import Finding
+from medsharp.inference.checks.judge import Judge
+from medsharp.inference.checks.learned import Learned
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.reading import (
     FindLesion,
@@ -70,6 +72,8 @@ class Predictor:
         place = spec.preprocess.spec()
         self.preprocessing = place if inpaint is None else replace(place, inpaint=inpaint)
         self.digest = digest_of(spec)
+        learned = Learned.read(folder / CHECKS) if CHECKS in spec.files else None
+        self.judge = Judge({key: one.limit for key, one in spec.checks.items()}, learned)
         self._positive = spec.classes.index(spec.positive)
 
     @property
@@ -250,9 +254,10 @@ class Predictor:
         """
         start = perf_counter()
         ready = [one.prepared or (None if one.image is None else self.prepare(one.image, one.lesion)) for one in read]
-        answers = iter(self._infer([(one, part) for one, part in zip(read, ready, strict=True) if part is not None]))
+        asked = [(one, part) for one, part in zip(read, ready, strict=True) if part is not None and self._asks(part)]
+        answers = iter(self._infer(asked))
         found = [
-            next(answers) if part is not None else Prediction(one.name, error=one.error, source=one.source or one.name)
+            next(answers) if part is not None and self._asks(part) else self._unanswered(one, part)
             for one, part in zip(read, ready, strict=True)
         ]
         share = (perf_counter() - start) / max(1, len(read))
@@ -277,6 +282,25 @@ class Predictor:
             where,
             tuple(image.flags),
             image.frame,
+            self.judge.of_image(image),
+        )
+
+    def _asks(self, part: Prepared) -> bool:
+        """Whether the network is asked of an image: a check of the picture that refuses it spares the time."""
+        return self.answer_anyway or not part.refused
+
+    def _unanswered(self, one: Reading, part: Prepared | None, more: tuple[Finding, ...] = ()) -> Prediction:
+        """Return what is told of an image without a number: why it could not be read, or what the checks found."""
+        if part is None:
+            return Prediction(one.name, error=one.error, source=one.source or one.name)
+        changed = ("calipers and text inpainted",) if self.preprocessing.inpaint else ()
+        return Prediction(
+            name=one.name,
+            flags=(*part.flags, *changed),
+            findings=(*part.findings, *more),
+            source=one.source or one.name,
+            frame=part.frame,
+            picture=one.picture,
         )
 
     def _infer(self, ready: Sequence[tuple[Reading, Prepared]]) -> list[Prediction]:
@@ -285,7 +309,7 @@ class Predictor:
         inputs = np.stack([part.pixels for _, part in ready])
         outputs = self.session.run(inputs)
         shares = softmax(outputs["logits"].astype(np.float64) / self.spec.temperature)
-        findings = self._findings(inputs, outputs["features"])
+        findings = self._findings(inputs, outputs)
         explanations = explanations_of(self.session, self.spec, inputs, outputs, [part for _, part in ready])
         method = method_of(self.spec, outputs)
         return [
@@ -303,15 +327,7 @@ class Predictor:
         method: str,
     ) -> Prediction:
         """Return the prediction of an image; one that a check refuses has no number."""
-        changed = ("calipers and text inpainted",) if self.preprocessing.inpaint else ()
-        plain = Prediction(
-            name=one.name,
-            flags=(*part.flags, *changed),
-            findings=found,
-            source=one.source or one.name,
-            frame=part.frame,
-            picture=one.picture,
-        )
+        plain = self._unanswered(one, part, found)
         if plain.status == "refused" and not self.answer_anyway:
             return plain
         return replace(
@@ -323,7 +339,11 @@ class Predictor:
             _explain=explain_one,
         )
 
-    def _findings(self, inputs: np.ndarray, features: np.ndarray) -> list[tuple[Finding, ...]]:
+    def _findings(self, inputs: np.ndarray, outputs: dict[str, np.ndarray]) -> list[tuple[Finding, ...]]:
+        if self.spec.checks:
+            return self.judge.of_answers(outputs["features"], outputs["logits"])
+        # A bundle of before had limits beyond anything in its validation images.
+        features = outputs["features"]
         check = self.spec.input_check
         standard = (features - np.array(check.feature_mean)) / np.array(check.feature_scale)
         distances = np.sqrt((standard**2).mean(axis=1))

@@ -13,6 +13,7 @@ import numpy as np
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, Frame, ImageLimits, Source, ValueRange, read_frames, read_image
 from medsharp.images.box import Box
+from medsharp.inference.checks.finding import Finding
 from medsharp.inference.heatmap import shrink
 from medsharp.preprocess import Placement
 
@@ -51,6 +52,7 @@ class Prepared:
         where: Where it lies in `pixels`, for a heat map.
         flags: What decoding did.
         frame: Of a clip.
+        findings: Of the checks of the picture.
     """
 
     pixels: np.ndarray
@@ -58,6 +60,12 @@ class Prepared:
     where: Placement
     flags: tuple[str, ...] = ()
     frame: int | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Whether a check of the picture refuses it, so that the network need not be asked."""
+        return any(finding.outcome == "refusal" for finding in self.findings)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def kept_in(ready: ReadyImages, manifest: Manifest) -> list[bool]:
 def test_what_was_kept_gives_the_answers_of_what_is_decoded_again(
     crop: str, predictor: Predictor, hospital: Path, decoded: list[str]
 ) -> None:
-    model = looking_at(predictor, crop)
+    model = looking_at(predictor, crop).answering_anyway()  # one in colour is refused
     ready = ReadyImages(model)
     manifest = open_external(hospital, model, ready=ready)
     assert kept_in(ready, manifest) == [True] * 15
@@ -98,10 +98,12 @@ def test_what_was_kept_gives_the_answers_of_what_is_decoded_again(
     pd.testing.assert_frame_equal(kept, again)
     assert kept["p_malignant"].nunique() == 15  # no image is taken for another
     assert (again["error"] == "").all()
+    assert again["reasons"].str.contains("in colour").sum() == 1
     assert again["flags"].str.contains("sharpest").any()
 
 
 def test_heat_map_frame_and_names_are_those_of_what_is_decoded_again(predictor: Predictor, hospital: Path) -> None:
+    predictor = predictor.answering_anyway()
     ready = ReadyImages(predictor)
     manifest = open_external(hospital, predictor, ready=ready)
     rows = manifest.included.to_dict("records")

@@ -23,7 +23,8 @@ WIDE = Placement(Box(0, 0, 40, 64), Box(12, 0, 52, 64))
 def at_threshold(predictor: Predictor, threshold: float) -> Predictor:
     point = OperatingPoint(threshold=threshold, rule="", sensitivity=1, specificity=0, images=1, positives=1)
     spec = predictor.spec.model_copy(update={"operating_point": point})
-    return Predictor(predictor.folder, spec, predictor.session)
+    # Their pictures are crops of speckle, which no check takes for ultrasound.
+    return Predictor(predictor.folder, spec, predictor.session, answer_anyway=True)
 
 
 def mean_inside(predictor: Predictor, pixels: np.ndarray, prediction: Prediction) -> float:
@@ -45,7 +46,7 @@ def pictures(images: np.ndarray) -> list[np.ndarray]:
 def occluding(make_network: Callable[..., Classifier], make_bundle: Callable[..., Path], out: Path) -> Predictor:
     network = make_network("resnet10_w16", 2)
     network.exact_cam = False
-    return Predictor.load(make_bundle(network, out), device="cpu")
+    return Predictor.load(make_bundle(network, out), device="cpu", answer_anyway=True)
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.93])
@@ -69,7 +70,7 @@ def test_an_image_just_above_a_low_threshold_is_never_drawn_as_if_nothing_spoke_
 ) -> None:
     # Each image counts as positive here although its probability is far below one half.
     for pixels in pictures:
-        (plain,) = predictor.predict_pixels([pixels])
+        (plain,) = predictor.answering_anyway().predict_pixels([pixels])
         odds = plain.positive_probability / (1 - plain.positive_probability)
         low = odds * np.exp(-1.0)
         moved = at_threshold(predictor, low / (1 + low))

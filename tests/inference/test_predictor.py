@@ -130,13 +130,19 @@ def test_three_classes_are_sided_by_the_positive_one(
     assert any(p.side == "above" for p in found)
 
 
-def test_unusual_images_are_flagged_and_ordinary_ones_are_not(predictor: Predictor, images: np.ndarray) -> None:
-    black, white = np.zeros((64, 64), dtype=np.uint8), np.full((64, 64), 255, dtype=np.uint8)
-    found = predictor.predict_pixels([black, white, *images])
-    assert "very dark" in found[0].reasons
-    assert "very bright" in found[1].reasons
-    assert all("unlike the training images" in p.reasons and p.status == "cautioned" for p in found[:2])
-    assert all(p.findings == () and p.status == "answered" for p in found[2:])
+def test_unusual_images_are_refused_or_marked_and_ordinary_ones_are_not(
+    predictor: Predictor, images: np.ndarray
+) -> None:
+    black, dark = np.zeros((64, 64), dtype=np.uint8), images[0] // 2
+    blank, marked, *plain = predictor.predict_pixels([black, dark, *images])
+    assert (blank.status, blank.reasons) == ("refused", ("the image is of one grey: it shows nothing",))
+    assert (blank.probabilities, blank.decision, blank.heatmap()) == ({}, "", None)
+    assert np.isnan(blank.positive_probability)
+    assert (marked.status, [finding.check for finding in marked.findings]) == ("cautioned", ["dark"])
+    assert marked.positive_probability > 0
+    assert all(p.findings == () and p.status == "answered" for p in plain)
+    anyway = predictor.answering_anyway().predict_pixels([black])[0]
+    assert (anyway.status, anyway.positive_probability > 0) == ("refused", True)
 
 
 def test_what_decoding_did_is_flagged(predictor: Predictor, tmp_path: Path) -> None:

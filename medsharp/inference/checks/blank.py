@@ -9,7 +9,7 @@ _BLACK = 8
 
 
 def _spread(picture: Picture) -> float:
-    return float(picture.grey.std())
+    return picture.deviation
 
 
 def _black(picture: Picture) -> float:

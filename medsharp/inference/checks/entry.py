@@ -9,11 +9,12 @@ from typing import Generic, TypeVar
 from medsharp.inference.checks.finding import Finding, Outcome
 from medsharp.inference.checks.picture import Picture
 
+Looked = TypeVar("Looked")
 Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
-class Check(Generic[Measured]):
+class Check(Generic[Looked, Measured]):
     """One check.
 
     Attributes:
@@ -24,14 +25,14 @@ class Check(Generic[Measured]):
         measure: Gives the value of what is looked at.
         limit: Where a bundle has none of its own; None where only a bundle has one.
         above: Whether values above the limit are found; below it otherwise.
-        fitted: Whether export sets the limit on the bundle's validation images.
+        fitted: Whether a bundle has a limit of its own, of its own images.
     """
 
     key: str
     outcome: Outcome
     sentence: str
     about: str
-    measure: Callable[[Measured], float]
+    measure: Callable[[Looked], Measured]
     limit: float | None
     above: bool = True
     fitted: bool = False
@@ -42,4 +43,5 @@ class Check(Generic[Measured]):
         return Finding(self.key, self.outcome, self.sentence, value, limit) if beyond else None
 
 
-ImageCheck = Check[Picture]
+ImageCheck = Check[Picture, float]
+"""Measures one picture."""

@@ -47,7 +47,18 @@ class Picture:
     @cached_property
     def levels(self) -> np.ndarray:
         """Share of the pixels at each grey level: float [256]."""
-        return np.bincount(self.grey.ravel(), minlength=256) / self.grey.size
+        # Pillow counts bytes as they are; NumPy would first make an integer of 8 bytes of each.
+        return np.array(Image.fromarray(self.grey).histogram()) / self.grey.size
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean grey level."""
+        return float(self.levels @ np.arange(256))
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the grey levels."""
+        return float(np.sqrt(self.levels @ (np.arange(256) - self.mean) ** 2))
 
 
 def reduced(grey: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:

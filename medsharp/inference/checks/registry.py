@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medsharp.inference.checks import blank, clipped, colour, size, two_views, ultrasound
+from medsharp.inference.checks import blank, brightness, clipped, colour, size, two_views, ultrasound
 from medsharp.inference.checks.entry import ImageCheck
 
 IMAGE_CHECKS: tuple[ImageCheck, ...] = (
@@ -14,5 +14,7 @@ IMAGE_CHECKS: tuple[ImageCheck, ...] = (
     colour.DOPPLER,
     two_views.CHECK,
     clipped.CHECK,
+    brightness.DARK,
+    brightness.BRIGHT,
 )
-"""Of the picture alone: every bundle has them."""
+"""Of the picture alone. Every bundle has those that have a limit here."""

@@ -133,8 +133,8 @@ def _autocorrelation(grey: np.ndarray) -> np.ndarray:
 def _blocks(grey: np.ndarray) -> np.ndarray:
     """Speckle in blocks: its deviation, and that over the mean, where there is light; does it grow with the mean?"""
     height, width = (side // _BLOCK * _BLOCK for side in grey.shape)
-    tiles = grey[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).swapaxes(1, 2)
-    tiles = tiles.reshape(-1, _BLOCK * _BLOCK)
+    cut = grey[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
+    tiles = cut.swapaxes(1, 2).reshape(-1, _BLOCK * _BLOCK)
     means, deviations = tiles.mean(axis=1), tiles.std(axis=1)
     lit = means > _LIT
     growth = np.corrcoef(means, deviations)[0, 1] if means.std() > 1 and deviations.std() > 0.5 else 0.0

@@ -92,7 +92,7 @@ def coloured_noise(rng: np.random.Generator) -> np.ndarray:
 
 def blank(rng: np.random.Generator) -> np.ndarray:
     """Black, white or one grey."""
-    return np.full(_size(rng), rng.choice([0, 255, rng.integers(0, 256)]), dtype=np.uint8)
+    return np.full(_size(rng), (0, 255, rng.integers(0, 256))[int(rng.integers(3))], dtype=np.uint8)
 
 
 def nearly_blank(rng: np.random.Generator) -> np.ndarray:

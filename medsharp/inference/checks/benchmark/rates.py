@@ -178,7 +178,7 @@ def _statistics(groups: Sequence[Group], seed: int) -> tuple[dict[str, np.ndarra
     for group in lesions:
         ultrasound[group.name] = _of(group.images)
         wanted = COPIES * min(len(group.images), least * 2)
-        picks = np.arange(wanted) % len(group.images)
+        picks = [copy % len(group.images) for copy in range(wanted)]
         copies[group.name] = _of([
             _decoded(changed(group.images[pick].pixels, np.random.default_rng([seed, copy])))
             for copy, pick in enumerate(picks)

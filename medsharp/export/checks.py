@@ -1,0 +1,129 @@
+"""A bundle's own limits of the input checks, and what it knows of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from medsharp.bundle import CheckLimit
+from medsharp.images import DecodedImage
+from medsharp.inference.checks.answers import ANSWER_CHECKS, Answers
+from medsharp.inference.checks.learned import Learned, learn
+from medsharp.inference.checks.picture import Picture
+from medsharp.inference.checks.registry import IMAGE_CHECKS
+
+FALSE_ALARMS = {
+    "not_ultrasound": 0.005,
+    "dark": 0.005,
+    "bright": 0.005,
+    "no_lesion": 0.05,
+    "distance": 0.01,
+    "energy": 0.01,
+}
+"""Share of the bundle's own images that a limit lets be found."""
+
+LEAST = 60
+"""Images from which on features are learned from one half, and limits set on the other."""
+
+_FOLDS = 5
+
+_ENOUGH = 3
+"""Values beyond a quantile from which on it is taken of the values themselves ..."""
+
+_FAR = 4.0
+"""... and standard deviations that stand for it otherwise."""
+
+_FITTED = tuple(check for check in IMAGE_CHECKS if check.fitted)
+
+
+def measured(images: Iterable[DecodedImage]) -> dict[str, np.ndarray]:
+    """Return the values of the checks of the picture that bundles have limits of their own for, by key: float [N]."""
+    values = [[check.measure(picture) for check in _FITTED] for picture in map(Picture, images)]
+    return {
+        check.key: column for check, column in zip(_FITTED, np.array(values).reshape(-1, len(_FITTED)).T, strict=True)
+    }
+
+
+def picture_limits(values: Mapping[str, np.ndarray]) -> dict[str, CheckLimit]:
+    """Return limits that find at most a stated share of the bundle's own images.
+
+    A check that has a limit for every bundle keeps it, unless it would refuse more of these images than that: a model
+    of other images than the check knows must answer them.
+
+    Args:
+        values: As `measured` gives them, of validation images.
+    """
+    limits = {}
+    for check in _FITTED:
+        own = values[check.key]
+        limit = _limit(own, check.above, FALSE_ALARMS[check.key])
+        if check.limit is not None:
+            limit = max(limit, check.limit) if check.above else min(limit, check.limit)
+        limits[check.key] = CheckLimit(limit=limit, false_alarms=_share(own, limit, check.above), images=len(own))
+    return limits
+
+
+def answer_limits(
+    features: np.ndarray, logits: np.ndarray, labels: np.ndarray, clusters: np.ndarray, without: np.ndarray
+) -> tuple[dict[str, CheckLimit], Learned | None]:
+    """Learn from one half of the patients, and set limits on the other.
+
+    Args:
+        features: Of images with a lesion, float [N, D].
+        logits: Of the same [N, C].
+        labels: Their classes, int [N].
+        clusters: Their patients, int [N].
+        without: Features of images without a lesion [M, D]; M may be 0.
+
+    Returns:
+        The limits by key, and what they are limits of; nothing of fewer than `LEAST` images.
+    """
+    if len(features) < LEAST:
+        return {}, None
+    rng = np.random.default_rng(0)
+    kinds = np.unique(clusters)
+    half = np.isin(clusters, rng.permutation(kinds)[: len(kinds) // 2])
+    if len(np.unique(labels[half])) < len(np.unique(labels)) or not (~half).any():
+        return {}, None
+    learned = learn(features[half], labels[half], without)
+    answers = Answers(features[~half], logits[~half], learned)
+    limits = {}
+    for check in ANSWER_CHECKS:
+        if check.key == "no_lesion" and not len(without):
+            continue
+        values = check.measure(answers)
+        limit = _limit(values, check.above, FALSE_ALARMS[check.key])
+        share = _share(values, limit, check.above)
+        limits[check.key] = CheckLimit(limit=limit, false_alarms=share, images=len(values))
+    if len(without):
+        found = _found(features[half], labels[half], features[~half], without, rng)
+        limits["no_lesion"] = limits["no_lesion"].model_copy(update={"found": found, "without": len(without)})
+    return limits, learned
+
+
+def _found(
+    features: np.ndarray, labels: np.ndarray, others: np.ndarray, without: np.ndarray, rng: np.random.Generator
+) -> float:
+    """Return the share of images without a lesion that a fit without them finds, at its own limit."""
+    part = rng.permutation(len(without)) % _FOLDS
+    found = np.zeros(len(without), dtype=bool)
+    for fold in range(_FOLDS):
+        own = part == fold
+        learned = learn(features, labels, without[~own])
+        limit = _limit(learned.no_lesion_odds(others), True, FALSE_ALARMS["no_lesion"])
+        found[own] = learned.no_lesion_odds(without[own]) > limit
+    return float(found.mean())
+
+
+def _limit(values: np.ndarray, above: bool, share: float) -> float:
+    """Return the quantile; of too few values for it, what a normal distribution has beyond all of them."""
+    if len(values) * share >= _ENOUGH:
+        return float(np.quantile(values, 1 - share if above else share))
+    side = 1 if above else -1
+    far = float(values.mean()) + side * _FAR * float(values.std())
+    return max(far, float(values.max())) if above else min(far, float(values.min()))
+
+
+def _share(values: np.ndarray, limit: float, above: bool) -> float:
+    return float((values > limit if above else values < limit).mean())
