@@ -12,8 +12,10 @@ import pytest
 from command_line import run
 from PIL import Image
 
+from medsharp.data.phantom.simulate import simulate_image
+
 BUNDLE = min((Path(__file__).parents[2] / "models").glob("*/bundle.yaml")).parent
-GREY = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
+GREY = simulate_image("A", "benign", np.random.default_rng(0), size=128).pixels
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from medsharp.inference.checks import blank, brightness, clipped, colour, size, 
 from medsharp.inference.checks.entry import ImageCheck
 
 IMAGE_CHECKS: tuple[ImageCheck, ...] = (
-    size.CHECK,
+    size.TOO_SMALL,
     blank.BLANK,
     blank.BLACK,
     ultrasound.CHECK,
     colour.COLOURED,
     colour.DOPPLER,
+    size.SMALL_IMAGE,
     two_views.CHECK,
     clipped.CHECK,
     brightness.DARK,

@@ -1,11 +1,12 @@
-"""Images too small to show a lesion."""
+"""Images too small to show a lesion, or so small that the network sees them enlarged."""
 
 from __future__ import annotations
 
 from medsharp.inference.checks.entry import ImageCheck
 from medsharp.inference.checks.picture import Picture
 
-LEAST = 64
+LEAST = 32
+SMALL = 96
 """Pixels of the shorter side."""
 
 
@@ -13,12 +14,22 @@ def _side(picture: Picture) -> float:
     return float(min(picture.grey.shape))
 
 
-CHECK = ImageCheck(
+TOO_SMALL = ImageCheck(
     "too_small",
     "refusal",
     f"the image is smaller than {LEAST} pixels a side: a thumbnail shows no lesion",
     f"the shorter side is below {LEAST} pixels",
     _side,
     LEAST,
+    above=False,
+)
+
+SMALL_IMAGE = ImageCheck(
+    "small",
+    "caution",
+    f"the image is smaller than {SMALL} pixels a side: the network sees it enlarged, without detail",
+    f"the shorter side is below {SMALL} pixels",
+    _side,
+    SMALL,
     above=False,
 )
