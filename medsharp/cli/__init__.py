@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from medsharp import __version__
 from medsharp.cli import (
     bench,
+    checks,
     compare,
     crossvalidate,
     data,
@@ -99,6 +100,7 @@ app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
+app.command("checks")(checks.checks)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("score")(score.score)
 app.command("compare")(compare.compare)

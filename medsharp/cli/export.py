@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from medsharp.cli._console import console, heading, note, progress_bar, size_of,
 
 if TYPE_CHECKING:
     from medsharp.bundle import BundleSpec, Precision
+    from medsharp.data.manifest import Manifest
 
 
 class Average(StrEnum):
@@ -79,6 +81,13 @@ def export(
             "be repeated.",
         ),
     ] = None,
+    no_lesion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Data set with images labelled `normal`, which show no lesion: the bundle then marks such images.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Write the weights that one or several runs keep as an ONNX bundle: checked, calibrated, threshold frozen.
@@ -89,6 +98,7 @@ def export(
     from medsharp.export import export_runs
 
     precisions = parse_precisions(precision)
+    lesionless = None if no_lesion is None else _without_lesion(no_lesion)
     heading(f"Exporting {' and '.join(map(str, runs))} to {out}")
     with progress_bar() as report:
         bundle = export_runs(
@@ -101,6 +111,7 @@ def export(
             precisions=precisions,
             image_sizes=image_size or (),
             held_out=held_out or (),
+            no_lesion=lesionless,
             overwrite=overwrite,
             progress=report,
         )
@@ -114,6 +125,19 @@ def export(
     other = "predict" if bundle.preprocess.crop == "lesion" else "serve"
     more = " MANIFEST" if other == "predict" else ""
     console.print(f"\nnext: {evaluate} or [bold]medsharp {other} {escape(str(out))}{more}[/]", soft_wrap=True)
+
+
+def _without_lesion(data: str) -> Manifest:
+    """Return the images of a data set that are labelled as normal."""
+    from medsharp.data.sources import open_dataset
+    from medsharp.errors import InputError
+
+    manifest = open_dataset(data)
+    table = manifest.included
+    table = table[table["label"] == "normal"]
+    if table.empty:
+        raise InputError(f"--no-lesion {data} has no image labelled normal")
+    return replace(manifest, table=table)
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:

@@ -93,6 +93,8 @@ def write_updated(
                 "updates": (*before.updates, update),
                 # They are of models with the probabilities and the threshold before.
                 "held_out": before.held_out if update.method == "none" else (),
+                # Energy is of the logits, which an intercept moves.
+                "checks": {key: one for key, one in before.checks.items() if key != "energy" or not change.intercept},
                 "files": {},
             }
         )

@@ -136,7 +136,7 @@ def test_unusual_images_are_refused_or_marked_and_ordinary_ones_are_not(
     black, dark = np.zeros((64, 64), dtype=np.uint8), images[0] // 2
     blank, marked, *plain = predictor.predict_pixels([black, dark, *images])
     assert (blank.status, blank.reasons) == ("refused", ("the image is of one grey: it shows nothing",))
-    assert (blank.probabilities, blank.decision, blank.heatmap()) == ({}, "", None)
+    assert (blank.probabilities, blank.side, blank.heatmap()) == ({}, None, None)
     assert np.isnan(blank.positive_probability)
     assert (marked.status, [finding.check for finding in marked.findings]) == ("cautioned", ["dark"])
     assert marked.positive_probability > 0

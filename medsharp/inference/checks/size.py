@@ -6,7 +6,7 @@ from medsharp.inference.checks.entry import ImageCheck
 from medsharp.inference.checks.picture import Picture
 
 LEAST = 32
-SMALL = 96
+SMALL = 64
 """Pixels of the shorter side."""
 
 

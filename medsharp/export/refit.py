@@ -1,0 +1,123 @@
+"""Fitting the input checks of a bundle that is there already, on images that it was made of."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medsharp.bundle import CHECKS, TRAINING_HASHES, TRAINING_LOOKS, BundleSpec, write_spec
+from medsharp.cores import usable_cores
+from medsharp.data.manifest import Manifest
+from medsharp.errors import InputError
+from medsharp.export.checks import LEAST, answer_limits, measured, picture_limits
+from medsharp.files import atomic_folder, sha256_file
+from medsharp.inference.card import write_card
+from medsharp.inference.predictor import Predictor
+from medsharp.keys import clusters_of
+from medsharp.progress import Progress
+
+_BATCH = 32
+
+Row = tuple[Manifest, dict[str, str]]
+
+
+def refit_checks(
+    bundle: str | Path,
+    out: str | Path,
+    manifests: Sequence[Manifest],
+    *,
+    no_lesion: str = "normal",
+    progress: Progress | None = None,
+) -> BundleSpec:
+    """Write a copy of a bundle whose input checks have limits of their own.
+
+    The network, the temperature and the operating point stay as they are. Only images that the bundle was made of
+    count: those whose file or perceptual hash it carries.
+
+    Args:
+        bundle: Folder of the bundle; it must not crop to the lesion.
+        out: Folder of the copy, which must not be there.
+        manifests: Audited data sets that it was made of.
+        no_lesion: Label of images that show no lesion; those of the data sets teach `no_lesion`.
+        progress: Called with images done, images in all and what is being done.
+
+    Raises:
+        InputError: `out` exists, the bundle crops to the lesion, or fewer than `LEAST` images are of its own.
+    """
+    predictor = Predictor.load(bundle)
+    spec = predictor.spec
+    if predictor.preprocessing.crop == "lesion":
+        raise InputError(f"{bundle} looks at the lesion alone; an image without one has nothing to look at")
+    known = _known(predictor.folder)
+    own: list[Row] = []
+    without: list[Row] = []
+    clusters: list[np.ndarray] = []
+    for manifest in manifests:
+        rows = manifest.included
+        mine = rows[rows["label"].isin(spec.classes) & _are_known(rows, known)]
+        own += [(manifest, row) for row in mine.to_dict("records")]
+        # Patients of two data sets are never the same.
+        clusters.append(clusters_of(mine) + (1 + clusters[-1].max() if clusters and len(clusters[-1]) else 0))
+        without += [(manifest, row) for row in rows[rows["label"] == no_lesion].to_dict("records")]
+    if len(own) < LEAST:
+        raise InputError(
+            f"{len(own)} images of the data are among those that {bundle} was made of; {LEAST} are needed, "
+            "audited as they were then"
+        )
+    features, logits, pictures = _answers(predictor, own, "images of the bundle", progress)
+    lesionless = _answers(predictor, without, f"images labelled {no_lesion}", progress)[0] if without else features[:0]
+    labels = np.array([spec.classes.index(row["label"]) for _, row in own])
+    limits, learned = answer_limits(features, logits, labels, np.concatenate(clusters), lesionless)
+    with atomic_folder(Path(out)) as folder:
+        for name in spec.files:
+            shutil.copyfile(predictor.folder / name, folder / name)
+        if learned is not None:
+            learned.write(folder / CHECKS)
+        spec = spec.model_copy(update={"name": Path(out).resolve().name, "checks": picture_limits(pictures) | limits})
+        write_card(folder, spec)
+        spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})
+        write_spec(folder, spec)
+    return spec
+
+
+def _known(folder: Path) -> set[str]:
+    """Return the hashes that a bundle carries: SHA-256 of files, and perceptual ones."""
+    names = (TRAINING_HASHES, TRAINING_LOOKS)
+    lines = [(folder / name).read_text(encoding="ascii").splitlines() for name in names if (folder / name).is_file()]
+    return {line.split()[0] for line in itertools.chain.from_iterable(lines) if line}
+
+
+def _are_known(rows: pd.DataFrame, known: set[str]) -> pd.Series:
+    return rows["sha256"].isin(known) | rows["dhash"].isin(known)
+
+
+def _answers(
+    predictor: Predictor, rows: Sequence[Row], what: str, progress: Progress | None
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return features [N, D], logits [N, C], and what the checks of the picture measure."""
+
+    def load(one: Row) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        image = one[0].read(one[1], predictor.limits)
+        return predictor.prepare(image).pixels, measured([image])
+
+    outputs, values = [], []
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for batch in _batches(rows):
+            inputs, found = zip(*pool.map(load, batch), strict=True)
+            outputs.append(predictor.session.run(np.stack(inputs)))
+            values += found
+            if progress is not None:
+                progress(len(values), len(rows), what)
+    features, logits = (np.concatenate([part[name] for part in outputs]) for name in ("features", "logits"))
+    return features, logits, {key: np.concatenate([value[key] for value in values]) for key in values[0]}
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), _BATCH):
+        yield rows[start : start + _BATCH]
