@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +116,7 @@ def stub_findings(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], 
             return answer(self, one, part, share, found(one.name), *rest)
 
         monkeypatch.setattr(Predictor, "_answer", with_stub)
-        if find_spec("medsharp.inference.checks.judge") is not None:
-            monkeypatch.setattr("medsharp.inference.checks.judge.Judge.of_image", lambda self, image: ())
+        monkeypatch.setattr("medsharp.inference.checks.judge.Judge.of_image", lambda self, image: ())
 
     return stub
 
