@@ -64,7 +64,8 @@ class Preprocessing(Part):
 class OperatingPoint(Growing):
     """The threshold on the positive class's probability, and what it reached where it was chosen.
 
-    `interval` is that of the threshold over resampled patients, 95 %.
+    `interval` is that of the threshold over resampled patients, 95 %; `sensitivity_interval` and
+    `specificity_interval` are those of the two at the threshold as it is.
     """
 
     threshold: float = Field(ge=0, le=1)
@@ -74,6 +75,16 @@ class OperatingPoint(Growing):
     images: int
     positives: int
     interval: tuple[float, float] | None = Field(None, json_schema_extra=LATER)
+    sensitivity_interval: tuple[float, float] | None = Field(None, json_schema_extra=LATER)
+    specificity_interval: tuple[float, float] | None = Field(None, json_schema_extra=LATER)
+
+    def reached(self) -> str:
+        """Say what it reached where it was chosen: `sensitivity 0.950 (0.930 to 0.967), specificity ...`."""
+        intervals = {"sensitivity": self.sensitivity_interval, "specificity": self.specificity_interval}
+        return ", ".join(
+            f"{name} {Figure(value=getattr(self, name), low=limits and limits[0], high=limits and limits[1])}"
+            for name, limits in intervals.items()
+        )
 
 
 class InputCheck(Part):

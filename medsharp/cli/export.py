@@ -199,8 +199,7 @@ def tell_choices(bundle: BundleSpec) -> None:
     strays = "" if point.interval is None else f", 95 % interval {point.interval[0]:.4f} to {point.interval[1]:.4f}"
     note(
         f"operating point: probability of {bundle.positive} >= {point.threshold:.4f}{strays} "
-        f"(sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f} "
-        f"on {point.images} {images})"
+        f"({point.reached()} on {point.images} {images})"
     )
     if few := scarcity(point.positives, point.images - point.positives):
         warn(f"the operating point stands on {few}")

@@ -31,7 +31,7 @@ from medsharp.bundle import (
 )
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
-from medsharp.evaluation.statistics.operating_point import check_choice, choose_operating_point
+from medsharp.evaluation.statistics.operating_point import LEAST_POSITIVES, check_choice, choose_operating_point
 from medsharp.export.calibration import estimate_temperature
 from medsharp.export.checks import answer_limits, measured, picture_limits
 from medsharp.export.gates import Decisions, check_finite, run_all
@@ -120,7 +120,8 @@ def export_network(
     Raises:
         ValueError: One of `smaller` is not smaller.
         InputError: A network does not take one of the sizes, ONNX and PyTorch disagree, the validation images are of
-            one class, or int8 is asked for without training images; nothing is written then.
+            one class or have fewer than six positives, or int8 is asked for without training images; nothing is written
+            then.
     """
     out = Path(out)
     if "int8" in precisions and (calibration_images is None or not len(calibration_images)):
@@ -132,7 +133,7 @@ def export_network(
     if answered_by is None:
         answered_by = np.ones((len(validation_labels), len(given)), dtype=bool)
     pooled = not answered_by.all()
-    check_choice(validation_labels == number, sensitivity, _DECIDING[pooled])
+    check_choice(validation_labels == number, sensitivity, _DECIDING[pooled], least=LEAST_POSITIVES)
     network = Ensemble(given, average=average, flip=flip, sizes=[given[0].image_size, *smaller]).eval()
     with atomic_folder(out, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as aside:
         properties = {"medsharp": __version__, "classes": ",".join(classes)}

@@ -9,10 +9,15 @@ import numpy as np
 from medsharp.bundle import OperatingPoint
 from medsharp.errors import InputError
 from medsharp.evaluation.statistics.bootstrap import draw
-from medsharp.evaluation.statistics.intervals import percentile
+from medsharp.evaluation.statistics.intervals import percentile, wilson
+from medsharp.quantities import counted
 
 _FEW_OF_A_CLASS = 20
 """With fewer positives, a sensitivity of 0.95 means that all of them are found: one image moves the threshold."""
+
+LEAST_POSITIVES = 6
+"""Of fewer, even where all are found, the exact 95 % interval of the sensitivity reaches below one half: 0.025^(1/5) is
+0.48, and 0.025^(1/6) is 0.54."""
 
 _RULE = "largest threshold with sensitivity >= {sensitivity:g} on {where}, laid half way down to the next lower score"
 _ASKED = re.compile(r"sensitivity >= ([0-9.]+)")
@@ -43,6 +48,7 @@ def choose_operating_point(
     """
     threshold = largest_threshold(scores, positive, sensitivity, where=where)
     flagged = scores >= threshold
+    own = np.arange(len(scores)) if clusters is None else clusters
     return OperatingPoint(
         threshold=threshold,
         rule=_RULE.format(sensitivity=sensitivity, where=where)
@@ -52,6 +58,8 @@ def choose_operating_point(
         images=len(scores),
         positives=int(positive.sum()),
         interval=threshold_interval(scores, positive, sensitivity, clusters),
+        sensitivity_interval=share_interval(flagged[positive], own[positive]),
+        specificity_interval=share_interval(~flagged[~positive], own[~positive]),
     )
 
 
@@ -109,6 +117,27 @@ def threshold_interval(
     return percentile(np.array(thresholds))
 
 
+def share_interval(
+    right: np.ndarray, clusters: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of the share of images decided rightly at a threshold as it is.
+
+    It is that of resampled patients with all their images; of a share of 0 or 1, which is the same in every resample,
+    Wilson's of so many patients.
+
+    Args:
+        right: Of the images of one class, bool [N].
+        clusters: The patient of each, int [N].
+        resamples: Of patients.
+        seed: Of the draws.
+    """
+    patients, number = np.unique(clusters, return_inverse=True)
+    if right.all() or not right.any():
+        return wilson(float(right.mean()) * len(patients), len(patients))
+    weights = draw(len(patients), resamples, np.random.default_rng(seed))[:, number]  # [R, N]
+    return percentile((weights * right).sum(axis=1) / weights.sum(axis=1))
+
+
 def _threshold(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray, sensitivity: float) -> float:
     """Return the threshold where image n counts `weights[n]` times."""
     order = np.argsort(-scores[positive], kind="stable")
@@ -119,16 +148,19 @@ def _threshold(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray, se
     return (least + float(below.max())) / 2 if len(below) else least / 2
 
 
-def check_choice(positive: np.ndarray, sensitivity: float, where: str = "internal validation images") -> None:
+def check_choice(
+    positive: np.ndarray, sensitivity: float, where: str = "internal validation images", *, least: int = 1
+) -> None:
     """Refuse what no operating point can be chosen with, before anything is computed.
 
     Args:
         positive: bool [N], of the images.
         sensitivity: Share of the positives to find.
         where: What the images are.
+        least: Positives that are needed.
 
     Raises:
-        InputError: There are no images, no positives or no negatives, or the sensitivity is no share above 0.
+        InputError: There are no images, too few positives or no negatives, or the sensitivity is no share above 0.
     """
     if not 0 < sensitivity <= 1:
         raise InputError(f"sensitivity {sensitivity:g} must be above 0 and at most 1")
@@ -136,6 +168,12 @@ def check_choice(positive: np.ndarray, sensitivity: float, where: str = "interna
         raise InputError(f"there are no {where}; no operating point can be chosen")
     if positive.all() or not positive.any():
         raise InputError(f"the {where} are of one class only; no operating point can be chosen")
+    if positive.sum() < least:
+        raise InputError(
+            f"only {counted(int(positive.sum()), 'positive')} among the {len(positive)} {where}: no operating point "
+            f"is frozen on fewer than {least}, as its sensitivity could be below one half even where all are found; "
+            "validate on more images (data.fractions, or data.folds and several runs)"
+        )
 
 
 def scarcity(positives: int, negatives: int, before: str = "") -> str:
