@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medsharp.config import TrainConfig
 from medsharp.errors import InputError
+from medsharp.export.translation import check_translation
 from medsharp.networks import check_name, create_network, find_weights
 from medsharp.optim import ClosureOptimizer, create_optimizer, parameter_groups
 from medsharp.optimizer_config import METHODS, OptimizerConfig, methods_in_use
@@ -52,7 +53,8 @@ def check_network(config: TrainConfig) -> WeightsOrigin | None:
         Where its initial weights come from, None for random ones; published ones are looked for, and not loaded.
 
     Raises:
-        InputError: It cannot be made or cannot learn from such batches; its weights are out of reach or do not fit.
+        InputError: It cannot be made, cannot learn from such batches or could not be exported afterwards; its weights
+            are out of reach or do not fit.
     """
     section = config.network
     classes, size = len(config.data.classes), config.data.image_size
@@ -74,6 +76,7 @@ def check_network(config: TrainConfig) -> WeightsOrigin | None:
         pooling=section.pooling,
     )
     check_batch_norm(config, network)
+    check_translation(network, section.name)
     return published or network.origin
 
 

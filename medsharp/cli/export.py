@@ -88,6 +88,14 @@ def export(
             help="Data set with images labelled `normal`, which show no lesion: the bundle then marks such images.",
         ),
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also lay each graph into a model repository of NVIDIA's Triton Inference Server: "
+            "DIR/NAME/config.pbtxt and DIR/NAME/1/model.onnx.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Write the weights that one or several runs keep as an ONNX bundle: checked, calibrated, threshold frozen.
@@ -96,9 +104,12 @@ def export(
     out of the folds of each, answered by members that did not learn from them.
     """
     from medsharp.export import export_runs
+    from medsharp.export.triton import check_repository, write_repository
 
     precisions = parse_precisions(precision)
     lesionless = None if no_lesion is None else _without_lesion(no_lesion)
+    if triton is not None:
+        check_repository(out.resolve().name, precisions, triton, overwrite=overwrite)
     heading(f"Exporting {' and '.join(map(str, runs))} to {out}")
     with progress_bar() as report:
         bundle = export_runs(
@@ -120,6 +131,9 @@ def export(
     tell_precisions(out)
     for name in sorted(bundle.files):
         note(f"{name}: {size_of((out / name).stat().st_size)}")
+    if triton is not None:
+        models = write_repository(out, bundle, triton, overwrite=overwrite)
+        note(f"Triton model repository {triton}: {', '.join(model.name for model in models)}")
     evaluate = f"[bold]medsharp evaluate {escape(str(out))} --data FOLDER[/]"
     # The page does not serve a model that needs to be shown where the lesion is.
     other = "predict" if bundle.preprocess.crop == "lesion" else "serve"
@@ -141,7 +155,7 @@ def _without_lesion(data: str) -> Manifest:
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
-    """Return the precisions of a list joined by commas.
+    """Return the precisions of a list joined by commas, and fp32, which is always written.
 
     Raises:
         InputError: One is unknown.
@@ -153,7 +167,7 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
     unknown = [part for part in wanted if part not in MODELS]
     if unknown or not wanted:
         raise InputError(f"--precision '{unknown[0] if unknown else text}' is not one of {', '.join(MODELS)}")
-    return tuple(precision for precision in MODELS if precision in wanted)
+    return tuple(precision for precision in MODELS if precision in {*wanted, "fp32"})
 
 
 def tell_precisions(folder: Path) -> None:

@@ -1,0 +1,147 @@
+"""A bundle as a model repository of NVIDIA's Triton Inference Server: a folder a graph, each with `config.pbtxt`.
+
+The layout and the keys are those of Triton's `model_config.proto`. A client decodes, crops and resizes as
+`medsharp.preprocess` does, and makes probabilities of logits as the parameters say: a server knows neither.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medsharp.bundle import MODELS, BundleSpec, Precision, digest_of
+from medsharp.errors import InputError
+from medsharp.files import atomic_folder, write_text
+from medsharp.inference.session import Session
+
+CONFIG = "config.pbtxt"
+LABELS = "labels.txt"
+_MOST_TOGETHER = 64
+_PREFERRED = (8, 16, 32, 64)
+_DELAY = 2000
+"""Microseconds that a request waits for others to share a batch with, beside tens of milliseconds of computing."""
+
+
+class Name(str):
+    """A value of an enumeration, which is written without quotes."""
+
+
+Value = str | int | Mapping[str, "Value"] | Sequence["Value"]
+
+
+def model_folders(name: str, precisions: Sequence[Precision], repository: Path) -> dict[Precision, Path]:
+    """Return the folder of each precision's graph: the bundle's name, with the precision where it is not fp32."""
+    return {one: repository / (name if one == "fp32" else f"{name}_{one}") for one in precisions}
+
+
+def check_repository(name: str, precisions: Sequence[Precision], repository: Path, *, overwrite: bool = False) -> None:
+    """Check that the models can be laid there, before anything is computed.
+
+    Raises:
+        InputError: The repository is a file, or has a model of that name.
+    """
+    if repository.exists() and not repository.is_dir():
+        raise InputError(f"--triton {repository} is a file; give a folder")
+    for folder in model_folders(name, precisions, repository).values():
+        if folder.exists() and not overwrite:
+            raise InputError(f"{folder} exists already; choose another --out or --triton, or give --overwrite")
+
+
+def write_repository(bundle: Path, spec: BundleSpec, repository: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write a model for each graph of a bundle: `<name>/config.pbtxt`, `labels.txt` and `1/model.onnx`.
+
+    Args:
+        bundle: Its folder.
+        spec: What it is.
+        repository: Triton's model repository; other models in it are left alone.
+        overwrite: Replace models of the same names.
+
+    Returns:
+        The models' folders.
+
+    Raises:
+        InputError: One is there already.
+    """
+    there = [precision for precision, file in MODELS.items() if file in spec.files]
+    folders = model_folders(spec.name, there, repository)
+    check_repository(spec.name, there, repository, overwrite=overwrite)
+    for precision, out in folders.items():
+        with atomic_folder(out, overwrite=overwrite) as folder:
+            model = bundle / MODELS[precision]
+            write_text(folder / CONFIG, configuration(out.name, spec, precision, _output_shapes(model, spec)))
+            write_text(folder / LABELS, "".join(f"{name}\n" for name in spec.classes))
+            (folder / "1").mkdir()
+            shutil.copyfile(model, folder / "1" / "model.onnx")
+    return list(folders.values())
+
+
+def configuration(name: str, spec: BundleSpec, precision: Precision, shapes: Mapping[str, Sequence[int]]) -> str:
+    """Return `config.pbtxt` of one graph.
+
+    Args:
+        name: The model's, which is its folder's.
+        spec: The bundle.
+        precision: Of the graph.
+        shapes: Of what the graph returns for one image, by name.
+    """
+    size = spec.preprocess.size
+    outputs = [
+        {"name": output, "data_type": Name("TYPE_FP32"), "dims": list(shape)}
+        | ({"label_filename": LABELS} if output == "logits" else {})
+        for output, shape in shapes.items()
+    ]
+    values: dict[str, Value] = {
+        "name": name,
+        "backend": "onnxruntime",
+        "max_batch_size": _MOST_TOGETHER,
+        "input": [{"name": "image", "data_type": Name("TYPE_UINT8"), "dims": [1, size, size]}],
+        "output": outputs,
+        "dynamic_batching": {"preferred_batch_size": list(_PREFERRED), "max_queue_delay_microseconds": _DELAY},
+        "instance_group": [{"count": 1, "kind": Name("KIND_AUTO")}],
+        "parameters": [
+            {"key": key, "value": {"string_value": text}} for key, text in _parameters(spec, precision).items()
+        ],
+    }
+    return "# Not for diagnostic use. Probabilities are softmax(logits / temperature).\n" + _text(values)
+
+
+def _parameters(spec: BundleSpec, precision: Precision) -> dict[str, str]:
+    return {
+        "medsharp": spec.medsharp,
+        "bundle_digest": digest_of(spec),
+        "precision": precision,
+        "classes": ",".join(spec.classes),
+        "positive": spec.positive,
+        "temperature": repr(spec.temperature),
+        "threshold": repr(spec.operating_point.threshold),
+        "preprocess": json.dumps(spec.preprocess.model_dump()),
+        "intended_use": "Research only. Not for diagnostic use.",
+    }
+
+
+def _output_shapes(model: Path, spec: BundleSpec) -> dict[str, tuple[int, ...]]:
+    side = spec.preprocess.size
+    found = Session(model, device="cpu").run(np.zeros((1, side, side), np.uint8))
+    return {name: values.shape[1:] for name, values in found.items()}
+
+
+def _text(values: Mapping[str, Value], indent: str = "") -> str:
+    """Return a message in protobuf's text format."""
+    lines = []
+    for key, value in values.items():
+        # A repeated message or number is the same field several times.
+        for one in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
+            if isinstance(one, Mapping):
+                lines.append(f"{indent}{key} {{\n{_text(one, indent + '  ')}{indent}}}\n")
+            else:
+                lines.append(f"{indent}{key}: {_scalar(one)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: Value) -> str:
+    quoted = isinstance(value, str) and not isinstance(value, Name)
+    return json.dumps(value, ensure_ascii=False) if quoted else str(value)

@@ -1,0 +1,95 @@
+"""A model repository that Triton's own schema accepts, and that says what the graph is."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tritonclient
+from google.protobuf import text_format
+from typer.testing import CliRunner, Result
+
+from medsharp.bundle import digest_of, read_bundle
+from medsharp.cli import app
+from medsharp.inference.session import Session
+
+from .runs import SIZE, fold_splits, speckle_manifest, write_run
+
+
+def schema() -> Any:
+    """Triton's `model_config.proto`, read by its file: the package around it would want gRPC."""
+    path = Path(tritonclient.__file__).parent / "grpc" / "model_config_pb2.py"
+    spec = importlib.util.spec_from_file_location("model_config_pb2", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def export(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)], env={"COLUMNS": "300"})
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    manifest = speckle_manifest(folder / "data", 90)
+    return write_run(folder / "run", manifest, fold_splits(manifest, 0), ["data.folds=3", "data.fold_role=val"])
+
+
+def test_every_graph_becomes_a_model_that_the_schema_accepts(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "models" / "other").mkdir(parents=True)
+    result = export(
+        run_folder, "--out", tmp_path / "lesions", "--triton", tmp_path / "models", "--precision", "fp32,fp16"
+    )
+    assert result.exit_code == 0, result.output
+    spec = read_bundle(tmp_path / "lesions")
+    folders = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert folders == ["lesions", "lesions_fp16", "other"]
+    types = schema()
+    for name, file in (("lesions", "model.onnx"), ("lesions_fp16", "model.fp16.onnx")):
+        folder = tmp_path / "models" / name
+        config = text_format.Parse((folder / "config.pbtxt").read_text(encoding="utf-8"), types.ModelConfig())
+        # Triton takes the model by its folder's name, and refuses another in the configuration.
+        assert config.name == name
+        assert config.backend == "onnxruntime"
+        assert (folder / "1" / "model.onnx").read_bytes() == (tmp_path / "lesions" / file).read_bytes()
+        assert (folder / "labels.txt").read_text().split() == list(spec.classes)
+        assert config.max_batch_size >= max(config.dynamic_batching.preferred_batch_size)
+        assert config.dynamic_batching.max_queue_delay_microseconds > 0
+        graph = onnx.load(folder / "1" / "model.onnx").graph
+        (image,) = config.input
+        assert (image.name, image.data_type, list(image.dims)) == (
+            graph.input[0].name,
+            types.TYPE_UINT8,
+            [1, SIZE, SIZE],
+        )
+        found = Session(folder / "1" / "model.onnx", device="cpu").run(np.zeros((3, SIZE, SIZE), np.uint8))
+        outputs = {output.name: (output.data_type, tuple(output.dims)) for output in config.output}
+        assert outputs == {key: (types.TYPE_FP32, values.shape[1:]) for key, values in found.items()}
+        assert [output.label_filename for output in config.output if output.name == "logits"] == ["labels.txt"]
+        said = {key: value.string_value for key, value in config.parameters.items()}
+        assert float(said["temperature"]) == spec.temperature
+        assert float(said["threshold"]) == spec.operating_point.threshold
+        assert said["bundle_digest"] == digest_of(spec)
+        assert "Not for diagnostic use" in said["intended_use"]
+    again = export(run_folder, "--out", tmp_path / "lesions", "--triton", tmp_path / "models", "--overwrite")
+    assert again.exit_code == 0, again.output
+
+
+def test_model_that_is_there_is_refused_before_anything_is_computed(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "models" / "b_fp16").mkdir(parents=True)
+    result = export(run_folder, "--out", tmp_path / "b", "--triton", tmp_path / "models", "--precision", "fp16")
+    assert result.exit_code == 2
+    assert "b_fp16 exists already" in " ".join(result.stderr.split())
+    assert not (tmp_path / "b").exists()
+    (tmp_path / "file").write_text("")
+    result = export(run_folder, "--out", tmp_path / "b", "--triton", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "is a file; give a folder" in " ".join(result.stderr.split())
+    assert not (tmp_path / "b").exists()
