@@ -17,6 +17,7 @@ from medsharp.bundle.folder import (
     Precision,
     default_bundle,
     read_bundle,
+    read_graphs,
     write_spec,
 )
 from medsharp.bundle.parts import (
@@ -67,5 +68,6 @@ __all__ = [
     "default_bundle",
     "digest_of",
     "read_bundle",
+    "read_graphs",
     "write_spec",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -92,6 +93,14 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
         if verify and sha256_file(folder / name) != expected:
             raise InputError(f"{folder / name} was changed after it was written; export the bundle again")
     return spec
+
+
+def read_graphs(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what `parity.json` says of each graph, by name; nothing of bundles written before it said it by graph."""
+    if not (folder / PARITY).is_file():
+        return {}
+    graphs: dict[str, dict[str, Any]] = json.loads((folder / PARITY).read_text(encoding="utf-8")).get("graphs", {})
+    return graphs
 
 
 def default_bundle() -> Path:

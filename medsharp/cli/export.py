@@ -172,7 +172,7 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
 
 def tell_precisions(folder: Path) -> None:
     """Print how far each graph is from what it was held to, and which was not written and why."""
-    from medsharp.export.parity import read_graphs
+    from medsharp.bundle import read_graphs
 
     for name, graph in read_graphs(folder).items():
         differences, limits = graph["largest_difference"], graph["limit"]

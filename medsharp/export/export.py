@@ -39,7 +39,7 @@ from medsharp.export.graph import write_onnx
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import held_out_figures
 from medsharp.export.members import Ensemble
-from medsharp.export.metadata import monai_metadata
+from medsharp.export.metadata import monai_metadata, onnx_properties
 from medsharp.export.parity import prove_float32, write_parity, write_precisions
 from medsharp.export.tables import internal_table, validation_table
 from medsharp.files import atomic_folder, sha256_file
@@ -136,7 +136,7 @@ def export_network(
     check_choice(validation_labels == number, sensitivity, _DECIDING[pooled], least=LEAST_POSITIVES)
     network = Ensemble(given, average=average, flip=flip, sizes=[given[0].image_size, *smaller]).eval()
     with atomic_folder(out, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as aside:
-        properties = {"medsharp": __version__, "classes": ",".join(classes)}
+        properties = onnx_properties(classes, positive, preprocess_spec, training)
         unrounded = None if weights == "fp32" else Path(aside) / MODEL
         alone = write_onnx(
             network,

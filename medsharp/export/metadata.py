@@ -1,14 +1,45 @@
-"""`metadata.json` in the schema of MONAI bundles."""
+"""`metadata.json` in the schema of MONAI bundles, and the properties of an ONNX file."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from medsharp.bundle import BundleSpec
+from medsharp import __version__
+from medsharp.bundle import BundleSpec, TrainingRecord
 from medsharp.evaluation import Evaluation
+from medsharp.preprocess import PreprocessSpec
+
+INTENDED_USE = "Research only. Not for diagnostic use."
 
 _METRICS = ("auroc", "sensitivity", "specificity", "brier", "calibration_slope")
+
+
+def onnx_properties(
+    classes: Sequence[str], positive: str, preprocess: PreprocessSpec, training: TrainingRecord
+) -> dict[str, str]:
+    """Return what an ONNX file says of itself, for whoever has that file alone.
+
+    Temperature and threshold are not among it: an update changes them in `bundle.yaml`, and a file that says other ones
+    would be believed.
+    """
+    said = {
+        "medsharp": __version__,
+        "intended_use": INTENDED_USE,
+        "classes": ",".join(classes),
+        "positive": positive,
+        "preprocess": json.dumps(asdict(preprocess)),
+        "precision": "fp32",
+        "network": training.network,
+        "optimizer": str(training.optimizer.get("name", "")),
+        "data": training.dataset,
+        "licence_of_data": training.licence,
+        "git_commit": str(training.environment.get("git_commit") or ""),
+    }
+    return {key: value for key, value in said.items() if value}
 
 
 def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict[str, Any]:
@@ -45,7 +76,7 @@ def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict
         "pred_classes": ", ".join(spec.classes),
         "eval_metrics": {f"internal_{name}": _numbers(figures[name]) for name in _METRICS if name in figures},
         **({"eval_data": internal.as_dict()["name"]} if internal is not None else {}),
-        "intended_use": "Research only. Not for diagnostic use.",
+        "intended_use": INTENDED_USE,
         "references": [spec.training.citation] if spec.training.citation else [],
         "network_data_format": {
             "inputs": {

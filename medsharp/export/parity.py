@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -115,10 +114,3 @@ def write_parity(folder: Path, graphs: dict[str, Parity]) -> None:
         "graphs": {name: parity.as_dict() for name, parity in graphs.items()},
     }
     write_text(folder / PARITY, json.dumps(content, indent=1) + "\n")
-
-
-def read_graphs(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of a bundle's graphs by name; none of bundles written before there were several."""
-    content = json.loads((folder / PARITY).read_text(encoding="utf-8"))
-    graphs: dict[str, dict[str, Any]] = content.get("graphs", {})
-    return graphs

@@ -45,7 +45,7 @@ def write_half(model: Path, path: Path) -> None:
     graph = onnx.load(model)
     half = to_half(graph, outer_nodes(graph))
     onnx.checker.check_model(half)
-    onnx.save(half, path)
+    _save(half, graph, "fp16", path)
 
 
 def write_int8(model: Path, path: Path, images: np.ndarray, *, spared: float = 0.0) -> None:
@@ -95,6 +95,14 @@ def write_int8(model: Path, path: Path, images: np.ndarray, *, spared: float = 0
             nodes_to_exclude=excluded,
             **options,
         )
+    _save(onnx.load(path), onnx.load(model), "int8", path)
+
+
+def _save(model: onnx.ModelProto, original: onnx.ModelProto, precision: str, path: Path) -> None:
+    """Write a graph with the properties of the one that it was made of, but for its precision."""
+    said = {entry.key: entry.value for entry in original.metadata_props}
+    onnx.helper.set_model_props(model, said | {"precision": precision})
+    onnx.save(model, path)
 
 
 def attends(model: onnx.ModelProto) -> bool:

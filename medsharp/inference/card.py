@@ -13,7 +13,17 @@ from typing import Any
 import jinja2
 import yaml
 
-from medsharp.bundle import CARD, INTERNAL, TRAINING_LOOKS, BundleSpec, Figure, Update, read_bundle, write_spec
+from medsharp.bundle import (
+    CARD,
+    INTERNAL,
+    TRAINING_LOOKS,
+    BundleSpec,
+    Figure,
+    Update,
+    read_bundle,
+    read_graphs,
+    write_spec,
+)
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
 from medsharp.evaluation.report.wording import titled
@@ -59,6 +69,7 @@ def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = 
         figures=_figures([evaluation.as_dict() for evaluation in evaluations]),
         glance=_glance(spec, internal),
         members=_members(spec),
+        graphs=_graphs(folder),
         pooled=spec.pooled,
         hashes=(folder / TRAINING_LOOKS).exists(),
         command=_command(spec),
@@ -115,6 +126,20 @@ def _glance(spec: BundleSpec, internal: dict[str, Any] | None) -> str:
         "their thresholds were frozen without it. Whether the recipe was chosen by looking at these figures is not\n"
         "recorded here; where it was, they are better than those of a further hospital will be.\n\n" + table
     )
+
+
+def _graphs(folder: Path) -> str:
+    """Return a table of the graphs in a bundle, how far each is from what it was held to, or nothing where unknown."""
+    graphs = read_graphs(folder)
+    if not graphs:
+        return ""
+    lines = ["| Graph | File | Held to | Images | Largest differences (limit) |", "|---|---|---|---|---|"]
+    for name, graph in graphs.items():
+        found, limits = graph["largest_difference"], graph["limit"]
+        apart = ", ".join(f"{key} {found[key]:.1g} ({limit:.1g})" for key, limit in limits.items())
+        file = f"`{graph['file']}`" if graph["written"] else "not written"
+        lines.append(f"| {name} | {file} | {graph['reference']} | {graph['images']} | {apart} |")
+    return "\n".join(lines)
 
 
 def _members(spec: BundleSpec) -> str:

@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 
-from medsharp.bundle import BundleSpec, read_bundle
+from medsharp.bundle import BundleSpec, TrainingRecord, read_bundle
 from medsharp.data.manifest import make_table
 from medsharp.errors import InputError
 from medsharp.evaluation import read_predictions
@@ -60,7 +60,40 @@ def test_graph_is_one_file_that_takes_uint8_of_any_batch_in_a_current_opset(expo
     assert dims[0].dim_param == "batch"
     assert [dim.dim_value for dim in dims[1:]] == [1, 64, 64]
     assert {entry.domain: entry.version for entry in model.opset_import}[""] >= 18
-    assert {entry.key: entry.value for entry in model.metadata_props}["classes"] == "benign,malignant"
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert (said["classes"], said["positive"], said["precision"]) == ("benign,malignant", "malignant", "fp32")
+    assert (said["network"], said["optimizer"], said["data"]) == ("resnet10_w16", "wsam", "Speckle")
+    assert json.loads(said["preprocess"])["size"] == 64
+    assert "Not for diagnostic use" in said["intended_use"]
+    assert not {"temperature", "threshold"} & said.keys()  # an update changes them, and not the file
+
+
+def test_runtime_gives_the_properties_back(exported: Exported) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(exported[0] / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["positive"] == "malignant"
+
+
+def test_card_tells_what_each_graph_was_held_to(exported: Exported) -> None:
+    card = (exported[0] / "MODEL_CARD.md").read_text()
+    (row,) = [line for line in card.split("## Checks")[1].splitlines() if line.startswith("| fp32 |")]
+    record = json.loads((exported[0] / "parity.json").read_text())["graphs"]["fp32"]
+    assert "| `model.onnx` | PyTorch in float64 | 32 |" in row
+    for name, limit in record["limit"].items():
+        assert f"{name} {record['largest_difference'][name]:.1g} ({limit:.1g})" in row
+
+
+def test_card_says_whom_to_cite(export: Export, tmp_path: Path, network: Classifier) -> None:
+    record = TrainingRecord(
+        dataset="Speckle", citation="Doe et al., 2026", images={}, network="resnet10_w16", optimizer={"name": "sam"}
+    )
+    export(network, tmp_path / "b", training=record)
+    card = " ".join((tmp_path / "b" / "MODEL_CARD.md").read_text().split())
+    assert (
+        "## Citation Whoever publishes figures of this model cites the data it was trained on: Doe et al., 2026."
+        in card
+    )
 
 
 def test_graph_names_no_file_of_the_machine_that_wrote_it(exported: Exported) -> None:
@@ -290,3 +323,38 @@ def test_metadata_has_every_key_that_monai_demands(exported: Exported) -> None:
         assert {key: kind for key, kind in TENSOR.items() if not isinstance(tensor.get(key), kind)} == {}
     assert formats["inputs"]["image"]["dtype"] == "uint8"
     assert formats["outputs"]["pred"]["channel_def"] == {"0": "benign", "1": "malignant"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_monais_own_tool_verifies_the_metadata(exported: Exported, tmp_path: Path) -> None:
+    """`verify_metadata` takes the schema that lies there and downloads none: here, the keys that are mandatory."""
+    from monai.bundle import verify_metadata
+
+    kinds = {str: "string", dict: "object", list: "array", int: "integer", bool: "boolean"}
+    tensor = {
+        "type": "object",
+        "required": list(TENSOR),
+        "properties": {key: {"type": kinds[kind]} for key, kind in TENSOR.items()},
+    }
+    tensors = {"type": "object", "minProperties": 1, "additionalProperties": tensor}
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "required": list(MANDATORY),
+        "properties": {key: {"type": kinds[kind]} for key, kind in MANDATORY.items()},
+    }
+    schema["properties"]["network_data_format"] = {
+        "type": "object",
+        "required": ["inputs", "outputs"],
+        "properties": {"inputs": tensors, "outputs": tensors},
+    }
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    verify_metadata(meta_file=str(exported[0] / "metadata.json"), filepath=str(tmp_path / "schema.json"))
+    wrong = json.loads((exported[0] / "metadata.json").read_text())
+    del (
+        wrong["network_data_format"]["inputs"]["image"]["modality"],
+        wrong["network_data_format"]["inputs"]["image"]["dtype"],
+    )
+    (tmp_path / "metadata.json").write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(tmp_path / "schema.json"))

@@ -202,7 +202,7 @@ def test_half_graph_computes_in_float16_between_its_first_and_last_product(
     assert {output.type.tensor_type.elem_type for output in model.graph.output} == {TensorProto.FLOAT}
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
-    assert model.metadata_props[0].key == "a"
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"a": "b", "precision": "fp16"}
     assert (tmp_path / "h.onnx").stat().st_size < 0.6 * (tmp_path / "m.onnx").stat().st_size
     images = speckle(6)
     whole, half = (Session(tmp_path / name, device="cpu") for name in ("m.onnx", "h.onnx"))
