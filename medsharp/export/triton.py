@@ -89,11 +89,10 @@ def configuration(name: str, spec: BundleSpec, precision: Precision, shapes: Map
         shapes: Of what the graph returns for one image, by name.
     """
     size = spec.preprocess.size
-    outputs = [
-        {"name": output, "data_type": Name("TYPE_FP32"), "dims": list(shape)}
-        | ({"label_filename": LABELS} if output == "logits" else {})
-        for output, shape in shapes.items()
-    ]
+    outputs: list[Value] = []
+    for output, shape in shapes.items():
+        one: dict[str, Value] = {"name": output, "data_type": Name("TYPE_FP32"), "dims": list(shape)}
+        outputs.append(one | {"label_filename": LABELS} if output == "logits" else one)
     values: dict[str, Value] = {
         "name": name,
         "backend": "onnxruntime",

@@ -15,9 +15,9 @@ from medsharp.quantities import counted
 _FEW_OF_A_CLASS = 20
 """With fewer positives, a sensitivity of 0.95 means that all of them are found: one image moves the threshold."""
 
-LEAST_POSITIVES = 6
-"""Of fewer, even where all are found, the exact 95 % interval of the sensitivity reaches below one half: 0.025^(1/5) is
-0.48, and 0.025^(1/6) is 0.54."""
+LEAST_POSITIVES = 4
+"""Of fewer, even where all are found, the exact 95 % interval of the sensitivity spans more than two thirds of all that
+is possible: it begins at 0.025^(1/3) = 0.29 for three, and at 0.025^(1/4) = 0.40 for four."""
 
 _RULE = "largest threshold with sensitivity >= {sensitivity:g} on {where}, laid half way down to the next lower score"
 _ASKED = re.compile(r"sensitivity >= ([0-9.]+)")
@@ -171,7 +171,7 @@ def check_choice(
     if positive.sum() < least:
         raise InputError(
             f"only {counted(int(positive.sum()), 'positive')} among the {len(positive)} {where}: no operating point "
-            f"is frozen on fewer than {least}, as its sensitivity could be below one half even where all are found; "
+            f"is frozen on fewer than {least}, which say next to nothing of its sensitivity even where all are found; "
             "validate on more images (data.fractions, or data.folds and several runs)"
         )
 
