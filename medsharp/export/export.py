@@ -120,8 +120,8 @@ def export_network(
     Raises:
         ValueError: One of `smaller` is not smaller.
         InputError: A network does not take one of the sizes, ONNX and PyTorch disagree, the validation images are of
-            one class or have fewer than four positives, or int8 is asked for without training images; nothing is written
-            then.
+            one class or have fewer than four positives, or int8 is asked for without training images; nothing is
+            written then.
     """
     out = Path(out)
     if "int8" in precisions and (calibration_images is None or not len(calibration_images)):
