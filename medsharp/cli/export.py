@@ -107,9 +107,9 @@ def export(
     from medsharp.export.triton import check_repository, write_repository
 
     precisions = parse_precisions(precision)
-    lesionless = None if no_lesion is None else _without_lesion(no_lesion)
     if triton is not None:
         check_repository(out.resolve().name, precisions, triton, overwrite=overwrite)
+    lesionless = None if no_lesion is None else _without_lesion(no_lesion)
     heading(f"Exporting {' and '.join(map(str, runs))} to {out}")
     with progress_bar() as report:
         bundle = export_runs(
