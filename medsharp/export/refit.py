@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle import CHECKS, TRAINING_HASHES, TRAINING_LOOKS, BundleSpec, write_spec
+from medsharp.bundle import CHECKS, METADATA, TRAINING_HASHES, TRAINING_LOOKS, BundleSpec, write_spec
 from medsharp.cores import usable_cores
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.export.checks import LEAST, answer_limits, measured, picture_limits
-from medsharp.files import atomic_folder, sha256_file
+from medsharp.export.metadata import monai_metadata
+from medsharp.files import atomic_folder, sha256_file, write_text
 from medsharp.inference.card import write_card
+from medsharp.inference.external import evaluate_internal
 from medsharp.inference.predictor import Predictor
 from medsharp.keys import clusters_of
 from medsharp.progress import Progress
@@ -80,6 +83,8 @@ def refit_checks(
         if learned is not None:
             learned.write(folder / CHECKS)
         spec = spec.model_copy(update={"name": Path(out).resolve().name, "checks": picture_limits(pictures) | limits})
+        metadata = monai_metadata(spec, evaluate_internal(spec, folder))
+        write_text(folder / METADATA, json.dumps(metadata, indent=1) + "\n")
         write_card(folder, spec)
         spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})
         write_spec(folder, spec)
