@@ -120,7 +120,7 @@ def export_network(
     Raises:
         ValueError: One of `smaller` is not smaller.
         InputError: A network does not take one of the sizes, ONNX and PyTorch disagree, the validation images are of
-            one class or have fewer than four positives, or int8 is asked for without training images; nothing is
+            one class or have fewer than three positives, or int8 is asked for without training images; nothing is
             written then.
     """
     out = Path(out)
