@@ -16,8 +16,8 @@ _FEW_OF_A_CLASS = 20
 """With fewer positives, a sensitivity of 0.95 means that all of them are found: one image moves the threshold."""
 
 LEAST_POSITIVES = 3
-"""Of fewer, even where all are found, the exact 95 % interval of the sensitivity spans more than four fifths of all that
-is possible: it begins at 0.025^(1/2) = 0.16 for two, and at 0.025^(1/3) = 0.29 for three."""
+"""Of fewer, even where all are found, the exact 95 % interval of the sensitivity spans more than four fifths of all
+that is possible: it begins at 0.025^(1/2) = 0.16 for two, and at 0.025^(1/3) = 0.29 for three."""
 
 _RULE = "largest threshold with sensitivity >= {sensitivity:g} on {where}, laid half way down to the next lower score"
 _ASKED = re.compile(r"sensitivity >= ([0-9.]+)")
