@@ -62,7 +62,7 @@ _SHOW_ANSWER = """(answer, earlier) => {
 _CLEAR_UPLOADED = "() => document.querySelector('#upload input[type=file]') === null ? {__type__: 'update'} : null"
 
 # Whether a visitor sees a lesion that the simulation made benign or malignant is said on the button.
-_EXAMPLES = (("benign", 3), ("malignant", 11), ("malignant", 4))
+_EXAMPLES = (("benign", 3), ("malignant", 12), ("malignant", 4))
 
 
 def mount_page(
@@ -137,7 +137,7 @@ def build_page(assessor: Assessor, limits: Limits, queue: WorkQueue, uploads: Up
     import gradio as gr
 
     spec = assessor.predictor.spec
-    examples = _simulated_examples()
+    examples = simulated_examples()
     with gr.Blocks(title="medsharp", analytics_enabled=False) as page:
         assess_uploads, assess_example = _events(page, assessor, queue, uploads, examples)
         gr.HTML(_BANNER)
@@ -255,7 +255,7 @@ def _example_button(gr: Any, pixels: np.ndarray, label: str) -> Any:
 
 
 @functools.cache
-def _simulated_examples() -> list[tuple[str, np.ndarray]]:
+def simulated_examples() -> list[tuple[str, np.ndarray]]:
     """Make the examples: label as simulated, and uint8 [256, 256]."""
     from medsharp.data.phantom import simulate_image
 
