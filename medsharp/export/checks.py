@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from statistics import NormalDist
 
 import numpy as np
 
@@ -29,10 +30,10 @@ LEAST = 60
 _FOLDS = 5
 
 _ENOUGH = 3
-"""Values beyond a quantile from which on it is taken of the values themselves ..."""
+"""Values beyond a quantile from which on it is taken of the values themselves."""
 
 _FAR = 4.0
-"""... and standard deviations that stand for it otherwise."""
+"""Standard deviations that stand for it where images are refused: a small sample shall refuse none of its kind."""
 
 _FITTED = tuple(check for check in IMAGE_CHECKS if check.fitted)
 
@@ -57,7 +58,7 @@ def picture_limits(values: Mapping[str, np.ndarray]) -> dict[str, CheckLimit]:
     limits = {}
     for check in _FITTED:
         own = values[check.key]
-        limit = _limit(own, check.above, FALSE_ALARMS[check.key])
+        limit = _limit(own, check.above, FALSE_ALARMS[check.key], _FAR)
         if check.limit is not None:
             limit = max(limit, check.limit) if check.above else min(limit, check.limit)
         limits[check.key] = CheckLimit(limit=limit, false_alarms=_share(own, limit, check.above), images=len(own))
@@ -116,13 +117,21 @@ def _found(
     return float(found.mean())
 
 
-def _limit(values: np.ndarray, above: bool, share: float) -> float:
-    """Return the quantile; of too few values for it, what a normal distribution has beyond all of them."""
+def _limit(values: np.ndarray, above: bool, share: float, far: float | None = None) -> float:
+    """Return the quantile; of too few values for it, what a normal distribution has there, or beyond all of them.
+
+    Args:
+        values: Of the bundle's own images.
+        above: Whether what is found lies above.
+        share: That may be found.
+        far: Standard deviations that stand for the quantile of few values; those of the share by default.
+    """
     if len(values) * share >= _ENOUGH:
         return float(np.quantile(values, 1 - share if above else share))
-    side = 1 if above else -1
-    far = float(values.mean()) + side * _FAR * float(values.std())
-    return max(far, float(values.max())) if above else min(far, float(values.min()))
+    deviations = NormalDist().inv_cdf(1 - share) if far is None else far
+    if above:
+        return max(float(values.mean() + deviations * values.std()), float(values.max()))
+    return min(float(values.mean() - deviations * values.std()), float(values.min()))
 
 
 def _share(values: np.ndarray, limit: float, above: bool) -> float:

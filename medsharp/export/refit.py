@@ -22,7 +22,7 @@ from medsharp.files import atomic_folder, sha256_file, write_text
 from medsharp.inference.card import write_card
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.predictor import Predictor
-from medsharp.keys import clusters_of
+from medsharp.keys import clusters_of, text_of
 from medsharp.progress import Progress
 
 _BATCH = 32
@@ -99,7 +99,8 @@ def _known(folder: Path) -> set[str]:
 
 
 def _are_known(rows: pd.DataFrame, known: set[str]) -> pd.Series:
-    return rows["sha256"].isin(known) | rows["dhash"].isin(known)
+    # A table that was not audited has neither column.
+    return text_of(rows, "sha256").isin(known) | text_of(rows, "dhash").isin(known)
 
 
 def _answers(
