@@ -15,6 +15,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
+from medsharp.data.phantom.simulate import simulate_image
+
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Threads that wait for each other sleep. By default they spin, and where another process has the core that one of them
 # needs, a training takes twenty times as long.
@@ -57,12 +59,12 @@ def own_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def save_picture() -> Callable[..., Path]:
-    """Write a picture of blocks, each other than the last; folders are made."""
+    """Write simulated ultrasound, each other than the last; folders are made."""
     rng = np.random.default_rng(0)
 
     def save(path: Path, white: bool = False) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.kron(rng.integers(0, 255, (12, 12)), np.ones((8, 8))).astype(np.uint8)
+        pixels = simulate_image("A", "benign", rng, size=96).pixels
         Image.fromarray(np.full_like(pixels, 255) if white else pixels).save(path)
         return path
 
@@ -71,7 +73,7 @@ def save_picture() -> Callable[..., Path]:
 
 @pytest.fixture
 def save_dicom() -> Callable[..., Dataset]:
-    """Write a DICOM file with an image of blocks; `frames` of them, and whatever attributes are given."""
+    """Write a DICOM file with simulated ultrasound; `frames` of them, and whatever attributes are given."""
     rng = np.random.default_rng(1)
 
     def save(path: Path, patient: str = "ID-1", *, frames: int = 1, pixels: bool = True, **attributes: Any) -> Dataset:
@@ -83,7 +85,7 @@ def save_dicom() -> Callable[..., Dataset]:
         dataset.PatientID, dataset.PatientName, dataset.Modality = patient, "Secretname^Anna", "US"
         dataset.Manufacturer, dataset.ManufacturerModelName = "ACME", "Scan 1"
         if pixels:
-            values = np.kron(rng.integers(0, 255, (frames, 12, 12)), np.ones((1, 8, 8))).astype(np.uint8)
+            values = np.stack([simulate_image("A", "benign", rng, size=96).pixels for _ in range(frames)])
             dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
             dataset.Rows, dataset.Columns = values.shape[1:]
             dataset.BitsAllocated = dataset.BitsStored = 8

@@ -12,6 +12,7 @@ import pytest
 from command_line import refused, run
 
 from medsharp.bundle import default_bundle, read_bundle
+from medsharp.data.phantom.simulate import simulate_image
 
 ADVICE = "give the operating point that was fixed before these images were seen as --threshold"
 
@@ -130,7 +131,7 @@ def test_predict_writes_the_threshold_and_where_it_comes_from(tmp_path: Path) ->
     folder = tmp_path / "hospital"
     for label in ("benign", "malignant"):
         (folder / label).mkdir(parents=True)
-        pixels = np.random.default_rng(len(label)).integers(0, 255, (96, 96)).astype(np.uint8)
+        pixels = simulate_image("A", label, np.random.default_rng(len(label)), size=128).pixels
         Image.fromarray(pixels).save(folder / label / "one.png")
     for images in (folder, folder / "benign" / "one.png"):
         result = run("predict", default_bundle(), images, "--out", tmp_path / "predictions.csv")

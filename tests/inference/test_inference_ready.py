@@ -49,7 +49,7 @@ def hospital(tmp_path: Path, images: np.ndarray, save_dicom: Callable[..., objec
     rows[0] = ("0.png", "", "mask.png", "")
     for name in ("a.dcm", "b.dcm"):
         save_dicom(folder / name, name, frames=3)
-    rows += [("a.dcm", frame, "", "1,1,9,9") for frame in ("2", "3")] + [("b.dcm", "", "", "2,2,11,9")]
+    rows += [("a.dcm", frame, "", "30,20,70,60") for frame in ("2", "3")] + [("b.dcm", "", "", "25,22,75,64")]
     table = pd.DataFrame(rows, columns=["image", "frame", "mask", "box"])
     table["label"] = ["benign", "malignant", "malignant"] * 5
     table["patient"] = [f"P{n // 2}" for n in range(len(rows))]
