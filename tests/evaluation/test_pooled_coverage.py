@@ -60,7 +60,7 @@ def test_bench_prints_a_table_of_each_figure(tmp_path: Path, monkeypatch: pytest
     assert [entry["studies"] for entry in json.loads((tmp_path / "x.json").read_text())] == [10, 10]
 
 
-def test_two_simulations_at_once_are_refused() -> None:
+def test_two_measurements_at_once_are_refused() -> None:
     result = CliRunner().invoke(app, ["bench", "evaluation", "--pooling", "--coverage"])
     assert result.exit_code == 2
-    assert "two simulations" in result.output
+    assert "are different measurements" in result.output
