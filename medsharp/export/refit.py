@@ -23,6 +23,7 @@ from medsharp.inference.card import write_card
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.predictor import Predictor
 from medsharp.keys import clusters_of, text_of
+from medsharp.preprocess import preprocess
 from medsharp.progress import Progress
 
 _BATCH = 32
@@ -60,13 +61,13 @@ def refit_checks(
     known = _known(predictor.folder)
     own: list[Row] = []
     without: list[Row] = []
-    clusters: list[np.ndarray] = []
+    clusters = np.empty(0, dtype=int)
     for manifest in manifests:
         rows = manifest.included
         mine = rows[rows["label"].isin(spec.classes) & _are_known(rows, known)]
         own += [(manifest, row) for row in mine.to_dict("records")]
         # Patients of two data sets are never the same.
-        clusters.append(clusters_of(mine) + (1 + clusters[-1].max() if clusters and len(clusters[-1]) else 0))
+        clusters = np.append(clusters, clusters_of(mine) + clusters.max(initial=-1) + 1)
         without += [(manifest, row) for row in rows[rows["label"] == no_lesion].to_dict("records")]
     if len(own) < LEAST:
         raise InputError(
@@ -76,7 +77,7 @@ def refit_checks(
     features, logits, pictures = _answers(predictor, own, "images of the bundle", progress)
     lesionless = _answers(predictor, without, f"images labelled {no_lesion}", progress)[0] if without else features[:0]
     labels = np.array([spec.classes.index(row["label"]) for _, row in own])
-    limits, learned = answer_limits(features, logits, labels, np.concatenate(clusters), lesionless)
+    limits, learned = answer_limits(features, logits, labels, clusters, lesionless)
     with atomic_folder(Path(out)) as folder:
         for name in spec.files:
             shutil.copyfile(predictor.folder / name, folder / name)
@@ -110,7 +111,7 @@ def _answers(
 
     def load(one: Row) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         image = one[0].read(one[1], predictor.limits)
-        return predictor.prepare(image).pixels, measured([image])
+        return preprocess(image.pixels, predictor.preprocessing, coloured=image.coloured), measured([image])
 
     outputs, values = [], []
     with ThreadPoolExecutor(usable_cores()) as pool:
