@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from medsharp.inference.checks import Finding
 from serve.assess import Assessment, is_missing
 
 _FLAGS = {
@@ -97,22 +98,22 @@ def detail(assessment: Assessment, positive: str, threshold: float) -> str:
 def refusal(assessment: Assessment, positive: str) -> str:
     """Say why there is no answer and what to do; the image is shown as it was decoded, without number, bar or map."""
     prediction = assessment.prediction
-    why = "".join(f"<li>{html.escape(sentence(one))}</li>" for one in refusal_reasons(assessment))
+    refusals = refusals_of(assessment)
+    why = "".join(f"<li>{html.escape(sentence(found.sentence))}</li>" for found in refusals)
+    advice = " ".join(dict.fromkeys(sentence(found.advice) for found in refusals))
     image = f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}</div>'
     return (
         f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
         f'<div class="ms-refusal"><p><b>No answer.</b> The model does not judge this image:</p><ul>{why}</ul>'
-        "<p><b>What to do:</b> upload one grey-scale (B-mode) ultrasound image of a breast lesion as the scanner saved "
-        "it: no photograph of a screen, no Doppler or elastography, no two views side by side. If this is such an "
-        "image, the model cannot judge it.</p>"
+        f"<p><b>What to do:</b> {html.escape(advice)} If that was done, the model cannot judge this image.</p>"
         f"<p><b>No answer is not an all-clear:</b> it says nothing about {html.escape(noun(positive))}.</p></div>"
         f"{_remarks(prediction.flags)}{image if assessment.image else ''}</section>"
     )
 
 
-def refusal_reasons(assessment: Assessment) -> list[str]:
-    """Return why an image was refused; what is merely marked in it says nothing more."""
-    return [found.sentence for found in assessment.prediction.findings if found.outcome == "refusal"]
+def refusals_of(assessment: Assessment) -> list[Finding]:
+    """Return what an image was refused for; what is merely marked in it says nothing more."""
+    return [found for found in assessment.prediction.findings if found.outcome == "refusal"]
 
 
 def _heatmap(assessment: Assessment, positive: str) -> str:
@@ -204,7 +205,7 @@ def _row(assessment: Assessment, positive: str, threshold: float) -> str:
     if prediction.error is not None:
         return f'<tr class="ms-failed"><td>{name}</td><td colspan="3">{html.escape(prediction.error)}</td></tr>'
     if prediction.status == "refused":
-        why = html.escape(" ".join(map(sentence, refusal_reasons(assessment))))
+        why = html.escape(" ".join(sentence(found.sentence) for found in refusals_of(assessment)))
         return f'<tr class="ms-silent"><td>{name}</td><td colspan="3"><b>No answer.</b> {why}</td></tr>'
     above = prediction.positive_probability >= threshold
     side = "at or above" if above else "below"

@@ -130,7 +130,7 @@ def stub_checks(stub_findings: Callable[[Callable[[str], tuple[Any, ...]]], None
 
     def found(name: str) -> tuple[Finding, ...]:
         marked = (Finding("stub_dark", "caution", "very dark for a test", 3.0, 10.0),) if "mark" in name else ()
-        refused = (Finding("stub_photograph", "refusal", "a photograph in a test", 0.9, 0.5),)
+        refused = (Finding("stub_photograph", "refusal", "a photograph in a test", 0.9, 0.5, "upload a scan"),)
         return (*marked, *refused) if "refuse" in name else marked
 
     stub_findings(found)

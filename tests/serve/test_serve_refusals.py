@@ -14,11 +14,12 @@ from starlette.testclient import TestClient
 from medsharp.errors import InputError
 from medsharp.inference import Prediction, Predictor
 from medsharp.inference.checks import Finding
+from medsharp.inference.checks.registry import IMAGE_CHECKS
 from serve import create_app
 from serve.assess import Assessment
 from serve.cards import result
 
-REFUSAL = Finding("photograph", "refusal", "it is <no> ultrasound image", 0.9, 0.5)
+REFUSAL = Finding("photograph", "refusal", "it is <no> ultrasound image", 0.9, 0.5, "upload <one> scan")
 CAUTION = Finding("dark", "caution", "it is very dark", 3.0, 10.0)
 
 
@@ -38,7 +39,7 @@ def test_refused_card_says_why_and_what_to_do_and_shows_neither_number_nor_map()
     html = drawn(assessed("flower.png", CAUTION, REFUSAL))
     assert "No answer." in html
     assert "<li>It is &lt;no&gt; ultrasound image.</li>" in html
-    assert "What to do:" in html
+    assert "What to do:</b> Upload &lt;one&gt; scan. If that was done," in html
     assert "No answer is not an all-clear" in html
     assert "nothing about malignancy" in html
     assert "data:image" in html
@@ -47,6 +48,21 @@ def test_refused_card_says_why_and_what_to_do_and_shows_neither_number_nor_map()
     assert re.search(r"\d\N{NO-BREAK SPACE}%", html) is None
     # What is merely doubtful does not stand beside what is impossible.
     assert "very dark" not in html
+
+
+def test_each_check_that_refuses_gives_its_own_advice_once() -> None:
+    refusing = [check for check in IMAGE_CHECKS if check.outcome == "refusal"]
+    advice = {}
+    for check in refusing:
+        beyond = check.found(1e9 if check.above else -1e9, 0.0)
+        assert beyond is not None
+        (advice[check.key],) = re.findall("What to do:</b> (.*?) If that was done", drawn(assessed("one.png", beyond)))
+        assert check.advice[1:] in advice[check.key]
+    kinds = ("too_small", "mostly_black", "not_ultrasound", "doppler")
+    for key, words in zip(kinds, ("full size", "black", "no photograph", "without colour Doppler"), strict=True):
+        assert [kind for kind in kinds if words in advice[kind]] == [key]
+    colours = [check.found(1.0, 0.0) for check in refusing if check.key in ("coloured", "doppler")]
+    assert drawn(assessed("both.png", *filter(None, colours))).count("without colour Doppler") == 1
 
 
 def test_caution_stands_above_the_number_which_is_marked() -> None:

@@ -24,6 +24,7 @@ BLANK = ImageCheck(
     _spread,
     4.0,
     above=False,
+    advice="open the file in a viewer: if nothing is seen there either, export the image anew",
 )
 
 BLACK = ImageCheck(
@@ -33,4 +34,6 @@ BLACK = ImageCheck(
     f"more than 90 % of the pixels are darker than grey level {_BLACK}",
     _black,
     0.9,
+    advice="open the file in a viewer: if it is black there too, export the image anew; if the scan is small in a wide "
+    "black frame, cut the frame off",
 )

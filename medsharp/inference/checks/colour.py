@@ -15,6 +15,8 @@ from medsharp.inference.checks.picture import Picture
 _PATCH = np.ones((3, 3), dtype=bool)
 """A patch holds such a square, in an image of at most 256 pixels a side; a line does not."""
 
+_WITHOUT_COLOUR = "upload the same view in grey scale (B-mode), saved without colour Doppler or elastography"
+
 _TINTED = 0.5
 _ONE_HUE = 0.95
 
@@ -45,10 +47,11 @@ def _flow(picture: Picture) -> float:
 DOPPLER = ImageCheck(
     "doppler",
     "refusal",
-    "blood flow is drawn in colour: the model knows grey B-mode images alone, use the same view without Doppler",
+    "blood flow is drawn in colour: the model knows grey B-mode images alone",
     "0.04 % of the pixels are flow in the tissue, as the audit of data sets tells flow from markers and calipers",
     _flow,
     LEAST_FLOW,
+    advice=_WITHOUT_COLOUR,
 )
 
 COLOURED = ImageCheck(
@@ -58,4 +61,5 @@ COLOURED = ImageCheck(
     "more than 2 % of the image is patches of colour, of 3 x 3 pixels at least where the image has 256",
     _patches,
     0.02,
+    advice=_WITHOUT_COLOUR,
 )

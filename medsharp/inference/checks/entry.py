@@ -26,6 +26,7 @@ class Check(Generic[Looked, Measured]):
         limit: Where a bundle has none of its own; None where only a bundle has one.
         above: Whether values above the limit are found; below it otherwise.
         fitted: Whether a bundle has a limit of its own, of its own images.
+        advice: What to do about a refusal: a sentence without a full stop; a refusing check has one.
     """
 
     key: str
@@ -36,11 +37,12 @@ class Check(Generic[Looked, Measured]):
     limit: float | None
     above: bool = True
     fitted: bool = False
+    advice: str = ""
 
     def found(self, value: float, limit: float) -> Finding | None:
         """Return what is found at a value, None where it is within the limit."""
         beyond = value > limit if self.above else value < limit
-        return Finding(self.key, self.outcome, self.sentence, value, limit) if beyond else None
+        return Finding(self.key, self.outcome, self.sentence, value, limit, self.advice) if beyond else None
 
 
 ImageCheck = Check[Picture, float]

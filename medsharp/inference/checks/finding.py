@@ -22,6 +22,7 @@ class Finding:
         sentence: Why, for a person: a sentence without a full stop.
         value: What was measured.
         limit: What it may be.
+        advice: What to do, as a sentence without a full stop; empty where the image is answered all the same.
     """
 
     check: str
@@ -29,3 +30,4 @@ class Finding:
     sentence: str
     value: float
     limit: float
+    advice: str = ""

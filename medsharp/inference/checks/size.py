@@ -22,6 +22,7 @@ TOO_SMALL = ImageCheck(
     _side,
     LEAST,
     above=False,
+    advice="upload the image in full size, as the scanner saved it, not the preview of a list or a report",
 )
 
 SMALL_IMAGE = ImageCheck(

@@ -72,4 +72,6 @@ CHECK = ImageCheck(
     0.0,
     above=False,
     fitted=True,
+    advice="upload one grey-scale (B-mode) ultrasound image of a breast lesion as the scanner saved it: no photograph "
+    "or scan of a screen, a print or a report",
 )

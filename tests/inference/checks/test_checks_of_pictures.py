@@ -47,6 +47,8 @@ def test_every_check_has_a_key_of_its_own_and_says_what_it_is_for() -> None:
         assert check.sentence[0].islower()
         assert not check.sentence.endswith(".")
         assert check.about
+        assert bool(check.advice) == (check.outcome == "refusal")
+        assert not check.advice.endswith(".")
 
 
 def test_limits_belong_to_what_is_within() -> None:
@@ -56,6 +58,7 @@ def test_limits_belong_to_what_is_within() -> None:
     finding = below.found(31, 32)
     assert finding is not None
     assert (finding.check, finding.outcome, finding.value, finding.limit) == ("too_small", "refusal", 31, 32)
+    assert finding.advice == below.advice
 
 
 @pytest.mark.parametrize(
