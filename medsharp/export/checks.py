@@ -35,6 +35,9 @@ _ENOUGH = 3
 _FAR = 4.0
 """Standard deviations that stand for it where images are refused: a small sample shall refuse none of its kind."""
 
+_ALIKE = 1e-4
+"""Spread of values below which they say nothing of an image."""
+
 _FITTED = tuple(check for check in IMAGE_CHECKS if check.fitted)
 
 
@@ -94,6 +97,8 @@ def answer_limits(
         if check.key == "no_lesion" and not len(without):
             continue
         values = check.measure(answers)
+        if np.ptp(values) < _ALIKE:
+            continue  # the energy of a mean of probabilities is 0 of every image
         limit = _limit(values, check.above, FALSE_ALARMS[check.key])
         share = _share(values, limit, check.above)
         limits[check.key] = CheckLimit(limit=limit, false_alarms=share, images=len(values))

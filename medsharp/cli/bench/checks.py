@@ -33,7 +33,7 @@ def checks(
     """Count what the checks of a picture refuse and mark: lesions, normal breasts, overlays, other pictures."""
     from medsharp.data.sources import open_dataset
     from medsharp.files import write_text
-    from medsharp.inference.checks.benchmark.rates import fitted, groups_of, left_out, rates_of
+    from medsharp.inference.checks.benchmark.rates import fitted, groups_of, left_out, rates_of, seconds_an_image
     from medsharp.inference.checks.judge import Judge
 
     check_json(json_)
@@ -48,6 +48,8 @@ def checks(
         return
     with progress_bar() as report:
         rates = rates_of(groups, Judge(), report)
+    cost = 1000 * seconds_an_image(groups, Judge())
+    note(f"{cost:.1f} ms of one core an image, of the pictures as they are here")
     columns = ("pictures", "sort", "number", "refused (95 % interval)", "cautioned", "by")
     show_table(columns, [_row(rate) for rate in rates], markdown=markdown)
     carried = left_out(groups, seed) if len(manifests) > 1 else []
@@ -57,7 +59,10 @@ def checks(
         show_table(
             ("left out", "its images refused", "others of unseen kinds refused"), rows, title=title, markdown=markdown
         )
-    write_json(json_, {"rates": [asdict(rate) for rate in rates], "left_out": [asdict(one) for one in carried]})
+    write_json(
+        json_,
+        {"milliseconds": cost, "rates": [asdict(rate) for rate in rates], "left_out": [asdict(one) for one in carried]},
+    )
 
 
 def _row(rate: Rate) -> tuple[str, ...]:

@@ -90,6 +90,13 @@ def test_no_lesion_is_learned_of_images_without_one_alone(cases: tuple) -> None:
     assert hidden["no_lesion"].found == pytest.approx(0.05, abs=0.06)
 
 
+def test_energy_of_a_mean_of_probabilities_says_nothing_and_has_no_limit(cases: tuple) -> None:
+    lesions, logits, labels, patients, without = cases
+    shares = np.log(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    limits, _ = answer_limits(lesions, shares, labels, patients, without)
+    assert list(limits) == ["no_lesion", "distance"]
+
+
 def test_few_images_or_one_class_in_a_half_have_no_such_limits(cases: tuple) -> None:
     lesions, logits, labels, patients, without = cases
     few = slice(0, LEAST - 1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import process_time
 from typing import Any, Literal
 
 import numpy as np
@@ -96,8 +97,11 @@ def groups_of(
         seed: Of what is made.
 
     Raises:
-        InputError: A folder holds no folder with images, or an image cannot be read.
+        InputError: A folder is not there or holds no folder with images, or an image cannot be read.
     """
+    for given in (others, unseen):
+        if given is not None and not given.is_dir():
+            raise InputError(f"{given} is not a folder; give one with a folder of pictures for each kind")
     groups = [Group(SIMULATED, "lesions", _simulated(count, seed))]
     for manifest in manifests:
         rows = manifest.table.to_dict("records")
@@ -140,6 +144,17 @@ def rates_of(groups: Sequence[Group], judge: Judge, progress: Progress | None = 
         if progress is not None:
             progress(number, len(groups), group.name)
     return rates
+
+
+def seconds_an_image(groups: Sequence[Group], judge: Judge, count: int = 200) -> float:
+    """Return the processor's seconds that the checks take of an ultrasound image, after one that warms them up."""
+    images = [image for group in groups if group.sort == "lesions" for image in group.images]
+    chosen = images[:: max(1, len(images) // count)]
+    judge.of_image(chosen[0])
+    start = process_time()
+    for image in chosen:
+        judge.of_image(image)
+    return (process_time() - start) / len(chosen)
 
 
 def fitted(groups: Sequence[Group], seed: int = 0) -> dict[str, Any]:
