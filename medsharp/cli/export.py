@@ -108,7 +108,7 @@ def export(
 
     precisions = parse_precisions(precision)
     if triton is not None:
-        check_repository(out.resolve().name, precisions, triton, overwrite=overwrite)
+        check_repository(out, precisions, triton, overwrite=overwrite)
     lesionless = None if no_lesion is None else _without_lesion(no_lesion)
     heading(f"Exporting {' and '.join(map(str, runs))} to {out}")
     with progress_bar() as report:

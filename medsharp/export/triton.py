@@ -38,15 +38,22 @@ def model_folders(name: str, precisions: Sequence[Precision], repository: Path) 
     return {one: repository / (name if one == "fp32" else f"{name}_{one}") for one in precisions}
 
 
-def check_repository(name: str, precisions: Sequence[Precision], repository: Path, *, overwrite: bool = False) -> None:
-    """Check that the models can be laid there, before anything is computed.
+def check_repository(
+    bundle: Path, precisions: Sequence[Precision], repository: Path, *, overwrite: bool = False
+) -> None:
+    """Check that the models of a bundle can be laid there, before anything is computed.
 
     Raises:
-        InputError: The repository is a file, or has a model of that name.
+        InputError: The repository is or lies in a file, has a model of that name, or the bundle's own folder is where a
+            model would lie.
     """
-    if repository.exists() and not repository.is_dir():
-        raise InputError(f"--triton {repository} is a file; give a folder")
-    for folder in model_folders(name, precisions, repository).values():
+    there = next(path for path in (repository, *repository.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"--triton {repository}: {there} is a file; give a folder")
+    bundle = bundle.resolve()
+    for folder in model_folders(bundle.name, precisions, repository).values():
+        if folder.resolve() == bundle:
+            raise InputError(f"--triton {repository}: the model would lie in {bundle}, the bundle's folder")
         if folder.exists() and not overwrite:
             raise InputError(f"{folder} exists already; choose another --out or --triton, or give --overwrite")
 
@@ -64,11 +71,11 @@ def write_repository(bundle: Path, spec: BundleSpec, repository: Path, *, overwr
         The models' folders.
 
     Raises:
-        InputError: One is there already.
+        InputError: As `check_repository` raises it.
     """
     there = [precision for precision, file in MODELS.items() if file in spec.files]
     folders = model_folders(spec.name, there, repository)
-    check_repository(spec.name, there, repository, overwrite=overwrite)
+    check_repository(bundle, there, repository, overwrite=overwrite)
     for precision, out in folders.items():
         with atomic_folder(out, overwrite=overwrite) as folder:
             model = bundle / MODELS[precision]

@@ -146,7 +146,6 @@ class Predictor:
         frames: Frames | Sequence[Frames] = "sharpest",
         lesion: FindLesion | None = None,
         value_ranges: Sequence[ValueRange | None] = (),
-        known: Sequence[Prepared | None] = (),
         progress: Progress | None = None,
     ) -> list[Prediction]:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
@@ -161,7 +160,6 @@ class Predictor:
             lesion: Gives the lesion's box of source number n, for a bundle that crops to it.
             value_ranges: What is black and white in images of more than 8 bits, for each source; the predictor's own
                 where nothing is said.
-            known: What was made ready before, for each source; such a source is not read again.
             progress: Called with images done, images in all and what is being done.
 
         Returns:
@@ -171,7 +169,7 @@ class Predictor:
         Raises:
             InputError: `names` or `frames` has another length than `sources`.
         """
-        given = given_together(sources, names, frames, value_ranges, known)
+        given = given_together(sources, names, frames, value_ranges)
         predictions: list[Prediction] = []
         for done, batch in self._batches(given, batch_size, limits, "sharpest", lesion, None):
             predictions += batch

@@ -32,14 +32,12 @@ class Given:
         name: How it is called; the path, or `image 1`, where it is empty.
         frames: Of a DICOM clip; None leaves that to what is said of all sources.
         value_range: What is black and white in values of more than 8 bits, where it is known.
-        prepared: What was made ready before; the source is not read then.
     """
 
     source: Source
     name: str = ""
     frames: Frames | None = None
     value_range: ValueRange | None = None
-    prepared: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def read_source(
 
 
 def read_given(number: int, given: Given, *, limits: ImageLimits, lesion: FindLesion | None) -> Iterator[Reading]:
-    """Read a source with what is known of it, as `read_source` does; what was made ready before is not read.
+    """Read a source with what is known of it, as `read_source` does.
 
     Args:
         number: Of the source, from 0.
@@ -135,8 +133,6 @@ def read_given(number: int, given: Given, *, limits: ImageLimits, lesion: FindLe
         lesion: Finds the lesion, where it is needed.
     """
     name = given.name or _name_of(given.source, number)
-    if given.prepared is not None:
-        return iter([Reading(name, name, prepared=given.prepared)])
     source, frames = (number, given.source, name), given.frames or "sharpest"
     return read_source(source, limits=limits, frames=frames, lesion=lesion, value_range=given.value_range)
 
@@ -174,7 +170,6 @@ def given_together(
     names: Sequence[str] | None,
     frames: Frames | Sequence[Frames],
     value_ranges: Sequence[ValueRange | None],
-    known: Sequence[Prepared | None],
 ) -> Iterable[Given]:
     """Join what is given of each source.
 
@@ -187,5 +182,4 @@ def given_together(
     wanted = [frames] * count if isinstance(frames, (str, int)) else list(frames)
     if len(wanted) != count:
         raise InputError(f"{len(wanted)} frames for {count} images")
-    called, ranges, ready = names or [""] * count, value_ranges or [None] * count, known or [None] * count
-    return map(Given, sources, called, wanted, ranges, ready)
+    return map(Given, sources, names or [""] * count, wanted, value_ranges or [None] * count)

@@ -17,6 +17,8 @@ from medsharp.export import export_network
 from medsharp.networks import Classifier, create_network
 from medsharp.preprocess import PreprocessSpec
 
+from .runs import fold_splits, speckle_manifest, write_run
+
 
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
@@ -35,6 +37,14 @@ def network() -> Classifier:
 def make_network() -> Classifier:
     torch.manual_seed(0)
     return create_network("resnet10_w16", num_classes=2, image_size=64).eval()
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run of a fold, that no test may change."""
+    folder = tmp_path_factory.mktemp("runs")
+    manifest = speckle_manifest(folder / "data", 90)
+    return write_run(folder / "run", manifest, fold_splits(manifest, 0), ["data.folds=3", "data.fold_role=val"])
 
 
 @pytest.fixture(scope="session")

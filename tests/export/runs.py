@@ -11,7 +11,9 @@ import pandas as pd
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from typer.testing import CliRunner, Result
 
+from medsharp.cli import app
 from medsharp.config import dump_config, load_config
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
@@ -103,6 +105,11 @@ def folds_of(folder: Path, manifest: Manifest, *, role: str = "val") -> list[Pat
         )
         for fold in range(FOLDS)
     ]
+
+
+def run_export(*arguments: object) -> Result:
+    """Run `medsharp export`, on a terminal too wide to break its sentences."""
+    return CliRunner().invoke(app, ["export", *map(str, arguments)], env={"COLUMNS": "300"})
 
 
 def copy_run(run: Path, to: Path) -> Path:

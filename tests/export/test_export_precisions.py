@@ -13,10 +13,8 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto
-from typer.testing import CliRunner, Result
 
 from medsharp.bundle import BundleSpec, read_bundle
-from medsharp.cli import app
 from medsharp.errors import InputError
 from medsharp.export import gates
 from medsharp.export.gates import Decisions, compare_with_float32, compare_with_float64
@@ -27,7 +25,7 @@ from medsharp.inference import Predictor
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier, create_network
 
-from .runs import SIZE, fold_splits, member_network, speckle_manifest, write_run
+from .runs import SIZE, member_network, run_export
 
 Export = Callable[..., BundleSpec]
 
@@ -283,22 +281,11 @@ def test_convolutional_network_does_not_attend(graph: tuple[Ensemble, Path]) -> 
     assert not attends(onnx.load(graph[1]))
 
 
-def export(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments)], env={"COLUMNS": "300"})
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    manifest = speckle_manifest(folder / "data", 90)
-    return write_run(folder / "run", manifest, fold_splits(manifest, 0), ["data.folds=3", "data.fold_role=val"])
-
-
 def test_command_writes_the_precisions_that_pass_and_says_why_another_is_not(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(gates.DECISIONS, "int8", -1.0)
-    result = export(run_folder, "--out", tmp_path / "b", "--precision", "fp32,fp16,int8")
+    result = run_export(run_folder, "--out", tmp_path / "b", "--precision", "fp32,fp16,int8")
     assert result.exit_code == 0, result.output
     spec = read_bundle(tmp_path / "b")
     assert {"model.onnx", "model.fp16.onnx"} <= spec.files.keys()
@@ -325,7 +312,7 @@ def test_int8_is_calibrated_on_training_images(
     monkeypatch.setattr("medsharp.export.parity.write_int8", kept)
     monkeypatch.setattr(gates, "DECISIONS", {"int8": 0.2})
     monkeypatch.setattr(gates, "AUROC", {"int8": 0.2})
-    result = export(run_folder, "--out", tmp_path / "b", "--precision", "int8")
+    result = run_export(run_folder, "--out", tmp_path / "b", "--precision", "int8")
     assert result.exit_code == 0, result.output
     spec = read_bundle(tmp_path / "b")
     assert {"model.onnx", "model.int8.onnx"} <= spec.files.keys()
@@ -347,7 +334,7 @@ def test_int8_is_calibrated_on_training_images(
     [("fp8", "--precision 'fp8' is not one of fp32, fp16, int8"), (",", "--precision ','"), ("fp32;int8", "fp32;int8")],
 )
 def test_unknown_precision_is_refused_before_anything_is_read(tmp_path: Path, text: str, words: str) -> None:
-    result = export(tmp_path / "nothing", "--out", tmp_path / "b", "--precision", text)
+    result = run_export(tmp_path / "nothing", "--out", tmp_path / "b", "--precision", text)
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
     assert list(tmp_path.iterdir()) == []

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pytest
 import tritonclient
 from google.protobuf import text_format
-from typer.testing import CliRunner, Result
 
 from medsharp.bundle import digest_of, read_bundle
-from medsharp.cli import app
 from medsharp.inference.session import Session
 
-from .runs import SIZE, fold_splits, speckle_manifest, write_run
+from .runs import SIZE, run_export
 
 
 def schema() -> Any:
@@ -31,20 +28,9 @@ def schema() -> Any:
     return module
 
 
-def export(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments)], env={"COLUMNS": "300"})
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    manifest = speckle_manifest(folder / "data", 90)
-    return write_run(folder / "run", manifest, fold_splits(manifest, 0), ["data.folds=3", "data.fold_role=val"])
-
-
 def test_every_graph_becomes_a_model_that_the_schema_accepts(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "models" / "other").mkdir(parents=True)
-    result = export(
+    result = run_export(
         run_folder, "--out", tmp_path / "lesions", "--triton", tmp_path / "models", "--precision", "fp32,fp16"
     )
     assert result.exit_code == 0, result.output
@@ -78,18 +64,30 @@ def test_every_graph_becomes_a_model_that_the_schema_accepts(run_folder: Path, t
         assert float(said["threshold"]) == spec.operating_point.threshold
         assert said["bundle_digest"] == digest_of(spec)
         assert "Not for diagnostic use" in said["intended_use"]
-    again = export(run_folder, "--out", tmp_path / "lesions", "--triton", tmp_path / "models", "--overwrite")
+    again = run_export(run_folder, "--out", tmp_path / "lesions", "--triton", tmp_path / "models", "--overwrite")
     assert again.exit_code == 0, again.output
 
 
 def test_model_that_is_there_is_refused_before_anything_is_computed(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "models" / "b_fp16").mkdir(parents=True)
-    result = export(run_folder, "--out", tmp_path / "b", "--triton", tmp_path / "models", "--precision", "fp16")
+    result = run_export(run_folder, "--out", tmp_path / "b", "--triton", tmp_path / "models", "--precision", "fp16")
     assert result.exit_code == 2
     assert "b_fp16 exists already" in " ".join(result.stderr.split())
     assert not (tmp_path / "b").exists()
     (tmp_path / "file").write_text("")
-    result = export(run_folder, "--out", tmp_path / "b", "--triton", tmp_path / "file")
+    for place in (tmp_path / "file", tmp_path / "file" / "models" / "deep"):
+        result = run_export(run_folder, "--out", tmp_path / "b", "--triton", place)
+        assert result.exit_code == 2
+        assert f"--triton {place}: {tmp_path / 'file'} is a file; give a folder" in " ".join(result.stderr.split())
+        assert not (tmp_path / "b").exists()
+
+
+def test_model_never_takes_the_place_of_its_bundle(run_folder: Path, tmp_path: Path) -> None:
+    bundle, same = tmp_path / "b", tmp_path / "link"
+    same.symlink_to(tmp_path)
+    bundle.mkdir()
+    (bundle / "mine.txt").write_text("kept")
+    result = run_export(run_folder, "--out", bundle, "--triton", same, "--overwrite")
     assert result.exit_code == 2
-    assert "is a file; give a folder" in " ".join(result.stderr.split())
-    assert not (tmp_path / "b").exists()
+    assert "the bundle's folder" in " ".join(result.stderr.split())
+    assert [file.name for file in bundle.iterdir()] == ["mine.txt"]
