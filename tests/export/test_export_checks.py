@@ -17,6 +17,8 @@ from PIL import Image
 from medsharp.bundle import CHECKS, BundleSpec, read_bundle
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.data.sources import open_dataset
+from medsharp.export import refit
+from medsharp.export.checks import answer_limits
 from medsharp.files import sha256_file
 from medsharp.inference import Predictor
 from medsharp.networks import Classifier, create_network
@@ -71,6 +73,24 @@ def test_command_fits_checks_on_the_bundles_own_images_and_leaves_answers_as_the
     old, new = (Predictor.load(folder, answer_anyway=True) for folder in (bundle, tmp_path / "new"))
     for one, other in zip(old.predict(files), new.predict(files), strict=True):
         assert one.positive_probability == other.positive_probability
+
+
+def test_patients_of_several_data_sets_are_not_taken_for_each_other(
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def kept(features: np.ndarray, logits: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *more: Any) -> Any:
+        seen.append(clusters)
+        return answer_limits(features, logits, labels, clusters, *more)
+
+    monkeypatch.setattr(refit, "answer_limits", kept)
+    whole = open_dataset(data)
+    parts = [replace(whole, table=whole.table.iloc[at]) for at in (slice(0, 100), slice(190, None), slice(100, 180))]
+    refit.refit_checks(bundle, tmp_path / "new", parts)
+    (clusters,) = seen
+    assert len(clusters) == OWN
+    assert len(np.unique(clusters)) == OWN // 2
 
 
 def test_limits_of_the_bundle_reach_its_predictions(bundle: Path, data: Path, tmp_path: Path) -> None:

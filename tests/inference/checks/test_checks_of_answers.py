@@ -90,6 +90,18 @@ def test_no_lesion_is_learned_of_images_without_one_alone(cases: tuple) -> None:
     assert hidden["no_lesion"].found == pytest.approx(0.05, abs=0.06)
 
 
+def test_limits_are_of_patients_that_nothing_was_learned_of(cases: tuple) -> None:
+    lesions, logits, labels, _, without = cases
+    patients = np.r_[0, 0, 0, np.arange(597) // 3 + 1]  # 200 patients of three images
+    patients[-1] = 500  # and one with one image: the halves differ
+    limits, learned = answer_limits(lesions, logits, labels, patients, without)
+    assert learned is not None
+    known = np.isin(patients, np.random.default_rng(0).permutation(np.unique(patients))[:100])
+    assert limits["distance"].images == (~known).sum() != known.sum()
+    assert limits["distance"].limit == pytest.approx(np.quantile(learned.distance(lesions[~known]), 0.99))
+    assert learned.mean == pytest.approx(np.concatenate([lesions[known], without]).mean(axis=0))
+
+
 def test_energy_of_a_mean_of_probabilities_says_nothing_and_has_no_limit(cases: tuple) -> None:
     lesions, logits, labels, patients, without = cases
     shares = np.log(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
