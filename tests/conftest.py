@@ -48,6 +48,35 @@ def real_data() -> Path:
     return Path(folder).resolve()
 
 
+@pytest.fixture(scope="session")
+def speckle_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained network as a bundle."""
+    import torch
+
+    from medsharp.bundle import TrainingRecord
+    from medsharp.export import export_network
+    from medsharp.networks import create_network
+    from medsharp.preprocess import PreprocessSpec
+
+    rng = np.random.default_rng(1)
+    images = np.clip(rng.rayleigh(60.0, size=(24, 64, 64)), 0, 255).astype(np.uint8)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("served") / "speckle-model"
+    export_network(
+        create_network("resnet10_w16", num_classes=2, image_size=64).eval(),
+        folder,
+        classes=("benign", "malignant"),
+        positive="malignant",
+        preprocess_spec=PreprocessSpec(size=64),
+        validation_images=images,
+        validation_labels=np.arange(len(images)) % 2,
+        training=TrainingRecord(
+            dataset="Speckle", images={"val": 24}, network="resnet10_w16", optimizer={"name": "wsam"}
+        ),
+    )
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def own_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Patients are numbered with a key of the test's own, which is not there before it is needed."""

@@ -18,6 +18,11 @@ NOT_RECORDED = "not recorded"
 _MOST_KINDS = 12
 """A column of more different numbers than this is no column of categories."""
 
+LESION_SIZE = "lesion size"
+FLAG, CAUTION = OVERLAPPING = ("flag", "caution")
+"""Names under which groups are made of several columns; those of the last two share images, so that they are listed
+and not compared."""
+
 _NO_GROUPS = ("image", "label", "score")
 
 Group = tuple[str, np.ndarray]
@@ -72,7 +77,7 @@ def parse_groupings(given: Iterable[str]) -> tuple[Grouping, ...]:
 
 
 def assert_columns(groupings: Sequence[Grouping], columns: Collection[str], name: str) -> None:
-    """Refuse groupings by columns that a table does not have, or that say what is to be predicted.
+    """Refuse groupings by columns that a table does not have, that say what is to be predicted, or whose name is taken.
 
     Raises:
         InputError: With the nearest names that there are.
@@ -81,6 +86,10 @@ def assert_columns(groupings: Sequence[Grouping], columns: Collection[str], name
     for grouping in groupings:
         if _forbidden(grouping.column):
             raise InputError(f"--by {grouping.column}: images are not grouped by this column")
+        if grouping.column in (LESION_SIZE, *OVERLAPPING):
+            raise InputError(
+                f"--by {grouping.column}: the report has groups of this name of its own; give the column another name"
+            )
         if grouping.column not in columns:
             raise InputError(f"{name} has no column '{grouping.column}'{nearest(grouping.column, possible)}")
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from medsharp.evaluation.counts import GROUPS
 from medsharp.evaluation.findings import findings_of
-from medsharp.evaluation.grouping import Group, Grouping, categories, groups_by
+from medsharp.evaluation.grouping import CAUTION, FLAG, LESION_SIZE, Group, Grouping, categories, groups_by
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.statistics.bootstrap import affordable, draw
@@ -20,10 +20,6 @@ from medsharp.evaluation.statistics.estimate import Estimate, Interval
 from medsharp.evaluation.statistics.figures import Cases, estimates_of, figures_of, measure
 from medsharp.evaluation.statistics.registry import SCALARS
 from medsharp.evaluation.statistics.scalars import statistics_of
-
-LESION_SIZE = "lesion size"
-FLAG, CAUTION = OVERLAPPING = ("flag", "caution")
-"""Columns of groups that share images, so that they are listed and not compared."""
 
 SMALLEST = 20
 """Groups with fewer images get no figures."""

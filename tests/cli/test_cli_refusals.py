@@ -14,7 +14,6 @@ from command_line import refused, run
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from medsharp.bundle import TrainingRecord
 from medsharp.data.phantom import simulate_image
 from medsharp.inference import Predictor
 from medsharp.inference.external import evaluate_manifest, open_external
@@ -23,30 +22,8 @@ pytestmark = pytest.mark.usefixtures("stub_checks")
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network, exported."""
-    import torch
-
-    from medsharp.export import export_network
-    from medsharp.networks import create_network
-    from medsharp.preprocess import PreprocessSpec
-
-    torch.manual_seed(3)
-    images = np.clip(np.random.default_rng(1).rayleigh(60.0, size=(24, 64, 64)), 0, 255).astype(np.uint8)
-    out = tmp_path_factory.mktemp("bundles") / "speckle"
-    export_network(
-        create_network("resnet10_w16", num_classes=2, image_size=64).eval(),
-        out,
-        classes=("benign", "malignant"),
-        positive="malignant",
-        preprocess_spec=PreprocessSpec(size=64),
-        validation_images=images,
-        validation_labels=np.arange(len(images)) % 2,
-        training=TrainingRecord(
-            dataset="speckle", images={"val": 24}, network="resnet10_w16", optimizer={"name": "wsam"}
-        ),
-    )
-    return out
+def bundle(speckle_bundle: Path) -> Path:
+    return speckle_bundle
 
 
 @pytest.fixture(scope="module")

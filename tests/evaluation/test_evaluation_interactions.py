@@ -205,6 +205,7 @@ def test_the_test_errs_as_often_as_it_says() -> None:
     [
         ("tisue", "table has no column 'tisue'; did you mean tissue?"),
         ("label", "--by label: images are not grouped by this column"),
+        ("caution", "--by caution: the report has groups of this name of its own; give the column another name"),
         ("age:x", "--by age: cut point 'x' is not a number"),
         ("age:50,40", "--by age: cut points must ascend, as age:40,50,60"),
         ("age,age", "--by names age twice"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refused
 from typer.testing import CliRunner, Result
 
 from medsharp.bundle import TrainingRecord
@@ -48,15 +49,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["robustness", *(str(argument) for argument in arguments)])
-
-
-def refused(result: Result, *words: str) -> None:
-    sentence = " ".join(result.stderr.split())
-    assert result.exit_code == 2, result.output
-    assert sentence.startswith("error: ")
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in sentence
 
 
 def test_writes_page_figures_table_and_sheet(bundle: Path, hospital: Path, tmp_path: Path) -> None:

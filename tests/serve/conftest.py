@@ -9,40 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from medsharp.bundle import TrainingRecord
-from medsharp.export import export_network
 from medsharp.inference import Prediction, Predictor
 from medsharp.inference.reading import Reading
-from medsharp.networks import create_network
-from medsharp.preprocess import PreprocessSpec
 from serve import create_app
 from serve.capacity import Result, WorkQueue
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained network as a bundle."""
-    rng = np.random.default_rng(1)
-    images = np.clip(rng.rayleigh(60.0, size=(24, 64, 64)), 0, 255).astype(np.uint8)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("served") / "speckle-model"
-    export_network(
-        create_network("resnet10_w16", num_classes=2, image_size=64).eval(),
-        folder,
-        classes=("benign", "malignant"),
-        positive="malignant",
-        preprocess_spec=PreprocessSpec(size=64),
-        validation_images=images,
-        validation_labels=np.arange(len(images)) % 2,
-        training=TrainingRecord(
-            dataset="Speckle", images={"val": 24}, network="resnet10_w16", optimizer={"name": "wsam"}
-        ),
-    )
-    return folder
+def bundle(speckle_bundle: Path) -> Path:
+    return speckle_bundle
 
 
 @pytest.fixture(scope="session")
