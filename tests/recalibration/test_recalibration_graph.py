@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,18 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from command_line import run
 from scipy.special import expit, logit
 
-from medsharp.bundle import read_bundle
+from medsharp.bundle import read_bundle, write_spec
 from medsharp.errors import InputError
+from medsharp.files import sha256_file
+from medsharp.inference import Predictor
 from medsharp.inference.session import Session
 from medsharp.recalibration import LogOddsUpdate
 from medsharp.recalibration.graph import shift_logits
 
+GRAPHS = ("model.fp16.onnx", "model.int8.onnx")
 IMAGES = np.random.default_rng(1).integers(0, 255, (4, 64, 64)).astype(np.uint8)
 
 
@@ -73,6 +78,36 @@ def test_rounded_tables_keep_0_and_1_apart_from_all_else() -> None:
     assert found.iloc[1] == pytest.approx(expit(2.0), abs=1e-6)
     assert 0 < found.iloc[0] < 0.01
     assert 0.99 < found.iloc[2] < 1
+
+
+def test_graphs_of_other_precisions_are_updated_too_and_decide_at_the_same_threshold(
+    parent: Path, hospital: Path, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(parent, old)
+    for number, name in enumerate(GRAPHS, 1):
+        # Each rounds its own way, here far enough to tell them apart.
+        (old / name).write_bytes(shift_logits((old / "model.onnx").read_bytes(), [0.0, 0.1 * number]))
+    spec = read_bundle(parent)
+    files = {name: sha256_file(old / name) for name in (*spec.files, *GRAPHS)}
+    write_spec(old, spec.model_copy(update={"files": files}))
+    result = run("recalibrate", old, "--data", hospital, "--out", new, "--update", "slope", "--resamples", "100")
+    assert result.exit_code == 0, result.output
+    told = read_bundle(new).updates[-1]
+    assert abs(told.intercept) > 0.1
+    opened = []
+    for precision in ("fp32", "fp16", "int8"):
+        before, after = (
+            Predictor.load(folder, device="cpu", precision=precision, answer_anyway=True) for folder in (old, new)
+        )
+        assert after.session.precision == precision
+        margins = [
+            logit([one.positive_probability for one in model.predict_pixels(list(IMAGES))]) for model in (before, after)
+        ]
+        assert margins[1] == pytest.approx(told.intercept + told.slope * margins[0], abs=1e-4)
+        assert after.predict_pixels(list(IMAGES[:1]))[0].threshold == read_bundle(new).operating_point.threshold
+        opened.append(margins[0][0] * spec.temperature)
+    assert np.diff(opened) == pytest.approx([0.1, 0.1], abs=1e-4)  # each of its own file
 
 
 def test_needs_neither_torch_nor_onnx(parent: Path, hospital: Path, tmp_path: Path) -> None:
