@@ -19,7 +19,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "checks.md").read_text(encoding="ut
 
 @pytest.mark.parametrize("check", [*IMAGE_CHECKS, *ANSWER_CHECKS], ids=lambda check: check.key)
 def test_page_has_a_row_of_each_check(check: Check[Any, Any]) -> None:
-    (row,) = [line for line in PAGE.splitlines() if line.startswith("| `") and f"`{check.key}`" in line.split("|")[1]]
+    what_there_is = PAGE[: PAGE.index("## How often they speak")]
+    (row,) = [
+        line for line in what_there_is.splitlines() if line.startswith("| `") and f"`{check.key}`" in line.split("|")[1]
+    ]
     assert {"refusal": "refused", "caution": "cautioned"}[check.outcome] == row.split("|")[2].strip()
     assert check.outcome == "caution" or check in IMAGE_CHECKS, "a network's answer is never refused"
     if check in ANSWER_CHECKS:
