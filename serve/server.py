@@ -53,7 +53,7 @@ def run(
         )
     listening = listen(host, port)
     with listening:
-        from serve.api import create_app
+        from serve.app import create_app
 
         app = create_app(bundle, auth=pair)
         import uvicorn

@@ -14,7 +14,7 @@ from PIL import Image
 from medsharp.errors import InputError
 from medsharp.images import ImageError, ValueRange, read_frames, read_image, read_range
 from medsharp.images.values import WORTH_SAYING
-from serve.cards import _FLAGS
+from serve.page.cards import _FLAGS
 
 Make = Callable[..., bytes]
 

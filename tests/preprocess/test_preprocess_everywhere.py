@@ -17,7 +17,7 @@ from medsharp.data.pipeline import make_dataset
 from medsharp.export import from_runs as exporter
 from medsharp.inference import Predictor, predict_manifest
 from medsharp.inference.session import Session
-from serve.assess import Assessor
+from serve.engine.assess import Assessor
 
 BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
 SETTINGS = [

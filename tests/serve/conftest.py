@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from medsharp.inference import Prediction, Predictor
 from medsharp.inference.reading import Reading
 from serve import create_app
-from serve.capacity import Result, WorkQueue
+from serve.engine.capacity import Result, WorkQueue
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,7 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
             arrivals.release()
             return await super().run(work)
 
-    monkeypatch.setattr("serve.api.WorkQueue", Counting)
+    monkeypatch.setattr("serve.app.WorkQueue", Counting)
     return arrivals
 
 

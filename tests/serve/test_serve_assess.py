@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from medsharp.inference import Predictor
-from serve.assess import Assessor, shrink
+from serve.engine.assess import Assessor, shrink
 
 
 def picture(uri: str | None) -> Image.Image:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from medsharp.inference.prediction import Prediction
-from serve.assess import Assessment
-from serve.cards import detail, percent, probability_beside, result
+from serve.engine.assess import Assessment
+from serve.page.cards import detail, percent, probability_beside, result
 
 
 def card(*flags: str) -> str:

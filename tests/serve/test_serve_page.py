@@ -14,11 +14,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
-from serve import Limits, cards
-from serve.about import about_model
-from serve.assess import Assessor
-from serve.gradio_guard import Visitor
-from serve.uploads import private_cache
+from serve import Limits
+from serve.engine.assess import Assessor
+from serve.page import cards
+from serve.page.about import about_model
+from serve.page.gradio_guard import Visitor
+from serve.uploads.uploads import private_cache
 
 # Gradio's summary of its queue sets a pandas option that pandas 3 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from medsharp.bundle import Combination, Figure, HeldOut
 from medsharp.inference import Predictor
 from medsharp.inference.glance import NOT_MEASURED
-from serve.about import performance
+from serve.page.about import performance
 
 # Gradio's summary of its queue sets a pandas option that pandas 3 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")

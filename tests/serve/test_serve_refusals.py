@@ -16,8 +16,8 @@ from medsharp.inference import Prediction, Predictor
 from medsharp.inference.checks import Finding
 from medsharp.inference.checks.registry import IMAGE_CHECKS
 from serve import create_app
-from serve.assess import Assessment
-from serve.cards import result
+from serve.engine.assess import Assessment
+from serve.page.cards import result
 
 REFUSAL = Finding("photograph", "refusal", "it is <no> ultrasound image", 0.9, 0.5, "upload <one> scan")
 CAUTION = Finding("dark", "caution", "it is very dark", 3.0, 10.0)

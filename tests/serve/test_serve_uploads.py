@@ -10,8 +10,8 @@ import pytest
 
 from medsharp.errors import InputError
 from serve import Limits
-from serve.capacity import BusyError, Memory
-from serve.uploads import Uploads, safe_name
+from serve.engine.capacity import BusyError, Memory
+from serve.uploads.uploads import Uploads, safe_name
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_uploads_are_refused_when_all_together_are_too_large() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="kills a process with a signal")
 def test_folder_of_a_killed_server_is_removed_by_the_next_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    start = "import os, sys; from serve.uploads import private_cache; folder = private_cache(); "
+    start = "import os, sys; from serve.uploads.uploads import private_cache; folder = private_cache(); "
 
     def run(then: str) -> None:
         subprocess.run([sys.executable, "-c", start + then], env=environment, check=False)

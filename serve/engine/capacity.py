@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from serve.gate import megabytes
+from serve.security.gate import megabytes
 
 RETRY_AFTER = 10
 """Seconds after which a request that was too many may come again."""

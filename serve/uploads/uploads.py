@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from medsharp.errors import InputError
-from serve.capacity import Memory
+from serve.engine.capacity import Memory
 
 UNASKED_SECONDS = 120
 """How long the page's uploads wait to be asked about."""

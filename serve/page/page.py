@@ -18,14 +18,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
 from medsharp.errors import InputError
-from serve import cards
-from serve.about import about_model, model_card, performance
-from serve.assess import Assessor, png_uri, shrink
-from serve.capacity import BusyError, Memory, WorkQueue
-from serve.forms import read_form
-from serve.gate import NOTICE, megabytes
-from serve.gradio_guard import UploadProgress, Visitor, accept_only_uploads, in_event_loop, keep_no_sessions
-from serve.uploads import UNASKED_SECONDS, Limits, Uploads, open_cache
+from serve.engine.assess import Assessor, png_uri, shrink
+from serve.engine.capacity import BusyError, Memory, WorkQueue
+from serve.page import cards
+from serve.page.about import about_model, model_card, performance
+from serve.page.gradio_guard import UploadProgress, Visitor, accept_only_uploads, in_event_loop, keep_no_sessions
+from serve.security.gate import NOTICE, megabytes
+from serve.uploads.forms import read_form
+from serve.uploads.uploads import UNASKED_SECONDS, Limits, Uploads, open_cache
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from serve.capacity import Memory
-from serve.gate import megabytes
-from serve.uploads import Limits, safe_name
+from serve.engine.capacity import Memory
+from serve.security.gate import megabytes
+from serve.uploads.uploads import Limits, safe_name
 
 FILE_FIELDS = ("files", "file")
 _MOST_FIELDS = 16

@@ -23,12 +23,12 @@ from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.checks import Status
 from medsharp.inference.prediction import Side
-from serve.assess import Assessment, Assessor, is_missing
-from serve.capacity import RETRY_AFTER, BusyError, Memory, Result, WorkQueue
-from serve.forms import Form, read_form
-from serve.gate import NOTICE, Gate, refuse
-from serve.model import Model, describe
-from serve.uploads import Limits, Uploads, close_cache, open_cache
+from serve.api.model import Model, describe
+from serve.engine.assess import Assessment, Assessor, is_missing
+from serve.engine.capacity import RETRY_AFTER, BusyError, Memory, Result, WorkQueue
+from serve.security.gate import NOTICE, Gate, refuse
+from serve.uploads.forms import Form, read_form
+from serve.uploads.uploads import Limits, Uploads, close_cache, open_cache
 
 _HEATMAP_SIDE = 1024
 """Longest side of a heat map in pixels; drawing a 40-megapixel one would keep all others waiting."""
@@ -132,7 +132,7 @@ def create_app(
         InputError: The bundle is missing or damaged or looks at the lesion only, the predictor answers what a check
             refuses, or the user name or password cannot be used.
     """
-    from serve.page import mount_page
+    from serve.page.page import mount_page
 
     limits = limits or Limits()
     _check_auth(auth)

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from medsharp.inference.checks import Finding
-from serve.assess import Assessment, is_missing
+from serve.engine.assess import Assessment, is_missing
 
 _FLAGS = {
     "colour": "Colour image, converted to grey: the model was not made for Doppler or photographs of a screen.",

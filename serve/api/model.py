@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from medsharp.bundle import Figure
 from medsharp.inference import Predictor
 from medsharp.inference.glance import FIGURES, NOT_MEASURED, recorded_glances
-from serve.gate import NOTICE
+from serve.security.gate import NOTICE
 
 
 class Measured(BaseModel):

@@ -1,0 +1,1 @@
+"""The HTTP API: its routes and the shapes of its answers."""
