@@ -68,7 +68,7 @@ class Seen:
                     f"{float(row[f'p_{positive}']):.3f}",
                     row["threshold_side"],
                     f"{float(row['threshold_margin']):+.2f}",
-                    escape("; ".join(filter(None, (_marked(row), row["flags"])))),
+                    escape("; ".join(filter(None, (_marked(row), _open(row), row["flags"])))),
                 )
             console.print(table)
             if answered > SHOWN_ROWS:
@@ -85,3 +85,11 @@ def _marked(row: Mapping[str, Any]) -> str:
     if row["status"] == "refused":
         return f"answered against a refusal: {row['reasons']}"
     return f"caution: {row['reasons']}" if row["status"] == "cautioned" else ""
+
+
+def _open(row: Mapping[str, Any]) -> str:
+    """Say which classes cannot be ruled out, where it is not one alone."""
+    from medsharp.bundle.prediction_sets import ALPHA, NO_CLASS, PREDICTION_SET
+
+    found = str(row[PREDICTION_SET])
+    return f"{1 - ALPHA:.0%} set: {found}" if ";" in found or found == NO_CLASS else ""

@@ -242,11 +242,14 @@ def _table_of(out: Path | None, predictor: Predictor) -> Iterator[Callable[[Pred
 
 def _row(prediction: Prediction) -> dict[str, Any]:
     """Name what is printed of a prediction as the table of a manifest does."""
+    from medsharp.bundle.prediction_sets import PREDICTION_SET, written_set
+
     return {
         "image": prediction.name,
         **{f"p_{name}": share for name, share in prediction.probabilities.items()},
         "threshold_side": prediction.side or "",
         "threshold_margin": prediction.margin,
+        PREDICTION_SET: written_set(prediction.prediction_set),
         "status": prediction.status,
         "reasons": "; ".join(prediction.reasons),
         "flags": "; ".join(prediction.flags),

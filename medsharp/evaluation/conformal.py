@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medsharp.bundle.prediction_sets import ALPHA, conformal_quantile
 from medsharp.errors import InputError
 from medsharp.evaluation.findings import is_answered
 from medsharp.evaluation.predictions import check_predictions, text_of
 from medsharp.evaluation.statistics.estimate import Interval
 from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_estimate
 from medsharp.quantities import counted
-
-ALPHA = 0.10
-"""Sets are made to hold the truth in at least 90 % of new images like the calibration images."""
 
 _SMALLEST_SITE = 20
 
@@ -70,8 +67,8 @@ def calibrate(table: pd.DataFrame, classes: Sequence[str], name: str, alpha: flo
     return Conformal(
         tuple(classes),
         alpha,
-        _quantile(scores, alpha),
-        tuple(_quantile(scores[place == number], alpha) for number in range(len(classes))),
+        conformal_quantile(scores, alpha),
+        tuple(conformal_quantile(scores[place == number], alpha) for number in range(len(classes))),
         {label: int((place == number).sum()) for number, label in enumerate(classes)},
         name,
     )
@@ -206,8 +203,3 @@ def _measured(
         return values | {"set_size": weights @ sizes.astype(float) / weights.sum(axis=1)}
 
     return measure(cases.clusters, [statistic], resamples=resamples, rng=rng, interval=interval)
-
-
-def _quantile(scores: np.ndarray, alpha: float) -> float:
-    rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
-    return float(np.sort(scores)[rank - 1]) if 1 <= rank <= len(scores) else math.inf

@@ -40,6 +40,8 @@ class Prediction:
         heatmap_method: How `heatmap` finds the evidence: `class activation map`, which adds up to the logits; `mean
             class activation map`, the mean of those of an ensemble's members, which adds up to the mean of their
             logits and not quite to the answer, a mean of probabilities; or `occlusion`.
+        prediction_set: The classes that cannot be ruled out (`medsharp.bundle.prediction_sets`), perhaps none or all;
+            None without a number, or where the bundle has no validation predictions.
         model: Name of the bundle.
         digest: SHA-256 of its `bundle.yaml`, and so of all its files.
         seconds: Wall time of reading the image and making it ready, and its share of its batch's.
@@ -56,6 +58,7 @@ class Prediction:
     frame: int | None = None
     heatmap_method: str = ""
     threshold: float = math.nan
+    prediction_set: tuple[str, ...] | None = None
     model: str = ""
     digest: str = ""
     seconds: float = field(default=0.0, compare=False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from medsharp.bundle import CHECKS, MODELS, BundleSpec, digest_of, read_bundle
+from medsharp.bundle.prediction_sets import PredictionSets, read_prediction_sets
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, Source, ValueRange
 from medsharp.images.box import Box
@@ -82,6 +84,11 @@ class Predictor:
         session = self.session
         frozen = ", in which the operating point was frozen" if session.precision == "fp32" else ""
         return f"runs on {session.device} ({session.why}) in {session.precision}{frozen}"
+
+    @cached_property
+    def prediction_sets(self) -> PredictionSets | None:
+        """What makes the prediction set of an image; None where the bundle has no validation predictions."""
+        return read_prediction_sets(self.folder, self.spec.classes)
 
     @classmethod
     def load(
@@ -333,6 +340,7 @@ class Predictor:
             probabilities=dict(zip(self.spec.classes, map(float, share), strict=True)),
             positive_probability=float(share[self._positive]),
             threshold=self.spec.operating_point.threshold,
+            prediction_set=None if self.prediction_sets is None else self.prediction_sets.of(share),
             heatmap_method=method,
             _explain=explain_one,
         )

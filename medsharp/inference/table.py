@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.bundle import BundleSpec, digest_of
+from medsharp.bundle.prediction_sets import PREDICTION_SET, written_set
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.errors import InputError
@@ -32,7 +33,8 @@ _LEADING = ("image", "patient", "site", "label")
 def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] | None = None) -> pd.DataFrame:
     """Lay predictions out: one row each.
 
-    Columns: image, p_<class>..., threshold_side, threshold_margin, status, reasons, checks, flags, error.
+    Columns: image, p_<class>..., threshold_side, threshold_margin, prediction_set, status, reasons,
+    checks, flags, error.
 
     Args:
         predictions: As `Predictor.predict` gives them.
@@ -46,6 +48,7 @@ def predictions_table(predictions: Sequence[Prediction], classes: Sequence[str] 
             **{f"p_{name}": [p.probabilities.get(name, math.nan) for p in predictions] for name in classes},
             SIDE: [p.side or "" for p in predictions],
             MARGIN: [p.margin for p in predictions],
+            PREDICTION_SET: [written_set(p.prediction_set) for p in predictions],
             STATUS: [p.status for p in predictions],
             REASONS: ["; ".join(p.reasons) for p in predictions],
             CHECKS: ["; ".join(p.checks) for p in predictions],
@@ -66,7 +69,7 @@ def without_refused_answers(table: pd.DataFrame) -> pd.DataFrame:
     for name in map(str, table.columns):
         if name.startswith("p_") or name == MARGIN:
             table.loc[refused, name] = math.nan
-    table.loc[refused, SIDE] = ""
+    table.loc[refused, [name for name in (SIDE, PREDICTION_SET) if name in table]] = ""
     return table
 
 
@@ -96,9 +99,10 @@ def predict_manifest(
 
     Returns:
         A row an image, in the manifest's order: image, patient, site, label, p_<class>..., threshold_side (`above` or
-        `below`), threshold_margin (the distance in log odds), status, reasons, checks, flags, error,
-        threshold, threshold_class, threshold_from, and the manifest's other columns, under `manifest_<name>` where a
-        prediction has one of that name; with masks also `lesion_area`, the share of the image that they cover.
+        `below`), threshold_margin (the distance in log odds), prediction_set (the classes that cannot be ruled out),
+        status, reasons, checks, flags, error, threshold, threshold_class, threshold_from, and the manifest's other
+        columns, under `manifest_<name>` where a prediction has one of that name; with masks also `lesion_area`, the
+        share of the image that they cover.
 
     Raises:
         InputError: The manifest excludes every image.

@@ -23,6 +23,7 @@ from medsharp.bundle import (
     Update,
     digest_of,
 )
+from medsharp.bundle.prediction_sets import PREDICTION_SET, read_prediction_sets
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.comparison.compare import compare_models
@@ -167,8 +168,8 @@ def recalibrate_bundle(
         record,
         update,
         point,
-        _decided(rows.assign(part=parts), spec),
-        _decided(updated.assign(part=parts), new),
+        _decided(rows.assign(part=parts), spec, parent.folder),
+        _decided(updated.assign(part=parts), new, out),
         notes,
     )
     return Recalibrated(new, tuple(notes))
@@ -266,12 +267,15 @@ def _figures(compared: Mapping[str, Any]) -> dict[str, dict[str, Figure]]:
     }
 
 
-def _decided(rows: pd.DataFrame, spec: BundleSpec) -> pd.DataFrame:
-    """Return predictions with side, distance, threshold and origin as a bundle gives them."""
+def _decided(rows: pd.DataFrame, spec: BundleSpec, bundle: Path) -> pd.DataFrame:
+    """Return predictions with side, distance, set, threshold and origin as a bundle gives them."""
     threshold, shares = spec.operating_point.threshold, rows[f"p_{spec.positive}"]
     sides = np.where(shares.isna(), "", np.where(shares >= threshold, "above", "below"))
     margins = shares.map(log_odds) - log_odds(threshold)
-    return rows.assign(**{SIDE: sides, MARGIN: margins}, **frozen_columns(spec))
+    made = read_prediction_sets(bundle, spec.classes)
+    probabilities = rows[[f"p_{name}" for name in spec.classes]].to_numpy(dtype=float)
+    sets = ["" if made is None else made.written(each) for each in probabilities]
+    return rows.assign(**{SIDE: sides, MARGIN: margins, PREDICTION_SET: sets}, **frozen_columns(spec))
 
 
 def _write_record(
