@@ -92,4 +92,4 @@ def _open(row: Mapping[str, Any]) -> str:
     from medsharp.bundle.prediction_sets import ALPHA, NO_CLASS, PREDICTION_SET
 
     found = str(row[PREDICTION_SET])
-    return f"{1 - ALPHA:.0%} set: {found}" if ";" in found or found == NO_CLASS else ""
+    return f"{100 * (1 - ALPHA):.0f} % set: {found}" if ";" in found or found == NO_CLASS else ""

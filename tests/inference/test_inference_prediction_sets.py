@@ -95,7 +95,7 @@ def test_a_class_is_in_the_set_where_its_own_quantile_allows_it(scans: Path, tmp
         assert rows["prediction_set"].tolist() == expected.tolist()
         assert set(expected) == {"", both, "benign", "malignant"}
         printed = run("predict", tmp_path / kind, scans).output
-        assert printed.count("90 %") == (rows["prediction_set"] == both).sum()
+        assert printed.count("90 % set: ") == (rows["prediction_set"] == both).sum()
 
 
 def test_too_few_images_of_a_label_leave_it_in_every_set(scans: Path, tmp_path: Path) -> None:
