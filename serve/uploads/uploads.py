@@ -24,6 +24,14 @@ UNASKED_SECONDS = 120
 
 _LONGEST_NAME = 80
 _PREFIX = "medsharp-serve-"
+_AT_LEAST_ONE = (
+    "max_files",
+    "max_file_bytes",
+    "max_archive_files",
+    "max_unpacked_bytes",
+    "max_request_bytes",
+    "max_held_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Limits:
     Attributes:
         max_files: Images in one request.
         max_file_bytes: Bytes of one image.
+        max_archive_files: Files in a zip archive, folders and what systems add left out.
+        max_unpacked_bytes: Bytes of all that an archive unpacks to.
         max_request_bytes: Bytes of a whole request, with all its images.
         max_held_bytes: Bytes of all requests and uploads that are in memory at once.
         max_waiting: Requests that wait while one is worked on.
@@ -41,14 +51,17 @@ class Limits:
 
     max_files: int = 32
     max_file_bytes: int = 64 * 1024 * 1024
+    max_archive_files: int = 500
+    max_unpacked_bytes: int = 512 * 1024 * 1024
     max_request_bytes: int = 256 * 1024 * 1024
     max_held_bytes: int = 1024 * 1024 * 1024
     max_waiting: int = 64
     body_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if min(self.max_files, self.max_file_bytes, self.max_request_bytes, self.max_held_bytes) < 1:
-            raise InputError("max_files, max_file_bytes, max_request_bytes and max_held_bytes must be at least 1")
+        for name in _AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1")
         if self.max_waiting < 0 or not self.body_seconds > 0:
             raise InputError("max_waiting must be at least 0, and body_seconds more")
 
