@@ -20,6 +20,9 @@ from serve.uploads.uploads import Limits, safe_name
 _FIRST_BYTES = (b"PK\x03\x04", b"PK\x05\x06")
 """Of an archive, and of one that holds nothing."""
 
+HEAD = 132
+"""First bytes of an upload that tell whether it is an archive."""
+
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _ENTRIES_PER_FILE = 4
 _SPARE_ENTRIES = 100

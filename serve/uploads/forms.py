@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from serve.engine.capacity import Memory
 from serve.security.gate import megabytes
+from serve.uploads.archive import HEAD, is_archive
 from serve.uploads.uploads import Limits, safe_name
 
 FILE_FIELDS = ("files", "file")
@@ -52,7 +53,7 @@ async def read_form(
         BusyError: All requests together bring too much.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise HTTPException(422, _NO_IMAGE)
+        raise HTTPException(422, NO_IMAGE)
     with memory.reservation() as reserve:
 
         async def stream() -> AsyncGenerator[bytes, None]:
@@ -90,6 +91,7 @@ class _InMemoryParser(MultiPartParser):
         self._limits = limits
         self._arrived = arrived
         self._part_bytes = 0
+        self._part_head = b""
         self._files: list[UploadFile] = []
         self.is_complete = False
 
@@ -108,14 +110,17 @@ class _InMemoryParser(MultiPartParser):
         super().on_end()
 
     def on_part_begin(self) -> None:
-        self._part_bytes = 0
+        self._part_bytes, self._part_head = 0, b""
         super().on_part_begin()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._part_bytes += end - start
         file = self._current_part.file
         if file is not None:
-            if self._part_bytes > self._limits.max_file_bytes:
+            self._part_head += data[start : min(end, start + HEAD - len(self._part_head))]
+            # Of an archive each file is held to that limit when it is unpacked.
+            is_single = not is_archive(self._part_head)
+            if is_single and self._part_bytes > self._limits.max_file_bytes:
                 name = safe_name(file.filename, self._current_files)
                 raise HTTPException(413, f"the image {name} is larger than {megabytes(self._limits.max_file_bytes)}")
             if self._arrived is not None:
@@ -132,7 +137,7 @@ async def _form(items: list[tuple[str, UploadFile | str]], limits: Limits) -> Fo
         if name == field and isinstance(value, UploadFile) and (value.filename or value.size)
     ]
     if not uploads:
-        raise HTTPException(422, _NO_IMAGE)
+        raise HTTPException(422, NO_IMAGE)
     for name, value in items:
         if name not in FILE_FIELDS and isinstance(value, UploadFile):
             raise HTTPException(422, "a file was sent in another field than 'files', where it would be overlooked")
@@ -147,7 +152,7 @@ async def _form(items: list[tuple[str, UploadFile | str]], limits: Limits) -> Fo
     return Form(names, contents, {name: value for name, value in items if isinstance(value, str)})
 
 
-_NO_IMAGE = "no image was sent; send one or several in the multipart field 'files'"
+NO_IMAGE = "no image was sent; send one or several in the multipart field 'files'"
 
 
 def _too_many(limits: Limits) -> str:
