@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,10 @@ COLOURED_SHARE = 1e-4
 
 LEAST_FLOW = 4e-4
 """Share of pixels that are blood flow from which on it is Doppler: a vessel of 5 x 5 pixels on a copy of 256."""
+
+
+PART = "cropped to a part that was asked for"
+"""The flag of an image of which only a part is looked at."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,19 @@ class DecodedImage:
     def coloured(self) -> np.ndarray | None:
         """bool [H, W], the pixels that were really coloured; None where none was."""
         return None if self.colours is None else coloured_pixels(self.colours)
+
+    def part(self, box: Box) -> DecodedImage:
+        """Return the part of it inside a box, which must lie in it, with a flag that says so."""
+        rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+        top, left = (0, 0) if self.region is None else (self.region.top, self.region.left)
+        return replace(
+            self,
+            # Copies, so that the whole can go.
+            pixels=self.pixels[rows, columns].copy(),
+            colours=None if self.colours is None else self.colours[rows, columns].copy(),
+            region=Box(box.top + top, box.left + left, box.bottom + top, box.right + left),
+            flags=(*self.flags, PART),
+        )
 
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

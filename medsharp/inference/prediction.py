@@ -94,15 +94,16 @@ class Prediction:
     @property
     def reasons(self) -> tuple[str, ...]:
         """The sentences of the findings, refusals first."""
-        return tuple(finding.sentence for finding in self._ordered)
+        return tuple(finding.sentence for finding in self.ordered_findings)
 
     @property
     def checks(self) -> tuple[str, ...]:
         """Which checks found that, in the same order, each with what follows: `refusal:dark`, `caution:clipped`."""
-        return tuple(f"{finding.outcome}:{finding.check}" for finding in self._ordered)
+        return tuple(f"{finding.outcome}:{finding.check}" for finding in self.ordered_findings)
 
     @property
-    def _ordered(self) -> list[Finding]:
+    def ordered_findings(self) -> list[Finding]:
+        """The findings, refusals first."""
         return sorted(self.findings, key=lambda finding: finding.outcome != "refusal")
 
     def saliency(self, longest_side: int = DISPLAY_SIDE) -> Saliency | None:

@@ -1,12 +1,20 @@
-"""What `GET /model` says: what the model is, and how it did."""
+"""What `GET /model` and `GET /v1/models` say: what a model is, and how it did."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from fastapi import FastAPI
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
 from medsharp.bundle import Figure
+from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.glance import FIGURES, NOT_MEASURED, recorded_glances
+from serve.api.answers import Refusal
+from serve.api.context import Context
+from serve.models import Served
 from serve.security.gate import NOTICE
 
 
@@ -60,3 +68,45 @@ def describe(predictor: Predictor) -> Model:
         left_out_measured=left_out,
         remark=None if left_out else NOT_MEASURED,
     )
+
+
+class ModelList(BaseModel):
+    """The models that are served."""
+
+    default: str = Field(description="Answers where a request names none")
+    models: list[str] = Field(description="Names of all, the default first")
+    notice: str = NOTICE
+
+
+def find_model(context: Context, name: str | None) -> Served:
+    """Return the model of a name, or the default one.
+
+    Raises:
+        HTTPException: 404, there is none of that name.
+    """
+    try:
+        return context.models.named(name)
+    except InputError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+def add_model_routes(app: FastAPI, context: Context) -> None:
+    """Add `/model`, `/v1/models` and `/v1/models/{name}`."""
+
+    @app.get("/model", response_model=Model, summary="What is the default model, and how did it do?", tags=["models"])
+    async def default() -> Any:
+        return describe(context.models.default.predictor)
+
+    @app.get("/v1/models", response_model=ModelList, summary="Which models are served?", tags=["models"])
+    async def models() -> Any:
+        return ModelList(default=context.models.names[0], models=list(context.models.names))
+
+    @app.get(
+        "/v1/models/{name}",
+        response_model=Model,
+        responses={404: {"model": Refusal, "description": "There is no model of that name"}},
+        summary="What is a model, and how did it do?",
+        tags=["models"],
+    )
+    async def model(name: str) -> Any:
+        return describe(find_model(context, name).predictor)

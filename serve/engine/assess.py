@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-from PIL import Image
-
-from medsharp.inference import Prediction, Predictor, overlay
-from medsharp.inference.heatmap import FAINT, shrink
+from medsharp.inference import Prediction, Predictor
+from medsharp.inference.heatmap import shrink
 from medsharp.inference.reading import Reading, read_source
+from serve.engine.draw import Assessment, heatmap_uri, is_missing, png_uri
 
-
-@dataclass(frozen=True)
-class Assessment:
-    """One image, what the model says of it, and pictures of both to show.
-
-    Attributes:
-        prediction: The model's answer; its `error` says why there is none.
-        image: PNG data URI of the decoded image, or None.
-        heatmap: PNG data URI of the image under the heat map, or None.
-        size: Height and width in pixels of the image as uploaded, or None.
-        evidence: Whether the heat map shows anything; None where none was drawn.
-    """
-
-    prediction: Prediction
-    image: str | None = None
-    heatmap: str | None = None
-    size: tuple[int, int] | None = None
-    evidence: bool | None = None
+__all__ = ["Assessment", "Assessor", "is_missing", "png_uri", "shrink"]
 
 
 class Assessor:
@@ -91,24 +69,7 @@ def _draw(reading: Reading, prediction: Prediction, image_side: int | None, heat
     pixels = reading.image.pixels
     height, width = pixels.shape
     image = None if image_side is None else png_uri(shrink(pixels, image_side))
-    relevance = None if heatmap_side is None else prediction.heatmap(heatmap_side)
-    if heatmap_side is None or relevance is None:
-        return Assessment(prediction, image, None, (height, width))
-    heatmap = png_uri(overlay(shrink(pixels, heatmap_side), relevance))
-    return Assessment(prediction, image, heatmap, (height, width), bool(np.abs(relevance).max() >= FAINT))
-
-
-def png_uri(pixels: np.ndarray) -> str:
-    """Encode an image as a data URI, so that it travels inside the answer and no file is written.
-
-    Args:
-        pixels: uint8 [H, W] or [H, W, 3].
-    """
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def is_missing(value: float) -> bool:
-    """Say whether a probability is absent: an image that could not be read has NaN for it."""
-    return math.isnan(value)
+    heatmap = evidence = None
+    if heatmap_side is not None:
+        heatmap, evidence = heatmap_uri(prediction, shrink(pixels, heatmap_side), heatmap_side)
+    return Assessment(prediction, image, heatmap, (height, width), evidence)

@@ -1,4 +1,4 @@
-"""How much the server takes on at once: one assessment, so many that wait for it, so many bytes of uploads."""
+"""How much the server takes on at once: so many requests, so many bytes of uploads; and when it takes no more."""
 
 from __future__ import annotations
 
@@ -19,6 +19,72 @@ Result = TypeVar("Result")
 
 class BusyError(Exception):
     """The server has as much to do as it takes on; says so in one sentence."""
+
+
+class ClosingError(BusyError):
+    """The server is stopping: it finishes what it has, and takes nothing more."""
+
+
+class DeadlineError(Exception):
+    """A request took longer than it may; says so in one sentence."""
+
+
+class Admission:
+    """Counts requests from the moment they came whole until they are answered, and bounds them.
+
+    Args:
+        most_waiting: Requests beside the first one; one more is refused.
+    """
+
+    def __init__(self, most_waiting: int) -> None:
+        self._most_waiting = most_waiting
+        self._inside = 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def inside(self) -> int:
+        """Requests that are worked on or wait."""
+        return self._inside
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are taken on at all."""
+        return not self._closed
+
+    def close(self) -> None:
+        """Take on no more."""
+        self._closed = True
+
+    def check(self) -> None:
+        """Refuse a request before its body is read, where it would be refused afterwards.
+
+        Raises:
+            BusyError: As many wait as may, or the server is stopping.
+        """
+        if self._closed:
+            raise ClosingError("the server is stopping; send this one again in a while")
+        if self._inside > self._most_waiting:
+            raise BusyError(
+                f"the server is busy: {self._most_waiting} requests wait already; "
+                f"send this one again in {RETRY_AFTER} seconds"
+            )
+
+    @contextlib.contextmanager
+    def entry(self) -> Iterator[None]:
+        """Count a request in, and out at the end of the context.
+
+        Raises:
+            BusyError: As `check` does.
+        """
+        with self._lock:
+            self.check()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
 
 
 class WorkQueue:

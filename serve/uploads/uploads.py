@@ -45,8 +45,9 @@ class Limits:
         max_unpacked_bytes: Bytes of all that an archive unpacks to.
         max_request_bytes: Bytes of a whole request, with all its images.
         max_held_bytes: Bytes of all requests and uploads that are in memory at once.
-        max_waiting: Requests that wait while one is worked on.
+        max_waiting: Requests beside the first that are worked on or wait.
         body_seconds: How long the next part of a request's body may keep the server waiting.
+        deadline_seconds: A request that came whole and takes longer than that is given up.
     """
 
     max_files: int = 32
@@ -57,13 +58,14 @@ class Limits:
     max_held_bytes: int = 1024 * 1024 * 1024
     max_waiting: int = 64
     body_seconds: float = 60.0
+    deadline_seconds: float = 120.0
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1")
-        if self.max_waiting < 0 or not self.body_seconds > 0:
-            raise InputError("max_waiting must be at least 0, and body_seconds more")
+        if self.max_waiting < 0 or not min(self.body_seconds, self.deadline_seconds) > 0:
+            raise InputError("max_waiting must be at least 0, and body_seconds and deadline_seconds more")
 
 
 def safe_name(name: str | None, position: int) -> str:

@@ -16,6 +16,7 @@ from medsharp.inference import Prediction, Predictor
 from medsharp.inference.reading import Reading
 from serve import create_app
 from serve.engine.capacity import Result, WorkQueue
+from serve.engine.job import Job
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +62,13 @@ def held(predictor: Predictor) -> Iterator[HeldPredictor]:
 def arrived(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """Released once for each request that comes to the queue, of applications that are made after this."""
     arrivals = threading.Semaphore(0)
+    begin = Job.begin
+
+    def counting(job: Job) -> None:
+        begin(job)
+        arrivals.release()
+
+    monkeypatch.setattr(Job, "begin", counting)
 
     class Counting(WorkQueue):
         async def run(self, work: Callable[[], Result]) -> Result:

@@ -187,7 +187,7 @@ def test_description_and_docs_say_not_for_diagnostic_use_and_ask_no_other_host(c
     assert description["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
     docs = client.get("/docs").text
     assert "Not for diagnostic use" in docs
-    assert "//" not in docs.replace("http://127.0.0.1:7860/predict", "")
+    assert "//" not in docs.replace("http://127.0.0.1:7860/v1/predict", "")
 
 
 def test_missing_bundle_is_one_sentence() -> None:

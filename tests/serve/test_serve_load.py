@@ -107,7 +107,7 @@ def test_health_and_descriptions_are_answered_while_one_image_is_worked_on_and_o
             quick = Exchange(path, "GET")
             quick.say(b"")
             assert (await quick.to(app)).status == 200, path
-        assert app.state.queue.inside == 5
+        assert app.state.admission.inside == 5
         held.go.set()
         assert [done.status for done in await asyncio.gather(*waiting)] == [200] * 5
         assert app.state.memory.held == 0
@@ -129,7 +129,7 @@ def test_request_beyond_those_that_may_wait_is_told_when_to_come_again(
         refused = Exchange()
         refused.say(form(png))
         await refused.to(app)
-        assert refused.status == 503
+        assert refused.status == 429
         assert int(refused.headers["retry-after"]) > 0
         assert "2 requests wait already" in json.loads(refused.body)["detail"]
         held.go.set()
@@ -156,7 +156,7 @@ def test_client_that_leaves_while_it_waits_takes_no_turn(held: Any, arrived: thr
         # Turns of the event loop, many more than it takes to hear of that.
         for _ in range(100):
             await asyncio.sleep(0)
-        assert app.state.queue.inside == 1
+        assert app.state.admission.inside == 1
         held.go.set()
         await one
         await two
@@ -234,7 +234,7 @@ def test_uploads_of_all_requests_together_are_bounded(predictor: Predictor, png:
         task = asyncio.create_task(first.to(app))
         second.say(form(bytes(10_000)))
         await first.taken.wait()
-        assert (await second.to(app)).status == 503
+        assert (await second.to(app)).status == 429
         assert "retry-after" in second.headers
         first.leave()
         await task

@@ -1,0 +1,101 @@
+"""What is wrong with a request, in one sentence and with the right status; methods that a path does not have."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from medsharp.errors import InputError
+from serve.engine import BusyError, ClosingError, DeadlineError
+from serve.engine.capacity import RETRY_AFTER
+from serve.engine.faults import log_fault
+from serve.security.gate import refuse
+
+_GONE = 499
+"""Status of an answer that nobody receives, since the client has left."""
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Say what is wrong with a request in one sentence, and refuse methods that a path does not have.
+
+    The page is mounted at `/`, and would answer these 404. Routes that are added later are not looked at.
+    """
+    allowed: dict[str, set[str]] = {}
+    for route in app.routes:
+        if isinstance(route, Route):
+            allowed.setdefault(route.path, set()).update(route.methods or ())
+    app.router.routes += [Route(path, _OtherMethod(methods)) for path, methods in allowed.items()]
+
+    @app.exception_handler(HTTPException)
+    async def explain(request: Request, error: HTTPException) -> JSONResponse:
+        return refuse(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return refuse(422, f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}")
+
+    @app.exception_handler(InputError)
+    async def wrong(request: Request, error: InputError) -> JSONResponse:
+        return refuse(422, str(error))
+
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> JSONResponse:
+        status = 503 if isinstance(error, ClosingError) else 429
+        return refuse(status, str(error), {"Retry-After": str(RETRY_AFTER)})
+
+    @app.exception_handler(DeadlineError)
+    async def late(request: Request, error: DeadlineError) -> JSONResponse:
+        return refuse(504, str(error))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
+
+
+class Faults:
+    """ASGI middleware: a fault of the server ends its own request alone, and its log quotes nothing of the request.
+
+    Left to Starlette, the message of what was raised would be logged, with whatever it quotes.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and answer 500 where that fails."""
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            log_fault("a request could not be answered", error)
+            if not begun:
+                sentence = f"the server failed at this request ({type(error).__name__}); its log says where"
+                await refuse(500, sentence)(scope, receive, send)
+
+
+class _OtherMethod:
+    """ASGI application that answers a request with a method that its path does not have."""
+
+    def __init__(self, methods: set[str]) -> None:
+        self._allowed = ", ".join(sorted(methods))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sentence = f"{scope['path']} takes {self._allowed}, not {scope['method']}; /docs says how"
+        await refuse(405, sentence, {"Allow": self._allowed})(scope, receive, send)

@@ -1,0 +1,96 @@
+"""What a request wants beside its images: from its query, or from the fields of its form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from medsharp.images import Box
+from serve.engine import ReadOptions
+
+_SWITCH = {"0": False, "false": False, "1": True, "true": True}
+_MOST_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a request wants.
+
+    Attributes:
+        heatmap: Whether heat maps are drawn.
+        model: Name of the model; None takes the default one.
+        options: What of an image is looked at.
+    """
+
+    heatmap: bool
+    model: str | None
+    options: ReadOptions
+
+
+PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
+    "heatmap": ({"type": "string", "enum": ["0", "1", "false", "true"]}, "`1` adds heat maps"),
+    "model": ({"type": "string", "maxLength": 200}, "Name of a model, of those that `/v1/models` lists"),
+    "frame": (
+        {"type": "string", "pattern": "^[0-9]{1,6}$"},
+        "Frame of a DICOM clip, counted from 1; the sharpest by default. For one image only",
+    ),
+    "box": (
+        {"type": "string", "pattern": "^[0-9]{1,6}(,[0-9]{1,6}){3}$"},
+        "`left,top,right,bottom` in pixels: the part of the image that is looked at. For one image only",
+    ),
+}
+"""Name, schema and meaning of each."""
+
+
+def read_wishes(query: Mapping[str, str], fields: Mapping[str, str], images: int) -> Wishes:
+    """Read what a request wants.
+
+    Args:
+        query: Of its address.
+        fields: Of its form.
+        images: How many it brings.
+
+    Raises:
+        HTTPException: 422, something is not as it should be, or is said twice and differently.
+    """
+    given = {name: _one(name, query, fields) for name in PARAMETERS}
+    heatmap = _SWITCH.get((given["heatmap"] or "0").lower())
+    if heatmap is None:
+        raise HTTPException(422, "heatmap must be 0 or 1")
+    options = ReadOptions(_frame(given["frame"]), _box(given["box"]))
+    if options != ReadOptions() and images > 1:
+        raise HTTPException(422, "frame and box are of one image; send it alone")
+    return Wishes(heatmap, given["model"] or None, options)
+
+
+def _one(name: str, query: Mapping[str, str], fields: Mapping[str, str]) -> str | None:
+    values = {values[name] for values in (query, fields) if name in values}
+    if len(values) > 1:
+        raise HTTPException(422, f"{name} is one thing in the address and another in the form")
+    return next(iter(values), None)
+
+
+def _frame(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not _is_number(text) or int(text) < 1:
+        raise HTTPException(422, "frame must be a whole number from 1 on")
+    return int(text)
+
+
+def _box(text: str | None) -> Box | None:
+    if not text:
+        return None
+    parts = text.split(",")
+    if len(parts) != 4 or not all(_is_number(part) for part in parts):
+        raise HTTPException(422, "box must be left,top,right,bottom: four whole numbers of pixels")
+    left, top, right, bottom = map(int, parts)
+    return Box(top, left, bottom, right)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(f"[0-9]{{1,{_MOST_DIGITS}}}", text) is not None
