@@ -45,7 +45,7 @@ def create_app(
     auth: tuple[str, str] | None = None,
     limits: Limits | None = None,
     batching: Batching | None = None,
-    load: Load = Predictor.load,
+    load: Load | None = None,
     audit: AuditLog | None = None,
 ) -> FastAPI:
     """Build the application that serves one or several bundles: the API, and the page at `/`.
@@ -55,7 +55,7 @@ def create_app(
         auth: User and password; asked for with HTTP basic authentication on every path but `/healthz`.
         limits: How much one request may bring, and all together.
         batching: How images are gathered for the network; by default as measured for its device.
-        load: Loads a bundle from its folder, at first and whenever the models are reloaded.
+        load: Loads a bundle from its folder, also when the models are reloaded; `Predictor.load` by default.
         audit: Told of each image that is answered.
 
     Raises:
@@ -68,7 +68,7 @@ def create_app(
     _check_auth(auth)
     given = [bundles] if isinstance(bundles, str | Path | Predictor) else list(bundles)
     shared = Shared(Lanes(), Admission(limits.max_waiting), Metrics())
-    models = Models(given, shared, limits, load=load, batching=batching)
+    models = Models(given, shared, limits, load=load or Predictor.load, batching=batching or Batching())
     memory = Memory(limits.max_held_bytes)
     uploads = Uploads(memory)
     context = Context(models, limits, memory, shared, audit)

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,32 +18,40 @@ from medsharp.errors import InputError
 
 if TYPE_CHECKING:
     from medsharp.inference import Predictor
+    from serve.engine import Batching
+    from serve.uploads import Limits
 
 AUTH_VARIABLE = "MEDSHARP_AUTH"
 
 
 def run(
-    bundle: str | Path | Predictor,
+    bundles: str | Path | Predictor | Sequence[str | Path | Predictor],
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
     auth: tuple[str, str] | str | None = None,
     open_browser: bool = True,
     announce: Callable[[str], None] | None = None,
+    limits: Limits | None = None,
+    batching: Batching | None = None,
+    load: Callable[[Path], Predictor] | None = None,
 ) -> None:
-    """Serve a bundle until interrupted.
+    """Serve bundles until interrupted; what is inside is finished then. SIGHUP loads them again.
 
     Args:
-        bundle: Folder of the bundle, or a predictor that has loaded one.
+        bundles: Folders of bundles, or predictors that have loaded them; the first is the default.
         host: Address to listen at. Any but the machine's own needs `auth`.
         port: TCP port; 0 takes a free one.
         auth: User and password, as a pair or as `user:password`; otherwise from the environment's `MEDSHARP_AUTH`.
         open_browser: Show the page in the default browser, where there is a screen.
         announce: Called with the page's address once it can be reached.
+        limits: How much requests may bring, how many may wait and how long.
+        batching: How images are gathered for the network; by default as measured for its device.
+        load: Loads a bundle from its folder; as `Predictor.load` does by default.
 
     Raises:
-        InputError: The bundle is damaged, the address cannot be used, the port is taken, or the host can be reached
-            from other machines and there is no password.
+        InputError: A bundle is damaged, two have one name, the address cannot be used, the port is taken, or the host
+            can be reached from other machines and there is no password.
     """
     pair = parse_auth(auth or os.environ.get(AUTH_VARIABLE))
     if pair is None and not is_loopback(host):
@@ -55,8 +63,10 @@ def run(
     with listening:
         from serve.app import create_app
 
-        app = create_app(bundle, auth=pair)
+        app = create_app(bundles, auth=pair, limits=limits, batching=batching, load=load)
         import uvicorn
+
+        from serve.graceful import GracefulServer
 
         # No access log: the addresses and requests of visitors are nobody's business. An open page holds a
         # connection for as long as it is open, so stopping does not wait for that.
@@ -70,7 +80,7 @@ def run(
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         # Ctrl-C is how one stops a server, and no error.
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            GracefulServer(app, config).run(sockets=[listening])
 
 
 def parse_auth(auth: tuple[str, str] | str | None) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from medsharp.errors import InputError
 from serve.engine import BusyError, ClosingError, DeadlineError
 from serve.engine.capacity import RETRY_AFTER
 from serve.engine.faults import log_fault
+from serve.security.audit import AuditError
 from serve.security.gate import refuse
 
 _GONE = 499
@@ -52,6 +53,10 @@ def add_refusals(app: FastAPI) -> None:
     @app.exception_handler(DeadlineError)
     async def late(request: Request, error: DeadlineError) -> JSONResponse:
         return refuse(504, str(error))
+
+    @app.exception_handler(AuditError)
+    async def unrecorded(request: Request, error: AuditError) -> JSONResponse:
+        return refuse(503, str(error))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:

@@ -55,7 +55,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     422: {"model": list[ImageAnswer] | Refusal, "description": "No image at all, or none that can be read"},
     429: {"model": Refusal, "description": "Too many requests wait; `Retry-After` says when to come again"},
     500: {"model": list[ImageAnswer] | Refusal, "description": "The server failed at every image; its log says where"},
-    503: {"model": Refusal, "description": "The server is stopping"},
+    503: {"model": Refusal, "description": "The server is stopping, or its audit log cannot be written"},
     504: {"model": Refusal, "description": "The answer took longer than a request may take"},
 }
 
@@ -72,7 +72,7 @@ def add_predict_routes(app: FastAPI, context: Context) -> None:
         tags=["predict"],
     )
     async def predict(request: Request) -> Any:
-        """Answer one entry an image, in the order sent: of a form, or of one file as the body; either may be an archive.
+        """Answer one entry an image, in the order sent: of a form, or of one file as the body; each may be an archive.
 
         An image that cannot be read has its reason under `error`, one that a check refuses has its `findings` and nulls
         in place of numbers; neither stops the others. The status is 200 when at least one image could be read, refused

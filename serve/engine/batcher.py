@@ -18,22 +18,30 @@ Result = TypeVar("Result")
 Answered = TypeVar("Answered", contravariant=True)
 
 
+_ON_CPU, _ON_GPU = 4, 32
+"""On a CPU larger batches are no faster for an image, and keep others waiting: `medsharp bench serve` measures it."""
+
+
 @dataclass(frozen=True)
 class Batching:
     """How images are gathered.
 
     Attributes:
-        max_batch: Images in a batch of the network.
+        max_batch: Images in a batch of the network; None takes what was measured for its device.
         max_wait: Seconds that the first image of a batch waits for others that are being decoded. While none is, a
             batch is released at once, so that a lone image never waits.
     """
 
-    max_batch: int = 4
+    max_batch: int | None = None
     max_wait: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1 or not 0 <= self.max_wait <= 60:
+        if (self.max_batch is not None and self.max_batch < 1) or not 0 <= self.max_wait <= 60:
             raise InputError("max_batch must be at least 1, and max_wait between 0 and 60 seconds")
+
+    def largest(self, device: str) -> int:
+        """Return how many images a batch has at most on a device of ONNX Runtime."""
+        return self.max_batch or (_ON_CPU if device == "cpu" else _ON_GPU)
 
 
 class Ticket(Protocol[Answered]):
@@ -83,7 +91,8 @@ class Batcher(Generic[Item, Result]):
 
     Args:
         run: Gives the results of a batch, in its order.
-        batching: How large a batch is and how long it is waited for.
+        max_batch: Images in a batch.
+        max_wait: Seconds that the first image of a batch waits for others that are expected.
         released: Told of each batch why it was released and how large it is.
         retried: Told of each batch that failed and is run again image by image.
     """
@@ -91,12 +100,14 @@ class Batcher(Generic[Item, Result]):
     def __init__(
         self,
         run: Callable[[list[Item]], Sequence[Result]],
-        batching: Batching,
+        max_batch: int,
+        max_wait: float,
         released: Callable[[Release, int], None],
         retried: Callable[[], None],
     ) -> None:
         self._run = run
-        self._batching = batching
+        self._max_batch = max_batch
+        self._max_wait = max_wait
         self._released = released
         self._retried = retried
         self._changed = threading.Condition()
@@ -160,7 +171,7 @@ class Batcher(Generic[Item, Result]):
                     self._running = False
                     return []
                 oldest = min(queue[0].since for queue in self._queues.values())
-                left = oldest + self._batching.max_wait - time.monotonic()
+                left = oldest + self._max_wait - time.monotonic()
                 reason = self._reason(left)
                 if reason is not None:
                     batch = self._take()
@@ -176,7 +187,7 @@ class Batcher(Generic[Item, Result]):
 
     def _reason(self, left: float) -> Release | None:
         """Return why a batch is released now, or None where it waits, `left` seconds more at most."""
-        if self._count() >= self._batching.max_batch:
+        if self._count() >= self._max_batch:
             return "full"
         if self._closing:
             return "shutdown"
@@ -186,7 +197,7 @@ class Batcher(Generic[Item, Result]):
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
-        while self._queues and len(batch) < self._batching.max_batch:
+        while self._queues and len(batch) < self._max_batch:
             owner = next(iter(self._queues))
             queue = self._queues.pop(owner)
             batch.append(queue.popleft())

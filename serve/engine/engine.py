@@ -26,9 +26,6 @@ from serve.engine.lanes import Lanes
 from serve.engine.request import Request
 from serve.metrics import Metrics, Release
 
-ON_CPU, ON_GPU = Batching(max_batch=4), Batching(max_batch=32)
-"""On a CPU larger batches are no faster for an image, and keep others waiting; `medsharp bench serve` measures it."""
-
 
 @dataclass(frozen=True)
 class Shared:
@@ -53,7 +50,12 @@ class Engine:
         shared: What other engines use too.
         max_file_bytes: An image of more bytes is refused.
         deadline_seconds: A request that takes longer is given up, where it does not say.
-        batching: How images are gathered; by default as measured for the device.
+        batching: How images are gathered.
+
+    Attributes:
+        predictor: The loaded bundle.
+        max_batch: Images in a batch.
+        max_wait: Seconds that an image waits for others.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class Engine:
         *,
         max_file_bytes: int,
         deadline_seconds: float,
-        batching: Batching | None = None,
+        batching: Batching = Batching(),
     ) -> None:
         self.predictor = predictor
-        self.batching = batching or (ON_CPU if predictor.session.device == "cpu" else ON_GPU)
+        self.max_batch = batching.largest(predictor.session.device)
+        self.max_wait = batching.max_wait
         self._shared = shared
         self._deadline = deadline_seconds
         metrics, name = shared.metrics, predictor.spec.name
@@ -78,10 +81,10 @@ class Engine:
             metrics.retry(name)
 
         self._images: Batcher[Reading, Prediction] = Batcher(
-            predictor.predict_readings, self.batching, released, retried
+            predictor.predict_readings, self.max_batch, self.max_wait, released, retried
         )
         self._tensors: Batcher[np.ndarray, dict[str, np.ndarray]] = Batcher(
-            self._run_tensors, self.batching, released, retried
+            self._run_tensors, self.max_batch, self.max_wait, released, retried
         )
         limits = replace(predictor.limits, max_bytes=max_file_bytes)
         self._line = Line(predictor, limits, shared.lanes, self._images, metrics)

@@ -46,7 +46,7 @@ class Models(Mapping[str, Served]):
         shared: What their engines share.
         limits: How much one request may bring, and how long it may take.
         load: Loads a folder.
-        batching: How images are gathered; by default as measured for the device.
+        batching: How images are gathered.
 
     Raises:
         InputError: There is none, one is missing or damaged or cannot be served, or two have the same name.
@@ -59,7 +59,7 @@ class Models(Mapping[str, Served]):
         limits: Limits,
         *,
         load: Load = Predictor.load,
-        batching: Batching | None = None,
+        batching: Batching = Batching(),
     ) -> None:
         if not bundles:
             raise InputError("no bundle was given to serve")
@@ -170,7 +170,7 @@ class Models(Mapping[str, Served]):
     def _tell(self) -> None:
         self._shared.metrics.serves(
             {
-                name: (one.predictor.digest, one.engine.batching.max_batch, one.engine.batching.max_wait)
+                name: (one.predictor.digest, one.engine.max_batch, one.engine.max_wait)
                 for name, one in self._served.items()
             }
         )

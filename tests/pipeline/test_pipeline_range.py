@@ -218,7 +218,7 @@ def test_option_of_what_writes_a_manifest_is_kept_in_it(command: str, hospital: 
 
 def test_option_of_serve_reaches_the_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Any] = []
-    monkeypatch.setattr("serve.run", lambda predictor, **options: served.append(predictor))
+    monkeypatch.setattr("serve.run", lambda bundles, load, **options: served.append(load(bundles[0])))
     told = CliRunner().invoke(app, ["serve", str(BUNDLE), "--range", "0,4080"])
     assert told.exit_code == 0, told.output
     assert served[0].value_range == RANGE

@@ -95,10 +95,14 @@ def test_only_bad_images_are_422_with_each_reason(client: TestClient) -> None:
     assert all(entry["error"] for entry in answer.json())
 
 
-@pytest.mark.parametrize("request_arguments", [{}, {"data": {"files": "text"}}, {"json": {"files": []}}])
-def test_no_image_is_422_and_says_how_to_send_one(client: TestClient, request_arguments: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("request_arguments", "status"), [({}, 422), ({"data": {"files": "text"}}, 415), ({"json": {"files": []}}, 415)]
+)
+def test_no_image_is_refused_and_it_is_said_how_to_send_one(
+    client: TestClient, request_arguments: dict[str, object], status: int
+) -> None:
     answer = client.post("/predict", **request_arguments)  # type: ignore[arg-type]
-    assert answer.status_code == 422
+    assert answer.status_code == status
     assert "'files'" in answer.json()["detail"]
     assert "diagnostic" in answer.json()["notice"]
 
