@@ -364,7 +364,18 @@ def validate_config(values: dict[str, Any], origin: str = "configuration") -> Tr
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{origin}: {_sentence(error.errors()[0], values)}") from error
+        raise InputError(f"{origin}: {refusal_of(error, values)}") from error
+
+
+def refusal_of(error: ValidationError, values: dict[str, Any], model: type[Section] = TrainConfig) -> str:
+    """Return what is wrong with values of a YAML file in one sentence that names the key.
+
+    Args:
+        error: The first of its errors is told.
+        values: As the file has them.
+        model: What they should be.
+    """
+    return _sentence(error.errors()[0], values, model)
 
 
 def read_limits(pairs: Sequence[str]) -> ImageLimits:
@@ -493,13 +504,13 @@ _PLAIN = {
 """What pydantic says in words of Python, by its kind of error."""
 
 
-def _sentence(error: Any, values: dict[str, Any]) -> str:
+def _sentence(error: Any, values: dict[str, Any], root: type[Section]) -> str:
     # The parts in brackets say which kind of value pydantic took something for; no file has such a key.
     location = [str(part) for part in error["loc"] if not str(part).startswith("<")]
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         where = ""
-        known = _keys_of(location[:-1])
+        known = _keys_of(root, location[:-1])
         if location[:-1] == ["optimizer"]:
             name, base = _chosen(values, [])
             known = [*[key for key in known if key not in METHODS], *short_keys(name, base)]
@@ -511,30 +522,30 @@ def _sentence(error: Any, values: dict[str, Any]) -> str:
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
         # A list is too short; its places are counted from 0, and the list itself was given.
         number = int(location.pop()) + 1
-        return f"{'.'.join(location)} = {error['input']!r}: value {number} is missing ({_description(location)})"
+        return f"{'.'.join(location)} = {error['input']!r}: value {number} is missing ({_description(root, location)})"
     message = _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
     given = error.get("input")
     if isinstance(given, (str, int, float, bool, list, tuple)) or given is None:
-        about = _description(location)
+        about = _description(root, location)
         named = f"'{given}'" in message
         return f"{key}{'' if named else f' = {given!r}'}: {message}{f' ({about})' if about and not named else ''}"
     return f"{key}: {message}" if key else message
 
 
-def _keys_of(location: Sequence[str]) -> list[str]:
-    model = _model_at(location)
+def _keys_of(root: type[Section], location: Sequence[str]) -> list[str]:
+    model = _model_at(root, location)
     return [] if model is None else list(model.model_fields)
 
 
-def _description(location: Sequence[str]) -> str:
+def _description(root: type[Section], location: Sequence[str]) -> str:
     """Return what a key means, or nothing where it is none, such as a place in a list."""
-    model = _model_at(location[:-1])
+    model = _model_at(root, location[:-1])
     field = None if model is None or not location else model.model_fields.get(location[-1])
     return "" if field is None or field.description is None or _section_of(field.annotation) else field.description
 
 
-def _model_at(location: Sequence[str]) -> Any:
-    model: Any = TrainConfig
+def _model_at(root: type[Section], location: Sequence[str]) -> Any:
+    model: Any = root
     for part in location:
         field = model.model_fields.get(part)
         model = _section_of(field.annotation) if field is not None else None

@@ -145,6 +145,9 @@ class TrainingRecord(Growing):
 
     `weights` is what it started from, None for random ones. With several, `images` counts under `train` what any of
     them learned from, under `val` what besides was used to choose, and under `test` what is left.
+
+    `elsewhere` is the file of a network that was trained elsewhere, and `validated_on` the data that fixed temperature
+    and operating point for it, which `images` then counts.
     """
 
     dataset: str
@@ -159,6 +162,8 @@ class TrainingRecord(Growing):
     environment: dict[str, Any] = {}
     weights: WeightsOrigin | None = Field(None, json_schema_extra=LATER)
     members: tuple[Member, ...] = Field((), json_schema_extra=LATER)
+    elsewhere: WeightsOrigin | None = Field(None, json_schema_extra=LATER)
+    validated_on: str = Field("", json_schema_extra=LATER)
 
 
 class Combination(Growing):

@@ -100,6 +100,11 @@ class BundleSpec(Growing):
         return f"{self.training.dataset} without {left_out}" if left_out else self.training.dataset
 
     @property
+    def internal_data(self) -> str:
+        """The data set of the internal images: that of training, or what weights from elsewhere were validated on."""
+        return self.training.validated_on or self.learned_from
+
+    @property
     def network(self) -> str:
         """The network's name."""
         return self.training.network

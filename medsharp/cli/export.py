@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -37,10 +37,18 @@ def export(
         typer.Argument(
             metavar="RUN",
             help="Run folders, as `medsharp train` makes them. Several, such as folds or seeds of one data set, become "
-            "one graph that gives the mean of their answers.",
+            "one graph that gives the mean of their answers. Or one YAML file that describes weights from elsewhere.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATA",
+            help="With a YAML file: labelled images that the network did not learn from, which fix temperature and "
+            "operating point.",
+        ),
+    ] = None,
     sensitivity: Annotated[
         float, typer.Option(min=0.5, max=1.0, help="Sensitivity that the operating point reaches on validation data.")
     ] = 0.95,
@@ -103,29 +111,31 @@ def export(
     Temperature and operating point are chosen on the internal validation images alone; of several runs, on the images
     out of the folds of each, answered by members that did not learn from them.
     """
-    from medsharp.export import export_runs
+    from medsharp.export import export_described, export_runs
     from medsharp.export.triton import check_repository, write_repository
 
     precisions = parse_precisions(precision)
     if triton is not None:
         check_repository(out, precisions, triton, overwrite=overwrite)
+    described = _described_data(runs, data or [], image_size=image_size, held_out=held_out)
     lesionless = None if no_lesion is None else _without_lesion(no_lesion)
     heading(f"Exporting {' and '.join(map(str, runs))} to {out}")
+    options: dict[str, Any] = {
+        "sensitivity": sensitivity,
+        "average": average.value,
+        "flip": flip,
+        "weights": weights.value,
+        "precisions": precisions,
+        "no_lesion": lesionless,
+        "overwrite": overwrite,
+    }
+    if described is None:
+        options |= {"image_sizes": image_size or (), "held_out": held_out or ()}
     with progress_bar() as report:
-        bundle = export_runs(
-            runs,
-            out,
-            sensitivity=sensitivity,
-            average=average.value,
-            flip=flip,
-            weights=weights.value,
-            precisions=precisions,
-            image_sizes=image_size or (),
-            held_out=held_out or (),
-            no_lesion=lesionless,
-            overwrite=overwrite,
-            progress=report,
-        )
+        if described is None:
+            bundle = export_runs(runs, out, **options, progress=report)
+        else:
+            bundle = export_described(runs[0], described, out, **options, progress=report)
     tell_choices(bundle)
     tell_held_out(bundle)
     tell_precisions(out)
@@ -139,6 +149,28 @@ def export(
     other = "predict" if bundle.preprocess.crop == "lesion" else "serve"
     more = " MANIFEST" if other == "predict" else ""
     console.print(f"\nnext: {evaluate} or [bold]medsharp {other} {escape(str(out))}{more}[/]", soft_wrap=True)
+
+
+def _described_data(runs: list[Path], data: list[str], **unfit: Any) -> Manifest | None:
+    """Return the data for a description of weights from elsewhere; None where run folders are given."""
+    from medsharp.data.sources import open_dataset
+    from medsharp.errors import InputError
+    from medsharp.export.elsewhere import read_description
+
+    files = [run for run in runs if run.suffix.lower() in (".yaml", ".yml") and not run.is_dir()]
+    if not files:
+        if data:
+            raise InputError("--data is for a YAML file that describes weights from elsewhere; a run has its own data")
+        return None
+    if len(runs) > 1:
+        raise InputError(f"{files[0]} describes one network, which is exported by itself; give it alone")
+    for name, value in unfit.items():
+        if value:
+            raise InputError(f"--{name.replace('_', '-')} is for runs; leave it out for {files[0]}")
+    if len(data) != 1:
+        raise InputError(f"{files[0]} needs one --data: labelled images that the network did not learn from")
+    said = read_description(files[0])
+    return open_dataset(data[0], classes=said.classes)
 
 
 def _without_lesion(data: str) -> Manifest:

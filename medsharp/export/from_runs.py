@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from medsharp.bundle import Average, BundleSpec, Combination, Member, Precision, TrainingRecord
 from medsharp.config import TrainConfig
-from medsharp.cores import usable_cores
 from medsharp.data.audit.report import folder_name
 from medsharp.data.exclusions import count_exclusions
-from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import AUDITED, SPLITS, Manifest
-from medsharp.export.checks import measured
 from medsharp.export.export import export_network
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import held_out_of_all
+from medsharp.export.inputs import CALIBRATION_IMAGES, load_inputs, spread
 from medsharp.export.members import Ensemble
 from medsharp.export.out_of_fold import Evidence, evidence_of, left_out_site
 from medsharp.export.settings import flat, folders_of, making_of, told
 from medsharp.files import sha256_file
-from medsharp.images import ImageLimits
-from medsharp.preprocess import PreprocessSpec, preprocess
 from medsharp.progress import Progress
 from medsharp.runs import ENVIRONMENT, WEIGHTS, Run
 
 _TRAIN = "medsharp train {data} --config settings.yaml --out RUN"
 _AUDIT = "medsharp data audit {data} --out AUDIT"
 """What the card says of a run on an audited manifest."""
-
-_CALIBRATION_IMAGES = 64
-"""Training images that the ranges of int8 activations are taken from; more widen them by outliers."""
 
 
 def export_run(run_folder: str | Path, out: str | Path, **options: Any) -> BundleSpec:
@@ -102,14 +93,14 @@ def export_runs(
     if smaller:
         Ensemble(networks, sizes=sizes)  # refuses a size that a network does not take before images are read
     deciding, test = evidence.rows, evidence.manifest.of_split("test")
-    learned = _spread(evidence.manifest.of_split("train"), _CALIBRATION_IMAGES if "int8" in precisions else 0)
+    learned = spread(evidence.manifest.of_split("train"), CALIBRATION_IMAGES if "int8" in precisions else 0)
     limits = data.limits.limits()
-    images, pictures = _load(deciding, evidence.manifest, limits, place, progress)
-    tested, _ = _load(test, evidence.manifest, limits, place, progress)
+    images, pictures = load_inputs(deciding, evidence.manifest, limits, place, progress)
+    tested, _ = load_inputs(test, evidence.manifest, limits, place, progress)
     lesionless = None
     if no_lesion is not None:
-        lesionless, _ = _load(no_lesion.included, no_lesion, limits, place, progress)
-    calibration, _ = _load(learned, evidence.manifest, limits, place, progress)
+        lesionless, _ = load_inputs(no_lesion.included, no_lesion, limits, place, progress)
+    calibration, _ = load_inputs(learned, evidence.manifest, limits, place, progress)
     return export_network(
         networks,
         out,
@@ -192,32 +183,3 @@ def _command(config: TrainConfig, manifest: Manifest) -> str:
         data = below if len(below) == len(folders) > 1 else ["AUDIT"]
     train = _TRAIN.format(data=" ".join(f"--data {shlex.quote(folder)}" for folder in data))
     return "\n".join([_AUDIT.format(data=" ".join(folders)), train] if audited else [train])
-
-
-def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return so many of the rows, evenly spread over them: tables are in an order of classes or sites."""
-    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
-
-
-def _load(
-    rows: pd.DataFrame, manifest: Manifest, limits: ImageLimits, place: PreprocessSpec, progress: Progress | None
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the network's inputs, uint8 [rows, S, S], and what the checks of the picture measure, float [rows]."""
-
-    def load(row: dict[Hashable, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        name = row["image"]
-        image = manifest.read(row, limits)
-        lesion = None
-        if place.crop == "lesion":
-            lesion = lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, limits)
-        return preprocess(image.pixels, place, lesion=lesion, coloured=image.coloured), measured([image])
-
-    loaded, values = [], []
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for image, value in pool.map(load, rows.to_dict("records")):
-            loaded.append(image)
-            values.append(value)
-            if progress is not None:
-                progress(len(loaded), len(rows), "reading internal images")
-    inputs = np.stack(loaded) if loaded else np.zeros((0, place.size, place.size), dtype=np.uint8)
-    return inputs, {key: np.concatenate([value[key] for value in [measured([]), *values]]) for key in measured([])}

@@ -215,6 +215,9 @@ def _command(spec: BundleSpec) -> str:
     members = spec.training.members
     exported = spec.updates[0].parent if spec.updates else spec.name
     updated = _update_commands(spec)
+    if spec.training.elsewhere is not None:
+        described = ["medsharp export DESCRIPTION.yaml --data DATA", *options, f"--out {exported}"]
+        return "\n".join([" ".join(described), *updated])
     if not members:
         return "\n".join([given, " ".join(["medsharp export RUN", *options, f"--out {exported}"]), *updated])
     *before, train = given.splitlines()
@@ -241,7 +244,7 @@ def _update_commands(spec: BundleSpec) -> list[str]:
 def _other_size(spec: BundleSpec) -> int | None:
     """Return the side of the input in training, where it was another one."""
     size: int | None = spec.training.config.get("data", {}).get("image_size")
-    return None if size == spec.preprocess.size else size
+    return None if spec.training.elsewhere is not None or size == spec.preprocess.size else size
 
 
 def _held_out(spec: BundleSpec) -> dict[str, str]:

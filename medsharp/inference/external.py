@@ -61,7 +61,7 @@ def evaluate_internal(
         classes=spec.classes,
         positive=spec.positive,
         threshold=spec.operating_point.threshold,
-        name=f"{spec.learned_from}, {internal_split(table)}",
+        name=f"{spec.internal_data}, {internal_split(table)}",
         role="internal",
         resamples=resamples,
         seed=seed,
@@ -246,7 +246,7 @@ def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:
     if not path.exists():
         return None
     images = "out-of-fold predictions" if spec.pooled else "validation split"
-    return calibrate(read_predictions(path), spec.classes, f"{spec.learned_from}, {images}")
+    return calibrate(read_predictions(path), spec.classes, f"{spec.internal_data}, {images}")
 
 
 def _file_name(name: str) -> str:

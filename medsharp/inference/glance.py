@@ -50,7 +50,7 @@ def glances(spec: BundleSpec, internal: Mapping[str, Any], internal_name: str = 
     rows = []
     figures = {name: figure for name in FIGURES if (figure := _figure(internal.get(name))) is not None}
     if figures:
-        rows.append(Glance(internal_name or spec.learned_from, False, figures))
+        rows.append(Glance(internal_name or spec.internal_data, False, figures))
     for site in spec.held_out:
         patients = counted(site.patients, "patient or group", "patients or groups")
         size = f"{counted(site.images, 'image')}, {patients}, {site.positives} {spec.positive}"

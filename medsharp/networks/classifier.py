@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -35,13 +35,15 @@ class Classifier(nn.Module):
     """A timm network that scales and normalises its input itself.
 
     Attributes:
-        backbone: The timm network, with one input channel.
+        backbone: The timm network.
         image_size: Side S of the input in pixels.
         num_classes: Number of logits C.
         map_channels: Channels D of the feature map [B, D, h, w]; None where the network gives tokens or [B, h, w, D].
         exact_cam: Whether the class activation map explains the logit exactly: its mean plus the bias is the logit.
         lesion: With lesion pooling: the 1 x 1 convolution that tells lesion from surroundings, else None.
         origin: Where the initial weights come from and what was done to them; None for random ones.
+        channels: Input channels of the backbone: 1, or 3 for one that was made for colours. It is then given the grey
+            image as three equal colours, each normalised by its own mean and standard deviation.
 
     Args:
         backbone: As above.
@@ -50,6 +52,8 @@ class Classifier(nn.Module):
         pooling: `average` leaves the network as timm has it. `lesion` multiplies each place of the feature map, before
             it is averaged, with `w / mean(w)`, `w = sigmoid(a) + LESION_FLOOR`, where `a` is the lesion logit that
             `lesion` gives there. Where to look is learned from masks alone: no gradient of the logits passes through w.
+
+        channels: As above.
 
     Raises:
         InputError: Lesion pooling is asked of a network that does not average a feature map [B, D, h, w] and classify
@@ -67,14 +71,17 @@ class Classifier(nn.Module):
         image_size: int,
         normalization: Normalization = "dataset",
         pooling: Pooling = "average",
+        channels: int = 1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.image_size = image_size
         self.normalization = normalization
         self.origin: WeightsOrigin | None = None
-        self.register_buffer("mean", torch.tensor(0.25))
-        self.register_buffer("std", torch.tensor(0.2))
+        self.channels = channels
+        shape = () if channels == 1 else (channels, 1, 1)
+        self.register_buffer("mean", torch.full(shape, 0.25))
+        self.register_buffer("std", torch.full(shape, 0.2))
         self.lesion: nn.Conv2d | None = None
         self.num_classes, self.map_channels, self.exact_cam = self._probe()
         if pooling == "lesion":
@@ -90,10 +97,16 @@ class Classifier(nn.Module):
         """What was done while loading weights, for a person."""
         return () if self.origin is None else self.origin.notes
 
-    def set_normalization(self, mean: float, std: float) -> None:
-        """Set the mean and standard deviation to normalise by, on the scale 0 to 1; `image` does not use them."""
-        self.mean.fill_(mean)
-        self.std.fill_(std)
+    def set_normalization(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        """Set the mean and standard deviation to normalise by, on the scale 0 to 1; `image` does not use them.
+
+        Args:
+            mean: Of all channels, or of each.
+            std: Likewise.
+        """
+        for buffer, value in ((self.mean, mean), (self.std, std)):
+            given = torch.as_tensor(value, dtype=buffer.dtype)
+            buffer.copy_(given[:, None, None] if given.ndim else given)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -127,6 +140,7 @@ class Classifier(nn.Module):
         Args:
             image: uint8, or float on the scale 0 to 255, [B, 1, S, S].
         """
+        # With three means, what broadcasts is the grey image, to three colours.
         scaled = image.to(self.mean.dtype) / 255.0
         mean, std = _image_statistics(scaled) if self.normalization == "image" else (self.mean, self.std)
         return self.backbone.forward_features((scaled - mean) / std)  # type: ignore[operator]

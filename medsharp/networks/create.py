@@ -64,6 +64,8 @@ def create_network(
     mean: Statistic | None = None,
     std: Statistic | None = None,
     pooling: Pooling = "average",
+    channels: int = 1,
+    whole: bool = False,
 ) -> Classifier:
     """Make a network for grey images.
 
@@ -84,6 +86,8 @@ def create_network(
         mean: In place of that of the weights.
         std: In place of that of the weights.
         pooling: How its feature map becomes one vector, see `Classifier`.
+        channels: Of its first layer, see `Classifier`; 3 is for weights that shall answer as where they were trained.
+        whole: Whether a checkpoint must bring every tensor, the head too.
 
     A head that the weights do not bring starts near zero (`begin_near_zero`).
 
@@ -96,11 +100,11 @@ def create_network(
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
 
     def build(overlay: dict[str, Any] | None = None) -> nn.Module:
-        return _backbone(name, num_classes, image_size, rates, overlay)
+        return _backbone(name, num_classes, image_size, rates, overlay, channels)
 
     try:
         backbone, origin = load_pretrained(name, build) if pretrained else (build(), None)
-        network = Classifier(backbone, image_size, pooling=pooling)
+        network = Classifier(backbone, image_size, pooling=pooling, channels=channels)
     except InputError:
         raise  # it is a ValueError too
     except _REFUSALS as refusal:
@@ -113,7 +117,7 @@ def create_network(
     if published is not None and published.num_classes != num_classes:
         begin_near_zero(backbone)
     if checkpoint is not None:
-        load_weights(network, checkpoint, published=name not in _VARIANTS)
+        load_weights(network, checkpoint, published=name not in _VARIANTS, whole=whole)
     normalize_like_weights(network, normalization, mean, std)
     return network
 
@@ -165,7 +169,12 @@ def _check_source(name: str, pretrained: bool, checkpoint: str | Path | None) ->
 
 
 def _backbone(
-    name: str, num_classes: int, image_size: int, rates: dict[str, float], overlay: dict[str, Any] | None = None
+    name: str,
+    num_classes: int,
+    image_size: int,
+    rates: dict[str, float],
+    overlay: dict[str, Any] | None = None,
+    channels: int = 1,
 ) -> nn.Module:
     """Make timm's network, leaving out options that it does not know, where leaving them out changes nothing."""
     variant = dict(_VARIANTS.get(name, {"model": name}))
@@ -176,7 +185,7 @@ def _backbone(
     optional: dict[str, Any] = {"img_size": image_size, **rates}
     while True:
         try:
-            return timm.create_model(model, in_chans=1, num_classes=num_classes, **variant, **optional)
+            return timm.create_model(model, in_chans=channels, num_classes=num_classes, **variant, **optional)
         except TypeError as unknown:
             key = next((key for key in optional if f"'{key}'" in str(unknown)), None)
             if key is None:

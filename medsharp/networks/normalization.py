@@ -45,7 +45,8 @@ def normalize_like_weights(
         return
     if mean is None and network.origin is not None:
         mean, std = network.origin.mean, network.origin.std
-    mean, std = grey(mean), grey(std)
+    if network.channels == 1:
+        mean, std = grey(mean), grey(std)
     if mean is None or std is None:
         if wanted == "weights":
             reason = "there are none" if network.origin is None else f"{network.origin.file} does not state theirs"

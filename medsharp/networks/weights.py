@@ -53,7 +53,7 @@ def restore_weights(network: Classifier, path: Path) -> None:
     network.load_state_dict(weights)
 
 
-def load_weights(network: Classifier, path: str | Path, *, published: bool = True) -> None:
+def load_weights(network: Classifier, path: str | Path, *, published: bool = True, whole: bool = False) -> None:
     """Load a checkpoint into a network, and keep in `network.origin` what it is and what was done to it.
 
     Found are a network's weights within nested dictionaries and behind any prefix, as timm, torchvision, Lightning,
@@ -67,6 +67,7 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
         network: To load them into.
         path: The file.
         published: Whether the network is timm's own, so that timm knows how its images are normalised.
+        whole: Whether every tensor must come from the file, those of the head too.
 
     Raises:
         InputError: The file is missing or damaged, lacks a part of the network's body, holds a number that is not
@@ -78,6 +79,8 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     fit = _fit(network.backbone, layout, path)
     beside = _beside(network, layout, content)
     taken = {_PREFIX + key: value for key, value in fit.taken.items()} | beside
+    if whole and (lacking := [key for key in network.state_dict() if not _given(key, taken)]):
+        raise InputError(f"checkpoint {path} does not fit this network: it lacks {_few(_plain(lacking))} in its shape")
     own = network.state_dict()
     _check_numbers(path, taken, own)
     if fit.new_head:
@@ -210,11 +213,20 @@ def _check_numbers(path: Path, weights: Weights, own: Weights) -> None:
     floating = {key for key, value in own.items() if value.is_floating_point()}
     other = [key for key, value in weights.items() if key in floating and not value.is_floating_point()]
     if other:
-        names = [key.removeprefix(_PREFIX) for key in other]
+        names = _plain(other)
         raise InputError(f"checkpoint {path}: not floating-point but {weights[other[0]].dtype}: {_few(names)}")
-    wrong = [key.removeprefix(_PREFIX) for key, value in weights.items() if not value.float().isfinite().all()]
+    wrong = _plain([key for key, value in weights.items() if not value.float().isfinite().all()])
     if wrong:
         raise InputError(f"checkpoint {path} holds numbers that are not finite in {_few(wrong)}")
+
+
+def _given(key: str, taken: Weights) -> bool:
+    """Whether a tensor of the network is taken from the file, or is none that a file need have."""
+    return key in taken or key in _STATISTICS or key.endswith(_DERIVED)
+
+
+def _plain(keys: list[str]) -> list[str]:
+    return [key.removeprefix(_PREFIX) for key in keys]
 
 
 def _few(keys: list[str]) -> str:

@@ -1,0 +1,212 @@
+"""Weights that were trained elsewhere: they answer in the bundle as they do in timm, and are told from our own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from medsharp.bundle import read_bundle
+from medsharp.data.manifest import write_manifest
+from medsharp.inference import Predictor
+from medsharp.preprocess import PreprocessSpec, preprocess
+
+from .runs import SIZE, fold_splits, run_export, speckle_manifest
+
+MEAN, STD = [0.1, 0.3, 0.5], [0.2, 0.3, 0.4]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty images of thirty patients without splits, in a manifest."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "data"
+    write_manifest(speckle_manifest(folder), folder)
+    return folder
+
+
+def network(channels: int, classes: int = 2) -> torch.nn.Module:
+    """A ResNet as timm has it, whose two logits and whose colours are unlike each other."""
+    torch.manual_seed(4)
+    model = timm.create_model("test_resnet", in_chans=channels, num_classes=classes).eval()
+    with torch.no_grad():
+        model.fc.weight *= 40
+        model.fc.bias.copy_(torch.tensor([0.7, -0.3, 0.1][:classes]))
+        model.conv1[0].weight *= torch.linspace(0.5, 2, channels)[None, :, None, None]
+    return model
+
+
+def described(folder: Path, model: torch.nn.Module, prefix: str = "model.", **values: Any) -> Path:
+    """Write weights as a training script leaves them, and the YAML that says what they are."""
+    folder.mkdir(exist_ok=True)
+    save_file({prefix + key: value.contiguous() for key, value in model.state_dict().items()}, folder / "w.safetensors")
+    said = {
+        "weights": "w.safetensors",
+        "network": "test_resnet",
+        "classes": ["benign", "malignant"],
+        "positive": "malignant",
+        "image_size": SIZE,
+        "channels": 3,
+        "mean": MEAN,
+        "std": STD,
+        "dataset": "Hospital X",
+        "optimizer": "adam",
+        "weights_licence": "CC BY 4.0",
+    }
+    said = {key: value for key, value in {**said, **values}.items() if value is not None}
+    (folder / "model.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
+    return folder / "model.yaml"
+
+
+def normalised(pixels: np.ndarray, mean: list[float], std: list[float]) -> Tensor:
+    """Return an input [1, len(mean), S, S] as torchvision's transforms would make it."""
+    grey = torch.from_numpy(pixels).float() / 255
+    return torch.stack([(grey - m) / s for m, s in zip(mean, std, strict=True)])[None]
+
+
+@pytest.mark.parametrize(("channels", "mean", "std"), [(3, MEAN, STD), (1, [0.3], [0.15])])
+@pytest.mark.parametrize("order", [["benign", "malignant"], ["malignant", "benign"]])
+def test_probabilities_are_those_of_the_network_where_it_comes_from(
+    channels: int, mean: list[float], std: list[float], order: list[str], data: Path, tmp_path: Path
+) -> None:
+    model = network(channels)
+    numbers = {"mean": mean, "std": std} if channels == 3 else {"mean": mean[0], "std": std[0]}
+    path = described(tmp_path / "from", model, channels=channels, classes=order, **numbers)
+    result = run_export(path, "--data", data, "--out", tmp_path / "bundle", "--precision", "fp32,fp16")
+    assert result.exit_code == 0, result.output
+    spec = read_bundle(tmp_path / "bundle")
+    images = sorted((data / "images").glob("*.png"))[:6]
+    predictions = Predictor.load(tmp_path / "bundle").answering_anyway().predict(images)
+    for image, prediction in zip(images, predictions, strict=True):
+        pixels = preprocess(np.asarray(Image.open(image)), PreprocessSpec(size=SIZE))
+        with torch.no_grad():
+            logits = model(normalised(pixels, mean, std))[0] / spec.temperature
+        expected = logits.softmax(dim=-1)
+        assert prediction.probabilities == pytest.approx(dict(zip(order, expected.tolist(), strict=True)), abs=1e-5)
+    assert len({round(one.positive_probability, 3) for one in predictions}) > 3
+    assert spec.operating_point.images == 60
+
+
+def test_images_of_the_data_decide_as_their_splits_say(data: Path, tmp_path: Path) -> None:
+    manifest = speckle_manifest(tmp_path / "split")
+    splits = fold_splits(manifest, 0, test=True)
+    write_manifest(manifest.replace(table=manifest.table.assign(split=splits)), tmp_path / "split")
+    path = described(tmp_path / "from", network(3))
+    options = ("--flip", "--average", "logits", "--sensitivity", "0.8", "--precision", "fp32,int8")
+    result = run_export(path, "--data", tmp_path / "split", "--out", tmp_path / "bundle", *options)
+    assert result.exit_code == 0, result.output
+    spec = read_bundle(tmp_path / "bundle")
+    counts = {split: splits.count(split) for split in ("train", "val", "test")}
+    assert spec.training.images == counts
+    assert spec.operating_point.images == counts["val"]
+    assert "sensitivity >= 0.8" in spec.operating_point.rule
+    internal = pd.read_csv(tmp_path / "bundle" / "internal.csv")
+    assert len(internal) == counts["test"]
+    assert set(internal["split"]) == {"test"}
+    assert spec.combination is not None
+    assert (spec.combination.flip, spec.combination.average) == (True, "logits")
+    assert "int8" in json.loads((tmp_path / "bundle" / "parity.json").read_text())["graphs"]
+    card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "Speckle, test split" in card
+
+
+def test_bundle_and_card_say_that_it_was_trained_elsewhere(data: Path, tmp_path: Path) -> None:
+    path = described(tmp_path / "from", network(3), url="https://example.org/w")
+    assert run_export(path, "--data", data, "--out", tmp_path / "bundle").exit_code == 0
+    spec = read_bundle(tmp_path / "bundle")
+    assert (spec.training.dataset, spec.training.validated_on) == ("Hospital X", "Speckle")
+    assert (spec.learned_from, spec.internal_data) == ("Hospital X", "Speckle")
+    origin = spec.training.elsewhere
+    assert origin is not None
+    assert (origin.file, origin.licence, origin.url) == ("w.safetensors", "CC BY 4.0", "https://example.org/w")
+    assert spec.training.weights is None
+    card = " ".join((tmp_path / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8").split())
+    assert f"Not trained by medsharp: weights of the file w.safetensors (CC BY 4.0; sha256 {origin.sha256})" in card
+    assert "Temperature and operating point were fixed on others: Speckle" in card
+    assert "takes three colours" in card
+    assert "medsharp export DESCRIPTION.yaml --data DATA --out bundle" in card
+    assert "The epoch was chosen" not in card
+    assert "medsharp train" not in card
+
+
+def test_weights_of_our_own_bring_their_mean_and_deviation(run_folder: Path, data: Path, tmp_path: Path) -> None:
+    own = load_file(run_folder / "checkpoints" / "best.safetensors")
+    (tmp_path / "from").mkdir()
+    save_file(own, tmp_path / "from" / "w.safetensors")
+    said = {"weights": "w.safetensors", "network": "resnet10_w16", "classes": ["benign", "malignant"]}
+    said |= {"positive": "malignant", "image_size": SIZE, "dataset": "Speckle"}
+    (tmp_path / "from" / "model.yaml").write_text(yaml.safe_dump(said))
+    result = run_export(tmp_path / "from" / "model.yaml", "--data", data, "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    assert run_export(run_folder, "--out", tmp_path / "run").exit_code == 0
+    images = np.random.default_rng(0).integers(0, 255, (4, SIZE, SIZE), dtype=np.uint8)
+    one, other = (Predictor.load(tmp_path / name).session.run(images)["logits"] for name in ("again", "run"))
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"mean": None, "std": None}, "does not state by which mean and standard deviation"),
+        ({"std": None}, "mean and std go together"),
+        ({"std": [0.2, 0.0, 0.2]}, "std must be more than 0"),
+        ({"channels": 1}, "mean is of three colours, and channels is 1"),
+        ({"channels": 4}, "channels"),
+        ({"positive": "cancer"}, "positive 'cancer' is not one of classes"),
+        ({"classes": ["benign", "benign"]}, "has one twice"),
+        ({"weights": "gone.safetensors"}, "gone.safetensors does not exist"),
+        ({"network": "resnet81"}, "unknown network 'resnet81'"),
+        ({"network": "test_efficientnet"}, "does not fit this network"),
+        ({"fitt": "stretch"}, "unknown key 'fitt'; did you mean fit"),
+        ({"dataset": None}, "dataset"),
+    ],
+)
+def test_wrong_description_is_one_sentence(values: dict[str, Any], words: str, data: Path, tmp_path: Path) -> None:
+    path = described(tmp_path / "from", network(3), **values)
+    result = run_export(path, "--data", data, "--out", tmp_path / "bundle")
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.output.split())
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_head_of_other_classes_is_refused(data: Path, tmp_path: Path) -> None:
+    result = run_export(described(tmp_path / "from", network(3, 3)), "--data", data, "--out", tmp_path / "bundle")
+    assert result.exit_code == 2
+    assert "it lacks fc.weight, fc.bias in its shape" in " ".join(result.output.split())
+
+
+def test_what_goes_with_runs_alone_is_refused(run_folder: Path, data: Path, tmp_path: Path) -> None:
+    path = described(tmp_path / "from", network(3))
+    for arguments, words in (
+        ((path,), "needs one --data"),
+        ((path, "--data", data, "--data", data), "needs one --data"),
+        ((path, path, "--data", data), "give it alone"),
+        ((run_folder, path, "--data", data), "give it alone"),
+        ((run_folder, "--data", data), "a run has its own data"),
+        ((path, "--data", data, "--image-size", 128), "--image-size is for runs"),
+        ((path, "--data", data, "--held-out", tmp_path), "--held-out is for runs"),
+        ((path, "--data", data, "--precision", "int8"), "calibrated on training images, and there are none"),
+        ((tmp_path / "none.yaml", "--data", data), "cannot read"),
+    ):
+        result = run_export(*arguments, "--out", tmp_path / "bundle")
+        assert result.exit_code == 2, result.output
+        assert words in " ".join(result.output.split())
+        assert not (tmp_path / "bundle").exists()
+
+
+def test_splits_must_have_images_that_decide(data: Path, tmp_path: Path) -> None:
+    manifest = speckle_manifest(tmp_path / "split")
+    write_manifest(manifest.replace(table=manifest.table.assign(split="test")), tmp_path / "split")
+    path = described(tmp_path / "from", network(3))
+    result = run_export(path, "--data", tmp_path / "split", "--out", tmp_path / "bundle")
+    assert result.exit_code == 2
+    assert "no image in val" in result.output
