@@ -64,7 +64,10 @@ NAMES = (
 def _grey(grey: np.ndarray) -> np.ndarray:
     """Mean, deviation and skewness. Shares of single levels would tell one hospital's screen from another's."""
     mean, deviation = float(grey.mean()), float(grey.std())
-    return np.array([mean / 64, deviation / 32, float(((grey - mean) ** 3).mean()) / (deviation**3 + 50)])
+    centred = grey - mean
+    # A product: NumPy's power of 3 takes 70 times as long.
+    third = float((centred * centred * centred).mean())
+    return np.array([mean / 64, deviation / 32, third / (deviation**3 + 50)])
 
 
 def _edges(grey: np.ndarray) -> np.ndarray:
