@@ -39,7 +39,7 @@ def _seam(picture: Picture) -> float:
 
 
 def _median(values: np.ndarray) -> np.ndarray:
-    """Return the median of each column of [N, K]; of two dozen rows a sort takes a quarter of the time of `np.median`."""
+    """Return the median of each column of [N, K]; of two dozen rows a sort takes a quarter of `np.median`."""
     rows = np.sort(values, axis=0)
     middle = len(rows) // 2
     return rows[middle] if len(rows) % 2 else (rows[middle - 1] + rows[middle]) / 2
