@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.evaluation.findings import CAUTIONED, REFUSAL, REFUSED, STATUS, Found, fate_of, findings_of
+from medsharp.evaluation.least import LEAST_EVENTS, RESAMPLES, SMALLEST
 from medsharp.evaluation.predictions import Predictions
 from medsharp.evaluation.statistics.bootstrap import Statistic, affordable, draw
 from medsharp.evaluation.statistics.estimate import Estimate, Interval
@@ -38,12 +39,6 @@ COMPARED = ("auroc", "sensitivity", "specificity")
 ERROR_RATE = "error_rate"
 
 NO_NUMBERS = "the table has no numbers of the refused images (medsharp predict --answer-anyway writes them)"
-
-SMALLEST, LEAST_EVENTS = 20, 10
-"""Images of a group that gets figures, and of the kind that a figure is about."""
-
-RESAMPLES = 1000
-"""At most: as many have percentiles, and everything is estimated twice."""
 
 _BUDGET = 20_000_000
 _TIER = 1e3

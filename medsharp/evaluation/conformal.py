@@ -12,12 +12,11 @@ import pandas as pd
 from medsharp.bundle.prediction_sets import ALPHA, conformal_quantile
 from medsharp.errors import InputError
 from medsharp.evaluation.findings import is_answered
+from medsharp.evaluation.least import SMALLEST
 from medsharp.evaluation.predictions import check_predictions, text_of
 from medsharp.evaluation.statistics.estimate import Interval
 from medsharp.evaluation.statistics.figures import Cases, Measured, measure, share_estimate
 from medsharp.quantities import counted
-
-_SMALLEST_SITE = 20
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _of_sets(
     }
     sites = text_of(rows, "site")
     counted = sites[sites != ""].value_counts()
-    names = [str(name) for name in sorted(counted.index[counted >= _SMALLEST_SITE])] if len(counted) > 1 else []
+    names = [str(name) for name in sorted(counted.index[counted >= SMALLEST])] if len(counted) > 1 else []
     parts |= {f"site:{name}": (covered, (sites == name).to_numpy()) for name in names}
     measured = _measured(parts, sizes, cases, resamples, rng, interval)
 

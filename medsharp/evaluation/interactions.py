@@ -11,12 +11,13 @@ from scipy.special import logit
 from scipy.stats import chi2
 
 from medsharp.evaluation.grouping import OVERLAPPING, Grouping
+from medsharp.evaluation.least import LEAST_EVENTS, SMALLEST
 from medsharp.evaluation.statistics.estimate import LEAST_DEFINED
 from medsharp.evaluation.statistics.figures import Cases, withheld
 from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.statistics.registry import FIGURES
 from medsharp.evaluation.statistics.site_effects import log_odds
-from medsharp.evaluation.subgroups import LEAST_EVENTS, SMALLEST, TESTED, Subgroup
+from medsharp.evaluation.subgroups import TESTED, Subgroup
 
 METHOD = "Wald, covariance of the groups from a paired patient bootstrap"
 

@@ -13,6 +13,7 @@ import pandas as pd
 from medsharp.evaluation.counts import GROUPS
 from medsharp.evaluation.findings import findings_of
 from medsharp.evaluation.grouping import CAUTION, FLAG, LESION_SIZE, Group, Grouping, categories, groups_by
+from medsharp.evaluation.least import LEAST_EVENTS, RESAMPLES, SMALLEST
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.statistics.bootstrap import affordable, draw
@@ -21,17 +22,8 @@ from medsharp.evaluation.statistics.figures import Cases, estimates_of, figures_
 from medsharp.evaluation.statistics.registry import SCALARS
 from medsharp.evaluation.statistics.scalars import statistics_of
 
-SMALLEST = 20
-"""Groups with fewer images get no figures."""
-
-LEAST_EVENTS = 10
-"""A figure about fewer images of a group is withheld: specificity of two images is 0, 0.5 or 1."""
-
 TESTED = ("auroc", "sensitivity", "specificity", "calibration_intercept", "calibration_slope")
 """Figures whose difference between groups is tested: ranks and shares on the logit scale, the others as they are."""
-
-RESAMPLES = 1000
-"""Of the patients at most: as many have percentiles, and there are many groups."""
 
 _MOST = 40
 """Groups of a column that are listed at most, the largest; a summary over sites (`sites_of`) and tests take all."""

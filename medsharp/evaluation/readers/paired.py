@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from medsharp.evaluation.least import SMALLEST
 from medsharp.evaluation.statistics.bootstrap import Statistic
 from medsharp.evaluation.statistics.delong import logit_interval, obuchowski_covariance, placements, two_sided
 from medsharp.evaluation.statistics.discrimination import WeightedRanks
@@ -14,9 +15,6 @@ from medsharp.evaluation.statistics.figures import Cases, Measured, measure, sha
 from medsharp.evaluation.statistics.intervals import Z, perfect_auroc
 
 OBUCHOWSKI = "Obuchowski, patients"
-
-SMALLEST = 20
-"""A reader of fewer images is not compared."""
 
 
 def too_little(cases: Cases) -> str:
