@@ -10,7 +10,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from serve.api.context import Context
 from serve.api.docs import add_docs_route
@@ -26,8 +25,9 @@ from serve.engine.lanes import Lanes
 from serve.metrics import Metrics
 from serve.models import Models
 from serve.models.models import Load
-from serve.security.audit import AuditLog
 from serve.security.gate import NOTICE, Gate
+from serve.security.proxies import Forwarded
+from serve.security.settings import Security, with_password
 from serve.uploads.uploads import Limits, Uploads, close_cache, open_cache
 
 
@@ -46,7 +46,7 @@ def create_app(
     limits: Limits | None = None,
     batching: Batching | None = None,
     load: Load | None = None,
-    audit: AuditLog | None = None,
+    security: Security | None = None,
 ) -> FastAPI:
     """Build the application that serves one or several bundles: the API, and the page at `/`.
 
@@ -56,7 +56,7 @@ def create_app(
         limits: How much one request may bring, and all together.
         batching: How images are gathered for the network; by default as measured for its device.
         load: Loads a bundle from its folder, also when the models are reloaded; `Predictor.load` by default.
-        audit: Told of each image that is answered.
+        security: Who may ask, by which names, and what is written of it; in place of `auth`.
 
     Raises:
         InputError: A bundle is missing or damaged or looks at the lesion only, two have the same name, a predictor
@@ -65,13 +65,14 @@ def create_app(
     from serve.page.page import mount_page
 
     limits = limits or Limits()
-    _check_auth(auth)
+    if security is None:
+        security = Security() if auth is None else with_password(auth)
     given = [bundles] if isinstance(bundles, str | Path | Predictor) else list(bundles)
     shared = Shared(Lanes(), Admission(limits.max_waiting), Metrics())
     models = Models(given, shared, limits, load=load or Predictor.load, batching=batching or Batching())
     memory = Memory(limits.max_held_bytes)
     uploads = Uploads(memory)
-    context = Context(models, limits, memory, shared, audit)
+    context = Context(models, limits, memory, shared, security.audit)
     _watch(context)
     app = FastAPI(
         title="medsharp",
@@ -88,8 +89,12 @@ def create_app(
         add_routes(app, context)
     add_refusals(app)
     mount_page(app, Assessor(models.default.predictor, limits.max_file_bytes), limits, queue, memory, uploads)
-    app.add_middleware(Gate, auth=auth, max_request_bytes=limits.max_request_bytes, body_seconds=limits.body_seconds)
+    # The last one is the outermost: the door asks for the client's address, and gives each answer its headers.
     app.add_middleware(Faults)
+    app.add_middleware(
+        Gate, security=security, max_request_bytes=limits.max_request_bytes, body_seconds=limits.body_seconds
+    )
+    app.add_middleware(Forwarded, proxies=security.proxies)
     app.add_middleware(CountedRequests, metrics=shared.metrics)
     return app
 
@@ -112,8 +117,3 @@ async def _lifespan(uploads: Uploads, context: Context, app: FastAPI) -> AsyncIt
         context.shared.lanes.close()
         uploads.clear()
         close_cache()
-
-
-def _check_auth(auth: tuple[str, str] | None) -> None:
-    if auth is not None and (not all(auth) or ":" in auth[0]):
-        raise InputError("the authentication must be user:password, with neither empty and no colon in the user")

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
+import re
 import socket
+import ssl
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medsharp.errors import InputError
+from serve.security.crashes import quiet_logging
+from serve.security.settings import secure
 
 if TYPE_CHECKING:
     from medsharp.inference import Predictor
     from serve.engine import Batching
     from serve.uploads import Limits
-
-AUTH_VARIABLE = "MEDSHARP_AUTH"
 
 
 def run(
@@ -35,12 +36,16 @@ def run(
     limits: Limits | None = None,
     batching: Batching | None = None,
     load: Callable[[Path], Predictor] | None = None,
+    certificate: str | Path | None = None,
+    private_key: str | Path | None = None,
+    root_path: str = "",
+    **secured: Any,
 ) -> None:
     """Serve bundles until interrupted; what is inside is finished then. SIGHUP loads them again.
 
     Args:
         bundles: Folders of bundles, or predictors that have loaded them; the first is the default.
-        host: Address to listen at. Any but the machine's own needs `auth`.
+        host: Address to listen at. Any but the machine's own needs somebody who may log in.
         port: TCP port; 0 takes a free one.
         auth: User and password, as a pair or as `user:password`; otherwise from the environment's `MEDSHARP_AUTH`.
         open_browser: Show the page in the default browser, where there is a screen.
@@ -48,32 +53,43 @@ def run(
         limits: How much requests may bring, how many may wait and how long.
         batching: How images are gathered for the network; by default as measured for its device.
         load: Loads a bundle from its folder; as `Predictor.load` does by default.
+        certificate: PEM file of the certificate, and what leads to its authority; with it the server speaks TLS.
+        private_key: PEM file of its key, where that is not in the same file.
+        root_path: Path below which a proxy serves this one; the proxy takes it off.
+        secured: The other settings of `serve.security.settings.secure`.
 
     Raises:
-        InputError: A bundle is damaged, two have one name, the address cannot be used, the port is taken, or the host
-            can be reached from other machines and there is no password.
+        InputError: A bundle is damaged, two have one name, the address cannot be used, the port is taken, the
+            certificate cannot be used, or a setting of `secure` is wrong.
     """
-    pair = parse_auth(auth or os.environ.get(AUTH_VARIABLE))
-    if pair is None and not is_loopback(host):
-        raise InputError(
-            f"{host} can be reached from other machines, so a password is needed: "
-            f"give --auth user:password or set {AUTH_VARIABLE}"
-        )
+    security = secure(host, auth=auth, **secured)
+    check_certificate(certificate, private_key)
+    root_path = check_root_path(root_path)
     listening = listen(host, port)
     with listening:
         from serve.app import create_app
 
-        app = create_app(bundles, auth=pair, limits=limits, batching=batching, load=load)
+        quiet_logging()
+        app = create_app(bundles, limits=limits, batching=batching, load=load, security=security)
         import uvicorn
 
         from serve.graceful import GracefulServer
 
         # No access log: the addresses and requests of visitors are nobody's business. An open page holds a
-        # connection for as long as it is open, so stopping does not wait for that.
+        # connection for as long as it is open, so stopping does not wait for that. The application itself says whose
+        # proxy headers it takes.
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            proxy_headers=False,
+            root_path=root_path,
+            ssl_certfile=certificate,
+            ssl_keyfile=private_key,
         )
-        address = page_address(host, listening.getsockname()[1])
+        address = page_address(host, listening.getsockname()[1], certificate is not None)
         if announce is not None:
             announce(address)
         if open_browser and _has_screen():
@@ -83,28 +99,43 @@ def run(
             GracefulServer(app, config).run(sockets=[listening])
 
 
-def parse_auth(auth: tuple[str, str] | str | None) -> tuple[str, str] | None:
-    """Split `user:password`; the password may hold colons.
+def check_certificate(certificate: str | Path | None, private_key: str | Path | None) -> None:
+    """Check that a certificate and its key can be read and belong together.
 
     Raises:
-        InputError: There is no colon, or the user or the password is empty.
+        InputError: They cannot or do not, or there is a key without a certificate.
     """
-    if not auth:
-        return None
-    user, _, password = auth.partition(":") if isinstance(auth, str) else (auth[0], ":", auth[1])
-    if not user or not password or ":" in user:
-        raise InputError("the authentication must be user:password, with neither of them empty")
-    return user, password
+    if certificate is None:
+        if private_key is not None:
+            raise InputError("--keyfile is of no use without --certfile")
+        return
+    for path in (certificate, private_key or certificate):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
 
+    def ask_nobody() -> str:
+        raise InputError(f"the key in {private_key or certificate} is encrypted; the server needs one that is not")
 
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key, ask_nobody)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise InputError(f"the key in {private_key} is not that of the certificate in {certificate}") from error
+        files = certificate if private_key is None else f"{certificate} and {private_key}"
+        raise InputError(f"{files}: this is no certificate with its private key, in PEM") from error
+
+
+def check_root_path(path: str) -> str:
+    """Return a root path without the slash at its end.
+
+    Raises:
+        InputError: It does not begin with a slash, or has characters that a path of an address may not have.
+    """
+    if path.strip("/") and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path):
+        raise InputError(f"--root-path {path}: give a path such as /medsharp")
+    return path.rstrip("/")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -140,11 +171,12 @@ def _listen_error(host: str, port: int, error: OSError) -> str:
     return f"cannot listen at {host} port {port}: {error.strerror or error}"
 
 
-def page_address(host: str, port: int) -> str:
+def page_address(host: str, port: int, is_encrypted: bool = False) -> str:
     """Return the address to type into a browser on this machine."""
     if host in ("0.0.0.0", "::", ""):
         host = "127.0.0.1" if host != "::" else "::1"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    scheme = "https" if is_encrypted else "http"
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 def _has_screen() -> bool:

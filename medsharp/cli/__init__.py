@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from medsharp import __version__
 from medsharp.cli import (
+    access,
     bench,
     checks,
     compare,
@@ -108,6 +109,7 @@ app.command("plan")(plan.plan)
 app.command("sharpness")(sharpness.sharpness)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.add_typer(access.app, name="access")
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")

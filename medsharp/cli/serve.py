@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console
-from medsharp.errors import InputError
+
+_LOAD = "Under load"
+_WHO = "Who may ask"
+_RECORD = "What is written of it"
+_NETWORK = "On a network"
 
 
 def serve(
@@ -20,26 +24,93 @@ def serve(
             "in models/.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need --auth.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need --auth or --access.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
-    auth: Annotated[
-        str | None, typer.Option(metavar="USER:PASSWORD", envvar="MEDSHARP_AUTH", help="Ask visitors for this.")
-    ] = None,
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     waiting: Annotated[
-        int, typer.Option(min=0, max=100_000, help="Requests beside the first; more are told to come again (429).")
+        int,
+        typer.Option(
+            min=0,
+            max=100_000,
+            help="Requests beside the first; more are told to come again (429).",
+            rich_help_panel=_LOAD,
+        ),
     ] = 64,
     deadline: Annotated[
-        float, typer.Option(min=0.1, max=86_400, help="Seconds after which a request is given up (504).")
+        float,
+        typer.Option(
+            min=0.1, max=86_400, help="Seconds after which a request is given up (504).", rich_help_panel=_LOAD
+        ),
     ] = 120.0,
     max_batch: Annotated[
-        int | None, typer.Option(min=1, max=512, help="Images in a batch; 4 on a CPU and 32 elsewhere by default.")
+        int | None,
+        typer.Option(
+            min=1, max=512, help="Images in a batch; 4 on a CPU and 32 elsewhere by default.", rich_help_panel=_LOAD
+        ),
     ] = None,
     max_wait: Annotated[
-        float, typer.Option(min=0, max=1000, help="Milliseconds that an image waits for others that are being decoded.")
+        float,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Milliseconds that an image waits for others that are being decoded.",
+            rich_help_panel=_LOAD,
+        ),
     ] = 10.0,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER:PASSWORD", envvar="MEDSHARP_AUTH", help="Ask visitors for this.", rich_help_panel=_WHO
+        ),
+    ] = None,
+    access: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="MEDSHARP_ACCESS",
+            help="Users and API keys, made with medsharp access.",
+            rich_help_panel=_WHO,
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Name by which the server is asked, such as a proxy's; repeat.", rich_help_panel=_WHO
+        ),
+    ] = None,
+    audit_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append a line of JSON for each image.", rich_help_panel=_RECORD),
+    ] = None,
+    audit_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Key of the hashes of images there, 32 bytes or more.", rich_help_panel=_RECORD
+        ),
+    ] = None,
+    audit_addresses: Annotated[
+        bool, typer.Option("--audit-addresses", help="Write clients' addresses there.", rich_help_panel=_RECORD)
+    ] = False,
+    certfile: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="Certificate, with which it speaks TLS.", rich_help_panel=_NETWORK),
+    ] = None,
+    keyfile: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Its key, if in another file.", rich_help_panel=_NETWORK)
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Where a proxy serves it, such as /medsharp.", rich_help_panel=_NETWORK)
+    ] = "",
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS", help="Proxy whose X-Forwarded headers are believed; repeat.", rich_help_panel=_NETWORK
+        ),
+    ] = None,
 ) -> None:
     """Open a page that takes an image and shows probability, operating point and heat map, and the API.
 
@@ -54,21 +125,24 @@ def serve(
     from serve import Limits, run
     from serve.engine import Batching
 
-    credentials = None
-    if auth is not None:
-        user, colon, password = auth.partition(":")
-        if not (user and colon and password):
-            raise InputError("--auth must be USER:PASSWORD")
-        credentials = (user, password)
     declared = None if value_range is None else read_range(value_range, "--range")
     run(
         bundles or [default_bundle()],
         host=host,
         port=port,
-        auth=credentials,
+        auth=auth,
         open_browser=browser,
         announce=lambda sentence: console.print(sentence, soft_wrap=True),
         limits=Limits(max_waiting=waiting, deadline_seconds=deadline),
         batching=Batching(max_batch, max_wait / 1000),
         load=partial(Predictor.load, limits=read_limits(limit or ()), value_range=declared),
+        certificate=certfile,
+        private_key=keyfile,
+        root_path=root_path,
+        access=access,
+        hosts=allowed_host or (),
+        proxies=trusted_proxy or (),
+        audit=audit_log,
+        audit_key=audit_key,
+        audit_addresses=audit_addresses,
     )

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from medsharp.errors import InputError
 from serve.engine import BusyError, ClosingError, DeadlineError
 from serve.engine.capacity import RETRY_AFTER
-from serve.engine.faults import log_fault
 from serve.security.audit import AuditError
+from serve.security.crashes import log_fault
 from serve.security.gate import refuse
 
 _GONE = 499
@@ -89,7 +89,9 @@ class Faults:
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            log_fault("a request could not be answered", error)
+            who = scope.get("state", {}).get("who")
+            number = "" if who is None else f" {who.request_id}"
+            log_fault(f"the request{number} could not be answered", error)
             if not begun:
                 sentence = f"the server failed at this request ({type(error).__name__}); its log says where"
                 await refuse(500, sentence)(scope, receive, send)

@@ -20,11 +20,11 @@ from serve.engine.batcher import Batcher, Batching
 from serve.engine.capacity import Admission, BusyError, ClosingError, DeadlineError
 from serve.engine.decode import ReadOptions
 from serve.engine.draw import Assessment
-from serve.engine.faults import log_fault
 from serve.engine.job import Job, Line, Wish
 from serve.engine.lanes import Lanes
 from serve.engine.request import Request
 from serve.metrics import Metrics, Release
+from serve.security.crashes import log_fault
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from medsharp.inference.reading import Reading
 from serve.engine.batcher import Batcher
 from serve.engine.decode import Decoded, ReadOptions, decode
 from serve.engine.draw import Assessment, heatmap_uri, png_uri
-from serve.engine.faults import log_fault
 from serve.engine.lanes import LARGE_PIXELS, Lanes
 from serve.engine.request import Request
 from serve.metrics import Metrics
+from serve.security.crashes import log_fault
 
 
 @dataclass(frozen=True)

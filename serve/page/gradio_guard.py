@@ -1,10 +1,15 @@
-"""What Gradio must be kept from: remembering visitors, reading other files than uploads, leaving event loops open."""
+"""What Gradio must be kept from: remembering visitors, reading other files than uploads, printing what they hold."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 from collections.abc import Callable, Container
+from types import SimpleNamespace
 from typing import Any
+
+from serve.security.crashes import log_fault
 
 
 def in_event_loop(build: Callable[[], None]) -> None:
@@ -60,6 +65,21 @@ def accept_only_uploads(component: Any, uploads: Container[str]) -> None:
         return str(path)
 
     component.async_move_resource_to_block_cache = only_uploads
+
+
+def print_no_errors() -> None:
+    """Have Gradio log the place of an error where it would print its words, which may be a patient's name."""
+
+    def print_exc() -> None:
+        error = sys.exception()
+        if error is not None:
+            log_fault("the page could not be answered", error)
+
+    for name in ("queueing", "routes", "route_utils"):
+        module = importlib.import_module(f"gradio.{name}")
+        if not hasattr(module, "traceback"):
+            raise TypeError(f"gradio.{name} prints its errors otherwise than it did")
+        module.traceback = SimpleNamespace(print_exc=print_exc)  # type: ignore[attr-defined]
 
 
 class Visitor:

@@ -22,7 +22,14 @@ from serve.engine.assess import Assessor, png_uri, shrink
 from serve.engine.capacity import BusyError, Memory, WorkQueue
 from serve.page import cards
 from serve.page.about import about_model, model_card, performance
-from serve.page.gradio_guard import UploadProgress, Visitor, accept_only_uploads, in_event_loop, keep_no_sessions
+from serve.page.gradio_guard import (
+    UploadProgress,
+    Visitor,
+    accept_only_uploads,
+    in_event_loop,
+    keep_no_sessions,
+    print_no_errors,
+)
 from serve.security.gate import NOTICE, megabytes
 from serve.uploads.forms import read_form
 from serve.uploads.uploads import UNASKED_SECONDS, Limits, Uploads, open_cache
@@ -82,6 +89,7 @@ def mount_page(
     open_cache()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     _receive_uploads(app, limits, memory, uploads)
+    print_no_errors()
     in_event_loop(lambda: _mount(app, assessor, limits, queue, uploads))
 
 

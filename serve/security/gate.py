@@ -1,47 +1,46 @@
-"""The door in front of both the API and the page: password, size of a request, and what is never handed out."""
+"""The door in front of both the API and the page: who is let in, how large a request may be, what is never given."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import secrets
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.security.access import Access, request_id
+from serve.security.headers import with_headers
+from serve.security.hosts import is_foreign, is_known_host
+from serve.security.login import RefusedError
+from serve.security.settings import Security
+
 NOTICE = "Not for diagnostic use."
 
-# The page itself needs inline scripts; what matters here is that a browser asks no other host for anything.
-_CONTENT_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; "
-    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'; object-src 'none'"
-)
-_HEADERS = {
-    "content-security-policy": _CONTENT_POLICY,
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""What an orchestrator asks, without a password, and what says nothing of anybody."""
 
 # Everything that the page shows travels inside its answers, so no file of Gradio's folder need ever be served.
 _NEVER_SERVED = ("/file=", "/file/", "/stream/", "/proxy=", "/deep_link", "/custom_component/", "/component_server")
 
 
 class Gate:
-    """ASGI middleware: HTTP basic authentication (but not on `/healthz`), limits of requests, refused routes, headers.
+    """ASGI middleware: names and origins, login (but not on `OPEN_PATHS`), limits of requests, refused routes, headers.
+
+    Each request that is let in has a `serve.security.Access` as its `request.state.who`.
 
     Args:
         app: The application behind the door.
-        auth: User and password that every request must give, or None for none.
+        security: Who may ask, and by which names.
         max_request_bytes: A request with a longer body is answered 413, whether or not it announces its length.
         body_seconds: A request whose body pauses for longer is answered 408.
     """
 
-    def __init__(self, app: ASGIApp, auth: tuple[str, str] | None, max_request_bytes: int, body_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, security: Security, max_request_bytes: int, body_seconds: float) -> None:
         self.app = app
-        self._expected = None if auth is None else f"{auth[0]}:{auth[1]}".encode()
+        self._security = security
         self._max_request_bytes = max_request_bytes
         self._body_seconds = body_seconds
 
@@ -54,35 +53,51 @@ class Gate:
             else:
                 await send({"type": "websocket.close", "code": 1008})
             return
-        send = _with_headers(send)
-        headers = dict(scope["headers"])
-        refusal = self._refusal(scope["path"], headers)
+        headers = Headers(scope=scope)
+        path = _route_path(scope)
+        number = request_id(headers.get("x-request-id"))
+        answering = with_headers(send, path, number)
+        refusal = self._refused_sender(scope, headers)
+        if refusal is None:
+            try:
+                who = await self._who(scope, headers, path)
+            except RefusedError as error:
+                refusal = refuse(error.status, str(error), error.headers)
+            else:
+                # A copy, since connections share what was there before.
+                scope = {**scope, "state": {**scope.get("state", {}), "who": replace(who, request_id=number)}}
+                refusal = self._refused_route(path, headers)
         if refusal is not None:
-            await refusal(scope, receive, send)
+            await refusal(scope, receive, answering)
         else:
-            await self.app(scope, self._counted(receive), send)
+            await self.app(scope, self._counted(receive), answering)
 
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> JSONResponse | None:
-        if self._expected is not None and path != "/healthz" and not self._is_authorized(headers):
-            challenge = {"WWW-Authenticate": 'Basic realm="medsharp", charset="UTF-8"'}
-            return refuse(401, "user and password are needed", challenge)
+    def _refused_sender(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        """Refuse what comes by an unknown name, or from a page of another origin."""
+        names = self._security.hosts
+        host = headers.get("host")
+        if names is not None and not is_known_host(host, names):
+            return refuse(421, "this server is not asked by that name; --allowed-host lets it be")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if is_foreign(scope["method"], scope.get("scheme", "http"), host, origin, site, names or frozenset()):
+            return refuse(403, "a page of another origin may not send this")
+        return None
+
+    async def _who(self, scope: Scope, headers: Headers, path: str) -> Access:
+        client = scope.get("client")
+        address = None if client is None else client[0]
+        login = self._security.login
+        if login is None or (path in OPEN_PATHS and scope["method"] in ("GET", "HEAD")):
+            return Access(address=address)
+        return await login.who(headers.get("authorization"), address)
+
+    def _refused_route(self, path: str, headers: Headers) -> JSONResponse | None:
         if any(f"/gradio_api{route}" in path for route in _NEVER_SERVED):
             return refuse(404, "uploads are not handed out")
-        length = headers.get(b"content-length", b"0")
+        length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_request_bytes:
             return refuse(413, self._too_large())
         return None
-
-    def _is_authorized(self, headers: dict[bytes, bytes]) -> bool:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"basic":
-            return False
-        try:
-            given = base64.b64decode(token.strip(), validate=True)
-        except binascii.Error:
-            return False
-        # In constant time, so that the time of an answer says nothing about the password.
-        return secrets.compare_digest(given, self._expected or b"")
 
     def _too_large(self) -> str:
         return f"the request is larger than {megabytes(self._max_request_bytes)}; send fewer or smaller images"
@@ -109,9 +124,14 @@ class Gate:
         return counted
 
 
-def refuse(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def refuse(
+    status: int, sentence: str, headers: dict[str, str] | Sequence[tuple[str, str]] | None = None
+) -> JSONResponse:
     """Make the answer to a request that is not served: one sentence, and the notice that every answer carries."""
-    return JSONResponse({"detail": sentence, "notice": NOTICE}, status, headers)
+    response = JSONResponse({"detail": sentence, "notice": NOTICE}, status)
+    for name, value in headers.items() if isinstance(headers, dict) else headers or ():
+        response.headers.append(name, value)
+    return response
 
 
 def megabytes(count: int) -> str:
@@ -119,12 +139,8 @@ def megabytes(count: int) -> str:
     return f"{count / 2**20:.4g} MiB" if count >= 2**20 else f"{count / 2**10:.3g} KiB"
 
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            present = {name.lower() for name, _ in message.get("headers", [])}
-            added = [(k.encode(), v.encode()) for k, v in _HEADERS.items() if k.encode() not in present]
-            message = {**message, "headers": [*message.get("headers", []), *added]}
-        await send(message)
-
-    return sending
+def _route_path(scope: Scope) -> str:
+    """Return the path of a request below the root path that a proxy serves the application at."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(root) if root and path.startswith(root + "/") else path

@@ -12,7 +12,8 @@ import pytest
 
 import serve
 from medsharp.errors import InputError
-from serve.server import page_address, parse_auth
+from serve.security.settings import parse_auth
+from serve.server import page_address
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
