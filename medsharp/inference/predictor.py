@@ -17,6 +17,7 @@ from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, Source, ValueRange
 from medsharp.images.box import Box
 from medsharp.inference.checks import Finding
+from medsharp.inference.checks.former import former_findings
 from medsharp.inference.checks.judge import Judge
 from medsharp.inference.checks.learned import Learned
 from medsharp.inference.prediction import Prediction
@@ -348,28 +349,7 @@ class Predictor:
     def _findings(self, inputs: np.ndarray, outputs: dict[str, np.ndarray]) -> list[tuple[Finding, ...]]:
         if self.spec.checks:
             return self.judge.of_answers(outputs["features"], outputs["logits"])
-        # A bundle of before had limits beyond anything in its validation images.
-        features = outputs["features"]
-        check = self.spec.input_check
-        standard = (features - np.array(check.feature_mean)) / np.array(check.feature_scale)
-        distances = np.sqrt((standard**2).mean(axis=1))
-        low, high = check.brightness
-        findings = []
-        for brightness, distance in zip(inputs.mean(axis=(1, 2)), distances, strict=True):
-            found = [
-                (distance > check.distance_limit, "distance", "unlike the training images", distance),
-                (brightness < low, "brightness", "very dark", brightness),
-                (brightness > high, "brightness", "very bright", brightness),
-            ]
-            limits = (check.distance_limit, low, high)
-            findings.append(
-                tuple(
-                    Finding(key, "caution", sentence, float(value), limit)
-                    for (holds, key, sentence, value), limit in zip(found, limits, strict=True)
-                    if holds
-                )
-            )
-        return findings
+        return former_findings(self.spec.input_check, inputs, outputs["features"])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
