@@ -1,12 +1,21 @@
-"""HTML of what the page shows: one image's answer, the table of several, errors, and what the model is."""
+"""HTML of what the page answers: one image's card, the table of several, refusals and errors."""
 
 from __future__ import annotations
 
 import html
+import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from medsharp.images.box import Box
 from medsharp.inference.checks import Finding
 from serve.engine.assess import Assessment, is_missing
+from serve.page import meaning
+from serve.page.meaning import Background
+from serve.page.numbers import noun, percent, probability_beside, sentence
+from serve.page.sent import Sent
+from serve.page.threshold import threshold_slider
+from serve.page.viewer import tools, viewer
 
 _FLAGS = {
     "colour": "Colour image, converted to grey: the model was not made for Doppler or photographs of a screen.",
@@ -34,27 +43,47 @@ def _is_fact(flag: str) -> bool:
     return flag in _HARMLESS or flag.startswith("frame ")
 
 
-def result(assessments: Sequence[Assessment], positive: str, threshold: float) -> str:
-    """Draw the answers of one upload: the detail of a single image, or a table with the details folded below.
+@dataclass(frozen=True)
+class Asked:
+    """What an answer is of.
+
+    Attributes:
+        sent: Where the browser finds the file; None for what cannot be asked anew.
+        frame: Which frame of a clip was asked for; None for the sharpest.
+        box: The region that was asked for, in pixels of the image as decoded.
+    """
+
+    sent: Sent | None = None
+    frame: int | None = None
+    box: Box | None = None
+
+
+def result(assessments: Sequence[Assessment], background: Background, asked: Sequence[Asked] = ()) -> str:
+    """Draw the answers of one upload: the card of a single image, or a table with the cards folded below.
 
     Args:
         assessments: One an image.
-        positive: Name of the class whose probability is shown, such as "malignant".
-        threshold: The frozen operating point, 0 to 1.
+        background: Of the model that answered.
+        asked: What each is of; nothing can be asked anew without.
     """
+    asked = asked or [Asked()] * len(assessments)
+    # Gradio draws only what has changed; the same file again must replace what was asked of it in between.
+    start = f'<div class="ms-answer" data-drawn="{secrets.token_hex(4)}">'
     if len(assessments) == 1:
-        return detail(assessments[0], positive, threshold)
-    rows = "".join(_row(assessment, positive, threshold) for assessment in assessments)
+        return f"{start}{detail(assessments[0], background, asked[0])}</div>"
+    rows = "".join(row(assessment, background) for assessment in assessments)
     folded = "".join(
         f"<details><summary>{html.escape(assessment.prediction.name)}</summary>"
-        f"{detail(assessment, positive, threshold)}</details>"
-        for assessment in assessments
+        f"{detail(assessment, background, one)}</details>"
+        for assessment, one in zip(assessments, asked, strict=True)
         if assessment.prediction.error is None
     )
     return (
-        f'<div class="ms-table"><table><caption>{_caption(assessments)}</caption><thead><tr><th>Image</th>'
-        f"<th>Probability<br>of {html.escape(noun(positive))}</th><th>Operating point<br>{percent(threshold)}</th>"
-        f"<th>Remarks</th></tr></thead><tbody>{rows}</tbody></table></div>{folded}"
+        f'{start}<div class="ms-table" data-said="{_caption(assessments)}"><table><caption>{_caption(assessments)}'
+        f'</caption><thead><tr><th scope="col">Image</th>'
+        f'<th scope="col">Probability<br>of {html.escape(noun(background.positive))}</th>'
+        f'<th scope="col">Operating point<br>{percent(background.threshold)}</th>'
+        f'<th scope="col">Remarks</th></tr></thead><tbody>{rows}</tbody></table></div>{folded}</div>'
     )
 
 
@@ -66,48 +95,85 @@ def _caption(assessments: Sequence[Assessment]) -> str:
     return f"{len(assessments)} images" + (f"; without an answer: {', '.join(silent)}" if silent else "")
 
 
-def detail(assessment: Assessment, positive: str, threshold: float) -> str:
-    """Draw one image, its heat map, the probability with the operating point on the bar, and how far it is from it.
+def detail(assessment: Assessment, background: Background, asked: Asked = Asked()) -> str:
+    """Draw the card of one image: the number, what it means, the picture under its heat map, and what can be asked.
 
     What a check marks stands above the number; what a check refuses has neither number nor heat map.
     """
     prediction = assessment.prediction
     if prediction.status == "refused":
-        return refusal(assessment, positive)
+        said = f"{prediction.name}: no answer. {' '.join(sentence(one.sentence) for one in refusals_of(assessment))}"
+        return _card(assessment, asked, background, said, _refusal(assessment, background.positive))
     if prediction.error is not None or is_missing(prediction.positive_probability):
         return problem(prediction.error or f"{prediction.name} could not be assessed")
-    probability = prediction.positive_probability
-    above = probability >= threshold
-    side = "above" if above else "below"
-    points = f"{100 * abs(probability - threshold):.1f}\N{NO-BREAK SPACE}percentage points"
-    words = f"<b>{'At or above' if above else 'Below'} the operating point</b>, by {points}."
-    beside = html.escape(probability_beside(probability, threshold))
+    probability, threshold = prediction.positive_probability, background.threshold
+    beside = probability_beside(probability, threshold)
+    far = meaning.distance(probability, threshold)
     marked = bool(prediction.reasons)
-    label = f"Probability of {html.escape(noun(positive))}{', with caution' if marked else ''}"
-    return (
-        f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>{_remarks(prediction.reasons)}'
+    label = f"Probability of {html.escape(noun(background.positive))}{', with caution' if marked else ''}"
+    side = "above" if probability >= threshold else "below"
+    means = html.escape(meaning.score_meaning(background, probability))
+    at = "".join(f"<li>{html.escape(one)}</li>" for one in meaning.elsewhere(background))
+    body = (
+        f"{_remarks(prediction.reasons)}"
         f'<div class="ms-figures"><div><div class="ms-label">{label}</div>'
-        f'<div class="ms-number{" ms-marked" if marked else ""}">{beside}</div></div>'
-        f'<div class="ms-verdict ms-{side}">{words}</div></div>'
-        f"{_bar(probability, threshold)}{_remarks(prediction.flags)}"
-        f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}'
-        f"{_heatmap(assessment, positive)}</div></section>"
+        f'<div class="ms-number{" ms-marked" if marked else ""}">{html.escape(beside)}</div></div>'
+        f'<div class="ms-verdict ms-{side}"><b>{far.partition(",")[0]}</b>,{far.partition(",")[2]}. '
+        f"{meaning.odds(probability, threshold)}</div></div>"
+        f"{_bar(probability, threshold)}"
+        f'<div class="ms-means"><p>{means}</p><ul>{at}</ul></div>{_remarks(prediction.flags)}'
+        f"{viewer(assessment, background.positive)}"
+        f"{threshold_slider(background, probability)}"
+    )
+    said = f"{prediction.name}: {label[0].lower()}{label[1:]} {beside}. {far}."
+    return _card(assessment, asked, background, said, body)
+
+
+def _card(assessment: Assessment, asked: Asked, background: Background, said: str, body: str) -> str:
+    """Put a card together; one that can be asked anew carries what the page's scripts need for it."""
+    prediction = assessment.prediction
+    height, width = assessment.size or (0, 0)
+    attributes, below = "", ""
+    if asked.sent is not None and assessment.size is not None:
+        box = "" if asked.box is None else f"{asked.box.left},{asked.box.top},{asked.box.right},{asked.box.bottom}"
+        attributes = (
+            f' {asked.sent.attributes()} data-model="{html.escape(background.spec.name)}" '
+            f'data-name="{html.escape(prediction.name)}" data-width="{width}" data-height="{height}" '
+            f'data-frame="{asked.frame or ""}" data-box="{box}"'
+        )
+        below = f"{tools(assessment, asked.box)}{_downloads(prediction.status)}"
+    return (
+        f'<section class="ms-card" aria-label="Answer" data-said="{html.escape(said)}"{attributes}>'
+        f'<div class="ms-name" role="heading" aria-level="2" tabindex="-1">{_title(assessment)}</div>{body}{below}'
+        "</section>"
     )
 
 
-def refusal(assessment: Assessment, positive: str) -> str:
+def _downloads(status: str) -> str:
+    kinds = ("png", "pdf", "json")
+    what = "answer" if status != "refused" else "refusal"
+    buttons = "".join(
+        f'<button type="button" class="ms-save" value="{kind}" aria-label="Save the {what} as {kind.upper()}">'
+        f"{kind.upper()}</button>"
+        for kind in kinds
+    )
+    return (
+        f'<p class="ms-saves ms-inline" role="group" aria-label="Save the {what}">Save the {what} as {buttons} '
+        '<span class="ms-small">without the name of the file</span></p>'
+    )
+
+
+def _refusal(assessment: Assessment, positive: str) -> str:
     """Say why there is no answer and what to do; the image is shown as it was decoded, without number, bar or map."""
     prediction = assessment.prediction
     refusals = refusals_of(assessment)
     why = "".join(f"<li>{html.escape(sentence(found.sentence))}</li>" for found in refusals)
     advice = " ".join(dict.fromkeys(sentence(found.advice) for found in refusals))
-    image = f'<div class="ms-pictures">{_picture(assessment.image, "Image as decoded")}</div>'
     return (
-        f'<section class="ms-card"><div class="ms-name">{_title(assessment)}</div>'
         f'<div class="ms-refusal"><p><b>No answer.</b> The model does not judge this image:</p><ul>{why}</ul>'
         f"<p><b>What to do:</b> {html.escape(advice)} If that was done, the model cannot judge this image.</p>"
         f"<p><b>No answer is not an all-clear:</b> it says nothing about {html.escape(noun(positive))}.</p></div>"
-        f"{_remarks(prediction.flags)}{image if assessment.image else ''}</section>"
+        f"{_remarks(prediction.flags)}{viewer(assessment, positive)}"
     )
 
 
@@ -116,48 +182,9 @@ def refusals_of(assessment: Assessment) -> list[Finding]:
     return [found for found in assessment.prediction.findings if found.outcome == "refusal"]
 
 
-def _heatmap(assessment: Assessment, positive: str) -> str:
-    of = html.escape(noun(positive))
-    if assessment.heatmap is None:
-        return _picture(None, "Heat map")
-    if not assessment.evidence:
-        return _picture(assessment.heatmap, "The heat map is empty: the answer lies at the operating point.")
-    caption = f"Heat map: warm places speak for {of}, cold ones against it, counted from the operating point."
-    if assessment.prediction.heatmap_method == "occlusion":
-        caption += " Found by covering one place after another."
-    return _picture(assessment.heatmap, caption)
-
-
 def problem(sentence: str) -> str:
     """Say what went wrong, and what to do, in one sentence."""
     return f'<div class="ms-problem" role="alert"><b>Not assessed.</b> {html.escape(sentence)}</div>'
-
-
-def percent(value: float) -> str:
-    """Write a share as people read it; what is rounded is never 0 % or 100 %."""
-    if 0.0 < value < 0.001:
-        return "< 0.1\N{NO-BREAK SPACE}%"
-    if 0.999 < value < 1.0:
-        return "> 99.9\N{NO-BREAK SPACE}%"
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
-
-
-def probability_beside(value: float, threshold: float) -> str:
-    """Write a probability, never as 0 % or 100 %, which no model may claim, and never as the operating point it misses.
-
-    Args:
-        value: The probability.
-        threshold: The operating point, which is shown beside it by `percent`.
-    """
-    shown = percent(min(max(value, 1e-9), 1 - 1e-9))
-    if value < threshold and shown == percent(threshold):
-        return f"just below {shown}"
-    return shown
-
-
-def noun(positive: str) -> str:
-    """Turn the name of the positive class into what the probability is of."""
-    return {"malignant": "malignancy"}.get(positive, positive)
 
 
 def _title(assessment: Assessment) -> str:
@@ -182,24 +209,18 @@ def _remarks(flags: Sequence[str]) -> str:
     items = ""
     for flag in flags:
         kind = "ms-fact" if _is_fact(flag) else "ms-warning"
-        items += f'<li class="{kind}">{html.escape(_FLAGS.get(flag, sentence(flag)))}</li>'
+        items += f'<li class="{kind}">{html.escape(remark(flag))}</li>'
     return f'<ul class="ms-remarks">{items}</ul>' if items else ""
 
 
-def sentence(words: str) -> str:
-    """Give words a capital and a full stop."""
-    words = words.strip()
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+def remark(flag: str) -> str:
+    """Say in a sentence what a flag or a finding means."""
+    return _FLAGS.get(flag, sentence(flag))
 
 
-def _picture(uri: str | None, caption: str) -> str:
-    picture = (
-        f'<img src="{uri}" alt="{caption}">' if uri else '<div class="ms-none">Not available for this network.</div>'
-    )
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
-
-
-def _row(assessment: Assessment, positive: str, threshold: float) -> str:
+def row(assessment: Assessment, background: Background) -> str:
+    """Draw the row of one image among several."""
+    threshold = background.threshold
     prediction = assessment.prediction
     name = html.escape(prediction.name)
     if prediction.error is not None:

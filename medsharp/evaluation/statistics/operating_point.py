@@ -131,11 +131,28 @@ def share_interval(
         resamples: Of patients.
         seed: Of the draws.
     """
+    return share_intervals(right[:, None], clusters, resamples=resamples, seed=seed)[0]
+
+
+def share_intervals(
+    right: np.ndarray, clusters: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> list[tuple[float, float]]:
+    """Return the intervals of `share_interval` for several thresholds, over the same resamples.
+
+    Args:
+        right: Of the images of one class at each of T thresholds, bool [N, T].
+        clusters: The patient of each, int [N].
+        resamples: Of patients.
+        seed: Of the draws.
+    """
     patients, number = np.unique(clusters, return_inverse=True)
-    if right.all() or not right.any():
-        return wilson(float(right.mean()) * len(patients), len(patients))
-    weights = draw(len(patients), resamples, np.random.default_rng(seed))[:, number]  # [R, N]
-    return percentile((weights * right).sum(axis=1) / weights.sum(axis=1))
+    weights = draw(len(patients), resamples, np.random.default_rng(seed))[:, number].astype(np.float64)  # [R, N]
+    shares = weights @ right / weights.sum(axis=1, keepdims=True)  # [R, T]
+    return [
+        # In no resample does a share of 0 or 1 move.
+        wilson(float(one.mean()) * len(patients), len(patients)) if one.all() or not one.any() else percentile(column)
+        for one, column in zip(right.T, shares.T, strict=True)
+    ]
 
 
 def _threshold(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray, sensitivity: float) -> float:
