@@ -19,8 +19,7 @@ from serve.api.model import add_model_routes
 from serve.api.predict import add_predict_routes
 from serve.api.requests import CountedRequests
 from serve.engine import Batching, Shared
-from serve.engine.assess import Assessor
-from serve.engine.capacity import Admission, Memory, WorkQueue
+from serve.engine.capacity import Admission, Memory
 from serve.engine.lanes import Lanes
 from serve.metrics import Metrics
 from serve.models import Models
@@ -82,13 +81,12 @@ def create_app(
         redoc_url=None,
         lifespan=partial(_lifespan, uploads, context),
     )
-    queue = WorkQueue(limits.max_waiting)
-    app.state.models, app.state.memory, app.state.uploads, app.state.queue = models, memory, uploads, queue
+    app.state.models, app.state.memory, app.state.uploads = models, memory, uploads
     app.state.admission, app.state.metrics = shared.admission, shared.metrics
     for add_routes in (add_health_routes, add_model_routes, add_predict_routes, add_docs_route):
         add_routes(app, context)
     add_refusals(app)
-    mount_page(app, Assessor(models.default.predictor, limits.max_file_bytes), limits, queue, memory, uploads)
+    mount_page(app, context, uploads)
     # The last one is the outermost: the door asks for the client's address, and gives each answer its headers.
     app.add_middleware(Faults)
     app.add_middleware(

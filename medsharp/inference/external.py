@@ -178,7 +178,6 @@ def evaluate_manifest(
         InputError: The data cannot be read, has no labels, has images of one class only, or has the same patient,
             group or file in two splits.
     """
-    spec = predictor.spec
     if not isinstance(data, Manifest):
         ready = ReadyImages(predictor.answering_anyway())
     manifest = data if isinstance(data, Manifest) else open_external(data, predictor, ready=ready, progress=progress)
@@ -196,8 +195,54 @@ def evaluate_manifest(
     name = next(name for name in names if name not in taken)
     with atomic_path(out / f"predictions-{_file_name(name)}.csv") as temporary:
         shown.to_csv(temporary, index=False, lineterminator="\n")
+    evaluation = evaluate_table(
+        predictor,
+        manifest,
+        table,
+        name=name,
+        resamples=resamples,
+        seed=seed,
+        interval=interval,
+        prevalence=prevalence,
+        by=by,
+    )
+    if thumbnails:
+        pictures = thumbnails_of(evaluation.as_dict()["failures"], partial(_image_of, manifest, predictor.limits))
+        evaluation = replace(evaluation, thumbnails=pictures)
+    return evaluation, manifest.notes
+
+
+def evaluate_table(
+    predictor: Predictor,
+    manifest: Manifest,
+    table: pd.DataFrame,
+    *,
+    name: str,
+    resamples: int = 2000,
+    seed: int = 0,
+    interval: Interval = "percentile",
+    prevalence: float | None = None,
+    by: Sequence[Grouping] = (),
+) -> Evaluation:
+    """Evaluate the predictions of a manifest's images, as `evaluate_manifest` does once it has them.
+
+    Args:
+        predictor: The bundle that made them.
+        manifest: The images, with `sha256` and `dhash` as `tie_looks` fills them in.
+        table: Their predictions, as `predict_manifest` or `with_rows` lays them out.
+        name: How the data set is called in the report.
+        resamples: As for `evaluate_manifest`.
+        seed: As for `evaluate_manifest`.
+        interval: As for `evaluate_manifest`.
+        prevalence: As for `evaluate_manifest`.
+        by: As for `evaluate_manifest`.
+
+    Raises:
+        InputError: There are images of one class only.
+    """
+    spec = predictor.spec
     known, lacking = _groupings(by, table.columns)
-    evaluation = evaluate_predictions(
+    return evaluate_predictions(
         table,
         classes=spec.classes,
         positive=spec.positive,
@@ -215,10 +260,6 @@ def evaluate_manifest(
         by=known,
         warnings=[*leaks(predictor.folder, manifest), *lacking],
     )
-    if thumbnails:
-        pictures = thumbnails_of(evaluation.as_dict()["failures"], partial(_image_of, manifest, predictor.limits))
-        evaluation = replace(evaluation, thumbnails=pictures)
-    return evaluation, manifest.notes
 
 
 def _groupings(by: Sequence[Grouping], columns: Collection[str]) -> tuple[list[Grouping], list[str]]:

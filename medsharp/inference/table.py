@@ -173,13 +173,23 @@ def predict_rows(
         progress=progress,
     )
     predictions = sorted([*early, *late], key=lambda one: numbers[one.source])
-    table = predictions_table(predictions, predictor.spec.classes).drop(columns="image")
-    table = table.assign(**frozen_columns(predictor.spec))
     if lesion_share.COLUMN in rows and lesion_share.COLUMN not in manifest.table:
         shares = lesion_share.lesion_shares([manifest.masks(row) for row in records], predictor.limits)
         rows[lesion_share.COLUMN] = np.array(shares, dtype=float)
     rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
-    rows["image"] = [prediction.name for prediction in predictions]
+    return with_rows(rows, predictions, predictor.spec)
+
+
+def with_rows(rows: pd.DataFrame, predictions: Sequence[Prediction], spec: BundleSpec) -> pd.DataFrame:
+    """Lay predictions out beside the rows of a manifest that they are of, as `predict_manifest` does.
+
+    Args:
+        rows: A manifest's, index 0, 1, 2, ...
+        predictions: One for each row, in the same order.
+        spec: Of the bundle that predicted.
+    """
+    table = predictions_table(predictions, spec.classes).drop(columns="image").assign(**frozen_columns(spec))
+    rows = rows.assign(image=[prediction.name for prediction in predictions])
     others = [name for name in rows.columns if name not in _LEADING and name not in ("mask", "exclude")]
     # An audit leaves flags of its own, which are not those of the reading.
     further = rows[others].rename(columns={name: f"manifest_{name}" for name in others if name in table})

@@ -1,6 +1,6 @@
 """The one reader of tables that people bring: CSV of whatever dialect, Excel workbooks, Parquet."""
 
 from medsharp.files import TABLE_SUFFIXES as SUFFIXES
-from medsharp.tables.table import Table, clean, has_columns, number, read_table, reason, table_with
+from medsharp.tables.table import Table, clean, has_columns, number, parse_table, read_table, reason, table_with
 
-__all__ = ["SUFFIXES", "Table", "clean", "has_columns", "number", "read_table", "reason", "table_with"]
+__all__ = ["SUFFIXES", "Table", "clean", "has_columns", "number", "parse_table", "read_table", "reason", "table_with"]

@@ -78,6 +78,20 @@ def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return parse_table(path, data, needed)
+
+
+def parse_table(path: Path, data: bytes, needed: Sequence[str] = ()) -> Table:
+    """Read a table that is in memory, as `read_table` does a file.
+
+    Args:
+        path: What to call it in errors; nothing is read there.
+        data: Its bytes.
+        needed: Columns that must be there.
+
+    Raises:
+        InputError: As for `read_table`.
+    """
     if data.startswith(_OLD_WORKBOOK):
         raise InputError(f"{path} is a workbook of Excel 97 or encrypted; save it as .xlsx without a password")
     if data.startswith(_WORKBOOK):

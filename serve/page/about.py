@@ -10,7 +10,7 @@ from typing import Any
 from medsharp.bundle import Figure
 from medsharp.inference import Predictor
 from medsharp.inference.glance import FIGURES, NOT_MEASURED, Glance, recorded_glances
-from serve.page.cards import percent, sentence
+from serve.page.numbers import percent, sentence
 
 
 def performance(predictor: Predictor) -> str:

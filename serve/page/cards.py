@@ -7,9 +7,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medsharp.images.box import Box
 from medsharp.inference.checks import Finding
-from serve.engine.assess import Assessment, is_missing
+from serve.engine.draw import Assessment, is_missing
 from serve.page import meaning
 from serve.page.meaning import Background
 from serve.page.numbers import noun, percent, probability_beside, sentence
@@ -50,12 +49,10 @@ class Asked:
     Attributes:
         sent: Where the browser finds the file; None for what cannot be asked anew.
         frame: Which frame of a clip was asked for; None for the sharpest.
-        box: The region that was asked for, in pixels of the image as decoded.
     """
 
     sent: Sent | None = None
     frame: int | None = None
-    box: Box | None = None
 
 
 def result(assessments: Sequence[Assessment], background: Background, asked: Sequence[Asked] = ()) -> str:
@@ -125,7 +122,8 @@ def detail(assessment: Assessment, background: Background, asked: Asked = Asked(
         f"{viewer(assessment, background.positive)}"
         f"{threshold_slider(background, probability)}"
     )
-    said = f"{prediction.name}: {label[0].lower()}{label[1:]} {beside}. {far}."
+    cautions = "".join(f"{sentence(reason)} " for reason in prediction.reasons)
+    said = f"{prediction.name}: {cautions}{label} {beside}. {far}."
     return _card(assessment, asked, background, said, body)
 
 
@@ -135,13 +133,14 @@ def _card(assessment: Assessment, asked: Asked, background: Background, said: st
     height, width = assessment.size or (0, 0)
     attributes, below = "", ""
     if asked.sent is not None and assessment.size is not None:
-        box = "" if asked.box is None else f"{asked.box.left},{asked.box.top},{asked.box.right},{asked.box.bottom}"
+        part = assessment.box
+        box = "" if part is None else f"{part.left},{part.top},{part.right},{part.bottom}"
         attributes = (
             f' {asked.sent.attributes()} data-model="{html.escape(background.spec.name)}" '
             f'data-name="{html.escape(prediction.name)}" data-width="{width}" data-height="{height}" '
             f'data-frame="{asked.frame or ""}" data-box="{box}"'
         )
-        below = f"{tools(assessment, asked.box)}{_downloads(prediction.status)}"
+        below = f"{tools(assessment)}{_downloads(prediction.status)}"
     return (
         f'<section class="ms-card" aria-label="Answer" data-said="{html.escape(said)}"{attributes}>'
         f'<div class="ms-name" role="heading" aria-level="2" tabindex="-1">{_title(assessment)}</div>{body}{below}'

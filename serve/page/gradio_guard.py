@@ -87,11 +87,15 @@ class Visitor:
 
     Args:
         page: The `gradio.Blocks`.
+
+    Attributes:
+        request: Of Gradio, or None where there is none.
     """
 
     def __init__(self, page: Any) -> None:
         from gradio.context import LocalContext
 
+        self.request = LocalContext.request.get(None)
         self._queue = page._queue
         self._event = self._queue.event_ids_to_events.get(LocalContext.event_id.get(None))
 

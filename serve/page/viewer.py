@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-from medsharp.images.box import Box
-from serve.engine.assess import Assessment
+from medsharp.images import Box
+from serve.engine import Assessment
 from serve.page.numbers import noun
 
 _FRAME = re.compile(r"frame (\d+) of (\d+)")
@@ -33,7 +33,7 @@ def viewer(assessment: Assessment, positive: str) -> str:
         '<div class="ms-box" hidden></div></div></div>'
         f'<p class="ms-caption">{_caption(assessment, positive)}</p>'
         f'<div class="ms-controls">{slider}<span class="ms-inline" role="group" aria-label="Zoom">'
-        '<button type="button" class="ms-zoom" value="-1" aria-label="Zoom out">−</button>'
+        '<button type="button" class="ms-zoom" value="-1" aria-label="Zoom out">&minus;</button>'
         '<span class="ms-zoomed" aria-live="polite">100 %</span>'
         '<button type="button" class="ms-zoom" value="1" aria-label="Zoom in">+</button>'
         '<button type="button" class="ms-zoom" value="0">Whole image</button></span></div></div>'
@@ -60,14 +60,13 @@ def frame_of(assessment: Assessment) -> tuple[int, int] | None:
     return next(((int(one[1]), int(one[2])) for one in found if one), None)
 
 
-def tools(assessment: Assessment, box: Box | None) -> str:
+def tools(assessment: Assessment) -> str:
     """Draw the forms that ask anew: of another frame of a clip, and of a region.
 
     Args:
         assessment: The answer, with an image.
-        box: The region that it is of, in pixels of the image as decoded; None for the whole.
     """
-    return _frames(assessment) + _region(assessment, box) + '<div class="ms-message"></div>'
+    return _frames(assessment) + _region(assessment.box) + '<div class="ms-message"></div>'
 
 
 def _frames(assessment: Assessment) -> str:
@@ -81,13 +80,14 @@ def _frames(assessment: Assessment) -> str:
     return (
         f'<form class="ms-frames"><fieldset><legend>Clip of {count} frames</legend>'
         f"<p>This answer is of frame {number}, {state}.</p>"
-        f'<label class="ms-inline">Frame <input type="range" name="frame" min="1" max="{count}" value="{number}"></label>'
+        f'<label class="ms-inline">Frame <input type="range" name="frame" min="1" max="{count}" '
+        f'value="{number}"></label>'
         f'<input type="number" name="number" min="1" max="{count}" value="{number}" aria-label="Number of the frame">'
         f"<button>Assess this frame</button>{back}</fieldset></form>"
     )
 
 
-def _region(assessment: Assessment, box: Box | None) -> str:
+def _region(box: Box | None) -> str:
     values = (box.left, box.top, box.right, box.bottom) if box else ("", "", "", "")
     sides = "".join(
         f'<label class="ms-inline">{name.capitalize()} <input name="{name}" type="number" min="0" value="{value}" '

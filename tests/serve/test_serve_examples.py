@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medsharp.bundle import default_bundle
 from medsharp.inference import Predictor
-from serve.page.page import simulated_examples
+from serve.page.examples import simulated_examples
 
 
 def test_examples_of_the_page_are_answered() -> None:

@@ -19,6 +19,7 @@ from serve.engine.assess import Assessor
 from serve.page import cards
 from serve.page.about import about_model
 from serve.page.gradio_guard import Visitor
+from serve.page.meaning import background_of
 from serve.uploads.uploads import private_cache
 
 # Gradio's summary of its queue sets a pandas option that pandas 3 has deprecated.
@@ -279,7 +280,7 @@ def test_several_uploads_give_a_table_with_the_bad_one_explained(client: TestCli
 def test_names_are_escaped(predictor: Predictor, png: bytes, count: int) -> None:
     names = ["<img src=x onerror=alert(1)>.png"] * count
     for content in (png, b"text"):
-        html = cards.result(Assessor(predictor, 10_000_000).assess([content] * count, names), "malignant", 0.5)
+        html = cards.result(Assessor(predictor, 10_000_000).assess([content] * count, names), background_of(predictor))
         assert "<img src=x" not in html
         assert "&lt;img src=x" in html
 
@@ -289,7 +290,8 @@ def test_every_simulated_example_is_assessed_and_labelled(client: TestClient) ->
     buttons = [block for block in page.blocks.values() if type(block).__name__ == "Button"]
     assert len(buttons) == 3
     assert all(button.value.startswith("Simulated") for button in buttons)
-    shown = [asyncio.run(event.fn()) for event in page.fns.values() if isinstance(event.fn, functools.partial)]
+    events = [event.fn for event in page.fns.values() if isinstance(event.fn, functools.partial)]
+    shown = [asyncio.run(event()) for event in events if asyncio.iscoroutinefunction(event.func)]
     assert len(shown) == 3
     assert all("simulated image" in html and "ms-number" in html for html in shown)
 

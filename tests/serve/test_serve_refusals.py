@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from medsharp.inference.checks.registry import IMAGE_CHECKS
 from serve import create_app
 from serve.engine.assess import Assessment
 from serve.page.cards import result
+from serve.page.meaning import Background
 
 REFUSAL = Finding("photograph", "refusal", "it is <no> ultrasound image", 0.9, 0.5, "upload <one> scan")
 CAUTION = Finding("dark", "caution", "it is very dark", 3.0, 10.0)
@@ -31,11 +33,14 @@ def assessed(name: str, *findings: Finding, flags: tuple[str, ...] = ()) -> Asse
     return Assessment(answer, "data:image", "data:map", (60, 80), True)
 
 
-def drawn(*assessments: Assessment) -> str:
-    return result(assessments, "malignant", 0.5)
+@pytest.fixture
+def drawn(predictor: Predictor) -> Callable[..., str]:
+    point = predictor.spec.operating_point.model_copy(update={"threshold": 0.5})
+    background = Background(predictor.spec.model_copy(update={"operating_point": point}))
+    return lambda *assessments: result(assessments, background)
 
 
-def test_refused_card_says_why_and_what_to_do_and_shows_neither_number_nor_map() -> None:
+def test_refused_card_says_why_and_what_to_do_and_shows_neither_number_nor_map(drawn: Callable[..., str]) -> None:
     html = drawn(assessed("flower.png", CAUTION, REFUSAL))
     assert "No answer." in html
     assert "<li>It is &lt;no&gt; ultrasound image.</li>" in html
@@ -50,7 +55,7 @@ def test_refused_card_says_why_and_what_to_do_and_shows_neither_number_nor_map()
     assert "very dark" not in html
 
 
-def test_each_check_that_refuses_gives_its_own_advice_once() -> None:
+def test_each_check_that_refuses_gives_its_own_advice_once(drawn: Callable[..., str]) -> None:
     refusing = [check for check in IMAGE_CHECKS if check.outcome == "refusal"]
     advice = {}
     for check in refusing:
@@ -65,8 +70,9 @@ def test_each_check_that_refuses_gives_its_own_advice_once() -> None:
     assert drawn(assessed("both.png", *filter(None, colours))).count("without colour Doppler") == 1
 
 
-def test_caution_stands_above_the_number_which_is_marked() -> None:
-    html = drawn(assessed("dark.png", CAUTION, flags=("colour", "dicom")))
+def test_caution_stands_above_the_number_which_is_marked(drawn: Callable[..., str]) -> None:
+    said, _, html = drawn(assessed("dark.png", CAUTION, flags=("colour", "dicom"))).partition('class="ms-name"')
+    assert said.index("It is very dark.") < said.index("70.0")  # what is read out has it before the number too
     number = html.index("ms-number ms-marked")
     assert html.index('<li class="ms-warning">It is very dark.</li>') < html.index("with caution") < number
     assert number < html.index("Colour image")
@@ -75,7 +81,7 @@ def test_caution_stands_above_the_number_which_is_marked() -> None:
     assert "with caution" not in plain
 
 
-def test_refused_image_among_several_has_a_row_without_a_number_and_a_card() -> None:
+def test_refused_image_among_several_has_a_row_without_a_number_and_a_card(drawn: Callable[..., str]) -> None:
     failed = Assessment(Prediction("words.png", error="words.png is no image"))
     html = drawn(assessed("plain.png"), assessed("flower.png", REFUSAL), assessed("dark.png", CAUTION), failed)
     assert "4 images; without an answer: 1 refused, 1 could not be read" in html

@@ -58,10 +58,23 @@ def tie_duplicates(
     Raises:
         InputError: No image can be read, or one is not that of which the manifest has the `sha256`.
     """
+    places = [(manifest, row) for row in manifest.included.to_dict("records")]
+    return tie_looks(manifest, look_at(places, progress, limits, cache=cache, seen=seen), distance=distance)
+
+
+def tie_looks(manifest: Manifest, looks: Sequence[Look], *, distance: int = DISTANCE) -> Manifest:
+    """Tie duplicates as `tie_duplicates` does, of images that were looked at already.
+
+    Args:
+        manifest: Rows that are excluded already stay as they are.
+        looks: One for each of the others, in their order.
+        distance: As for `tie_duplicates`.
+
+    Raises:
+        InputError: As for `tie_duplicates`.
+    """
     table = manifest.table.copy()
     rows = [int(row) for row in table.index[table["exclude"] == ""]]
-    places = [(manifest, row) for row in table.loc[rows].to_dict("records")]
-    looks = look_at(places, progress, limits, cache=cache, seen=seen)
     check_unchanged(manifest, rows, [one.sha256 for one in looks])
     write_looks(table, rows, looks)
     if all(one.reason for one in looks):

@@ -28,7 +28,7 @@
   };
 
   const again = (card, change) => work(card, async file => {
-    const answer = await post('page/answer', file, {...asked(card), name: card.dataset.name, ...change});
+    const answer = await post('page/answer', file, {...asked(card), ...change});
     const drawn = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('.ms-card');
     for (const name of ['sentBytes', 'sentCrc', 'example']) if (card.dataset[name]) drawn.dataset[name] = card.dataset[name];
     card.replaceWith(drawn);

@@ -31,7 +31,7 @@ window.medsharp = (() => {
   const fileOf = async card => {
     if (card.dataset.example) {
       const answer = await fetch(address('page/examples/' + card.dataset.example));
-      return new File([await answer.blob()], 'simulated.png');
+      return new File([await answer.blob()], card.dataset.name);
     }
     for (const file of kept) {
       if (file.size === Number(card.dataset.sentBytes) && await crc32(file) === Number(card.dataset.sentCrc)) return file;
