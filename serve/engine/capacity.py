@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from serve.security.gate import megabytes
 
 RETRY_AFTER = 10
 """Seconds after which a request that was too many may come again."""
-
-Result = TypeVar("Result")
 
 
 class BusyError(Exception):
@@ -85,53 +80,6 @@ class Admission:
         finally:
             with self._lock:
                 self._inside -= 1
-
-
-class WorkQueue:
-    """Assesses one request at a time, in the order in which they came whole; the others wait, but not endlessly many.
-
-    ONNX Runtime uses all cores for one, and memory stays bounded. The work runs in a thread of its own, so that the
-    event loop, and with it all that is quickly answered, goes on.
-
-    Args:
-        most_waiting: Requests that wait behind the one that is worked on; one more is refused.
-    """
-
-    def __init__(self, most_waiting: int) -> None:
-        self._most_waiting = most_waiting
-        self._inside = 0
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="medsharp-assess")
-
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """Do `work` when its turn comes. Cancelled while it waits, it is never done.
-
-        Raises:
-            BusyError: As many wait as may.
-        """
-        with self._lock:
-            if self._inside > self._most_waiting:
-                raise BusyError(
-                    f"the server is busy: {self._most_waiting} requests wait already; "
-                    f"send this one again in {RETRY_AFTER} seconds"
-                )
-            self._inside += 1
-        try:
-            future = self._pool.submit(work)
-        except BaseException:
-            self._leave()
-            raise
-        future.add_done_callback(lambda _: self._leave())
-        return await asyncio.wrap_future(future)
-
-    @property
-    def inside(self) -> int:
-        """Requests that are worked on or wait."""
-        return self._inside
-
-    def _leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
 
 
 class Memory:

@@ -56,7 +56,7 @@ def test_image_without_a_row_is_counted_and_left_out() -> None:
     ],
 )
 def test_wrong_table_is_one_sentence(text: str, images: list[str], sentence: str) -> None:
-    with pytest.raises(InputError, match="^(?s:.*)$") as caught:
+    with pytest.raises(InputError) as caught:
         given(text, *images)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,10 @@ from medsharp.data.pipeline import make_dataset
 from medsharp.export import from_runs as exporter
 from medsharp.inference import Predictor, predict_manifest
 from medsharp.inference.session import Session
-from serve.engine.assess import Assessor
+from serve.engine import Engine, Shared
+from serve.engine.capacity import Admission
+from serve.engine.lanes import Lanes
+from serve.metrics import Metrics
 
 BUNDLE = Path(__file__).parents[2] / "models" / "busi-resnet18"
 SETTINGS = [
@@ -32,6 +36,7 @@ class Recorder:
     """Stands in for the network and keeps what it is given."""
 
     outputs = ("logits", "features")
+    device = "cpu"
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
@@ -101,7 +106,12 @@ def test_training_exporter_and_server_see_the_same_bytes(
     if spec.crop != "lesion":  # which an upload cannot show
         recorder.seen.clear()
         files = [manifest.path(name) for name in manifest.table["image"]]
-        Assessor(predictor, 2**26).assess([file.read_bytes() for file in files], [file.name for file in files])
+        shared = Shared(Lanes(), Admission(64), Metrics())
+        engine = Engine(predictor, shared, max_file_bytes=2**26, deadline_seconds=60.0)
+        for file in files:  # one after the other, as the engine takes whichever is decoded first
+            asyncio.run(engine.assess([file.read_bytes()], [file.name]))
+        engine.close()
+        shared.lanes.close()
         assert np.array_equal(np.stack(recorder.seen), training.astype(np.uint8))
 
 

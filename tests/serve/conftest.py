@@ -15,8 +15,11 @@ from starlette.testclient import TestClient
 from medsharp.inference import Prediction, Predictor
 from medsharp.inference.reading import Reading
 from serve import create_app
-from serve.engine.capacity import Result, WorkQueue
+from serve.engine import Engine, Shared
+from serve.engine.capacity import Admission
 from serve.engine.job import Job
+from serve.engine.lanes import Lanes
+from serve.metrics import Metrics
 
 
 @pytest.fixture(scope="session")
@@ -69,14 +72,6 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
         arrivals.release()
 
     monkeypatch.setattr(Job, "begin", counting)
-
-    class Counting(WorkQueue):
-        async def run(self, work: Callable[[], Result]) -> Result:
-            # Nothing else happens in the event loop before it is in the queue.
-            arrivals.release()
-            return await super().run(work)
-
-    monkeypatch.setattr("serve.app.WorkQueue", Counting)
     return arrivals
 
 
@@ -86,6 +81,28 @@ def make_client(predictor: Predictor) -> Callable[..., TestClient]:
         return TestClient(create_app(served or predictor, **options))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def make_engine() -> Iterator[Callable[[Predictor], Engine]]:
+    """Makes an engine by itself."""
+    lanes = Lanes()
+    made: list[Engine] = []
+
+    def make(served: Predictor) -> Engine:
+        shared = Shared(lanes, Admission(64), Metrics())
+        made.append(Engine(served, shared, max_file_bytes=2**26, deadline_seconds=60.0))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()
+    lanes.close()
+
+
+@pytest.fixture
+def engine(make_engine: Callable[[Predictor], Engine], predictor: Predictor) -> Engine:
+    return make_engine(predictor)
 
 
 @pytest.fixture(scope="module")

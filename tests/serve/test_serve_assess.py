@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from medsharp.inference import Predictor
-from serve.engine.assess import Assessor, shrink
+from medsharp.inference.heatmap import shrink
+from serve.engine import Engine
 
 
 def picture(uri: str | None) -> Image.Image:
@@ -24,7 +27,7 @@ def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
 
 
 def test_large_image_is_decoded_once_and_drawn_at_the_size_at_which_it_is_shown(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+    make_engine: Callable[..., Engine], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import medsharp.inference.reading as reading
 
@@ -40,9 +43,8 @@ def test_large_image_is_decoded_once_and_drawn_at_the_size_at_which_it_is_shown(
     content = encoded(scan)
     tracemalloc.start()
     try:
-        (answer,) = Assessor(predictor.answering_anyway(), 2**26).assess(
-            [content], ["a.png"], image_side=640, heatmap_side=500
-        )
+        engine = make_engine(predictor.answering_anyway())
+        (answer,) = asyncio.run(engine.assess([content], ["a.png"], image_side=640, heatmap_side=500))
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -54,10 +56,9 @@ def test_large_image_is_decoded_once_and_drawn_at_the_size_at_which_it_is_shown(
     assert most < 4 * scan.size
 
 
-def test_answer_of_a_drawn_image_is_the_answer_of_a_plain_one(predictor: Predictor, png: bytes) -> None:
-    assessor = Assessor(predictor, 2**26)
-    drawn = assessor.assess([png, b"text"], ["a", "b"], image_side=64, heatmap_side=64)
-    plain = assessor.assess([png, b"text"], ["a", "b"])
+def test_answer_of_a_drawn_image_is_the_answer_of_a_plain_one(engine: Engine, predictor: Predictor, png: bytes) -> None:
+    drawn = asyncio.run(engine.assess([png, b"text"], ["a", "b"], image_side=64, heatmap_side=64))
+    plain = asyncio.run(engine.assess([png, b"text"], ["a", "b"]))
     expected = predictor.predict([png, b"text"], names=["a", "b"])
     for one, other, prediction in zip(drawn, plain, expected, strict=True):
         assert one.prediction.error == other.prediction.error == prediction.error
@@ -70,10 +71,8 @@ def test_answer_of_a_drawn_image_is_the_answer_of_a_plain_one(predictor: Predict
     assert (plain[0].image, plain[0].heatmap, plain[0].evidence) == (None, None, None)
 
 
-def test_rest_of_a_request_that_nobody_waits_for_is_left_out(predictor: Predictor, png: bytes) -> None:
-    waits = iter([True, False])
-    answers = Assessor(predictor, 2**26).assess([png] * 3, list("abc"), wanted=lambda: next(waits))
-    assert [answer.prediction.name for answer in answers] == ["a"]
+def test_request_that_nobody_waits_for_is_left_out(engine: Engine, png: bytes) -> None:
+    assert asyncio.run(engine.assess([png] * 3, list("abc"), wanted=lambda: False)) == []
 
 
 def test_small_image_is_shown_as_it_is_and_a_large_one_keeps_its_grey() -> None:
