@@ -64,7 +64,7 @@ def _said(predictions: Sequence[Prediction], background: Background) -> str:
 
 def _row(prediction: Prediction, threshold: float, label: str | None, labelled: bool) -> str:
     name = html.escape(prediction.name)
-    remarks = [sentence(prediction.error)] if prediction.error else list(map(sentence, prediction.reasons))
+    remarks = [f"{prediction.error}."] if prediction.error else list(map(sentence, prediction.reasons))
     remarks += [remark(flag) for flag in prediction.flags]
     label_cell = f'<td data-sort="{html.escape(label or "")}">{html.escape(label or "")}</td>' if labelled else ""
     side = prediction.side

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from medsharp.images.decoded import PART
 from medsharp.inference.checks import Finding
 from serve.engine.draw import Assessment, is_missing
 from serve.page import meaning
@@ -32,6 +33,7 @@ _FLAGS = {
     "burned-in annotation": "The DICOM file says that text, perhaps a name, is part of its pixels.",
     "dicom": "Read from DICOM: the pixels, and what the file says of how to show them; nothing about the patient.",
     "rotated": "Turned as its EXIF orientation says.",
+    PART: "Of a region that was asked for. The figures beside it are of whole images.",
     "cropped to the ultrasound region": "Cropped to the ultrasound region that the DICOM file names.",
 }
 _HARMLESS = frozenset({"dicom", "palette", "rotated", "cropped to the ultrasound region"})
@@ -187,8 +189,9 @@ def problem(sentence: str) -> str:
 
 
 def _title(assessment: Assessment) -> str:
-    size = f" <span>{assessment.size[1]} by {assessment.size[0]} pixels</span>" if assessment.size else ""
-    return html.escape(assessment.prediction.name) + size
+    prediction = assessment.prediction
+    size = f"{assessment.size[1]} by {assessment.size[0]} pixels, " if assessment.size else ""
+    return f"{html.escape(prediction.name)} <span>{size}model {html.escape(prediction.model)}</span>"
 
 
 def _bar(probability: float, threshold: float) -> str:

@@ -115,7 +115,7 @@ def _at(site: HeldOut, classes: tuple[str, ...], positive: str, who: str) -> str
     if specificity is not None and specificity.value is not None:
         wrong = _complement(specificity)
         others = " and ".join(name for name in classes if name != positive)
-        said.append(f"called {out_of(wrong.value or 0.0)} {others} lesions suspicious ({_shares(wrong)})")
+        said.append(f"called {out_of(wrong.value or 0.0)} images of {others} lesions suspicious ({_shares(wrong)})")
     if sensitivity is not None and sensitivity.value is not None:
         said.append(f"found {percent(sensitivity.value)} of the {positive} ones{_limits(sensitivity)}")
     return f"At {site.site}, left out of training, {who} {' and '.join(said)}." if said else ""

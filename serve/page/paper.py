@@ -164,8 +164,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     if facts["region"]:
         region = facts["region"]
         lines.append(
-            f"Of a region of the image only: pixels {region['left']} to {region['right']} from the left, "
-            f"{region['top']} to {region['bottom']} from the top."
+            f"The region: pixels {region['left']} to {region['right']} from the left, {region['top']} to "
+            f"{region['bottom']} from the top."
         )
     return lines
 
@@ -202,7 +202,8 @@ def _pictures(figure: Figure, assessment: Assessment, facts: dict[str, Any], top
         )
         if uri is not None
     ]
-    width, height = 0.43, min(0.45, max(0.15, top - 0.17))
+    top -= 0.02  # for their captions
+    width, height = 0.43, min(0.45, max(0.15, top - 0.15))
     for number, (uri, caption) in enumerate(shown):
         axes = figure.add_axes((0.06 + number * (width + 0.02), top - height, width, height))
         pixels = _pixels(uri)

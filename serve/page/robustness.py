@@ -74,7 +74,9 @@ async def _robustness(asking: Asking, form: Form, who: Access) -> AsyncIterator[
         yield {"done": done, "total": total, "what": f"corrupting: {corruption.name.replace('_', ' ')}"}
         images = await asyncio.to_thread(_corrupted, pixels, corruption)
         curves.append(Curve(corruption, tuple(await ask(images))))
-    yield {"html": robustness_table(name, clean, curves, undrawn, background, FAMILIES[family])}
+    box, frame = whole.box, whole.prediction.frame
+    of = name + ("" if frame is None else f", frame {frame}") + ("" if box is None else ", the region chosen")
+    yield {"html": robustness_table(of, clean, curves, undrawn, background, FAMILIES[family])}
 
 
 def _assert_answered(prediction: Prediction) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medsharp.inference import Prediction
+from medsharp.inference.prediction import log_odds
 from medsharp.robustness.corruptions import Corruption
 from serve.page.meaning import Background
 from serve.page.numbers import noun, percent, probability_beside
@@ -41,15 +42,24 @@ class Undrawn:
 
 
 def robustness_table(
-    name: str, clean: Prediction, curves: Sequence[Curve], undrawn: Undrawn, background: Background, family: str
+    of: str, clean: Prediction, curves: Sequence[Curve], undrawn: Undrawn, background: Background, family: str
 ) -> str:
-    """Draw the table of one family, and above it both answers where drawings were found."""
+    """Draw the table of one family, and above it both answers where drawings were found.
+
+    Args:
+        of: The image, and which part and frame of it.
+        clean: The answer to it.
+        curves: The answers under each corruption.
+        undrawn: The answer without drawings.
+        background: Of the model that answered.
+        family: What the corruptions are.
+    """
     threshold = background.threshold
     changed = sum(any(_flips(one, clean) for one in curve.answers) for curve in curves)
     said = (
-        f"{name}: the decision changes under {changed} of {len(curves)} corruptions at one severity or another."
+        f"{of}: the decision changes under {changed} of {len(curves)} corruptions at one severity or another."
         if changed
-        else f"{name}: the decision changes under none of {len(curves)} corruptions."
+        else f"{of}: the decision changes under none of {len(curves)} corruptions."
     )
     head = "".join(f'<th scope="col">Severity {severity}</th>' for severity in _SEVERITIES)
     rows = "".join(_row(curve, clean, threshold) for curve in curves)
@@ -59,7 +69,8 @@ def robustness_table(
         f'{percent(threshold)}.</p>{_drawings(undrawn, threshold)}<div class="ms-table"><table>'
         f'<caption>{html.escape(family)}</caption><thead><tr><th scope="col">Corruption</th><th scope="col">Curve</th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        '<p class="ms-small">Severities go from 1 (mild) to 5. One image says how this answer behaves and nothing of '
+        '<p class="ms-small">Severities go from 1 (mild) to 5; the dashed line of a curve is the operating point, its '
+        "scale that of log odds. One image says how this answer behaves and nothing of '
         "how the model does in general: <code>medsharp robustness</code> measures that on a data set.</p></div>"
     )
 
@@ -106,7 +117,10 @@ def _plot(answers: Sequence[Prediction], threshold: float) -> str:
 
 
 def _height(probability: float) -> float:
-    return 3 + (_HEIGHT - 6) * (1 - probability)
+    """Return where a probability lies in the plot, from 0.5 to 99.5 % on the scale of log odds."""
+    most = log_odds(0.995)
+    share = (min(max(log_odds(probability), -most), most) + most) / (2 * most)
+    return 3 + (_HEIGHT - 6) * (1 - share)
 
 
 def _drawings(undrawn: Undrawn, threshold: float) -> str:
