@@ -70,7 +70,7 @@ def robustness_table(
         f'<caption>{html.escape(family)}</caption><thead><tr><th scope="col">Corruption</th><th scope="col">Curve</th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         '<p class="ms-small">Severities go from 1 (mild) to 5; the dashed line of a curve is the operating point, its '
-        "scale that of log odds. One image says how this answer behaves and nothing of '
+        "scale that of log odds. One image says how this answer behaves and nothing of "
         "how the model does in general: <code>medsharp robustness</code> measures that on a data set.</p></div>"
     )
 

@@ -4,7 +4,7 @@ import pytest
 
 from medsharp.inference import Predictor
 from medsharp.inference.prediction import Prediction
-from serve.engine.assess import Assessment
+from serve.engine import Assessment
 from serve.page.cards import detail, result
 from serve.page.meaning import Background
 from serve.page.numbers import percent, probability_beside

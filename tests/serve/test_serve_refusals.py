@@ -17,7 +17,7 @@ from medsharp.inference import Prediction, Predictor
 from medsharp.inference.checks import Finding
 from medsharp.inference.checks.registry import IMAGE_CHECKS
 from serve import create_app
-from serve.engine.assess import Assessment
+from serve.engine import Assessment
 from serve.page.cards import result
 from serve.page.meaning import Background
 
