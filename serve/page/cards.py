@@ -145,7 +145,7 @@ def _card(assessment: Assessment, asked: Asked, background: Background, said: st
         below = f"{tools(assessment)}{_downloads(prediction.status)}"
     return (
         f'<section class="ms-card" aria-label="Answer" data-said="{html.escape(said)}"{attributes}>'
-        f'<div class="ms-name" role="heading" aria-level="2" tabindex="-1">{_title(assessment)}</div>{body}{below}'
+        f'<div role="heading" aria-level="2" tabindex="-1" class="ms-name">{_title(assessment)}</div>{body}{below}'
         "</section>"
     )
 
