@@ -15,6 +15,7 @@ from serve.api.context import Context
 from serve.api.docs import add_docs_route
 from serve.api.errors import Faults, add_refusals
 from serve.api.health import add_health_routes
+from serve.api.inference_protocol import add_inference_protocol_routes
 from serve.api.model import add_model_routes
 from serve.api.predict import add_predict_routes
 from serve.api.requests import CountedRequests
@@ -83,7 +84,8 @@ def create_app(
     )
     app.state.models, app.state.memory, app.state.uploads = models, memory, uploads
     app.state.admission, app.state.metrics = shared.admission, shared.metrics
-    for add_routes in (add_health_routes, add_model_routes, add_predict_routes, add_docs_route):
+    routes = (add_health_routes, add_model_routes, add_predict_routes, add_inference_protocol_routes, add_docs_route)
+    for add_routes in routes:
         add_routes(app, context)
     add_refusals(app)
     mount_page(app, context, uploads)

@@ -59,6 +59,14 @@ class Session:
         if self.device in ("cuda", "tensorrt") and _has_fixed_shapes(self._session):
             self._bound = BoundRuns(self._session, "cuda", graphs=self._opened.graphs)
 
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Sizes of what it returns, by name; -1 for the batch's and for others that are not fixed."""
+        return {
+            output.name: tuple(size if isinstance(size, int) else -1 for size in output.shape)
+            for output in self._session.get_outputs()
+        }
+
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run uint8 images [B, S, S] through the network."""
         image = np.ascontiguousarray(images[:, None])

@@ -10,12 +10,12 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medsharp.errors import InputError
+from serve.api.inference_protocol.tensors import ProtocolError
 from serve.engine import BusyError, ClosingError, DeadlineError
 from serve.engine.capacity import RETRY_AFTER
 from serve.security.audit import AuditError
 from serve.security.crashes import log_fault
-from serve.security.gate import refuse
+from serve.security.gate import NOTICE, refuse
 
 _GONE = 499
 """Status of an answer that nobody receives, since the client has left."""
@@ -34,33 +34,40 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def explain(request: Request, error: HTTPException) -> JSONResponse:
-        return refuse(error.status_code, str(error.detail), dict(error.headers or {}))
+        return _refusal(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return refuse(422, f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}")
+        return _refusal(request, 422, f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}")
 
-    @app.exception_handler(InputError)
-    async def wrong(request: Request, error: InputError) -> JSONResponse:
-        return refuse(422, str(error))
+    @app.exception_handler(ProtocolError)
+    async def unlike_protocol(request: Request, error: ProtocolError) -> JSONResponse:
+        return _refusal(request, 400, str(error))
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> JSONResponse:
         status = 503 if isinstance(error, ClosingError) else 429
-        return refuse(status, str(error), {"Retry-After": str(RETRY_AFTER)})
+        return _refusal(request, status, str(error), {"Retry-After": str(RETRY_AFTER)})
 
     @app.exception_handler(DeadlineError)
     async def late(request: Request, error: DeadlineError) -> JSONResponse:
-        return refuse(504, str(error))
+        return _refusal(request, 504, str(error))
 
     @app.exception_handler(AuditError)
     async def unrecorded(request: Request, error: AuditError) -> JSONResponse:
-        return refuse(503, str(error))
+        return _refusal(request, 503, str(error))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=_GONE)
+
+
+def _refusal(request: Request, status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Refuse a request as its protocol has it."""
+    if request.url.path.startswith("/v2/"):
+        return JSONResponse({"error": sentence, "notice": NOTICE}, status, headers)
+    return refuse(status, sentence, headers)
 
 
 class Faults:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 
 from serve.api.answers import HEATMAP_SIDE, ImageAnswer, Refusal, answer
+from serve.api.assessing import assess
 from serve.api.context import Context
 from serve.api.model import find_model
 from serve.api.wishes import PARAMETERS, read_wishes
 from serve.engine import Assessment
-from serve.security.access import who_asks
 from serve.uploads.bodies import RAW_TYPES, read_images
-
-Result = TypeVar("Result")
 
 _FORM_SCHEMA = {
     "type": "object",
@@ -94,28 +88,20 @@ def add_predict_routes(app: FastAPI, context: Context) -> None:
 
 
 async def _predict(context: Context, request: Request) -> JSONResponse:
-    start = time.perf_counter()
     context.models.default.engine.check()
     # The whole body arrives before the request is counted: a slow client keeps nobody waiting.
     async with read_images(request, context.limits, context.memory) as form:
         wishes = read_wishes(request.query_params, form.fields, len(form.contents))
         served = find_model(context, wishes.model)
-        work = served.engine.assess(
+        assessments = await assess(
+            context,
+            request,
+            served,
             form.contents,
             form.names,
             heatmap_side=HEATMAP_SIDE if wishes.heatmap else None,
             options=wishes.options,
         )
-        assessments = await unless_gone(request, work)
-        if context.audit is not None:
-            await context.audit.record(
-                who_asks(request),
-                form.contents,
-                [one.prediction for one in assessments],
-                model=served.predictor.spec.name,
-                digest=served.predictor.digest,
-                seconds=time.perf_counter() - start,
-            )
     threshold = served.predictor.spec.operating_point.threshold
     answers = [answer(assessment, threshold).model_dump() for assessment in assessments]
     return JSONResponse(answers, _status(assessments))
@@ -125,25 +111,3 @@ def _status(assessments: list[Assessment]) -> int:
     if any(one.prediction.error is None for one in assessments):
         return 200
     return 500 if any(one.is_fault for one in assessments) else 422
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Wait for work, and give it up when the client leaves, so that it takes no turn.
-
-    Raises:
-        ClientDisconnect: The client has left.
-    """
-    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            raise ClientDisconnect
-        return doing.result()
-    finally:
-        for task in (doing, leaving):
-            task.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

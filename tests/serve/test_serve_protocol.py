@@ -1,0 +1,238 @@
+"""The Open Inference Protocol, asked by Triton's own client over a socket, and by hand where it cannot ask wrongly."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from starlette.testclient import TestClient
+
+from medsharp.inference import Predictor
+from serve import Limits, create_app
+
+triton: Any = pytest.importorskip("tritonclient.http")
+
+SIDE = 64
+# gevent, which Triton's client stands on, is not written for warnings as errors.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def address(predictor: Predictor) -> Iterator[str]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(16)
+        server = uvicorn.Server(uvicorn.Config(create_app(predictor), log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def asking(address: str) -> Iterator[Any]:
+    client = triton.InferenceServerClient(address)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 1, SIDE, SIDE), dtype=np.uint8)
+
+
+def tensor(images: np.ndarray, *, binary: bool = True) -> Any:
+    given = triton.InferInput("image", list(images.shape), "UINT8")
+    given.set_data_from_numpy(images, binary_data=binary)
+    return given
+
+
+def test_tritons_client_finds_server_and_models_ready(asking: Any, predictor: Predictor) -> None:
+    name = predictor.spec.name
+    assert asking.is_server_live()
+    assert asking.is_server_ready()
+    assert asking.get_server_metadata()["name"] == "medsharp"
+    for model in (name, f"{name}-checked"):
+        assert asking.is_model_ready(model)
+        assert asking.is_model_ready(model, "1")
+    assert not asking.is_model_ready("other")
+    assert not asking.is_model_ready(name, "2")
+
+
+def test_metadata_is_that_of_the_network(asking: Any, predictor: Predictor) -> None:
+    about = asking.get_model_metadata(predictor.spec.name, "1")
+    assert about["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 1, SIDE, SIDE]}]
+    assert [output["name"] for output in about["outputs"]] == list(predictor.session.outputs)
+    assert about["outputs"][0]["shape"] == [-1, 2]
+    assert about["parameters"]["threshold"] == predictor.spec.operating_point.threshold
+    assert "Not for diagnostic use" in about["parameters"]["notice"]
+
+
+@pytest.mark.parametrize("binary_in", [True, False])
+@pytest.mark.parametrize("wanted", [None, True, False])
+def test_tensors_in_either_form_get_the_outputs_of_the_network(
+    asking: Any, predictor: Predictor, images: np.ndarray, binary_in: bool, wanted: bool | None
+) -> None:
+    outputs = (
+        wanted
+        if wanted is None
+        else [triton.InferRequestedOutput(name, binary_data=wanted) for name in ("features", "logits")]
+    )
+    answer = asking.infer(
+        predictor.spec.name, [tensor(images, binary=binary_in)], outputs=outputs, request_id="number 7"
+    )
+    expected = predictor.session.run(images[:, 0])
+    for name in ("logits", "features"):
+        np.testing.assert_allclose(answer.as_numpy(name), expected[name], atol=1e-5)
+    response = answer.get_response()
+    assert (response["id"], response["model_name"], response["model_version"]) == (
+        "number 7",
+        predictor.spec.name,
+        "1",
+    )
+    assert response["parameters"]["checks"].startswith("none")
+    assert {output["name"] for output in response["outputs"]} == (
+        set(predictor.session.outputs) if wanted is None else {"features", "logits"}
+    )
+
+
+def test_files_get_answers_that_the_checks_have_seen(asking: Any, predictor: Predictor, png: bytes) -> None:
+    files = np.array([png, b"no image"], dtype=object)
+    given = triton.InferInput("image_bytes", [2], "BYTES")
+    given.set_data_from_numpy(files)
+    expected = predictor.predict([png])[0]
+    for binary in (True, False):
+        outputs = [
+            triton.InferRequestedOutput(name, binary_data=binary) for name in ("probability", "status", "answer")
+        ]
+        answer = asking.infer(f"{predictor.spec.name}-checked", [given], outputs=outputs)
+        probability = answer.as_numpy("probability")
+        assert probability[0] == pytest.approx(expected.positive_probability, abs=1e-6)
+        assert np.isnan(probability[1])
+        statuses = [str(one, "utf-8") if isinstance(one, bytes) else one for one in answer.as_numpy("status")]
+        assert statuses == [expected.status, "failed"]
+        first = json.loads(answer.as_numpy("answer")[0])
+        assert first["threshold"] == predictor.spec.operating_point.threshold
+        assert "diagnostic" in first["notice"]
+
+
+def test_clients_error_is_the_servers_sentence(asking: Any, predictor: Predictor, images: np.ndarray) -> None:
+    with pytest.raises(triton.InferenceServerException, match="there is no model 'other' here"):
+        asking.infer("other", [tensor(images)])
+    with pytest.raises(triton.InferenceServerException, match=r"the shape of image must be \[n, 1, 64, 64\]"):
+        asking.infer(predictor.spec.name, [tensor(images[..., :32])])
+    with pytest.raises(triton.InferenceServerException, match="was not answered within 1e-06 seconds"):
+        asking.infer(predictor.spec.name, [tensor(images)], timeout=1)
+
+
+GOOD = {"name": "image", "datatype": "UINT8", "shape": [1, 1, SIDE, SIDE], "data": [0] * SIDE**2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"inputs": [{**GOOD, "data": [256] + [0] * (SIDE**2 - 1)}]}, "not between 0 and 255"),
+        ({"inputs": [{**GOOD, "data": [-1] + [0] * (SIDE**2 - 1)}]}, "not between 0 and 255"),
+        ({"inputs": [{**GOOD, "data": [0.5] * SIDE**2}]}, "not 4096 whole numbers"),
+        ({"inputs": [{**GOOD, "data": [True] * SIDE**2}]}, "not 4096 whole numbers"),
+        ({"inputs": [{**GOOD, "data": [10**400] * SIDE**2}]}, "whole numbers"),
+        ({"inputs": [{**GOOD, "data": [[1], [1, 2]]}]}, "not numbers of its shape"),
+        ({"inputs": [{**GOOD, "data": [0]}]}, "not 4096 whole numbers"),
+        ({"inputs": [{**GOOD, "data": None}]}, "not 4096 whole numbers"),
+        ({"inputs": [{**GOOD, "shape": [0, 1, SIDE, SIDE], "data": []}]}, "image has 0 images"),
+        ({"inputs": [{**GOOD, "shape": [257, 1, SIDE, SIDE]}]}, "image has 257 images; send 1 to 256"),
+        ({"inputs": [{**GOOD, "shape": [True, 1, SIDE, SIDE]}]}, "shape of image"),
+        ({"inputs": [{**GOOD, "shape": []}]}, "shape of image"),
+        ({"inputs": [{**GOOD, "datatype": "FP32"}]}, "datatype of image must be UINT8"),
+        ({"inputs": [{**GOOD, "name": "pixels"}]}, "takes one input, image"),
+        ({"inputs": [GOOD, GOOD]}, "a name of its own"),
+        ({"inputs": []}, "inputs must be a list"),
+        ({"inputs": [7]}, "an input must be a JSON object"),
+        ({"inputs": [{**GOOD, "parameters": {"binary_data_size": 9}}]}, "more than there is behind the JSON"),
+        ({"inputs": [{**GOOD, "parameters": {"shared_memory_region": "x"}}]}, "shared memory"),
+        ({"inputs": [{**GOOD, "raw": "0"}]}, None),
+        ({"outputs": [{"name": "nothing"}]}, "has no output 'nothing'"),
+        ({"outputs": []}, "leave it out for all"),
+        ({"outputs": [{"name": "logits", "parameters": {"classification": 2}}]}, "neither by classification"),
+        ({"parameters": {"timeout": "soon"}}, "whole number of microseconds"),
+        ({"parameters": []}, "parameters must be a JSON object"),
+        ({"id": 7}, "id must be a string"),
+    ],
+)
+def test_request_that_is_not_as_the_protocol_has_it_is_400_with_a_sentence(
+    client: TestClient, predictor: Predictor, changed: dict[str, Any], sentence: str | None
+) -> None:
+    answer = client.post(f"/v2/models/{predictor.spec.name}/infer", json={"inputs": [GOOD], **changed})
+    assert answer.status_code == (200 if sentence is None else 400), answer.text
+    if sentence is not None:
+        assert sentence in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "header"),
+    [
+        (b"", None),
+        (b"[]", None),
+        (b"[" * 100_000, None),
+        (b"\xff\xfe", None),
+        (b"{}", "0"),
+        (b"{}", "3"),
+        (b"{}", "-1"),
+        (b"{}", "9" * 30),
+        (b'{"inputs": [{"name": "image"}]}behind', "31"),
+    ],
+)
+def test_body_that_is_none_is_400(client: TestClient, predictor: Predictor, body: bytes, header: str | None) -> None:
+    headers = {} if header is None else {"Inference-Header-Content-Length": header}
+    answer = client.post(f"/v2/models/{predictor.spec.name}/infer", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_files_as_base64_and_damaged_ones(client: TestClient, predictor: Predictor, png: bytes) -> None:
+    path = f"/v2/models/{predictor.spec.name}-checked/infer"
+
+    def ask(**changed: Any) -> Any:
+        given = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(png).decode()]}
+        return client.post(path, json={"inputs": [{**given, **changed}]})
+
+    outputs = {output["name"]: output["data"] for output in ask().json()["outputs"]}
+    assert outputs["probability"][0] == pytest.approx(predictor.predict([png])[0].positive_probability, abs=1e-6)
+    failed = ask(data=[""])
+    assert {output["name"]: output["data"] for output in failed.json()["outputs"]}["probability"] == [None]
+    assert "not Base64" in ask(data=["%"]).json()["error"]
+    assert "strings of Base64" in ask(data=[7]).json()["error"]
+    assert "has 1 files, and its shape 2" in ask(shape=[2]).json()["error"]
+    assert "send 1 to 32" in ask(shape=[33]).json()["error"]
+    text = json.dumps(
+        {"inputs": [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 6}}]}
+    ).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    answer = client.post(path, content=text + (9).to_bytes(4, "little") + b"ab", headers=headers)
+    assert answer.status_code == 400
+    assert "cut off" in answer.json()["error"]
+
+
+def test_busy_server_and_bytes_held_hold_for_the_protocol_too(
+    make_client: Any, predictor: Predictor, images: np.ndarray
+) -> None:
+    client = make_client(limits=Limits(max_held_bytes=1000))
+    path = f"/v2/models/{predictor.spec.name}/infer"
+    answer = client.post(path, json={"inputs": [GOOD]})
+    assert answer.status_code == 429
+    assert "the server is busy" in answer.json()["error"]
+    assert int(answer.headers["retry-after"]) > 0
+    assert client.app.state.memory.held == 0
+    assert client.post(path, content=b"x", headers={"content-encoding": "gzip"}).status_code == 415
+    client.app.state.admission.close()
+    assert client.get("/v2/health/ready").status_code == 503
+    assert client.get("/v2/health/live").status_code == 200
+    assert client.post(path, json={"inputs": [GOOD]}).status_code == 503
