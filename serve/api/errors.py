@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medsharp.errors import InputError
 from serve.api.inference_protocol.tensors import ProtocolError
 from serve.engine import BusyError, ClosingError, DeadlineError
 from serve.engine.capacity import RETRY_AFTER
@@ -30,7 +31,7 @@ def add_refusals(app: FastAPI) -> None:
     for route in app.routes:
         if isinstance(route, Route):
             allowed.setdefault(route.path, set()).update(route.methods or ())
-    app.router.routes += [Route(path, _OtherMethod(methods)) for path, methods in allowed.items()]
+    app.router.routes += [Route(path, _OtherMethod(path, methods)) for path, methods in allowed.items()]
 
     @app.exception_handler(HTTPException)
     async def explain(request: Request, error: HTTPException) -> JSONResponse:
@@ -40,6 +41,10 @@ def add_refusals(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         return _refusal(request, 422, f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}")
+
+    @app.exception_handler(InputError)
+    async def wrong(request: Request, error: InputError) -> JSONResponse:
+        return _refusal(request, 422, str(error))
 
     @app.exception_handler(ProtocolError)
     async def unlike_protocol(request: Request, error: ProtocolError) -> JSONResponse:
@@ -63,9 +68,10 @@ def add_refusals(app: FastAPI) -> None:
         return Response(status_code=_GONE)
 
 
-def _refusal(request: Request, status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Refuse a request as its protocol has it."""
-    if request.url.path.startswith("/v2/"):
+def _refusal(asked: Request | str, status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Refuse a request, or one of a route, in the words of its protocol."""
+    route = asked if isinstance(asked, str) else getattr(asked.scope.get("route"), "path", "")
+    if route == "/v2" or route.startswith("/v2/"):
         return JSONResponse({"error": sentence, "notice": NOTICE}, status, headers)
     return refuse(status, sentence, headers)
 
@@ -107,9 +113,10 @@ class Faults:
 class _OtherMethod:
     """ASGI application that answers a request with a method that its path does not have."""
 
-    def __init__(self, methods: set[str]) -> None:
+    def __init__(self, route: str, methods: set[str]) -> None:
+        self._route = route
         self._allowed = ", ".join(sorted(methods))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sentence = f"{scope['path']} takes {self._allowed}, not {scope['method']}; /docs says how"
-        await refuse(405, sentence, {"Allow": self._allowed})(scope, receive, send)
+        await _refusal(self._route, 405, sentence, {"Allow": self._allowed})(scope, receive, send)

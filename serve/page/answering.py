@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from medsharp.errors import InputError
-from serve.api.predict import unless_gone
+from serve.api.assessing import unless_gone
 from serve.api.wishes import read_wishes
 from serve.engine.capacity import Memory
 from serve.page import cards
