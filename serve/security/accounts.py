@@ -56,6 +56,7 @@ def new_key(name: str) -> tuple[Account, str]:
     Raises:
         InputError: The name has other characters than letters, digits, `-` and `_`.
     """
+    _check_key_name(name)
     secret = secrets.token_urlsafe(32)
     return key(f"{name}.{secret}"), f"{name}.{secret}"
 
@@ -67,11 +68,15 @@ def key(text: str) -> Account:
         InputError: It is not of this form, or the secret is short enough to be guessed.
     """
     name, _, secret = text.partition(".")
-    if not _KEY_NAME.fullmatch(name):
-        raise InputError("the name of a key must be 1 to 64 letters, digits, - and _, before a dot and its secret")
+    _check_key_name(name)
     if len(secret) < _SHORTEST_SECRET:
         raise InputError(f"the key {name} has a secret of {len(secret)} characters; give it {_SHORTEST_SECRET} or more")
     return Account("key", name, ScryptHash.of(secret.encode(), KEY_COST))
+
+
+def _check_key_name(name: str) -> None:
+    if not _KEY_NAME.fullmatch(name):
+        raise InputError("a key is called by 1 to 64 letters, digits, - and _, before a dot and its secret")
 
 
 def check_password(password: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from medsharp.errors import InputError
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_NAME = re.compile(r"[a-z0-9_.:-]+")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -31,7 +33,7 @@ def allowed_hosts(names: Iterable[str]) -> frozenset[str]:
     checked = set()
     for name in names:
         parsed = _split(name)
-        if parsed is None or parsed[1] is not None:
+        if parsed is None or parsed[1] is not None or not _NAME.fullmatch(parsed[0]):
             raise InputError(f"--allowed-host {name}: give the name alone, such as ward.example.org")
         checked.add(parsed[0])
     return frozenset(checked)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +126,72 @@ def png() -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@dataclass
+class RunningServer:
+    """`medsharp serve` in a process and folders of its own.
+
+    Attributes:
+        address: Where it is, with a slash at its end.
+        folder: Holds everything that it may write to: its TMPDIR, its HOME, its cache.
+        log: What it has said so far, on both channels.
+    """
+
+    process: subprocess.Popen[bytes]
+    address: str
+    folder: Path
+    log: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rstrip("/").rpartition(":")[2])
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file() and path != self.log]
+
+    def stop(self, how: int = signal.SIGINT) -> str:
+        """Stop it, and return all that it has said."""
+        self.process.send_signal(how)
+        self.process.wait(60)
+        return self.said()
+
+
+@pytest.fixture(scope="module")
+def serve_command(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningServer]]:
+    """Start `medsharp serve` with options; each is stopped at the end."""
+    started: list[RunningServer] = []
+
+    def start(*options: object, before: str = "", **environment: str) -> RunningServer:
+        folder = tmp_path_factory.mktemp("server")
+        log = folder / "log"
+        for name in ("tmp", "home", "cache"):
+            (folder / name).mkdir()
+        own = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MEDSHARP_")},
+            "TMPDIR": str(folder / "tmp"),
+            "HOME": str(folder / "home"),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "COLUMNS": "200",
+            **environment,
+        }
+        arguments = ["serve", str(bundle), "--port", "0", "--no-browser", *map(str, options)]
+        code = f"{before}\nfrom medsharp.cli import app\napp({arguments!r})"
+        with log.open("wb") as file:
+            process = subprocess.Popen([sys.executable, "-c", code], stdout=file, stderr=subprocess.STDOUT, env=own)
+        found = None
+        while found is None and process.poll() is None:
+            found = re.search(r"https?://\S+:\d+/", log.read_text(encoding="utf-8", errors="replace"))
+            threading.Event().wait(0.05)
+        server = RunningServer(process, "" if found is None else found.group(), folder, log)
+        started.append(server)
+        assert found is not None, server.said()
+        return server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
