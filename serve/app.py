@@ -18,7 +18,7 @@ from serve.api.health import add_health_routes
 from serve.api.inference_protocol import add_inference_protocol_routes
 from serve.api.model import add_model_routes
 from serve.api.predict import add_predict_routes
-from serve.api.requests import CountedRequests
+from serve.api.requests import CountedRequests, NotedRoutes
 from serve.engine import Batching, Shared
 from serve.engine.capacity import Admission, Memory
 from serve.engine.lanes import Lanes
@@ -90,6 +90,7 @@ def create_app(
     add_refusals(app)
     mount_page(app, context, uploads)
     # The last one is the outermost: the door asks for the client's address, and gives each answer its headers.
+    app.add_middleware(NotedRoutes)
     app.add_middleware(Faults)
     app.add_middleware(
         Gate, security=security, max_request_bytes=limits.max_request_bytes, body_seconds=limits.body_seconds

@@ -22,7 +22,7 @@ from serve.engine.decode import ReadOptions
 from serve.engine.draw import Assessment
 from serve.engine.job import Job, Line, Wish
 from serve.engine.lanes import Lanes
-from serve.engine.request import Request
+from serve.engine.request import Answer, Request
 from serve.metrics import Metrics, Release
 from serve.security.crashes import log_fault
 
@@ -129,7 +129,7 @@ class Engine:
             image_side: Draw the image, at most this many pixels high and wide; None draws nothing.
             heatmap_side: The same for the heat map.
             wanted: Asked before each step of an image; the rest is left out when nobody waits for it any longer.
-            deadline: Seconds after which the request is given up; the server's own by default.
+            deadline: Seconds after which the request is given up, where that is sooner than the server's own.
             options: What of each image is looked at.
 
         Returns:
@@ -144,7 +144,7 @@ class Engine:
         try:
             with self._counted(), self._shared.admission.entry():
                 job.begin()
-                return await request.answers(self._deadline if deadline is None else deadline)
+                return await self._answers(request, deadline)
         finally:
             self._images.discard(request)
             job.forget()
@@ -169,7 +169,7 @@ class Engine:
             with self._counted(), self._shared.admission.entry():
                 while (index := request.next_index()) is not None:
                     self._tensors.put(_Row(self._shared.metrics, request, index), images[index])
-                rows = await request.answers(self._deadline if deadline is None else deadline)
+                rows = await self._answers(request, deadline)
         finally:
             self._tensors.discard(request)
         found = []
@@ -183,8 +183,8 @@ class Engine:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Measure a request, or count why it is not answered."""
-        failure, start = self._shared.metrics.failure, time.perf_counter()
+        """Count why a request is not answered."""
+        failure = self._shared.metrics.failure
         try:
             yield
         except ClosingError:
@@ -199,7 +199,12 @@ class Engine:
         except asyncio.CancelledError:
             failure("cancelled")
             raise
+
+    async def _answers(self, request: Request[Answer], deadline: float | None) -> list[Answer]:
+        start = time.perf_counter()
+        answers = await request.answers(self._deadline if deadline is None else min(deadline, self._deadline))
         self._shared.metrics.took("request", time.perf_counter() - start)
+        return answers
 
     def _run_tensors(self, images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
         outputs = self.predictor.session.run(np.stack(images))
