@@ -118,7 +118,7 @@ def build_page(asking: Asking, limits: Limits, memory: Memory, uploads: Uploads)
     with gr.Blocks(title="medsharp", analytics_enabled=False) as page:
         gr.HTML(_BANNER, elem_id="ms-banner")
         head = gr.HTML(_head(asking))
-        with gr.Tabs():
+        with gr.Tabs(overflow_behavior="wrap"):  # a menu of what is left over hides half of the page on a phone
             with gr.Tab("Assess"):
                 assess_tab(page, asking, limits, memory, uploads)
             with gr.Tab("Batch", render_children=True):

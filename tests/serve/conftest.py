@@ -60,6 +60,11 @@ class HeldPredictor(Predictor):
         return super().predict_readings(read)
 
 
+@pytest.fixture(scope="session")
+def held_type() -> type[HeldPredictor]:
+    return HeldPredictor
+
+
 @pytest.fixture
 def held(predictor: Predictor) -> Iterator[HeldPredictor]:
     held = HeldPredictor(predictor)

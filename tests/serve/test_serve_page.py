@@ -321,3 +321,29 @@ def test_page_says_where_uploads_are_kept_and_what_the_heat_map_shows(client: Te
     assert "deleted" not in text
     assert "evidence for malignancy (warm) and against it (cold)" in text
     assert "WebP, GIF or DICOM" in text
+
+
+def test_every_component_that_takes_a_file_is_guarded_and_every_event_is_known(client: TestClient) -> None:
+    page = mounted(client).get_blocks()
+    with_files = [
+        block
+        for block in page.blocks.values()
+        if type(block).__name__
+        in {"File", "UploadButton", "Image", "Gallery", "Video", "Audio", "ImageEditor", "DownloadButton"}
+        or "multimodal" in type(block).__name__.lower()
+    ]
+    assert [block.elem_id for block in with_files] == ["upload"]
+    assert "only_uploads" in with_files[0].async_move_resource_to_block_cache.__qualname__
+    takes_input = {type(block).__name__ for event in page.fns.values() for block in event.inputs}
+    assert takes_input <= {"File", "HTML", "Dropdown"}  # a new kind of input must be thought about here
+    public = {event.api_name for event in page.fns.values() if event.api_visibility == "public"}
+    assert public == set()
+    assert type(mounted(client).state_holder).__name__ == "NoSessions"
+
+
+def test_texts_say_what_becomes_of_an_image_that_is_asked_about_again(client: TestClient) -> None:
+    text = " ".join(str(component["props"].get("value", "")) for component in config(client)["components"])
+    assert "this page sends the image again: the server has it no longer" in text
+    assert "is in the memory of the server until the answer is complete, and is gone then" in text
+    assert "The page sends the image again; the server keeps it no longer than this takes" in text
+    assert "One lesion in each image, grey B-mode" in text
