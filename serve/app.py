@@ -110,11 +110,10 @@ def _watch(context: Context) -> None:
 @asynccontextmanager
 async def _lifespan(uploads: Uploads, context: Context, app: FastAPI) -> AsyncIterator[None]:
     open_cache()
+    context.shared.admission.open()
     try:
         yield
     finally:
         context.shared.admission.close()
-        context.models.close()
-        context.shared.lanes.close()
         uploads.clear()
         close_cache()

@@ -47,6 +47,10 @@ class Admission:
         """Whether requests are taken on at all."""
         return not self._closed
 
+    def open(self) -> None:
+        """Take on requests, as it does from the beginning."""
+        self._closed = False
+
     def close(self) -> None:
         """Take on no more."""
         self._closed = True

@@ -29,8 +29,3 @@ class Lanes:
         self.large = ThreadPoolExecutor(max(1, min(_MOST_LARGE, cores // 2)), thread_name_prefix="medsharp-large")
         self.drawing = ThreadPoolExecutor(max(1, cores // 2), thread_name_prefix="medsharp-draw")
         self.window = max(2, cores) + 1
-
-    def close(self) -> None:
-        """End the threads once what they have is done."""
-        for pool in (self.small, self.large, self.drawing):
-            pool.shutdown(wait=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi import Path as InPath
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -40,7 +41,12 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {"model": ProtocolRefusal, "description": "The server is stopping, or its audit log cannot be written"},
     504: {"model": ProtocolRefusal, "description": "The answer took longer than a request may take"},
 }
+_ANSWER: dict[str, Any] = {
+    "description": "The outputs; binary ones behind the JSON, whose length is in `Inference-Header-Content-Length`",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
 _MISSING: dict[int | str, dict[str, Any]] = {404: _REFUSALS[404], 401: _REFUSALS[401]}
+_STOPPING: dict[int | str, dict[str, Any]] = {503: {"description": "The server is stopping"}}
 _BODY = {
     "required": True,
     "content": {
@@ -56,6 +62,8 @@ _HEADER = {
     "description": "Bytes of the JSON, where binary tensors are behind it",
 }
 
+_TAGS: list[str | Enum] = ["Open Inference Protocol"]
+
 Name = Annotated[str, InPath(description="Name of a bundle, or with `-checked` for files and answers", max_length=200)]
 _VERSION = {
     "name": "version",
@@ -68,8 +76,7 @@ _VERSION = {
 
 def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
     """Add the routes under `/v2`."""
-    router = APIRouter(tags=["Open Inference Protocol"])
-    _add_server_routes(router, context)
+    _add_server_routes(app, context)
 
     async def metadata(request: Request, name: Name) -> Any:
         """Say what a model takes and gives."""
@@ -101,27 +108,33 @@ def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
             return Response(body, media_type="application/json")
         return Response(body, media_type="application/octet-stream", headers={_LENGTH: str(length)})
 
+    answers: dict[str, Any] = {"tags": _TAGS, "response_model": InferAnswer, "responses": {200: _ANSWER, **_REFUSALS}}
+    readiness: dict[str, Any] = {"tags": _TAGS, "response_class": Response, "responses": {**_MISSING, **_STOPPING}}
     for path, parameters in (("/v2/models/{name}", []), ("/v2/models/{name}/versions/{version}", [_VERSION])):
         extra: dict[str, Any] = {"parameters": parameters}
-        router.get(path, response_model=ModelMetadata, responses=_MISSING, openapi_extra=extra)(metadata)
-        router.get(f"{path}/ready", responses=_MISSING, openapi_extra=extra)(model_ready)
+        app.get(path, tags=_TAGS, response_model=ModelMetadata, responses=_MISSING, openapi_extra=extra)(metadata)
+        app.get(f"{path}/ready", **readiness, openapi_extra=extra)(model_ready)
         extra = {"requestBody": _BODY, "parameters": [*parameters, _HEADER]}
-        router.post(f"{path}/infer", response_model=InferAnswer, responses=_REFUSALS, openapi_extra=extra)(infer)
-    app.include_router(router)
+        app.post(f"{path}/infer", **answers, openapi_extra=extra)(infer)
 
 
-def _add_server_routes(router: APIRouter, context: Context) -> None:
-    @router.get("/v2", response_model=ServerMetadata)
+def _add_server_routes(app: FastAPI, context: Context) -> None:
+    @app.get("/v2", tags=_TAGS, response_model=ServerMetadata)
     async def server() -> Any:
         """Say what the server is."""
         return ServerMetadata(name="medsharp", version=version("medsharp"), extensions=["binary_tensor_data"])
 
-    @router.get("/v2/health/live")
+    @app.get("/v2/health/live", tags=_TAGS, response_class=Response)
     async def live() -> Response:
         """Say that the server lives."""
         return Response(status_code=200)
 
-    @router.get("/v2/health/ready", responses={503: {"description": "The server is stopping"}})
+    @app.get(
+        "/v2/health/ready",
+        tags=_TAGS,
+        response_class=Response,
+        responses=_STOPPING,
+    )
     async def ready() -> Response:
         """Say whether the server takes requests."""
         return _ready(context)
