@@ -325,13 +325,7 @@ def test_page_says_where_uploads_are_kept_and_what_the_heat_map_shows(client: Te
 
 def test_every_component_that_takes_a_file_is_guarded_and_every_event_is_known(client: TestClient) -> None:
     page = mounted(client).get_blocks()
-    with_files = [
-        block
-        for block in page.blocks.values()
-        if type(block).__name__
-        in {"File", "UploadButton", "Image", "Gallery", "Video", "Audio", "ImageEditor", "DownloadButton"}
-        or "multimodal" in type(block).__name__.lower()
-    ]
+    with_files = [block for block in page.blocks.values() if "FileData" in repr(getattr(block, "data_model", None))]
     assert [block.elem_id for block in with_files] == ["upload"]
     assert "only_uploads" in with_files[0].async_move_resource_to_block_cache.__qualname__
     takes_input = {type(block).__name__ for event in page.fns.values() for block in event.inputs}

@@ -12,6 +12,7 @@ from medsharp.cli.bench import (
     images,
     inference,
     optim,
+    page,
     planning,
     robustness,
     saliency,
@@ -26,6 +27,7 @@ app.command("evaluation")(evaluation.evaluation)
 app.command("images")(images.images)
 app.command("inference")(inference.inference)
 app.command("optim")(optim.optim)
+app.command("page")(page.page)
 app.command("planning")(planning.planning)
 app.command("robustness")(robustness.robustness)
 app.command("saliency")(saliency.saliency)

@@ -10,7 +10,8 @@
     || node.querySelector('.ms-problem')?.textContent || '';
 
   window.medsharp.show = (answer, earlier) => {
-    document.getElementById('answer').scrollIntoView({behavior: 'smooth', block: 'nearest'});
+    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    document.getElementById('answer').scrollIntoView({behavior: calm ? 'auto' : 'smooth', block: 'nearest'});
     const before = last;
     last = answer;
     say(said(new DOMParser().parseFromString(answer || '', 'text/html')));
