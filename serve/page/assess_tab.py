@@ -18,7 +18,7 @@ from serve.page import cards
 from serve.page.answering import SIDE
 from serve.page.asking import REFUSALS, Asking
 from serve.page.examples import simulated_example, simulated_examples
-from serve.page.gradio_guard import Visitor, accept_only_uploads
+from serve.page.gradio_guard import Visitor
 from serve.page.numbers import sentence
 from serve.page.sent import Sent, crc32
 from serve.security.access import who_asks
@@ -65,7 +65,6 @@ def assess_tab(page: Any, asking: Asking, limits: Limits, memory: Memory, upload
         with gr.Column(scale=5, min_width=320):
             answer = gr.HTML(_EMPTY, elem_id="answer", min_height=260)
             earlier = gr.HTML("", elem_id="earlier")
-    accept_only_uploads(upload, uploads)
     # A second upload during an answer is answered after it; by default Gradio would drop it without a word.
     # Without Gradio's preprocessing, which would look for a file.
     answered = upload.upload(

@@ -47,14 +47,15 @@ def keep_no_sessions(app: Any, page: Any) -> None:
     app.state_holder = holder
 
 
-def accept_only_uploads(component: Any, uploads: Container[str]) -> None:
-    """Let a file component take nothing but uploads that wait.
+def accept_only_uploads(page: Any, uploads: Container[str]) -> None:
+    """Let every component of a page, not those for files alone, take nothing of a file but uploads that wait.
 
     In a mounted page Gradio copies any path that a client names into its folder, since it checks paths only in a
-    page that was launched, and it fetches addresses. Anybody could have the server's own images assessed and shown.
+    page that was launched, and it fetches addresses; it looks for both in whatever a component is given. Anybody could
+    have the server's own images assessed and shown.
 
     Args:
-        component: The page's `gradio.File`.
+        page: The `gradio.Blocks`, with all its components.
         uploads: Holds the path of each upload.
     """
     import gradio as gr
@@ -64,7 +65,9 @@ def accept_only_uploads(component: Any, uploads: Container[str]) -> None:
             raise gr.Error("This upload has expired; please choose the file again.", print_exception=False)
         return str(path)
 
-    component.async_move_resource_to_block_cache = only_uploads
+    for block in page.blocks.values():
+        if hasattr(block, "async_move_resource_to_block_cache"):
+            block.async_move_resource_to_block_cache = only_uploads
 
 
 def print_no_errors() -> None:

@@ -21,7 +21,13 @@ from serve.page.assess_tab import assess_tab
 from serve.page.batch import add_batch
 from serve.page.batch_tab import batch_tab
 from serve.page.comparing import add_comparing
-from serve.page.gradio_guard import UploadProgress, in_event_loop, keep_no_sessions, print_no_errors
+from serve.page.gradio_guard import (
+    UploadProgress,
+    accept_only_uploads,
+    in_event_loop,
+    keep_no_sessions,
+    print_no_errors,
+)
 from serve.page.model_tab import model_tab
 from serve.page.numbers import noun, sentence
 from serve.page.robustness import add_robustness
@@ -133,6 +139,7 @@ def build_page(asking: Asking, limits: Limits, memory: Memory, uploads: Uploads)
         page.load(lambda: _head(asking), None, head, **quietly)
         for component, draw in show_models:
             page.load(draw, None, component, **quietly)
+    accept_only_uploads(page, uploads)
     # All begin at once, take their uploads, and wait for their turn in the one queue that the API's requests share.
     page.queue(default_concurrency_limit=None, max_size=limits.max_waiting + 1)
     return page

@@ -111,7 +111,6 @@ def test_training_exporter_and_server_see_the_same_bytes(
         for file in files:  # one after the other, as the engine takes whichever is decoded first
             asyncio.run(engine.assess([file.read_bytes()], [file.name]))
         engine.close()
-        shared.lanes.close()
         assert np.array_equal(np.stack(recorder.seen), training.astype(np.uint8))
 
 

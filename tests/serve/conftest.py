@@ -108,7 +108,6 @@ def make_engine() -> Iterator[Callable[[Predictor], Engine]]:
     yield make
     for engine in made:
         engine.close()
-    lanes.close()
 
 
 @pytest.fixture

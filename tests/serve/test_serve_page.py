@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from medsharp.bundle import write_spec
 from medsharp.inference import Predictor
-from serve import Limits
+from serve import Limits, create_app
 from serve.engine import Engine
 from serve.page import cards
 from serve.page.about import about_model
@@ -325,9 +326,16 @@ def test_page_says_where_uploads_are_kept_and_what_the_heat_map_shows(client: Te
 
 def test_every_component_that_takes_a_file_is_guarded_and_every_event_is_known(client: TestClient) -> None:
     page = mounted(client).get_blocks()
-    with_files = [block for block in page.blocks.values() if "FileData" in repr(getattr(block, "data_model", None))]
-    assert [block.elem_id for block in with_files] == ["upload"]
-    assert "only_uploads" in with_files[0].async_move_resource_to_block_cache.__qualname__
+    blocks = page.blocks.values()
+    assert [block.elem_id for block in blocks if getattr(block, "data_model", None) is not None] == ["upload"]
+    # Gradio looks for files in whatever a component is given.
+    moves = [
+        block.async_move_resource_to_block_cache
+        for block in blocks
+        if hasattr(block, "async_move_resource_to_block_cache")
+    ]
+    assert len(moves) > 10
+    assert all("only_uploads" in move.__qualname__ for move in moves)
     takes_input = {type(block).__name__ for event in page.fns.values() for block in event.inputs}
     assert takes_input <= {"File", "HTML", "Dropdown"}  # a new kind of input must be thought about here
     public = {event.api_name for event in page.fns.values() if event.api_visibility == "public"}
@@ -341,3 +349,28 @@ def test_texts_say_what_becomes_of_an_image_that_is_asked_about_again(client: Te
     assert "is in the memory of the server until the answer is complete, and is gone then" in text
     assert "The page sends the image again; the server keeps it no longer than this takes" in text
     assert "One lesion in each image, grey B-mode" in text
+
+
+def test_file_in_the_place_of_a_models_name_is_not_read(
+    bundle: Path, predictor: Predictor, tmp_path: Path, png: bytes
+) -> None:
+    copy = tmp_path / "other"
+    shutil.copytree(bundle, copy)
+    write_spec(copy, predictor.spec.model_copy(update={"name": "other"}))
+    elsewhere = tmp_path / "elsewhere.png"
+    elsewhere.write_bytes(png)
+    with TestClient(create_app([predictor, copy])) as client:
+        path = upload(client, "a.png", png)
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        for place in (str(elsewhere), "https://example.org/a.png"):
+            data = [[file], {"path": place, "meta": {"_type": "gradio.FileData"}}]
+            event = client.post("/gradio_api/call/assess", json={"data": data}).json()["event_id"]
+            assert "event: error" in client.get(f"/gradio_api/call/assess/{event}").text
+        assert files_left() == []
+        event = client.post("/gradio_api/call/assess", json={"data": [[file], "other"]}).json()["event_id"]
+        assert "model other" in answer_to(client, event)
+        event = client.post(
+            "/gradio_api/call/assess",
+            json={"data": [[{**file, "path": upload(client, "b.png", png)}], "none"]},
+        ).json()["event_id"]
+        assert "There is no model" in answer_to(client, event)
