@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from serve.api.answers import HEATMAP_SIDE, ImageAnswer, Refusal, answer
-from serve.api.assessing import assess
+from serve.api.assessing import assess, check_room
 from serve.api.context import Context
 from serve.api.model import find_model
 from serve.api.wishes import PARAMETERS, read_wishes
@@ -88,7 +88,7 @@ def add_predict_routes(app: FastAPI, context: Context) -> None:
 
 
 async def _predict(context: Context, request: Request) -> JSONResponse:
-    context.models.default.engine.check()
+    await check_room(context, request)
     # The whole body arrives before the request is counted: a slow client keeps nobody waiting.
     async with read_images(request, context.limits, context.memory) as form:
         wishes = read_wishes(request.query_params, form.fields, len(form.contents))

@@ -16,6 +16,7 @@ from medsharp.cli.bench import (
     planning,
     robustness,
     saliency,
+    serve,
     thresholds,
 )
 
@@ -31,6 +32,7 @@ app.command("page")(page.page)
 app.command("planning")(planning.planning)
 app.command("robustness")(robustness.robustness)
 app.command("saliency")(saliency.saliency)
+app.command("serve")(serve.serve)
 app.command("thresholds")(thresholds.thresholds)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsharp.cli._console import DEVICE_HELP, heading, note, size_of
+from medsharp.cli.bench._images import image_files
 from medsharp.cli.bench._output import JsonFile, check_json, show_table, write_json
 from medsharp.errors import InputError
 
@@ -56,7 +57,7 @@ def inference(
 
             bundle, int8 = untrained_bundle(network, image_size, aside / network), aside / INT8
         predictor = Predictor.load(bundle or default_bundle(), device=device)
-        paths = _files(images, aside)
+        paths = image_files(images, aside)
         if MODELS["int8"] in predictor.spec.files:
             int8 = predictor.folder / MODELS["int8"]
         pairs = list(_pairs(predictor, paths, files, batch, repeats, torch, int8))
@@ -81,20 +82,6 @@ def inference(
             f"memory over {memory.predictions:,} predictions: {size_of(memory.before)} before, {size_of(memory.after)} "
             f"after, {grown / memory.predictions:+.0f} bytes each"
         )
-
-
-def _files(folder: Path | None, aside: Path) -> list[Path]:
-    if folder is None:
-        from medsharp.data.phantom import write_phantom
-
-        folder = aside / "hospital"
-        write_phantom(folder, hospital="A", patients=24, size=512)
-    from medsharp.data.sources import list_images
-
-    found = list_images(folder).images
-    if not found:
-        raise InputError(f"{folder} holds no images: no pictures and no DICOM files with an image")
-    return list(found)
 
 
 def _pairs(

@@ -4,11 +4,13 @@ from medsharp.inference.benchmark.explanation import FRACTIONS, ORDERS, Explaine
 from medsharp.inference.benchmark.speed import (
     Memory,
     Pair,
+    in_turn,
     measure_files,
     measure_memory,
     measure_networks,
     measure_single,
     measure_start,
+    resident_bytes,
 )
 
 __all__ = [
@@ -17,10 +19,12 @@ __all__ = [
     "Explained",
     "Memory",
     "Pair",
+    "in_turn",
     "measure_explanations",
     "measure_files",
     "measure_memory",
     "measure_networks",
     "measure_single",
     "measure_start",
+    "resident_bytes",
 ]

@@ -171,21 +171,21 @@ def measure_memory(predictor: Predictor, files: Sequence[Path], predictions: int
     stream = predictor.stream(itertools.islice(itertools.cycle(files), warm + predictions))
     for _ in itertools.islice(stream, warm):
         pass
-    before = _resident()
+    before = resident_bytes()
     for _ in stream:
         pass
     gc.collect()
-    return Memory(predictions, before, _resident())
+    return Memory(predictions, before, resident_bytes())
 
 
-def _resident() -> int:
-    """Return the resident bytes of this process.
+def resident_bytes(process: int | str = "self") -> int:
+    """Return the resident bytes of a process, by default of this one.
 
     Raises:
         InputError: The system has no /proc.
     """
-    table = Path("/proc/self/statm")
+    table = Path(f"/proc/{process}/statm")
     if not table.is_file():
-        raise InputError("memory is measured on Linux only; give --predictions 0")
+        raise InputError("memory is measured on Linux only")
     pages = int(table.read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -11,6 +11,7 @@ from fastapi import Path as InPath
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from serve.api.assessing import check_room
 from serve.api.context import Context
 from serve.api.inference_protocol.models import VERSION, ProtocolModel, find_protocol_model
 from serve.api.inference_protocol.shapes import (
@@ -90,7 +91,7 @@ def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
     async def infer(request: Request, name: Name) -> Response:
         """Run a model on tensors, or `NAME-checked` on files. The input checks see files only, never tensors."""
         model = _find(context, request, name)
-        context.models.default.engine.check()
+        await check_room(context, request)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "the body is compressed; send it as it is")
         with context.memory.reservation() as reserve:
