@@ -16,6 +16,7 @@ from medsharp.cli.bench import (
     planning,
     robustness,
     saliency,
+    scale,
     serve,
     thresholds,
 )
@@ -32,6 +33,7 @@ app.command("page")(page.page)
 app.command("planning")(planning.planning)
 app.command("robustness")(robustness.robustness)
 app.command("saliency")(saliency.saliency)
+app.command("scale")(scale.scale)
 app.command("serve")(serve.serve)
 app.command("thresholds")(thresholds.thresholds)
 
