@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 
 
 class Measured(Section):
-    """Rates of one core; `medsharp bench scale BUNDLE --images DIR` measures the first four."""
+    """Rates of one core; `medsharp bench scale BUNDLE --images DIR` measures the first four.
 
-    image_bytes: float = Field(170_000, gt=0, description="mean size of an image file")
-    decode_seconds: float = Field(0.012, gt=0, description="of a core: reading, checks and preprocessing of an image")
-    network_seconds: float = Field(0.15, gt=0, description="of a core: the network, an image of a batch")
+    By default they are those of the shipped model on BUS-BRA.
+    """
+
+    image_bytes: float = Field(27_000, gt=0, description="mean size of an image file")
+    decode_seconds: float = Field(0.0035, gt=0, description="of a core: reading, checks and preprocessing of an image")
+    network_seconds: float = Field(0.12, gt=0, description="of a core: the network, an image of a batch")
     call_seconds: float = Field(0.001, ge=0, description="of a core: a batch of the network, whatever its size")
     start_seconds: float = Field(4.0, ge=0, description="until a process with the bundle answers")
     row_bytes: float = Field(60, gt=0, description="an image's row of predictions in Parquet")
     statistics_seconds: float = Field(5e-5, ge=0, description="of one core: figures with intervals, a row")
-    cell_seconds: float = Field(330, gt=0, description="of a core: mean run of a study")
-    cell_spread: float = Field(0.6, ge=0, description="standard deviation of the logarithm of that")
+    cell_seconds: float = Field(290, gt=0, description="of a core: mean run of a study, here the small one")
+    cell_spread: float = Field(0.95, ge=0, description="standard deviation of the logarithm of that")
 
 
 class Assumed(Section):
