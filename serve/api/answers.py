@@ -43,6 +43,7 @@ _EXAMPLE: dict[str, Any] = {
     "threshold": 0.088,
     "side": "below",
     "margin": -0.25,
+    "prediction_set": ["benign"],
     "status": "cautioned",
     "reasons": ["very dark"],
     "checks": ["caution:dark"],
@@ -74,6 +75,10 @@ class ImageAnswer(BaseModel):
     threshold: float = Field(description="Operating point, fixed on the model's internal validation data")
     side: Side | None = Field(description="`above` from the threshold on, or `below`")
     margin: float | None = Field(description="Distance to the threshold in log odds, negative below it")
+    prediction_set: list[str] | None = Field(
+        description="The classes that cannot be ruled out: of images like the validation images, at least 90 % of each "
+        "label have it in their set; perhaps all of them, perhaps none; null without a number"
+    )
     status: Status = Field(
         description="`answered`, `cautioned` (answered, and `reasons` say what to mind), `refused` (`reasons` say why; "
         "no number) or `failed` (`error` says why)"
@@ -125,6 +130,7 @@ def answer(assessment: Assessment, threshold: float) -> ImageAnswer:
         threshold=threshold,
         side=prediction.side,
         margin=None if missing else prediction.margin,
+        prediction_set=None if prediction.prediction_set is None else list(prediction.prediction_set),
         status=prediction.status,
         reasons=list(prediction.reasons),
         checks=list(prediction.checks),

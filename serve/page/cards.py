@@ -111,7 +111,8 @@ def detail(assessment: Assessment, background: Background, asked: Asked = Asked(
     marked = bool(prediction.reasons)
     label = f"Probability of {html.escape(noun(background.positive))}{', with caution' if marked else ''}"
     side = "above" if probability >= threshold else "below"
-    means = html.escape(meaning.score_meaning(background, probability))
+    undecided = meaning.undecided(prediction.prediction_set)
+    means = html.escape(f"{meaning.score_meaning(background, probability)} {undecided}".strip())
     at = "".join(f"<li>{html.escape(one)}</li>" for one in meaning.elsewhere(background))
     body = (
         f"{_remarks(prediction.reasons)}"

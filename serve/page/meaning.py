@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medsharp.bundle import BundleSpec, Figure, HeldOut
+from medsharp.bundle.prediction_sets import ALPHA
 from medsharp.inference import Predictor
 from medsharp.inference.prediction import log_odds
 from medsharp.inference.validation import LEAST, Rates, Validation
@@ -98,6 +100,19 @@ def score_meaning(background: Background, probability: float) -> str:
         f"In all of these data {overall:.0f} of 100 were; where {noun(positive)} is rarer, fewer of those who score so "
         "have it."
     )
+
+
+def undecided(classes: Sequence[str] | None) -> str:
+    """Say of a prediction set that it leaves several classes open, or none; nothing where there is one, or no set.
+
+    A set of one class would be read as a verdict, beside a probability that says how sure it is.
+    """
+    if classes is None or len(classes) == 1:
+        return ""
+    error = f"at a rate of error of {100 * ALPHA:.0f}\N{NO-BREAK SPACE}%"
+    if not classes:
+        return f"No class is likely enough to be believed {error}: few validation images scored so, whatever they were."
+    return f"{' and '.join(classes).capitalize()} remain possible {error}."
 
 
 def elsewhere(background: Background) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from fastapi.responses import Response
 from PIL import Image
 
+from medsharp.inference import Prediction
 from medsharp.inference.checks import Finding
 from serve.engine.draw import Assessment, is_missing
 from serve.page import meaning
@@ -71,8 +72,9 @@ def _facts(assessment: Assessment, content: bytes, background: Background) -> di
         "threshold": background.threshold,
         "side": prediction.side,
         "margin": None if probability is None else prediction.margin,
+        "prediction_set": None if prediction.prediction_set is None else list(prediction.prediction_set),
         "validation": None if near is None else vars(near),
-        "meaning": [] if probability is None else _meanings(background, probability),
+        "meaning": [] if probability is None else _meanings(background, prediction),
         "reasons": list(prediction.reasons),
         "advice": list(dict.fromkeys(one.advice for one in _refusals(assessment))),
         "checks": list(prediction.checks),
@@ -92,12 +94,15 @@ def _refusals(assessment: Assessment) -> list[Finding]:
     return refusals_of(assessment) if assessment.prediction.status == "refused" else []
 
 
-def _meanings(background: Background, probability: float) -> list[str]:
-    return [
+def _meanings(background: Background, prediction: Prediction) -> list[str]:
+    probability = prediction.positive_probability
+    said = [
         f"{meaning.distance(probability, background.threshold)}. {meaning.odds(probability, background.threshold)}",
         meaning.score_meaning(background, probability),
+        meaning.undecided(prediction.prediction_set),
         *meaning.elsewhere(background),
     ]
+    return [words for words in said if words]
 
 
 def _json(assessment: Assessment, facts: dict[str, Any]) -> tuple[bytes, str]:

@@ -40,6 +40,8 @@ def test_predict_answers_as_the_predictor_does(
     assert entry["positive_probability"] == pytest.approx(expected.positive_probability, abs=1e-6)
     assert entry["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
     assert (entry["side"], entry["margin"]) == (expected.side, pytest.approx(expected.margin, abs=1e-5))
+    assert entry["prediction_set"] == list(expected.prediction_set or ())
+    assert entry["prediction_set"]
     assert (entry["model"], entry["digest"]) == (expected.model, expected.digest)
     assert entry["seconds"] > 0
     assert entry["threshold"] == predictor.spec.operating_point.threshold
@@ -84,7 +86,7 @@ def test_bad_image_does_not_stop_the_others(client: TestClient, png: bytes) -> N
     assert first["positive_probability"] == last["positive_probability"] is not None
     assert bad["positive_probability"] is None
     assert bad["probabilities"] is None
-    assert (bad["side"], bad["margin"]) == (None, None)
+    assert (bad["side"], bad["margin"], bad["prediction_set"]) == (None, None, None)
     assert "bad.png" in bad["error"]
 
 

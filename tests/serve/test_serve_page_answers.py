@@ -21,10 +21,13 @@ from starlette.testclient import TestClient
 
 from medsharp.bundle import Figure, HeldOut, read_bundle
 from medsharp.data.phantom import simulate_image
-from medsharp.inference import Predictor
+from medsharp.inference import Prediction, Predictor
 from medsharp.inference.validation import Validation
-from serve.page.meaning import Background, elsewhere, odds, score_meaning
+from serve.engine.draw import Assessment
+from serve.page.cards import detail
+from serve.page.meaning import Background, elsewhere, odds, score_meaning, undecided
 from serve.page.numbers import out_of
+from serve.page.paper import on_paper
 from serve.page.sent import crc32
 from serve.page.threshold import threshold_slider
 from serve.uploads.uploads import private_cache
@@ -229,6 +232,26 @@ def test_meaning_that_is_not_known_is_said_not_to_be(shipped: Background, resnet
     assert "the 93 validation images are too few to have 20 that scored alike" in score_meaning(few, 0.3)
     assert "carries no validation predictions" in score_meaning(Background(resnet.spec), 0.3)
     assert "No validation image scored so high. Of the 100 that scored highest" in score_meaning(shipped, 0.9999)
+
+
+def test_classes_that_remain_are_told_where_it_is_not_one() -> None:
+    assert (
+        undecided(("benign", "malignant")) == f"Benign and malignant remain possible at a rate of error of 10{SPACE}%."
+    )
+    assert undecided(()).startswith(f"No class is likely enough to be believed at a rate of error of 10{SPACE}%")
+    assert undecided(("malignant",)) == undecided(None) == ""
+
+
+def test_a_score_in_between_leaves_both_classes_open_on_card_and_paper(shipped: Background) -> None:
+    both = Assessment(
+        Prediction(
+            "x.png", {"benign": 0.6, "malignant": 0.4}, 0.4, prediction_set=("benign", "malignant"), threshold=0.1
+        )
+    )
+    assert "Benign and malignant remain possible" in detail(both, shipped)
+    facts = json.loads(on_paper("json", both, b"content", shipped).body)
+    assert facts["prediction_set"] == ["benign", "malignant"]
+    assert any(words.startswith("Benign and malignant remain possible") for words in facts["meaning"])
 
 
 def test_what_it_did_at_a_hospital_left_out_stands_in_its_own_numbers(shipped: Background) -> None:
