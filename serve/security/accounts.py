@@ -142,7 +142,9 @@ class Accounts:
         accounts = [*self._given, *([] if self._path is None else read_accounts(self._path))]
         by_name = {(one.kind, one.name): one for one in accounts}
         if len(by_name) < len(accounts):
-            raise InputError(f"an account of {self._path} was given otherwise too; give each name once")
+            known = [(one.kind, one.name) for one in accounts]
+            kind, name = next(one for one in known if known.count(one) > 1)
+            raise InputError(f"the {kind} {name} was given twice; give each name once, here or in the file of accounts")
         # A name that is unknown must cost as much as one that is known.
         costs = {one.kind: one.hash.cost for one in accounts}
         self._decoys = {kind: ScryptHash.nobodys(costs.get(kind, cost)) for kind, cost in _COST.items()}

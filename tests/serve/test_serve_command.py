@@ -221,7 +221,14 @@ def test_settings_come_from_the_environment_too(
         MEDSHARP_AUTH="ward:s3:cret",
         MEDSHARP_API_KEYS="one.0123456789abcdef two.0123456789abcdef",
         MEDSHARP_ACCESS=str(access),
+        # Where nobody can write, root neither: nothing but the folder for temporary files is needed.
+        HOME="/proc/nowhere",
+        XDG_CACHE_HOME="/proc/nowhere/cache",
     )
+    body, kind = form(("a.png", png))
+    token = "Bearer one.0123456789abcdef"
+    assert send(server, "v1/predict?heatmap=1", body, Authorization=token, Content_Type=kind).status == 200
+    assert send(server, "", Authorization=token).status == 200
     assert send(server).status == 401
     for token in ("one.0123456789abcdef", "two.0123456789abcdef", key.strip()):
         assert send(server, Authorization=f"Bearer {token}").status == 200
