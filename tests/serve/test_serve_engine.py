@@ -181,9 +181,12 @@ def test_request_that_takes_too_long_is_given_up_and_the_rest_of_it_never_run(
     assert sample(shared, "medsharp_failures_total", reason="deadline") == 1
 
 
-def test_servers_own_deadline_holds_where_a_request_has_none(make: Make, held: Any, scans: list[bytes]) -> None:
+@pytest.mark.parametrize("own", [None, 50.0])
+def test_servers_own_deadline_holds_where_a_request_has_none_or_a_later_one(
+    make: Make, held: Any, scans: list[bytes], own: float | None
+) -> None:
     with pytest.raises(DeadlineError, match=r"within 0\.02 seconds"):
-        asyncio.run(make(held, deadline_seconds=0.02).assess(scans[:1], ["a"]))
+        asyncio.run(make(held, deadline_seconds=0.02).assess(scans[:1], ["a"], deadline=own))
 
 
 def test_cancelled_request_leaves_the_queue_and_lets_go_of_its_bytes(

@@ -141,6 +141,25 @@ def test_request_beyond_those_that_may_wait_is_told_when_to_come_again(
     asyncio.run(full())
 
 
+def test_large_request_of_a_busy_server_is_refused_before_all_of_it_is_read(held: Any, png: bytes) -> None:
+    async def full() -> None:
+        app = create_app(held, limits=Limits(max_waiting=0))
+        first, second = Exchange(), Exchange("/v1/predict")
+        first.say(form(png))
+        task = asyncio.create_task(first.to(app))
+        await until(held.begun)
+        for _ in range(8):
+            second.say(bytes(2**19), more=True)
+        assert (await second.to(app)).status == 429
+        assert second.read == 3  # a mebibyte, so that a client that sends less is not cut off, and one part more
+        assert app.state.memory.held <= len(form(png))
+        held.go.set()
+        assert (await task).status == 200
+        assert app.state.memory.held == 0
+
+    asyncio.run(full())
+
+
 def test_client_that_leaves_while_it_waits_takes_no_turn(held: Any, arrived: threading.Semaphore, png: bytes) -> None:
     async def leaving() -> None:
         app = create_app(held)

@@ -67,17 +67,21 @@ def count(client: TestClient, name: str, **labels: str) -> float:
 
 
 def test_each_request_is_answered_by_the_model_that_it_names(copy: Any, scan: bytes) -> None:
-    first, second = copy("a", name="first"), copy("b", name="second", temperature=4.0)
+    first = copy("a", name="first")
+    point = read_bundle(first).operating_point.model_copy(update={"threshold": 0.0123})
+    second = copy("b", name="second", temperature=4.0, operating_point=point)
     client = TestClient(create_app([first, second]))
     assert client.get("/v1/models").json()["models"] == ["first", "second"]
     queries: dict[str, dict[str, str]] = {"": {}, **{name: {"model": name} for name in ("first", "second")}}
     answers = {name: ask(client, scan, **query).json()[0] for name, query in queries.items()}
     assert [answers[name]["model"] for name in answers] == ["first", "first", "second"]
+    assert answers["second"]["threshold"] == 0.0123 != answers["first"]["threshold"]
     for name, folder in (("first", first), ("second", second)):
         predictor = Predictor.load(folder)
         expected = predictor.predict([scan])[0]
         assert answers[name]["positive_probability"] == pytest.approx(expected.positive_probability, abs=1e-6)
         assert answers[name]["digest"] == predictor.digest
+        assert answers[name]["threshold"] == predictor.spec.operating_point.threshold
         assert client.get(f"/v1/models/{name}").json()["model"] == name
     assert client.get("/model").json()["model"] == "first"
     form = client.post("/predict", files=[("files", ("a.png", scan))], data={"model": "second"})
