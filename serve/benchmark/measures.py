@@ -122,14 +122,14 @@ def measure_overload(
     The peak is that of as many clients as it takes on, who wait for their answers. Answers are counted after the first
     fifth of the time, in which the queue fills.
     """
-    peak = _rate(closed_loop(server, contents, clients, _until(1.2 * seconds)), seconds)
+    peak = throughput(closed_loop(server, contents, clients, _until(1.2 * seconds)))
     found = open_loop(server, contents, times * peak, 1.2 * seconds, 4 * clients)
     refused = sum(one.status == _BUSY for one in found)
     other = sum(one.status not in (200, _BUSY) for one in found)
     return [
         Figure(
             f"answers under {times:g} times the load",
-            _rate(found, seconds),
+            steady_throughput(found, seconds),
             "images/s",
             0.9 * peak,
             False,
@@ -191,8 +191,8 @@ def measure_batching(
     rows = []
     for size, wait in itertools.product(sizes, waits):
         with running_server(bundle, ["--max-batch", str(size), "--max-wait", f"{wait:g}"]) as server:
-            found = closed_loop(server, contents, clients, _until(1.2 * seconds))
-            rows.append((size, wait, _rate(found, seconds), percentile(found, 0.5), percentile(found, 0.99)))
+            found = closed_loop(server, contents, clients, _until(seconds))
+            rows.append((size, wait, throughput(found), percentile(found, 0.5), percentile(found, 0.99)))
     return rows
 
 
@@ -201,8 +201,14 @@ def _until(seconds: float) -> Callable[[int], bool]:
     return lambda number: time.perf_counter() >= end
 
 
-def _rate(exchanges: Sequence[Exchange], seconds: float) -> float:
-    """Return answers a second over the last seconds in which requests were sent."""
+def throughput(exchanges: Sequence[Exchange]) -> float:
+    """Return answers a second from the first request to the last answer, of clients who wait for their answers."""
+    start, end = min(one.ended - one.seconds for one in exchanges), max(one.ended for one in exchanges)
+    return sum(one.status == 200 for one in exchanges) / (end - start)
+
+
+def steady_throughput(exchanges: Sequence[Exchange], seconds: float) -> float:
+    """Return answers a second over the last seconds in which requests were sent, so without the queue filling."""
     last = max(one.ended - one.seconds for one in exchanges)
     good = [one for one in exchanges if one.status == 200 and last - seconds <= one.ended <= last]
     return len(good) / seconds

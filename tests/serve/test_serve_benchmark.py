@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from medsharp.cli import app
 from serve.benchmark import Figure
 from serve.benchmark.clients import Exchange, percentile
-from serve.benchmark.measures import _rate
+from serve.benchmark.measures import steady_throughput, throughput
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -78,5 +78,6 @@ def test_rate_is_of_good_answers_within_the_time_in_which_requests_were_sent() -
     # Sent every second; answered in half a one; the last is sent at 10, so the window of 4 s is from 6 to 10.
     good = [Exchange(200, 0.5, second + 0.5) for second in range(11)]
     refused = [Exchange(429, 0.1, second + 0.1) for second in range(10)]
-    assert _rate([*good, *refused], 4.0) == 1.0
+    assert steady_throughput([*good, *refused], 4.0) == 1.0
+    assert throughput([*good, *refused]) == pytest.approx(11 / 10.5)
     assert percentile(good, 0.5) == 0.5
