@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from medsharp.errors import InputError
 from serve.metrics import Release
+from serve.security.crashes import log_fault
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -210,7 +211,11 @@ class Batcher(Generic[Item, Result]):
         results = self._results([one.item for one in batch])
         seconds = time.monotonic() - start
         for one, result in zip(batch, results, strict=True):
-            one.ticket.deliver(result, start - one.since, seconds)
+            try:
+                one.ticket.deliver(result, start - one.since, seconds)
+            # The thread is everybody's: what one cannot take must not keep the others' answers from them.
+            except Exception as error:
+                log_fault("an answer could not be delivered", error)
 
     def _results(self, items: list[Item]) -> list[Result | Exception]:
         """Return a result for each item; those of a batch that fails are tried one by one, so that only its cause does.

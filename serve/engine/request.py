@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from serve.engine.capacity import DeadlineError
+from serve.security.crashes import log_fault
 
 Answer = TypeVar("Answer")
 
@@ -35,8 +36,12 @@ class Request(Generic[Answer]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether its answers are still waited for."""
-        return not self._over and self._wanted()
+        """Whether its answers are still waited for; not by one who cannot say so."""
+        try:
+            return not self._over and self._wanted()
+        except Exception as error:
+            log_fault("a request could not say whether it is wanted", error)
+            return False
 
     def next_index(self) -> int | None:
         """Return the number of the next image to begin with, counted from 0; None where all were begun."""

@@ -215,6 +215,21 @@ def test_images_that_were_discarded_or_are_wanted_no_longer_are_never_run() -> N
     assert not any(ticket.results for ticket in (*gone, *unwanted))
 
 
+def test_ticket_that_cannot_take_its_answer_costs_no_other_its_own() -> None:
+    class Broken(Ticket):
+        def deliver(self, result: object, waited: float, seconds: float) -> None:
+            raise ZeroDivisionError
+
+    network = Network()
+    batcher = network.batcher(4)
+    busy(network, batcher)
+    batcher.put(Broken("broken"), 1)
+    (other,) = put(batcher, "other", 2)
+    network.go.set()
+    assert other.answer() == 4
+    assert put(batcher, "later", 3)[0].answer() == 6
+
+
 @pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"max_wait": -1.0}, {"max_wait": float("nan")}])
 def test_impossible_batching_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="max_batch must be at least 1"):

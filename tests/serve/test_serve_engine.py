@@ -133,6 +133,28 @@ def test_fault_in_one_image_ends_that_image_alone_and_its_log_quotes_nothing(
     assert sample(shared, "medsharp_failures_total", reason="internal") == 1
 
 
+def test_request_that_cannot_say_whether_it_is_wanted_is_left_out_and_others_go_on(
+    make: Make, held: Any, scans: list[bytes]
+) -> None:
+    engine = make(held, batching=Batching(1))
+
+    async def both() -> tuple[list[Any], list[Any]]:
+        first = asyncio.create_task(engine.assess(scans[:1], ["first"]))
+        await asyncio.to_thread(held.begun.acquire)
+        asked = iter([True, True])  # and then it fails, while its image waits
+        broken = asyncio.create_task(engine.assess(scans[:1], ["broken"], wanted=lambda: next(asked)))
+        while engine.depth == 0:
+            await asyncio.sleep(0)
+        held.go.set()
+        await first
+        return await broken, await engine.assess(scans[:1], ["last"])
+
+    broken, last = asyncio.run(both())
+    assert broken == []
+    assert last[0].prediction.error is None
+    assert held.seen == ["first", "last"]
+
+
 class FailingPredictor(Predictor):
     """Fails at every batch with an image called `bad`."""
 
