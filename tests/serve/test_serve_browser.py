@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
 
 from medsharp.data.phantom import simulate_image
 from medsharp.inference import Predictor
@@ -251,6 +253,40 @@ def test_region_is_drawn_with_a_finger_too(server: Server, browser: Any) -> None
     assert sides == pytest.approx([80, 51, 240, 230], abs=3)
     assert visitor.complaints == []
     visitor.context.close()
+
+
+def test_frame_of_a_clip_is_chosen(visitor: Visitor, server: Server) -> None:
+    frames = [simulate_image("A", "malignant", np.random.default_rng(seed)).pixels for seed in (4, 12, 5)]
+    visitor.upload(file("clip.dcm", clip(frames)))
+    card = visitor.card("clip.dcm")
+    assert "the sharpest, which is proposed" in card.locator(".ms-frames").text_content()
+    slider = card.locator(".ms-frames [name=frame]")
+    for number in (3, 1):
+        card.locator(".ms-frames [name=number]").fill(str(number))
+        assert slider.input_value() == str(number)
+        card.get_by_role("button", name="Assess this frame").click()
+        visitor.page.locator(f"#answer .ms-card[data-frame='{number}']").wait_for()
+        assert f"of frame {number}, chosen by you" in card.locator(".ms-frames").text_content()
+        (expected,) = server.held.predict_pixels([frames[number - 1]])
+        shown = float(re.search(r"[\d.]+", card.locator(".ms-number").text_content())[0])  # type: ignore[index]
+        assert shown == pytest.approx(100 * expected.positive_probability, abs=0.06)
+    card.get_by_role("button", name="The sharpest frame").click()
+    visitor.page.locator("#answer .ms-card[data-frame='']").wait_for()
+
+
+def clip(frames: list[np.ndarray]) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UltrasoundMultiFrameImageStorage, "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.Rows, dataset.Columns = frames[0].shape
+    dataset.NumberOfFrames, dataset.SamplesPerPixel = len(frames), 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PixelData = np.stack(frames).tobytes()
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def test_another_threshold_is_looked_at_and_changes_nothing(visitor: Visitor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -24,6 +25,7 @@ from medsharp.inference.external import evaluate_internal, evaluate_manifest
 from medsharp.inference.table import frozen_columns, predictions_table
 from medsharp.robustness.corruptions import corrupt, list_corruptions
 from serve import Limits, create_app
+from serve.security.settings import secure
 from serve.uploads.uploads import private_cache
 
 pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")
@@ -308,3 +310,26 @@ def test_whoever_leaves_takes_the_images_along(make_client: Callable[..., TestCl
         assert app.state.memory.held == 0
 
     asyncio.run(leave())
+
+
+def test_everything_that_the_page_answers_is_recorded_with_who_asked(
+    resnet: Predictor, images: dict[str, bytes], tmp_path: Path
+) -> None:
+    log = tmp_path / "audit.jsonl"
+    app = create_app(resnet, security=secure("127.0.0.1", auth="ward:a long password", audit=log))
+    two = dict(list(images.items())[:2])
+    content = png(scan(4, "malignant"))
+    with TestClient(app, base_url="http://localhost") as client:
+        client.auth = ("ward", "a long password")
+        assert client.post("/page/answer", files=[("files", ("a.png", content))]).status_code == 200
+        steps(batch(client, packed(two)))
+        uploaded = client.post("/gradio_api/upload", files=[("files", ("b.png", content))])
+        data = [[{"path": uploaded.json()[0], "meta": {"_type": "gradio.FileData"}}]]
+        event = client.post("/gradio_api/call/assess", json={"data": data}).json()["event_id"]
+        assert "event: complete" in client.get(f"/gradio_api/call/assess/{event}").text
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    digests = [hashlib.sha256(one).hexdigest() for one in (content, *two.values(), content)]
+    assert len(lines) == 4
+    assert all(digest in json.dumps(line) for line, digest in zip(lines, digests, strict=True))
+    assert all("ward" in json.dumps(line) and resnet.digest in json.dumps(line) for line in lines)
+    assert ".png" not in log.read_text()
