@@ -129,7 +129,10 @@ def test_labels_are_of_the_images_that_they_name_and_make_the_report(
 def test_report_is_the_one_that_evaluate_writes(
     client: TestClient, resnet: Predictor, images: dict[str, bytes], tmp_path: Path
 ) -> None:
-    lines = ["image,label,patient", *(f"{name},{name.split('/')[0]},P{n // 2}" for n, name in enumerate(images))]
+    # In another order than the images, one of which is left out, and one of which is there twice.
+    images = {**dict(list(images.items())[:5]), "benign/copy.png": images["benign/0.png"], **images}
+    names = [*reversed(images)][1:]
+    lines = ["image,label,patient", *(f"{name},{name.split('/')[0]},P{n // 2}" for n, name in enumerate(names))]
     report = steps(batch(client, packed(images), "\n".join(lines)))[-1]["report"]
     for name, content in images.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -140,6 +143,7 @@ def test_report_is_the_one_that_evaluate_writes(
     internal = evaluate_internal(resnet.spec, resnet.folder)
     assert internal is not None
     expected = render_page(make_document([internal, external], resnet.spec.model_dump(mode="json")))
+    assert "exact duplicate" in report
     assert words(report) == words(expected)
 
 
