@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from serve.api.context import Context
-from serve.engine import Assessment, BusyError, DeadlineError, ReadOptions
+from serve.engine import Assessment, BusyError, ClosingError, DeadlineError, ReadOptions
 from serve.models import Served
 from serve.page.meaning import Background, background_of
 from serve.security.access import Access
@@ -17,6 +18,9 @@ from serve.security.audit import AuditError, AuditLog
 
 REFUSALS = (InputError, BusyError, DeadlineError, AuditError)
 """What is told to a visitor in the words of the exception."""
+
+_TURNS = 60
+"""Seconds that work which has begun waits for a busy server."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,23 @@ class Model:
     def background(self) -> Background:
         """Return what stands beside its answers; the first time takes a second: call it in a thread."""
         return background_of(self.predictor)
+
+    async def assess_in_turn(self, contents: Sequence[bytes], names: Sequence[str], who: Access) -> list[Assessment]:
+        """Ask it of some images of work that has begun: where the server is busy, wait until it takes them.
+
+        Raises:
+            BusyError: It takes none for a minute, or is stopping.
+            DeadlineError: As for `assess`.
+            AuditError: As for `assess`.
+        """
+        for _ in range(_TURNS):
+            try:
+                return await self.assess(contents, names, who)
+            except ClosingError:
+                raise
+            except BusyError:
+                await asyncio.sleep(1.0)
+        return await self.assess(contents, names, who)
 
     async def assess(
         self,

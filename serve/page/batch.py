@@ -8,6 +8,7 @@ import binascii
 import functools
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +41,12 @@ def add_batch(app: FastAPI, asking: Asking, limits: Limits, memory: Memory) -> N
     """Add `POST /page/batch`: `files`, and as fields `labels` (a table in base64), `labels_name` and `model`."""
     # Many files without an archive are as many as an archive may hold.
     most = replace(limits, max_files=limits.max_archive_files)
-    add_work(app, "/page/batch", functools.partial(_batch, asking), asking, most, memory)
+    # One after the other: each takes all cores, and whoever waits holds no thread that others need.
+    reports = ThreadPoolExecutor(1, thread_name_prefix="medsharp-report")
+    add_work(app, "/page/batch", functools.partial(_batch, asking, reports), asking, most, memory)
 
 
-async def _batch(asking: Asking, form: Form, who: Access) -> AsyncIterator[dict[str, Any]]:
+async def _batch(asking: Asking, reports: Executor, form: Form, who: Access) -> AsyncIterator[dict[str, Any]]:
     model = asking.model(form.fields.get("model", ""))
     background = await asyncio.to_thread(model.background)
     predictor = model.predictor
@@ -53,7 +56,7 @@ async def _batch(asking: Asking, form: Form, who: Access) -> AsyncIterator[dict[
     predictions: list[Prediction] = []
     for start in range(0, total, _TOGETHER):
         part = slice(start, start + _TOGETHER)
-        assessments = await model.assess(form.contents[part], form.names[part], who)
+        assessments = await model.assess_in_turn(form.contents[part], form.names[part], who)
         predictions += [assessment.prediction for assessment in assessments]
         yield {"done": len(predictions), "total": total, "what": "assessing"}
     rows, places = labelled or (None, list(range(total)))
@@ -65,7 +68,8 @@ async def _batch(asking: Asking, form: Form, who: Access) -> AsyncIterator[dict[
     if rows is not None:
         yield {"done": total, "total": total, "what": "evaluating"}
         try:
-            answer["report"] = await asyncio.to_thread(_report, predictor, form, rows, places, predictions)
+            work = functools.partial(_report, predictor, form, rows, places, predictions)
+            answer["report"] = await asyncio.get_running_loop().run_in_executor(reports, work)
         except InputError as error:  # The answers are worth having without it.
             answer["no_report"] = str(error)
     yield answer
@@ -97,13 +101,22 @@ def _table_bytes(fields: Mapping[str, str]) -> bytes | None:
 
 
 def _csv(predictions: Sequence[Prediction], predictor: Predictor, rows: Manifest | None, places: Sequence[int]) -> str:
-    """Return the table as `medsharp predict` writes it: of images, or of a manifest where there are labels."""
+    """Return the table as `medsharp predict` writes it: of images, or of a manifest where there are labels.
+
+    Images without a label come last.
+    """
+    import pandas as pd
+
+    from medsharp.data.manifest import complete
     from medsharp.inference.table import frozen_columns, predictions_table
 
     if rows is None:
         table = predictions_table(predictions, predictor.spec.classes).assign(**frozen_columns(predictor.spec))
     else:
-        table = _with_labels(predictions, predictor, rows.table, places)
+        rest = sorted(set(range(len(predictions))) - set(places))
+        unlabelled = complete(pd.DataFrame({"image": [predictions[place].name for place in rest]}, dtype=object))
+        every = pd.concat([rows.table, unlabelled], ignore_index=True).fillna("")
+        table = _with_labels(predictions, predictor, every, [*places, *rest])
     return str(table.to_csv(index=False, lineterminator="\n"))
 
 

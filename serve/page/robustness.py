@@ -58,7 +58,7 @@ async def _robustness(asking: Asking, form: Form, who: Access) -> AsyncIterator[
 
     async def ask(images: Sequence[np.ndarray]) -> list[Prediction]:
         files = await asyncio.to_thread(lambda: [_png(one) for one in images])
-        answers = await model.assess(files, [name] * len(files), who)
+        answers = await model.assess_in_turn(files, [name] * len(files), who)
         return [answer.prediction for answer in answers]
 
     (whole,) = await model.assess([content], [name], who, side=SIDE, options=wishes.options)

@@ -25,6 +25,7 @@ from medsharp.inference.external import evaluate_internal, evaluate_manifest
 from medsharp.inference.table import frozen_columns, predictions_table
 from medsharp.robustness.corruptions import corrupt, list_corruptions
 from serve import Limits, create_app
+from serve.engine import BusyError, Engine
 from serve.security.settings import secure
 from serve.uploads.uploads import private_cache
 
@@ -115,7 +116,10 @@ def test_labels_are_of_the_images_that_they_name_and_make_the_report(
     rows = [f"{name},{name.split('/')[0]},P{number}" for number, name in enumerate(names)]
     told = steps(batch(client, packed(images), "\n".join(["image,label,patient", *rows])))
     table = pd.read_csv(io.StringIO(told[-1]["csv"]))
-    assert table["image"].tolist() == names
+    (left,) = set(images) - set(names)
+    assert table["image"].tolist() == [*names, left]
+    assert pd.isna(table["label"].iloc[-1])
+    table = table.iloc[:-1]
     assert table["label"].tolist() == [name.split("/")[0] for name in names]
     assert table["patient"].tolist() == [f"P{number}" for number in range(len(names))]
     expected = {one.name: one.positive_probability for one in resnet.predict([*images.values()], names=[*images])}
@@ -337,3 +341,21 @@ def test_everything_that_the_page_answers_is_recorded_with_who_asked(
     assert all(digest in json.dumps(line) for line, digest in zip(lines, digests, strict=True))
     assert all("ward" in json.dumps(line) and resnet.digest in json.dumps(line) for line in lines)
     assert ".png" not in log.read_text()
+
+
+def test_batch_that_has_begun_waits_where_the_server_is_busy(
+    resnet: Predictor, images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = iter([False, True, False])  # the second part of the batch is refused once
+    assess = Engine.assess
+
+    async def busy(engine: Engine, *given: Any, **options: Any) -> Any:
+        if next(refused):
+            raise BusyError("the server is busy")
+        return await assess(engine, *given, **options)
+
+    monkeypatch.setattr(Engine, "assess", busy)
+    with TestClient(create_app(resnet)) as client:
+        told = steps(batch(client, packed(images)))
+    assert len(pd.read_csv(io.StringIO(told[-1]["csv"]))) == 12
+    assert next(refused, None) is None
