@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 
@@ -17,7 +18,8 @@ DRAIN_SECONDS = 60.0
 class GracefulServer(uvicorn.Server):
     """Stops in two steps: `/readyz` says so and new requests are refused while those inside are finished; then it ends.
 
-    On SIGHUP the models are loaded again, where the system has that signal.
+    On SIGHUP the models are loaded again, where the system has that signal. The signal also says that the terminal is
+    closed in which the server was started: then it stops, as nobody would expect it to go on.
 
     Args:
         app: As `create_app` makes it.
@@ -31,6 +33,7 @@ class GracefulServer(uvicorn.Server):
         self._app = app
         self._drain_seconds = drain_seconds
         self._reloads: set[asyncio.Task[None]] = set()
+        self._had_terminal = _has_terminal()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and to heed SIGHUP."""
@@ -38,7 +41,7 @@ class GracefulServer(uvicorn.Server):
         if hasattr(signal, "SIGHUP"):
             # Only the main thread hears signals; a server in another one is reloaded by its program.
             with contextlib.suppress(ValueError, RuntimeError):
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hear_hangup)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is inside, then end."""
@@ -50,8 +53,18 @@ class GracefulServer(uvicorn.Server):
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
 
-    def _reload(self) -> None:
+    def _hear_hangup(self) -> None:
+        if self._had_terminal and not _has_terminal():
+            self.should_exit = True
+            return
         # In a thread, since loading takes seconds, and meanwhile requests are answered.
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._app.state.models.reload))
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False

@@ -35,6 +35,11 @@ from serve import Limits, create_app
 from serve.engine import job
 from serve.graceful import GracefulServer
 
+START = (
+    "import functools, serve, sys; "
+    "serve.run(sys.argv[1], port=0, open_browser=False, announce=functools.partial(print, flush=True))"
+)
+
 
 @pytest.fixture(scope="module")
 def scan() -> bytes:
@@ -174,11 +179,7 @@ def test_damaged_bundle_leaves_the_old_one_serving_and_says_so(
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_running_server_loads_its_bundle_again_at_a_signal(copy: Any, scan: bytes) -> None:
     folder = copy("a", name="one")
-    code = (
-        "import functools, serve, sys; "
-        "serve.run(sys.argv[1], port=0, open_browser=False, announce=functools.partial(print, flush=True))"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
+    command = [sys.executable, "-c", START, str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     address = process.stdout.readline().strip()
@@ -199,6 +200,23 @@ def test_running_server_loads_its_bundle_again_at_a_signal(copy: Any, scan: byte
     finally:
         process.terminate()
         process.communicate()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+def test_server_stops_when_the_terminal_is_closed_in_which_it_was_started(bundle: Path) -> None:
+    terminal, its_end = os.openpty()
+    command = [sys.executable, "-c", START, str(bundle)]
+    with subprocess.Popen(
+        command, stdin=its_end, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        os.close(its_end)
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        with urllib.request.urlopen(f"{address}healthz") as healthy:
+            assert healthy.status == 200
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=120) == 0
 
 
 def test_server_that_stops_finishes_what_it_has_and_takes_no_more(held: Any, scan: bytes) -> None:
