@@ -148,6 +148,11 @@ def test_renamed_and_removed_files_are_opened_anew(tmp_path: Path) -> None:
     path.rename(old)
     write(log)
     assert (len(lines(old)), len(lines(path))) == (1, 1)
+    path.rename(tmp_path / "a.2")
+    path.touch(0o644)  # as log rotation does that makes the next file itself
+    write(log)
+    assert len(lines(path)) == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.unlink()
     write(log)
     assert len(lines(path)) == 1

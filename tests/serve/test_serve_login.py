@@ -338,6 +338,8 @@ def test_changed_file_holds_from_then_on_and_a_damaged_one_is_not_taken(
     add_account(path, user("bert", "password!", CHEAP))
     clock.now += 2
     assert ask(login, basic("bert", "password!")).name == "bert"
+    # Nothing has changed since, so what is remembered stays.
+    assert not login._accounts.refresh()
 
 
 @pytest.mark.parametrize(
