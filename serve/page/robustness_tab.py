@@ -16,7 +16,8 @@ def robustness_tab() -> None:
         '<section class="ms-work" aria-label="Robustness of one answer">'
         '<form class="ms-one" data-path="page/robustness">'
         "<p>How much does the answer depend on how the image was made? The image that was assessed last, in the tab "
-        f"Assess, is corrupted in many ways at the severities {severities}, and assessed again each time; and what was "
+        "Assess (of several the one that is open), "
+        f"is corrupted in many ways at the severities {severities}, and assessed again each time; and what was "
         "drawn onto it is removed.</p>"
         f'<p><label class="ms-inline">Corruptions <select name="family">{options}</select></label></p>'
         f'<p><button class="ms-main">Corrupt this image</button> {STOP}</p>'

@@ -114,7 +114,8 @@ window.medsharp = (() => {
     if (found) act(found, event);
   });
 
-  const lastCard = () => document.querySelector('#answer .ms-card[data-image]');
+  const lastCard = () => document.querySelector('#answer details[open] .ms-card[data-image]')
+    || document.querySelector('#answer .ms-card[data-image]');
 
   return {address, fileOf, keep, lastCard, on, post, problem, save, saveAnswer, say, stream};
 })();
