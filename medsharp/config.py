@@ -27,10 +27,12 @@ from medsharp.recipes import RECIPES, Augmentation
 from medsharp.settings import Section, about
 
 Cache = Literal["disk", "memory"]
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
 Sampling = Literal["shuffled", "balanced", "sites", "sites_and_classes"]
 RhoSchedule = Literal["constant", "linear", "cosine", "lr"]
 Keep = Literal["best", "last"]
+Strategy = Literal["ddp", "fsdp"]
+Perturbation = Literal["worker", "synchronised"]
 _Level = Annotated[float, Field(ge=0, le=1)]
 _Spread = Annotated[float, Field(gt=0, le=1)]
 _GREY_OR_COLOURS = Discriminator(lambda given: "<colours>" if isinstance(given, (list, tuple)) else "<grey>")
@@ -245,7 +247,14 @@ class ScheduleConfig(Section):
 
     epochs: int = Field(30, ge=1, le=100_000, description="how often the training images are gone through")
     warmup_epochs: float = Field(2.0, ge=0, description="over which the learning rate rises to lr")
-    batch_size: int = Field(32, ge=1, le=65_536, description="images of a step")
+    batch_size: int = Field(32, ge=1, le=65_536, description="images of a step, of all processes together")
+    accumulation: int = Field(
+        1,
+        ge=1,
+        le=65_536,
+        description="parts of what a process has of a batch, evaluated one after another: less memory, the same step; "
+        "batch norm normalises each part by itself",
+    )
     final_lr_ratio: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of lr")
     rho: RhoSchedule = Field(
         "constant",
@@ -294,13 +303,31 @@ class RunConfig(Section):
 
     device: str = Field("auto", description="auto (the GPU where there is one), cpu, cuda, or one GPU such as cuda:1")
     precision: Literal["auto", Precision] = Field(
-        "auto", description="of forward and backward passes; auto: bf16 where the device is faster with it, else fp32"
+        "auto",
+        description="of forward and backward passes; auto: bf16 where the device is faster with it, else fp32; fp16 "
+        "scales the loss",
     )
     workers: int = Field(0, ge=0, le=256, description="processes that prepare batches; 0: this one, beside the steps")
     clip_grad_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient that is applied")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="exponential moving average of the weights")
     channels_last: bool = Field(
         True, description="memory format of weights and feature maps; convolutions are faster with it"
+    )
+    compile: bool = Field(
+        False, description="compile network and loss with torch.compile, which takes a while and then trains faster"
+    )
+    strategy: Strategy = Field(
+        "ddp",
+        description="of several processes: ddp: each has all weights; fsdp: weights, gradients and the optimizer's "
+        "state are divided among them",
+    )
+    perturbation: Perturbation = Field(
+        "worker",
+        description="of several processes: each climbs along the gradient of its own images (worker), or all along "
+        "that of the whole batch, as a single process does (synchronised)",
+    )
+    sync_batch_norm: bool = Field(
+        False, description="of several processes, on GPUs: batch norm normalises by the images of all of them"
     )
 
     @field_validator("device")

@@ -13,6 +13,10 @@ class InputError(ValueError):
     """
 
 
+class ToldElsewhereError(InputError):
+    """Another of several processes was given wrong input, and prints the sentence; this one ends with the same code."""
+
+
 _LEAST_PART = 3
 
 

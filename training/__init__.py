@@ -3,7 +3,20 @@
 from medsharp.runs import Run
 from training.events import Events
 from training.loop import train
+from training.processes import ALONE, Processes, launched, may_start_again, torchrun_processes
 from training.run_folder import Interrupted
 from training.settings import check_config, check_network
 
-__all__ = ["Events", "Interrupted", "Run", "check_config", "check_network", "train"]
+__all__ = [
+    "ALONE",
+    "Events",
+    "Interrupted",
+    "Processes",
+    "Run",
+    "check_config",
+    "check_network",
+    "launched",
+    "may_start_again",
+    "torchrun_processes",
+    "train",
+]

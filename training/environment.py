@@ -16,8 +16,8 @@ import medsharp
 _PACKAGES = ("torch", "timm", "monai", "numpy", "pandas", "scikit-learn", "pillow")
 
 
-def describe_environment(seed: int, device: torch.device, precision: str) -> dict[str, Any]:
-    """Return versions of Python and packages, the git commit, the seed, device, its precision and threads."""
+def describe_environment(seed: int, device: torch.device, precision: str, processes: int = 1) -> dict[str, Any]:
+    """Return versions of Python and packages, git commit, seed, device, its precision, processes and threads."""
     return {
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",
@@ -27,6 +27,7 @@ def describe_environment(seed: int, device: torch.device, precision: str) -> dic
         "seed": seed,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": precision,
+        "processes": processes,
         "threads": torch.get_num_threads(),
     }
 

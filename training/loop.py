@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from medsharp import runs
-from medsharp.config import TrainConfig, dump_config
+from medsharp.config import Precision, TrainConfig, dump_config, validate_config
 from medsharp.data.manifest import Manifest
-from medsharp.data.pipeline import make_loader
+from medsharp.data.pipeline import ImageDataset, make_loader
+from medsharp.data.sharing import SharedBatches
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
-from medsharp.networks import create_network
+from medsharp.networks import Classifier, create_network
 from medsharp.runs import Run
 from training.average import moving_average
+from training.batch_norm import average_statistics
 from training.checkpoint import add_metrics, keep_metrics, load_state, save_state, save_weights
 from training.datasets import check_splits, class_counts, make_datasets, mask_share, notes_on_masks
 from training.environment import describe_environment
@@ -33,10 +34,20 @@ from training.finetuning import Backbone, learning_rate_shares
 from training.losses import Objective
 from training.precision import choose_precision
 from training.predictions import Best, judge, predict_logits, prediction_table, with_threshold
-from training.reproducibility import deterministic_on_cpu, seed_everything, select_device
+from training.processes import ALONE, Processes
+from training.reproducibility import deterministic_on_cpu, seed_everything
 from training.run_folder import taken
 from training.schedule import Schedule
 from training.settings import check_batch_norm, check_config, make_optimizer
+from training.step import Step
+from training.strategy import (
+    check_division,
+    distributed,
+    division_of,
+    least_images,
+    losses_of_all,
+    mean_of_finite,
+)
 
 
 class DivergedError(InputError):
@@ -51,6 +62,7 @@ def train(
     resume: bool = False,
     events: Events | None = None,
     device: str | None = None,
+    processes: Processes = ALONE,
 ) -> Run:
     """Train a network and leave a run folder.
 
@@ -58,13 +70,17 @@ def train(
     order, augmentation and dropout of an epoch depend on (seed, epoch) only. Resuming a finished run changes nothing.
     The global random generators are seeded. What is refused before the first checkpoint leaves nothing behind.
 
+    Several processes train together where all of them call this with `processes` as `torchrun_processes` gives them,
+    and never because of a variable of the environment. The first alone reads and writes the run folder.
+
     Args:
         config: What to train and how.
         manifest: With splits filled in.
         out: The run folder to make, or to continue.
         resume: Continue a run; config and manifest must be those it was started with, `Run.load(out)` has them.
-        events: Called with what happens, see `Events`.
+        events: Called with what happens, see `Events`; of several processes, in the first.
         device: In place of `run.device`, which stays as it is in the run folder.
+        processes: That train together, and which of them this is.
 
     Raises:
         InputError: The folder is in use, exists already, or was started with other settings; the data cannot be read;
@@ -72,25 +88,45 @@ def train(
         DivergedError: Nothing of an epoch could be learned.
         Interrupted: The user stopped it; the last whole epoch is saved.
     """
-    check_config(config)
-    chosen = select_device(device or config.run.device)
-    check_splits(manifest, config)
-    events = events or (lambda event: None)
+    with processes.agreed():
+        check_config(config)
+        chosen = processes.device(device or config.run.device)
+        check_splits(manifest, config)
+    if events is None or not processes.leads:
+        events = _ignore
     folder = Path(out)
-    with taken(folder, config, manifest, resume) as run, deterministic_on_cpu(chosen):
+    with ExitStack() as stack:
+        with processes.agreed():
+            run = stack.enter_context(taken(folder, config, manifest, resume)) if processes.leads else Run(folder)
+            state = _state_of(run) if processes.leads else None
+        stack.enter_context(deterministic_on_cpu(chosen))
+        # The configuration as the folder has it: what was chosen on another machine stays chosen.
+        values = processes.of_first(run.config.model_dump(mode="json") if processes.leads else None)
+        state = processes.of_first(state)
         trained = 0
-        if not run.finished:
-            # The configuration as the folder has it: what was chosen on another machine stays chosen.
-            trainer = _Trainer(run.config, manifest, folder, chosen, events)
+        if not processes.of_first(run.finished):
+            trainer = _Trainer(validate_config(values or {}), manifest, folder, chosen, events, processes, state)
+            del state
             for epoch in range(trainer.start(), config.schedule.epochs):
                 trainer.run_epoch(epoch)
                 trained += 1
             trainer.finish()
-        about = json.loads((folder / runs.ENVIRONMENT).read_text(encoding="utf-8"))
-        kept = about.get("kept", about["best"])  # runs finished before there was a choice kept the best
-        end = {"epochs": config.schedule.epochs, "trained": trained}
-        events({"kind": "end", **end, "kept_epoch": kept["epoch"], "val_auroc": kept["auroc"]})
+        if processes.leads:
+            about = json.loads((folder / runs.ENVIRONMENT).read_text(encoding="utf-8"))
+            kept = about.get("kept", about["best"])  # runs finished before there was a choice kept the best
+            end = {"epochs": config.schedule.epochs, "trained": trained}
+            events({"kind": "end", **end, "kept_epoch": kept["epoch"], "val_auroc": kept["auroc"]})
     return run
+
+
+def _ignore(event: dict[str, Any]) -> None:
+    """Tell nobody."""
+
+
+def _state_of(run: Run) -> dict[str, Any] | None:
+    """Return what a run goes on from; None where it is not begun, or finished."""
+    path = run.folder / runs.LAST_STATE
+    return load_state(path) if path.exists() and not run.finished else None
 
 
 class _Trainer:
@@ -102,19 +138,38 @@ class _Trainer:
         folder: The run folder, locked.
         device: To train on.
         events: Told what happens.
+        processes: That train together.
+        state: What the run goes on from; None for one that begins.
     """
 
     def __init__(
-        self, config: TrainConfig, manifest: Manifest, folder: Path, device: torch.device, events: Events
+        self,
+        config: TrainConfig,
+        manifest: Manifest,
+        folder: Path,
+        device: torch.device,
+        events: Events,
+        processes: Processes,
+        state: dict[str, Any] | None,
     ) -> None:
         self.folder = folder
+        self.state_path = folder / runs.LAST_STATE
         self.device = device
         self.events = events
+        self.processes = processes
+        self.state = state
         self.best = Best()
         seed_everything(config.seed)
 
-        self.datasets = make_datasets(config, manifest, events)
+        self.datasets = self._datasets(config, manifest)
         self.training = self.datasets["train"]
+        with processes.agreed():
+            self.network = self._network(config)
+            self.division = division_of(config, processes.count, (state or {}).get("division"))
+            check_batch_norm(config, self.network)
+            check_division(config, self.network, self.division)
+            if self.network.normalization != "weights":
+                self.network.set_normalization(*self.training.statistics())
         size, images = config.schedule.batch_size, len(self.training)
         self.loader = make_loader(
             self.training,
@@ -125,12 +180,63 @@ class _Trainer:
             sampling=config.data.sampling,
             # Batch norm learns nothing from a batch of one.
             drop_last=images > size and images % size == 1,
+            division=self.division,
+            process=processes.rank,
+            least=least_images(config, self.network, self.division),
         )
+        self.batches = cast(SharedBatches, self.loader.batch_sampler)
+        self.number = 0
+        self.config, self.precision_reason = self._with_precision(config)
+        with processes.agreed():
+            self.objective = Objective(
+                self.network,
+                config.loss,
+                class_counts(self.training.table, config),
+                mask_share(self.training, config),
+            ).to(device)
+            if config.run.channels_last:
+                self.objective.to(memory_format=torch.channels_last)
+        if config.run.compile:
+            # In place: what is saved, averaged and validated stays the network itself.
+            self.objective.compile()
+        # The weights of the first process become those of all.
+        model = distributed(self.objective, config, processes, device)
+        decay = config.run.ema_decay
+        self.average = None if decay is None else moving_average(self.network, decay)
+        # What is validated and kept.
+        self.judged = self.network if self.average is None else self.average.module
 
-        self.state_path = folder / runs.LAST_STATE
-        # Of a run that has begun, weights and normalisation come from there.
-        section = config.network.without_weights() if self.state_path.exists() else config.network
-        self.network = create_network(
+        self.backbone = Backbone(self.network)
+        shares, steps = learning_rate_shares(self.network, config), len(self.loader)
+        self.scaler = torch.amp.GradScaler(device.type) if self.config.run.precision == "fp16" else None
+        self.optimizer = make_optimizer(
+            config,
+            self.objective,
+            data_size=images,
+            shares=shares,
+            steps=steps,
+            wrapped=model,
+            together=self.division.climbs == 0,
+            scaler=self.scaler,
+        )
+        rho = config.optimizer.hyperparameters().get("rho")
+        self.schedule = Schedule(self.optimizer, config.optimizer.lr, rho, config.schedule, steps)
+        self.step = Step(model, self.optimizer, self.config.run.precision, self.division, processes.rank, self.scaler)
+
+    def _datasets(self, config: TrainConfig, manifest: Manifest) -> dict[str, ImageDataset]:
+        """Decode the splits: on each machine one process first, so that the others find what it has cached."""
+        datasets: dict[str, ImageDataset] = {}
+        for first in (True, False) if self.processes.count > 1 else (True,):
+            with self.processes.agreed():
+                if (self.processes.local_rank == 0) == first:
+                    datasets = make_datasets(config, manifest, self.events)
+        return datasets
+
+    def _network(self, config: TrainConfig) -> Classifier:
+        # Of a run that has begun, weights and normalisation come from there; of others than the first process, from it.
+        begun = self.state is not None or not self.processes.leads
+        section = config.network.without_weights() if begun else config.network
+        return create_network(
             section.name,
             num_classes=len(config.data.classes),
             image_size=config.data.image_size,
@@ -143,54 +249,44 @@ class _Trainer:
             std=section.std,
             pooling=section.pooling,
         )
-        check_batch_norm(config, self.network)
-        if self.network.normalization != "weights":
-            self.network.set_normalization(*self.training.statistics())
-        self.config, self.precision_reason = self._with_precision(config)
-        self.objective = Objective(
-            self.network,
-            config.loss,
-            class_counts(self.training.table, config),
-            mask_share(self.training, config),
-        ).to(device)
-        if config.run.channels_last:
-            self.objective.to(memory_format=torch.channels_last)
-        decay = config.run.ema_decay
-        self.average = None if decay is None else moving_average(self.network, decay)
-        # What is validated and kept.
-        self.judged = self.network if self.average is None else self.average.module
-
-        self.backbone = Backbone(self.network)
-        shares, steps = learning_rate_shares(self.network, config), len(self.loader)
-        self.optimizer = make_optimizer(config, self.objective, data_size=images, shares=shares, steps=steps)
-        rho = config.optimizer.hyperparameters().get("rho")
-        self.schedule = Schedule(self.optimizer, config.optimizer.lr, rho, config.schedule, steps)
 
     def _with_precision(self, config: TrainConfig) -> tuple[TrainConfig, str]:
         """Settle `auto` for good, in the run folder too: wherever the run is resumed, it goes on as it began."""
         if config.run.precision != "auto":
             return config, ""
+        name, reason = self.processes.of_first(self._chosen_precision(config) if self.processes.leads else ("fp32", ""))
+        settled = config.model_copy(update={"run": config.run.model_copy(update={"precision": name})})
+        with self.processes.agreed():
+            if self.processes.leads:
+                write_text(self.folder / runs.CONFIG, dump_config(settled))
+        return settled, reason
+
+    def _chosen_precision(self, config: TrainConfig) -> tuple[Precision, str]:
         chosen = choose_precision(self.device, self.network, config.data.image_size)
-        settled = config.model_copy(update={"run": config.run.model_copy(update={"precision": chosen.name})})
-        write_text(self.folder / runs.CONFIG, dump_config(settled))
-        return settled, chosen.reason
+        return chosen.name, chosen.reason
 
     def start(self) -> int:
-        """Load the last checkpoint where there is one; return the epoch to go on with."""
+        """Go on from the state where there is one; return the epoch to go on with."""
         epoch = 0
-        if self.state_path.exists():
-            state = load_state(self.state_path)
-            self.objective.load_state_dict(state["objective"])
-            self.optimizer.load_state_dict(state["optimizer"])
+        if self.state is not None:
+            self.objective.load_state_dict(self.state["objective"])
+            self.optimizer.load_state_dict(self.state["optimizer"])
             if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            self.best = Best(**state["best"])
-            epoch = state["epoch"] + 1
-        elif self.network.origin is not None:
+                self.average.load_state_dict(self.state["average"])
+            if self.scaler is not None:
+                self.scaler.load_state_dict(self.state["scaler"])
+            self.best = Best(**self.state["best"])
+            epoch = self.state["epoch"] + 1
+            self.state = None
+        elif self.processes.of_first(self.network.origin is not None):
             # Kept from the first: no resumption shall need the hub, the package or the file again.
-            write_text(self.folder / runs.ORIGIN, self.network.origin.model_dump_json(indent=1) + "\n")
+            with self.processes.agreed():
+                if self.processes.leads and self.network.origin is not None:
+                    write_text(self.folder / runs.ORIGIN, self.network.origin.model_dump_json(indent=1) + "\n")
             self._save_state(epoch - 1)
-        keep_metrics(self.folder / runs.METRICS, epoch)
+        with self.processes.agreed():
+            if self.processes.leads:
+                keep_metrics(self.folder / runs.METRICS, epoch)
         self.events(
             {
                 "kind": "start",
@@ -202,6 +298,7 @@ class _Trainer:
                 "device": self.device.type,
                 "precision": self.config.run.precision,
                 "precision_reason": self.precision_reason,
+                "processes": self.processes.count,
                 "notes": [*self._notes_on_weights(), *notes_on_masks(self.training)],
             }
         )
@@ -229,17 +326,19 @@ class _Trainer:
         begun = time.monotonic()
         skipped_before = self.optimizer.skipped
         steps = len(self.loader)
-        losses: list[float] = []
-        seen, waited = 0, 0.0
+        losses: list[Tensor] = []
+        sizes: list[int] = []
+        waited = 0.0
         self.training.set_epoch(epoch)
         self.objective.train()
         self.backbone.freeze(epoch < self.config.schedule.frozen_epochs)
         for number, (batch, wait) in enumerate(self._batches(epoch)):
             self.schedule.set(epoch * steps + number)
-            losses.append(float(self._step(batch)))
+            self.number = number
+            losses.append(self._step(batch))
+            sizes.append(self.batches.size(number))
             if self.average is not None:
                 self.average.update_parameters(self.network)
-            seen += len(batch["label"])
             waited += wait
             self.events(
                 {
@@ -247,29 +346,30 @@ class _Trainer:
                     "epoch": epoch,
                     "done": number + 1,
                     "total": steps,
-                    "loss": losses[-1],
-                    "images_per_second": seen / (time.monotonic() - begun),
+                    "loss": float(losses[-1]),
+                    "images_per_second": sum(sizes) / (time.monotonic() - begun),
                     "wait_seconds": waited,
                 }
             )
         trained = time.monotonic() - begun
         skipped = self.optimizer.skipped - skipped_before
-        if skipped == steps:
+        if skipped == steps and not self._scale_is_falling():
             raise DivergedError(
                 f"loss or gradient was not finite in any step of epoch {epoch + 1}; "
                 "start a new run with a lower optimizer.lr, or with run.precision=fp32"
             )
+        average_statistics([self.network, *([] if self.average is None else [self.average])], self.processes)
         value, loss = judge(self._logits(self.judged, "val"), self.datasets["val"], self.config.data)
         better = self.best.beaten_by(value, loss)
         if better:
             self.best = Best(value, loss, epoch)
         record = {
             "epoch": epoch,
-            "train_loss": float(np.mean([loss for loss in losses if math.isfinite(loss)])),
+            "train_loss": mean_of_finite(losses_of_all(losses, self.processes), sizes),
             "val_loss": loss,
             "val_auroc": value,
             **self.schedule.now(),
-            "images_per_second": float(f"{seen / trained:.4g}"),
+            "images_per_second": float(f"{sum(sizes) / trained:.4g}"),
             "wait_seconds": round(waited, 4),
             "wait_share": round(waited / trained, 4),
             "seconds": round(time.monotonic() - begun, 3),
@@ -278,24 +378,34 @@ class _Trainer:
         self._save(epoch, record, better)
         self.events({"kind": "epoch", "best": better, **record})
 
+    def _scale_is_falling(self) -> bool:
+        """Whether skipped steps are those in which fp16 looks for the scale of its loss, and not a divergence."""
+        return self.scaler is not None and self.scaler.get_scale() >= 1
+
     def finish(self) -> None:
         """Write what the run ran on, and the predictions of the weights it keeps, which make it finished."""
         run = Run(self.folder)
-        network = run.load_network().to(self.device)
-        tables = [
-            prediction_table(self._logits(network, split), self.datasets[split], self.config.data)
-            for split in ("val", "test")
-            if split in self.datasets
-        ]
+        with self.processes.agreed():
+            network = run.load_network() if self.processes.leads else self._network(self.config)
+        network.load_state_dict(self.processes.of_first(network.state_dict()))
+        network.eval().to(self.device)
+        logits = {split: self._logits(network, split) for split in ("val", "test") if split in self.datasets}
+        with self.processes.agreed():
+            if self.processes.leads:
+                self._write_end(run, logits)
+
+    def _write_end(self, run: Run, logits: Mapping[Literal["val", "test"], Tensor]) -> None:
+        data = self.config.data
+        tables = [prediction_table(values, self.datasets[split], data) for split, values in logits.items()]
         records = run.metrics()
         seconds = sum(record["seconds"] for record in records)
         best, last = asdict(self.best), records[-1]
         kept = {"best": best, "last": {"auroc": last["val_auroc"], "loss": last["val_loss"], "epoch": last["epoch"]}}
-        about = describe_environment(self.config.seed, self.device, self.config.run.precision)
+        about = describe_environment(self.config.seed, self.device, self.config.run.precision, self.processes.count)
         about |= {"best": best, "kept": {"which": run.kept, **kept[run.kept]}, "seconds": round(seconds, 3)}
         write_text(self.folder / runs.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         with atomic_path(self.folder / runs.PREDICTIONS) as temporary:
-            table = with_threshold(pd.concat(tables), self.config.data)
+            table = with_threshold(pd.concat(tables), data)
             table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.9g")
 
     def _batches(self, epoch: int) -> Iterator[tuple[dict[str, Tensor], float]]:
@@ -316,32 +426,23 @@ class _Trainer:
                 ready = time.monotonic()
 
     def _step(self, batch: dict[str, Tensor]) -> Tensor:
-        """Take an optimizer step on a batch; return its loss before the step.
-
-        A step whose loss or gradient is not finite leaves weights, statistics and optimizer state as they were.
-        """
-
-        def closure(rows: slice | Tensor | None = None) -> Tensor:
-            self.optimizer.zero_grad(set_to_none=True)
-            part = batch if rows is None else {key: value[rows] for key, value in batch.items()}
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16"):
-                losses = self.objective(part)  # [B]
-                loss = losses.mean()
-            loss.backward()
-            return (losses if self.optimizer.needs_sample_losses else loss).detach()
-
-        return self.optimizer.step(closure, batch_size=len(batch["label"]))
+        """Take an optimizer step on this process's share of a batch; return its share of the loss before the step."""
+        return self.step.take(batch, self.batches.shares(self.number))
 
     def _logits(self, network: torch.nn.Module, split: str) -> Tensor:
-        return predict_logits(network, self.datasets[split], self.device, self.config.schedule.batch_size)
+        data, size = self.config.data, self.config.schedule.batch_size
+        return predict_logits(network, self.datasets[split], self.device, size, len(data.classes), self.processes)
 
     def _save(self, epoch: int, record: dict[str, Any], better: bool) -> None:
         # The state comes last: what a kill leaves before it is written again, the same, by the resumed run.
         by_validation = self.config.schedule.keep == "best"
-        if by_validation and (better or not (self.folder / runs.BEST_WEIGHTS).exists()):
-            save_weights(self.folder / runs.BEST_WEIGHTS, self.judged.state_dict())
-        save_weights(self.folder / runs.LAST_WEIGHTS, self.judged.state_dict())
-        add_metrics(self.folder / runs.METRICS, record)
+        weights = self.judged.state_dict()
+        with self.processes.agreed():
+            if self.processes.leads:
+                if by_validation and (better or not (self.folder / runs.BEST_WEIGHTS).exists()):
+                    save_weights(self.folder / runs.BEST_WEIGHTS, weights)
+                save_weights(self.folder / runs.LAST_WEIGHTS, weights)
+                add_metrics(self.folder / runs.METRICS, record)
         self._save_state(epoch)
 
     def _save_state(self, epoch: int) -> None:
@@ -351,6 +452,10 @@ class _Trainer:
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "division": asdict(self.division),
             "best": asdict(self.best),
         }
-        save_state(self.state_path, state)
+        with self.processes.agreed():
+            if self.processes.leads:
+                save_state(self.state_path, state)

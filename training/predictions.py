@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from medsharp.config import DataConfig
 from medsharp.data.manifest import name_of
 from medsharp.data.pipeline import ImageDataset, make_loader
+from medsharp.data.sharing import Division
 from medsharp.evaluation import auroc
 from medsharp.evaluation.frozen import threshold_columns
 from medsharp.evaluation.statistics.operating_point import largest_threshold
+from training.processes import ALONE, Processes
 
 _SENSITIVITY = 0.95
 """On the validation images, as `medsharp export` takes it where it is not told."""
@@ -38,14 +40,28 @@ class Best:
 
 
 @torch.inference_mode()
-def predict_logits(network: nn.Module, dataset: ImageDataset, device: torch.device, batch_size: int) -> Tensor:
-    """Return float32 logits [N, C] on the CPU, computed in full precision and eval mode."""
+def predict_logits(
+    network: nn.Module,
+    dataset: ImageDataset,
+    device: torch.device,
+    batch_size: int,
+    classes: int,
+    processes: Processes = ALONE,
+) -> Tensor:
+    """Return float32 logits [N, C] on the CPU, computed in full precision and eval mode.
+
+    Of several processes each computes those of its own images, and all return those of all.
+    """
     training = network.training
     network.eval()
-    loader = make_loader(dataset, batch_size=batch_size, shuffle=False)
-    logits = torch.cat([network(batch["image"].to(device)).float().cpu() for batch in loader])
+    division = Division(processes.count)
+    loader = make_loader(dataset, batch_size=batch_size, shuffle=False, division=division, process=processes.rank)
+    logits = torch.zeros(len(dataset), classes)
+    for batch in loader:
+        logits[batch["index"]] = network(batch["image"].to(device)).float().cpu()
     network.train(training)
-    return logits
+    # An image is of one process, and 0 in all others: their sum is exact.
+    return processes.sum(logits)
 
 
 def judge(logits: Tensor, dataset: ImageDataset, data: DataConfig) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from medsharp.optim import ClosureOptimizer, create_optimizer, parameter_groups
 from medsharp.optimizer_config import METHODS, OptimizerConfig, methods_in_use
 from medsharp.weights_origin import WeightsOrigin
 from training.finetuning import Shares, divided_by_share, learning_rate_shares
+from training.strategy import check_strategy
 
 
 def check_config(config: TrainConfig) -> None:
@@ -39,6 +40,7 @@ def check_config(config: TrainConfig) -> None:
                 config.network.name, num_classes=len(config.data.classes), image_size=config.data.image_size
             )
         learning_rate_shares(network, config)
+    check_strategy(config)
     try:
         # Made once for a look: it knows rules that a range of one value cannot say.
         make_optimizer(config, [torch.zeros(1, requires_grad=True)], data_size=1)
@@ -104,6 +106,9 @@ def make_optimizer(
     data_size: int,
     shares: Shares | None = None,
     steps: int | None = None,
+    wrapped: nn.Module | None = None,
+    together: bool | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> ClosureOptimizer:
     """Make the optimizer of a configuration.
 
@@ -116,6 +121,9 @@ def make_optimizer(
         data_size: Number of training images, for methods that count them and whose settings do not say another number.
         shares: Of the learning rate, for parameters of a model that do not learn at the whole.
         steps: Of an epoch, for a method that does something once an epoch, if its settings do not say how often.
+        wrapped: The model as several processes share it, where it is not the model itself.
+        together: Whether several processes climb along the gradient of all of them; by default as configured.
+        scaler: What the loss is scaled with.
 
     Raises:
         ValueError: Two settings contradict each other.
@@ -129,7 +137,9 @@ def make_optimizer(
     params: Any = model_or_params
     if isinstance(model_or_params, nn.Module):
         groups = parameter_groups(model_or_params, section.weight_decay, decay_norm_and_bias=False)
-        params, options["model"] = divided_by_share(groups, shares or {}, section.lr), model_or_params
+        params, options["model"] = divided_by_share(groups, shares or {}, section.lr), wrapped or model_or_params
+    if together is None:
+        together = config.run.perturbation == "synchronised"
     optimizer = create_optimizer(
         section.name,
         params,
@@ -138,6 +148,8 @@ def make_optimizer(
         weight_decay=section.weight_decay,
         seed=config.seed,
         protocol=True,
+        sync_perturbation=together,
+        scaler=scaler,
         **options,
     )
     optimizer.max_grad_norm = config.run.clip_grad_norm
@@ -147,6 +159,8 @@ def make_optimizer(
 def _culprit(section: OptimizerConfig, sentence: str) -> str:
     """Return the key that a sentence of the optimizer's speaks of."""
     spoken = sentence.lower()
+    if "sync_perturbation" in spoken:
+        return "run.perturbation = synchronised"
     for method in methods_in_use(section.name, section.base):
         for key in sorted(METHODS[method].model_fields, key=len, reverse=True):
             if key in spoken:

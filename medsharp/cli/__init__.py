@@ -30,7 +30,7 @@ from medsharp.cli import (
     train,
 )
 from medsharp.cli._console import fail
-from medsharp.errors import InputError
+from medsharp.errors import InputError, ToldElsewhereError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 + SIGINT."""
@@ -56,7 +56,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            fail(str(error))
+            if not isinstance(error, ToldElsewhereError):
+                fail(str(error))
             raise typer.Exit(2) from error
         except ModuleNotFoundError as error:
             extra = next((name for name, packages in _EXTRAS.items() if error.name in packages), None)

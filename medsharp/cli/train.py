@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medsharp.cli._console import console, heading, note, progress_bar
+from medsharp.cli._console import console, fail, heading, note, progress_bar
 from medsharp.cli._data_options import SOURCE_HELP, announce_data, data_overrides, quoted
 from medsharp.errors import InputError
 from medsharp.optim.catalogue import list_optimizers, optimizer_info
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from medsharp.config import TrainConfig
     from medsharp.data.manifest import Manifest
     from medsharp.weights_origin import WeightsOrigin
+    from training import Processes
 
 
 def describe_optimizers() -> str:
@@ -72,27 +74,74 @@ def train(
     """
     from medsharp.config import dump_config, load_config
 
-    if resume is not None:
-        if data or source or optimizer or config or set_ or out or print_config:
-            raise InputError("--resume takes data and settings from the run folder; give it alone")
-        _resume(resume)
-        return
     overrides = [*(set_ or []), *data_overrides(data, source)]
     if optimizer is not None:
         overrides.append(f"optimizer.name={quoted(optimizer)}")
-    settings = load_config(config, overrides)
-
-    from training import check_config, check_network
-
-    check_config(settings)
-    origin = check_network(settings)
+    if resume is not None and (data or source or optimizer or config or set_ or out or print_config):
+        raise InputError("--resume takes data and settings from the run folder; give it alone")
     if print_config:
-        typer.echo(dump_config(settings) + _comments(origin), nl=False)
+        from training import check_config, check_network
+
+        settings = load_config(config, overrides)
+        check_config(settings)
+        typer.echo(dump_config(settings) + _comments(check_network(settings)), nl=False)
         return
+
+    from training import torchrun_processes
+
+    with torchrun_processes(fail) as processes:
+        console.quiet = not processes.leads
+        with processes.agreed():
+            begin = None
+            if processes.leads:
+                begin = _going_on(resume) if resume is not None else _beginning(load_config(config, overrides), out)
+        begun = _shared(begin, processes)
+        run_training(begun.settings, begun.manifest, begun.folder, begun.resume, processes)
+        if resume is None:
+            console.print(f"\nnext: [bold]medsharp export {begun.folder} --out BUNDLE[/]", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """What a training begins with, or goes on with."""
+
+    settings: TrainConfig
+    manifest: Manifest
+    folder: Path
+    resume: bool
+
+
+def _beginning(settings: TrainConfig, out: Path | None) -> _Beginning:
+    """Check settings and prepare data; under torchrun go on with a run that the same command has begun before."""
+    from medsharp.runs import CONFIG, Run
+    from training import check_config, check_network, launched, may_start_again
+
+    if out is None and may_start_again():
+        raise InputError("torchrun --max-restarts runs this command again; give --out, so that it finds its run then")
+    check_config(settings)
+    if launched() and out is not None and (out / CONFIG).is_file():
+        return _Beginning(settings, Run.load(out).manifest, out, resume=True)
+    check_network(settings)
     manifest = prepare(settings)
-    folder = out if out is not None else free_run_folder(settings, manifest)
-    run_training(settings, manifest, folder)
-    console.print(f"\nnext: [bold]medsharp export {folder} --out BUNDLE[/]", soft_wrap=True)
+    return _Beginning(settings, manifest, out or free_run_folder(settings, manifest), resume=False)
+
+
+def _going_on(folder: Path) -> _Beginning:
+    from medsharp.runs import Run
+
+    run = Run.load(folder)
+    return _Beginning(run.config, run.manifest, folder, resume=True)
+
+
+def _shared(begin: _Beginning | None, processes: Processes) -> _Beginning:
+    """Return what the first process begins with."""
+    from medsharp.config import validate_config
+
+    settings = processes.of_first(None if begin is None else begin.settings.model_dump(mode="json"))
+    others = processes.of_first(None if begin is None else (begin.manifest, begin.folder, begin.resume))
+    assert settings is not None
+    assert others is not None
+    return begin or _Beginning(validate_config(settings), *others)
 
 
 def _comments(origin: WeightsOrigin | None) -> str:
@@ -115,17 +164,26 @@ def prepare(settings: TrainConfig) -> Manifest:
     return manifest
 
 
-def run_training(settings: TrainConfig, manifest: Manifest, folder: Path, resume: bool = False) -> None:
+def run_training(
+    settings: TrainConfig,
+    manifest: Manifest,
+    folder: Path,
+    resume: bool = False,
+    processes: Processes | None = None,
+) -> None:
     """Train with progress on the screen."""
     from medsharp.cli._training_progress import TrainingProgress
+    from training import ALONE
     from training import train as fit
 
+    processes = processes or ALONE
+    several = f", {processes.count} processes" if processes.count > 1 else ""
     heading(
         f"Training {settings.network.name} with {settings.optimizer.name}, "
-        f"{settings.schedule.epochs} epochs, into {folder}"
+        f"{settings.schedule.epochs} epochs{several}, into {folder}"
     )
     with TrainingProgress(settings.schedule.epochs) as events:
-        fit(settings, manifest, out=folder, resume=resume, events=events)
+        fit(settings, manifest, out=folder, resume=resume, events=events, processes=processes)
 
 
 def free_run_folder(settings: TrainConfig, manifest: Manifest) -> Path:
@@ -137,10 +195,3 @@ def free_run_folder(settings: TrainConfig, manifest: Manifest) -> Path:
         if not folder.exists():
             return folder
     raise AssertionError("unreachable")
-
-
-def _resume(folder: Path) -> None:
-    from medsharp.runs import Run
-
-    run = Run.load(folder)
-    run_training(run.config, run.manifest, folder, resume=True)

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from monai.transforms import Compose, MapTransform, Randomizable
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset
 
 from medsharp.config import Cache, Sampling
 from medsharp.data.augmentation import make_augmentation
@@ -29,6 +29,7 @@ from medsharp.data.cache_key import cache_recipe, file_digests
 from medsharp.data.lesion import BOX, lesion_area, lesion_box
 from medsharp.data.manifest import Manifest, check_unchanged, frame_of
 from medsharp.data.sampling import EpochSampler, strata_of
+from medsharp.data.sharing import WHOLE, Division, SharedBatches, rows_of
 from medsharp.errors import InputError
 from medsharp.images import Frame, ImageLimits, ValueRange, read_image
 from medsharp.preprocess import PreprocessSpec, preprocess, preprocess_mask
@@ -251,6 +252,9 @@ def make_loader(
     workers: int = 0,
     drop_last: bool = False,
     sampling: Sampling = "shuffled",
+    division: Division = WHOLE,
+    process: int = 0,
+    least: int = 1,
 ) -> DataLoader[dict[str, Tensor]]:
     """Batch a dataset; the order depends on (seed, epoch) only.
 
@@ -262,16 +266,21 @@ def make_loader(
         workers: Processes that prepare batches; 0 prepares them in this one.
         drop_last: Leave out a last batch that is smaller.
         sampling: With `shuffle`: every image once, or as often from every class or hospital, see `EpochSampler`.
+        division: Of each batch, with `shuffle`; without it, of the images, each of which one process has.
+        process: Whose share is given.
+        least: With `shuffle`: images that a part of a batch needs, see `Division.share`.
     """
+    if shuffle:
+        order = EpochSampler(dataset, seed, strata_of(dataset.table, sampling))
+        batches = SharedBatches(order, batch_size, division, process, least, drop_last)
+    else:
+        rows = rows_of(len(dataset), process, division.processes)
+        batches = SharedBatches(rows, batch_size, WHOLE, drop_last=drop_last)
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(dataset, seed, strata_of(dataset.table, sampling))
-        if shuffle
-        else SequentialSampler(dataset),
+        batch_sampler=batches,
         collate_fn=_as_it_is,
         num_workers=workers,
-        drop_last=drop_last,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )

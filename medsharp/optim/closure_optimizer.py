@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -139,13 +139,20 @@ class ClosureOptimizer(GroupedGradients):
         return self._skipped.count
 
     @torch.no_grad()
-    def step(self, closure: Closure | None = None, *, batch_size: int | None = None) -> Tensor:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self,
+        closure: Closure | None = None,
+        *,
+        batch_size: int | None = None,
+        micro_batches: Sequence[slice] | None = None,
+    ) -> Tensor:
         """Take one step.
 
         Args:
             closure: Clears gradients, computes the loss, calls backward, returns the loss. With `micro_batch` it takes
                 the slice of samples to do so for, and its loss is their mean.
             batch_size: With `micro_batch`: the number of samples of this step.
+            micro_batches: The samples of each micro-batch, in place of those that `micro_batch` would deal.
 
         Returns:
             The loss at the unperturbed weights.
@@ -171,7 +178,8 @@ class ClosureOptimizer(GroupedGradients):
         self._statistics.keep("before the step")
         losses: list[Tensor] = []
         try:
-            kept = self._all_passes(closure, chunks(batch_size, self.micro_batch, self._statistics), losses)
+            parts = chunks(batch_size, self.micro_batch, self._statistics, micro_batches)
+            kept = self._all_passes(closure, parts, losses)
             self._combine(*kept)
             self._check_and_clip()
         except BaseException as error:
@@ -300,7 +308,7 @@ class ClosureOptimizer(GroupedGradients):
         self, closure: Closure, parts: list[tuple[slice | None, float]], losses: list[Tensor]
     ) -> list[Gradients]:
         """Explore; return the gradients kept, averaged over micro-batches and workers like the one in `.grad`."""
-        chunked = self.micro_batch is not None
+        chunked = parts[0][0] is not None
         means = MeanGradients()
         for rows, share in parts:
             self._pass = _Pass(closure, rows, chunked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from medsharp.optim.batch_norm import RunningStatistics
 from medsharp.optim.gradients import Gradients
@@ -22,7 +23,10 @@ def dealt(batch_size: int, micro_batch: int) -> list[slice]:
 
 
 def chunks(
-    batch_size: int | None, micro_batch: int | None, statistics: RunningStatistics
+    batch_size: int | None,
+    micro_batch: int | None,
+    statistics: RunningStatistics,
+    given: Sequence[slice] | None = None,
 ) -> list[tuple[slice | None, float]]:
     """Return the samples to be explored by themselves, each with its share of the batch; None for all of them.
 
@@ -30,10 +34,14 @@ def chunks(
         batch_size: Number of samples.
         micro_batch: At most so many at a time.
         statistics: Of the model, for which one sample may be too few.
+        given: The micro-batches, where they are not to be dealt.
 
     Raises:
         ValueError: There are micro-batches of an unknown number of samples, or of one where batch norm needs two.
     """
+    if given is not None:
+        total = sum(rows.stop - rows.start for rows in given)
+        return [(rows, (rows.stop - rows.start) / total) for rows in given]
     if micro_batch is None:
         return [(None, 1.0)]
     if batch_size is None or batch_size < 1:

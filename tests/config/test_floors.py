@@ -33,6 +33,6 @@ def test_the_optimizers_may_import_no_module_beside_them() -> None:
 def test_what_runs_without_torch_is_kept_from_importing_it() -> None:
     """All but training, export and what they stand on; parts of the data are named by themselves."""
     (light,) = [contract for contract in contracts("forbidden") if "torch" in contract["forbidden_modules"]]
-    rooms = ("cli", "data", "export", "networks", "optim", "runs", "sharpness")
+    rooms = ("__main__", "cli", "data", "export", "networks", "optim", "runs", "sharpness")
     heavy = {f"medsharp.{room}" for room in rooms}
     assert set(light["source_modules"]) >= MODULES - heavy | {"serve"}

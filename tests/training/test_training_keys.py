@@ -123,6 +123,7 @@ CHANGES_WEIGHTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("schedule.epochs", {}, {"schedule": {"epochs": 1}}),
     ("schedule.warmup_epochs", {}, {"schedule": {"warmup_epochs": 1.5}}),
     ("schedule.batch_size", {}, {"schedule": {"batch_size": 7}}),
+    ("schedule.accumulation", {}, {"schedule": {"accumulation": 2}}),  # parts are normalised by themselves
     ("schedule.final_lr_ratio", {}, {"schedule": {"final_lr_ratio": 0.5}}),
     ("schedule.frozen_epochs", {}, {"schedule": {"frozen_epochs": 1}}),
     ("schedule.rho", SAM, {"schedule": {"rho": "linear"}}),
@@ -150,6 +151,8 @@ ELSEWHERE = {
     *("network.name", "network.pretrained", "network.checkpoint", "run.device"),
     "schedule.keep",  # in test_training_keep
     *("data.inpaint", "data.limits", "data.cache", "run.workers", "run.channels_last"),
+    *("run.strategy", "run.perturbation", "run.sync_batch_norm"),  # in test_training_processes
+    "run.compile",  # in test_training_options
 }
 
 

@@ -1,0 +1,148 @@
+"""What a loop is expected to have: accumulation, fp16 with a scaled loss, a compiled model, a longer training."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medsharp.config import TrainConfig
+from medsharp.data.manifest import Manifest
+from medsharp.errors import InputError
+from training import Interrupted, Run, train
+from training.losses import Objective
+
+Configure = Callable[..., TrainConfig]
+NO_BATCH_NORM = {"network": {"name": "test_convnext"}, "optimizer": {"name": "gsam", "base": "sgd", "lr": 0.01}}
+
+
+def farthest(one: Run, other: Run) -> float:
+    first, second = (load_file(run.folder / "checkpoints/last.safetensors") for run in (one, other))
+    return max(float((value.double() - second[key].double()).abs().max()) for key, value in first.items())
+
+
+def stop_at(epoch: int, done: int) -> Callable[[dict[str, Any]], None]:
+    def events(event: dict[str, Any]) -> None:
+        if event["kind"] == "batch" and (event["epoch"], event["done"]) == (epoch, done):
+            raise KeyboardInterrupt
+
+    return events
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each forward pass has."""
+    sizes: list[int] = []
+    forward = Objective.forward
+
+    def watched(self: Objective, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        sizes.append(len(batch["label"]))
+        return forward(self, batch)
+
+    monkeypatch.setattr(Objective, "forward", watched)
+    return sizes
+
+
+def test_accumulated_parts_take_the_step_of_the_whole_batch(
+    squares: Manifest, configure: Configure, tmp_path: Path, evaluated: list[int]
+) -> None:
+    whole = train(configure(**NO_BATCH_NORM, schedule={"epochs": 1}), squares, out=tmp_path / "whole")
+    assert max(evaluated) == 6
+    evaluated.clear()
+    parts = train(
+        configure(**NO_BATCH_NORM, schedule={"epochs": 1, "accumulation": 4}), squares, out=tmp_path / "parts"
+    )
+    assert max(evaluated) == 2
+    assert farthest(whole, parts) <= 1e-6
+    assert parts.metrics()[0]["train_loss"] == pytest.approx(whole.metrics()[0]["train_loss"], abs=1e-6)
+
+
+def test_accumulated_run_resumes_to_the_same_weights(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    config = configure(
+        network={"drop_rate": 0.3}, schedule={"accumulation": 2}, run={"ema_decay": 0.9}, optimizer={"name": "crsam"}
+    )
+    whole = train(config, squares, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(config, squares, out=tmp_path / "stopped", events=stop_at(1, 2))
+    run = Run(tmp_path / "stopped")
+    train(run.config, run.manifest, out=run.folder, resume=True)
+    assert farthest(whole, run) == 0
+
+
+def test_parts_of_one_image_are_refused_where_there_is_batch_norm(
+    squares: Manifest, configure: Configure, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"batch_size = 6 for one process by schedule\.accumulation = 6 leaves 1 images"
+    ):
+        train(configure(schedule={"accumulation": 6}), squares, out=tmp_path / "run")
+    with pytest.raises(InputError, match="leaves 0 images to a part; set it to 7 or more"):
+        train(configure(**NO_BATCH_NORM, schedule={"accumulation": 7}), squares, out=tmp_path / "run")
+
+
+def test_float16_scales_its_loss_and_learns(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    half = train(configure(run={"precision": "fp16"}), squares, out=tmp_path / "half")
+    full = train(configure(), squares, out=tmp_path / "full")
+    state = torch.load(half.folder / "checkpoints/last.pt", weights_only=True)
+    assert state["scaler"]["scale"] > 1
+    assert sum(record["skipped_steps"] for record in half.metrics()) < 9
+    assert farthest(half, full) > 0
+    assert half.metrics()[-1]["train_loss"] == pytest.approx(full.metrics()[-1]["train_loss"], abs=0.1)
+
+
+def test_float16_run_resumes_to_the_same_weights(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    config = configure(run={"precision": "fp16"}, optimizer={"name": "sam"})
+    whole = train(config, squares, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(config, squares, out=tmp_path / "stopped", events=stop_at(2, 1))
+    run = Run(tmp_path / "stopped")
+    train(run.config, run.manifest, out=run.folder, resume=True)
+    assert farthest(whole, run) == 0
+
+
+def test_scale_that_is_looked_for_is_no_divergence(
+    squares: Manifest, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaler = functools.partial(torch.amp.GradScaler, init_scale=2.0**40)  # too high for every step of an epoch
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    run = train(configure(run={"precision": "fp16"}, schedule={"epochs": 12}), squares, out=tmp_path / "run")
+    records = run.metrics()
+    assert records[0]["skipped_steps"] == 3
+    assert records[-1]["skipped_steps"] < 3
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own, which differ from release to release
+@pytest.mark.parametrize("method", ["wsam", "adamw"])
+def test_compiled_model_trains_and_is_saved_as_the_plain_one(
+    method: str, squares: Manifest, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = train(configure(optimizer={"name": method}), squares, out=tmp_path / "plain")
+    compiled: list[Any] = []
+    real = torch.compile
+
+    def compile_by_hand(model: Any, **options: Any) -> Any:
+        compiled.append(model)
+        return real(model, backend="eager", **options)  # the same operations, without a C++ compiler
+
+    monkeypatch.setattr(torch, "compile", compile_by_hand)
+    run = train(configure(optimizer={"name": method}, run={"compile": True}), squares, out=tmp_path / "compiled")
+    assert len(compiled) == 1
+    assert farthest(plain, run) == 0
+    assert (plain.folder / "predictions.csv").read_bytes() == (run.folder / "predictions.csv").read_bytes()
+
+
+@pytest.mark.gpu
+def test_options_train_on_a_gpu(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    options = {"device": "cuda", "precision": "fp16", "compile": True}
+    run = train(configure(run=options, schedule={"accumulation": 2}), squares, out=tmp_path / "run")
+    assert math.isfinite(run.metrics()[-1]["train_loss"])
+    if torch.cuda.device_count() > 1:
+        train(configure(run={"device": "cuda:1"}), squares, out=tmp_path / "second")
