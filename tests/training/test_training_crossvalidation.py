@@ -18,7 +18,7 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 import training.crossvalidation.members as members_module
-import training.loop
+import training.processes
 from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.data.parts import Part
@@ -250,8 +250,8 @@ def test_device_that_is_asked_for_goes_before_the_configurations(
     several: Configured, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    select = training.loop.select_device
-    monkeypatch.setattr(training.loop, "select_device", lambda name: asked.append(name) or select(name))
+    select = training.processes.select_device
+    monkeypatch.setattr(training.processes, "select_device", lambda name: asked.append(name) or select(name))
     (copy / "leave-south/fold-0/predictions.csv").unlink()
     by_site(several(), copy, devices=("auto",))
     (copy / "leave-south/fold-0/predictions.csv").unlink()
