@@ -130,7 +130,7 @@ def test_smaller_size_is_refused_before_images_are_read(
     data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = write_run(tmp_path / "vit", data, fold_splits(data, 0), ["network.name=test_vit"])
-    monkeypatch.setattr("medsharp.export.from_runs._load", lambda *arguments: pytest.fail("images were read"))
+    monkeypatch.setattr("medsharp.export.from_runs.load_inputs", lambda *arguments: pytest.fail("images were read"))
     options = ["--image-size", "64", "--image-size", "50"]
     result = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "b"), *options])
     assert result.exit_code == 2, result.output
