@@ -24,25 +24,20 @@ from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
 from medsharp.networks import Classifier, create_network
 from medsharp.runs import Run
-from training.average import moving_average
-from training.batch_norm import average_statistics
 from training.checkpoint import add_metrics, keep_metrics, load_state, save_state, save_weights
-from training.datasets import check_splits, class_counts, make_datasets, mask_share, notes_on_masks
+from training.datasets import check_splits, make_datasets, notes_on_masks
 from training.environment import describe_environment
 from training.events import Events
-from training.finetuning import Backbone, learning_rate_shares
-from training.losses import Objective
+from training.learner import Learner
+from training.notes import notes_on_length, notes_on_weights
 from training.precision import choose_precision
 from training.predictions import Best, judge, predict_logits, prediction_table, with_threshold
 from training.processes import ALONE, Processes
 from training.reproducibility import deterministic_on_cpu, seed_everything
 from training.run_folder import taken
-from training.schedule import Schedule
-from training.settings import check_batch_norm, check_config, make_optimizer
-from training.step import Step
+from training.settings import check_batch_norm, check_config
 from training.strategy import (
     check_division,
-    distributed,
     division_of,
     least_images,
     losses_of_all,
@@ -159,6 +154,7 @@ class _Trainer:
         self.processes = processes
         self.state = state
         self.best = Best()
+        self.lengths = [config.schedule.epochs]
         seed_everything(config.seed)
 
         self.datasets = self._datasets(config, manifest)
@@ -187,41 +183,9 @@ class _Trainer:
         self.batches = cast(SharedBatches, self.loader.batch_sampler)
         self.number = 0
         self.config, self.precision_reason = self._with_precision(config)
-        with processes.agreed():
-            self.objective = Objective(
-                self.network,
-                config.loss,
-                class_counts(self.training.table, config),
-                mask_share(self.training, config),
-            ).to(device)
-            if config.run.channels_last:
-                self.objective.to(memory_format=torch.channels_last)
-        if config.run.compile:
-            # In place: what is saved, averaged and validated stays the network itself.
-            self.objective.compile()
-        # The weights of the first process become those of all.
-        model = distributed(self.objective, config, processes, device)
-        decay = config.run.ema_decay
-        self.average = None if decay is None else moving_average(self.network, decay)
-        # What is validated and kept.
-        self.judged = self.network if self.average is None else self.average.module
-
-        self.backbone = Backbone(self.network)
-        shares, steps = learning_rate_shares(self.network, config), len(self.loader)
-        self.scaler = torch.amp.GradScaler(device.type) if self.config.run.precision == "fp16" else None
-        self.optimizer = make_optimizer(
-            config,
-            self.objective,
-            data_size=images,
-            shares=shares,
-            steps=steps,
-            wrapped=model,
-            together=self.division.climbs == 0,
-            scaler=self.scaler,
+        self.learner = Learner(
+            self.network, self.config, self.training, self.division, len(self.loader), device, processes
         )
-        rho = config.optimizer.hyperparameters().get("rho")
-        self.schedule = Schedule(self.optimizer, config.optimizer.lr, rho, config.schedule, steps)
-        self.step = Step(model, self.optimizer, self.config.run.precision, self.division, processes.rank, self.scaler)
 
     def _datasets(self, config: TrainConfig, manifest: Manifest) -> dict[str, ImageDataset]:
         """Decode the splits: on each machine one process first, so that the others find what it has cached."""
@@ -268,15 +232,14 @@ class _Trainer:
     def start(self) -> int:
         """Go on from the state where there is one; return the epoch to go on with."""
         epoch = 0
+        epochs = before = self.config.schedule.epochs
         if self.state is not None:
-            self.objective.load_state_dict(self.state["objective"])
-            self.optimizer.load_state_dict(self.state["optimizer"])
-            if self.average is not None:
-                self.average.load_state_dict(self.state["average"])
-            if self.scaler is not None:
-                self.scaler.load_state_dict(self.state["scaler"])
+            self.learner.load_state_dict(self.state)
             self.best = Best(**self.state["best"])
             epoch = self.state["epoch"] + 1
+            self.lengths = self.state.get("lengths", self.lengths)
+            before = self.lengths[-1]
+            self.lengths = self.lengths if before == epochs else [*self.lengths, epochs]
             self.state = None
         elif self.processes.of_first(self.network.origin is not None):
             # Kept from the first: no resumption shall need the hub, the package or the file again.
@@ -291,7 +254,7 @@ class _Trainer:
             {
                 "kind": "start",
                 "epoch": epoch,
-                "epochs": self.config.schedule.epochs,
+                "epochs": epochs,
                 "steps": len(self.loader),
                 "images": len(self.training),
                 "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
@@ -299,46 +262,31 @@ class _Trainer:
                 "precision": self.config.run.precision,
                 "precision_reason": self.precision_reason,
                 "processes": self.processes.count,
-                "notes": [*self._notes_on_weights(), *notes_on_masks(self.training)],
+                "notes": [
+                    *notes_on_weights(Run(self.folder), self.network, self.config),
+                    *notes_on_masks(self.training),
+                    *notes_on_length(before, self.config, epoch, len(self.loader)),
+                ],
             }
         )
         return epoch
 
-    def _notes_on_weights(self) -> list[str]:
-        origin = Run(self.folder).origin
-        if origin is None:
-            return []
-        notes = [f"starts from {origin.sentence()}", *origin.notes]
-        if self.network.normalization == "image":
-            return [*notes, "each image is normalised by its own mean and deviation"]
-        mean, std = float(self.network.mean), float(self.network.std)
-        whose = ""
-        if self.network.normalization == "weights" and self.config.network.mean is None:
-            whose = ", those of the weights"
-            if origin.assumed:
-                whose = (
-                    f", timm's for this network, as {origin.file} states none; network.mean and network.std say others"
-                )
-        return [*notes, f"grey values are normalised by mean {mean:.4g} and deviation {std:.4g}{whose}"]
-
     def run_epoch(self, epoch: int) -> None:
         """Train an epoch, validate, and save."""
         begun = time.monotonic()
-        skipped_before = self.optimizer.skipped
+        skipped_before = self.learner.optimizer.skipped
         steps = len(self.loader)
         losses: list[Tensor] = []
         sizes: list[int] = []
         waited = 0.0
         self.training.set_epoch(epoch)
-        self.objective.train()
-        self.backbone.freeze(epoch < self.config.schedule.frozen_epochs)
+        self.learner.begin_epoch(epoch)
         for number, (batch, wait) in enumerate(self._batches(epoch)):
-            self.schedule.set(epoch * steps + number)
+            self.learner.schedule.set(epoch * steps + number)
             self.number = number
             losses.append(self._step(batch))
             sizes.append(self.batches.size(number))
-            if self.average is not None:
-                self.average.update_parameters(self.network)
+            self.learner.end_step()
             waited += wait
             self.events(
                 {
@@ -352,14 +300,14 @@ class _Trainer:
                 }
             )
         trained = time.monotonic() - begun
-        skipped = self.optimizer.skipped - skipped_before
-        if skipped == steps and not self._scale_is_falling():
+        skipped = self.learner.optimizer.skipped - skipped_before
+        if skipped == steps and not self.learner.looks_for_scale:
             raise DivergedError(
                 f"loss or gradient was not finite in any step of epoch {epoch + 1}; "
                 "start a new run with a lower optimizer.lr, or with run.precision=fp32"
             )
-        average_statistics([self.network, *([] if self.average is None else [self.average])], self.processes)
-        value, loss = judge(self._logits(self.judged, "val"), self.datasets["val"], self.config.data)
+        judged = self.learner.end_epoch()
+        value, loss = judge(self._logits(judged, "val"), self.datasets["val"], self.config.data)
         better = self.best.beaten_by(value, loss)
         if better:
             self.best = Best(value, loss, epoch)
@@ -368,19 +316,15 @@ class _Trainer:
             "train_loss": mean_of_finite(losses_of_all(losses, self.processes), sizes),
             "val_loss": loss,
             "val_auroc": value,
-            **self.schedule.now(),
+            **self.learner.schedule.now(),
             "images_per_second": float(f"{sum(sizes) / trained:.4g}"),
             "wait_seconds": round(waited, 4),
             "wait_share": round(waited / trained, 4),
             "seconds": round(time.monotonic() - begun, 3),
             "skipped_steps": skipped,
         }
-        self._save(epoch, record, better)
+        self._save(epoch, record, judged.state_dict(), better)
         self.events({"kind": "epoch", "best": better, **record})
-
-    def _scale_is_falling(self) -> bool:
-        """Whether skipped steps are those in which fp16 looks for the scale of its loss, and not a divergence."""
-        return self.scaler is not None and self.scaler.get_scale() >= 1
 
     def finish(self) -> None:
         """Write what the run ran on, and the predictions of the weights it keeps, which make it finished."""
@@ -402,6 +346,8 @@ class _Trainer:
         best, last = asdict(self.best), records[-1]
         kept = {"best": best, "last": {"auroc": last["val_auroc"], "loss": last["val_loss"], "epoch": last["epoch"]}}
         about = describe_environment(self.config.seed, self.device, self.config.run.precision, self.processes.count)
+        if len(self.lengths) > 1:
+            about["epochs_before"] = self.lengths[:-1]
         about |= {"best": best, "kept": {"which": run.kept, **kept[run.kept]}, "seconds": round(seconds, 3)}
         write_text(self.folder / runs.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         with atomic_path(self.folder / runs.PREDICTIONS) as temporary:
@@ -427,16 +373,15 @@ class _Trainer:
 
     def _step(self, batch: dict[str, Tensor]) -> Tensor:
         """Take an optimizer step on this process's share of a batch; return its share of the loss before the step."""
-        return self.step.take(batch, self.batches.shares(self.number))
+        return self.learner.step.take(batch, self.batches.shares(self.number))
 
     def _logits(self, network: torch.nn.Module, split: str) -> Tensor:
         data, size = self.config.data, self.config.schedule.batch_size
         return predict_logits(network, self.datasets[split], self.device, size, len(data.classes), self.processes)
 
-    def _save(self, epoch: int, record: dict[str, Any], better: bool) -> None:
+    def _save(self, epoch: int, record: dict[str, Any], weights: dict[str, Tensor], better: bool) -> None:
         # The state comes last: what a kill leaves before it is written again, the same, by the resumed run.
         by_validation = self.config.schedule.keep == "best"
-        weights = self.judged.state_dict()
         with self.processes.agreed():
             if self.processes.leads:
                 if by_validation and (better or not (self.folder / runs.BEST_WEIGHTS).exists()):
@@ -449,12 +394,10 @@ class _Trainer:
         """Save what resuming after an epoch needs; -1 is before the first."""
         state = {
             "epoch": epoch,
-            "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            **self.learner.state_dict(),
             "division": asdict(self.division),
             "best": asdict(self.best),
+            "lengths": self.lengths,
         }
         with self.processes.agreed():
             if self.processes.leads:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from medsharp import runs
-from medsharp.config import TrainConfig, dump_config
+from medsharp.config import TrainConfig, dump_config, load_config
 from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import only_writer, write_text
 from medsharp.runs import Run
 
 _LOCK = ".lock"
+CHANGEABLE = ("schedule.epochs", "run.device", "run.workers", "run.compile")
+"""What may be changed of a run that has begun."""
+
 _UNBEGUN = frozenset({_LOCK, "manifest.csv", "manifest.yaml"})
 
 
@@ -44,10 +48,9 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the run folder {folder}: {error.strerror}") from error
-    busy = f"another training is writing to {folder}; wait for it or choose another folder"
     ours = False
     try:
-        with only_writer(folder / _LOCK, busy):
+        with only_writer(folder / _LOCK, _busy(folder)):
             ours = True
             _check(folder, config, manifest, resume)
             try:
@@ -70,6 +73,43 @@ def taken(folder: Path, config: TrainConfig, manifest: Manifest, resume: bool) -
             folder.rmdir()
 
 
+def change_settings(folder: Path, overrides: Sequence[str]) -> Run:
+    """Change settings of a run that has begun: how long it trains, or where.
+
+    A finished run that shall train longer is not finished any more: its predictions are those of a shorter one.
+
+    Args:
+        folder: Of the run.
+        overrides: Such as `schedule.epochs=60`; of `CHANGEABLE` alone.
+
+    Raises:
+        InputError: A setting cannot be changed any more, or the run has more epochs already, or it has dropped what it
+            could go on from; or another training is in the folder.
+    """
+    before = Run.load(folder)
+    if not overrides:
+        return before
+    with only_writer(folder / _LOCK, _busy(folder)):
+        config = load_config(folder / runs.CONFIG, overrides)
+        old, new = (dict(_flat(one.model_dump(mode="json"))) for one in (before.config, config))
+        changed = [key for key in new if new[key] != old.get(key)]
+        fixed = next((key for key in changed if key not in CHANGEABLE), None)
+        if fixed is not None:
+            raise InputError(
+                f"{fixed} of a run that has begun stays as it is; --set beside --resume takes {', '.join(CHANGEABLE)}"
+            )
+        done, epochs = len(before.metrics()), config.schedule.epochs
+        if epochs < done:
+            raise InputError(f"schedule.epochs = {epochs}: {folder} has trained {done} epochs already")
+        if before.finished and epochs > done:
+            if not (folder / runs.LAST_STATE).is_file():
+                raise InputError(f"{folder} cannot go on: it has no {runs.LAST_STATE} any more; train a new run")
+            (folder / runs.PREDICTIONS).unlink()
+        if changed:
+            write_text(folder / runs.CONFIG, dump_config(config))
+    return Run.load(folder)
+
+
 def clear_unbegun(folder: Path) -> None:
     """Remove what a run leaves that was killed before its settings were written, which is nothing that was trained."""
     if not folder.is_dir() or (folder / runs.CONFIG).exists():
@@ -81,6 +121,18 @@ def clear_unbegun(folder: Path) -> None:
     if ours:
         for file in files:
             file.unlink()
+
+
+def _busy(folder: Path) -> str:
+    return f"another training is writing to {folder}; wait for it or choose another folder"
+
+
+def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
 
 
 def _learned(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from medsharp.errors import InputError
 from medsharp.optim.catalogue import optimizer_info
 from training.losses import Objective
 from training.processes import Processes
+from training.sharding import divide
 
 _SYNC_BUFFERS = "broadcast_buffers"
 if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
@@ -49,6 +50,8 @@ def check_strategy(config: TrainConfig) -> None:
             raise InputError("run.strategy = fsdp: fp16 scales gradients as a whole; set run.precision=bf16, or ddp")
         if config.run.ema_decay is not None:
             raise InputError("run.strategy = fsdp: run.ema_decay averages whole weights; leave it out, or set ddp")
+        if config.schedule.frozen_epochs > 0:
+            raise InputError("run.strategy = fsdp: schedule.frozen_epochs changes what learns; set it to 0, or set ddp")
 
 
 def check_division(config: TrainConfig, network: nn.Module, division: Division) -> None:
@@ -125,6 +128,9 @@ def distributed(objective: Objective, config: TrainConfig, processes: Processes,
         convert_sync_batchnorm(objective)
     # Weights and normalisation that the first process alone has loaded become those of all.
     objective.load_state_dict(processes.of_first({key: value.cpu() for key, value in objective.state_dict().items()}))
+    if config.run.strategy == "fsdp":
+        divide(objective, device, processes.count)
+        return objective
     options: dict[str, Any] = {
         "device_ids": None if device.type == "cpu" else [device],
         # Batch norm's statistics are averaged once an epoch, and no other buffer changes.

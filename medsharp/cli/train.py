@@ -64,21 +64,27 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as optimizer.lr=3e-4; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name> without it.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to continue where it stopped.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder to continue where it stopped; with --set schedule.epochs=N it trains longer than it began."
+        ),
+    ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print every setting and leave.")] = False,
 ) -> None:
     """Train a classifier; the best weights by validation AUROC are kept, or the last (schedule.keep=last).
 
     Images are checked, near-duplicates are tied together, and patients (or ties) are split into train, validation
-    and test before anything is learned.
+    and test before anything is learned. torchrun -m medsharp train ... trains with several processes, see
+    docs/several-processes.md.
     """
     from medsharp.config import dump_config, load_config
 
     overrides = [*(set_ or []), *data_overrides(data, source)]
     if optimizer is not None:
         overrides.append(f"optimizer.name={quoted(optimizer)}")
-    if resume is not None and (data or source or optimizer or config or set_ or out or print_config):
-        raise InputError("--resume takes data and settings from the run folder; give it alone")
+    if resume is not None and (data or source or optimizer or config or out or print_config):
+        raise InputError("--resume takes data and settings from the run folder; give it alone, or with --set")
     if print_config:
         from training import check_config, check_network
 
@@ -94,7 +100,11 @@ def train(
         with processes.agreed():
             begin = None
             if processes.leads:
-                begin = _going_on(resume) if resume is not None else _beginning(load_config(config, overrides), out)
+                begin = (
+                    _going_on(resume, set_ or [])
+                    if resume is not None
+                    else _beginning(load_config(config, overrides), out)
+                )
         begun = _shared(begin, processes)
         run_training(begun.settings, begun.manifest, begun.folder, begun.resume, processes)
         if resume is None:
@@ -126,10 +136,10 @@ def _beginning(settings: TrainConfig, out: Path | None) -> _Beginning:
     return _Beginning(settings, manifest, out or free_run_folder(settings, manifest), resume=False)
 
 
-def _going_on(folder: Path) -> _Beginning:
-    from medsharp.runs import Run
+def _going_on(folder: Path, overrides: list[str]) -> _Beginning:
+    from training import change_settings
 
-    run = Run.load(folder)
+    run = change_settings(folder, overrides)
     return _Beginning(run.config, run.manifest, folder, resume=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from medsharp.config import TrainConfig
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
-from training import Interrupted, Run, train
+from training import Interrupted, Run, change_settings, train
 from training.losses import Objective
 
 Configure = Callable[..., TrainConfig]
@@ -139,6 +140,60 @@ def test_compiled_model_trains_and_is_saved_as_the_plain_one(
     assert len(compiled) == 1
     assert farthest(plain, run) == 0
     assert (plain.folder / "predictions.csv").read_bytes() == (run.folder / "predictions.csv").read_bytes()
+
+
+def test_finished_run_trains_longer(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    short = train(configure(schedule={"epochs": 2}), squares, out=tmp_path / "run")
+    before = short.metrics()
+    run = change_settings(short.folder, ["schedule.epochs=4"])
+    assert not run.finished
+    told: list[dict[str, Any]] = []
+    train(run.config, run.manifest, out=run.folder, resume=True, events=told.append)
+    assert Run(run.folder).finished
+    records = run.metrics()
+    assert records[:2] == before
+    # The schedule is that of four epochs from here on; the first two had gone down that of two.
+    whole = train(configure(schedule={"epochs": 4}), squares, out=tmp_path / "whole")
+    assert [record["lr"] for record in records[2:]] == [record["lr"] for record in whole.metrics()[2:]]
+    assert records[1]["lr"] < records[2]["lr"]
+    (note,) = next(event["notes"] for event in told if event["kind"] == "start")
+    assert "schedule.epochs was 2 and is 4: the learning rate was 2e-05 and goes on at 0.00" in note
+    about = json.loads((run.folder / "environment.json").read_text())
+    assert about["epochs_before"] == [2]
+    # A second time: nothing is lost, and what was stopped on the way goes on.
+    run = change_settings(run.folder, ["schedule.epochs=6"])
+    with pytest.raises(Interrupted):
+        train(run.config, run.manifest, out=run.folder, resume=True, events=stop_at(5, 1))
+    run = change_settings(run.folder, ["schedule.epochs=6"])
+    train(run.config, run.manifest, out=run.folder, resume=True)
+    assert json.loads((run.folder / "environment.json").read_text())["epochs_before"] == [2, 4]
+    assert len(run.metrics()) == 6
+
+
+def test_run_that_was_stopped_may_end_earlier(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(configure(), squares, out=tmp_path / "run", events=stop_at(2, 1))
+    with pytest.raises(InputError, match="has trained 2 epochs already"):
+        change_settings(tmp_path / "run", ["schedule.epochs=1"])
+    run = change_settings(tmp_path / "run", ["schedule.epochs=2", "run.workers=1", "run.device=auto"])
+    assert (run.config.run.workers, run.config.run.device) == (1, "auto")
+    train(run.config, run.manifest, out=run.folder, resume=True)
+    assert Run(run.folder).finished
+    assert len(run.metrics()) == 2
+
+
+def test_other_settings_of_a_begun_run_stay(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    run = train(configure(schedule={"epochs": 1}), squares, out=tmp_path / "run")
+    before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
+    for key in ("optimizer.lr=0.1", "schedule.batch_size=4", "seed=2", "optimizer.sam.rho=1"):
+        with pytest.raises(InputError, match=f"{key.partition('=')[0]} of a run that has begun stays as it is"):
+            change_settings(run.folder, [key, "schedule.epochs=3"])
+    change_settings(run.folder, ["schedule.epochs=1"])
+    assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
+    (run.folder / "checkpoints/last.pt").unlink()
+    with pytest.raises(InputError, match=r"cannot go on: it has no checkpoints/last\.pt any more"):
+        change_settings(run.folder, ["schedule.epochs=3"])
+    assert Run(run.folder).finished
 
 
 @pytest.mark.gpu

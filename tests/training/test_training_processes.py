@@ -39,6 +39,8 @@ BASE: dict[str, dict[str, Any]] = {
 Changes = dict[str, dict[str, Any]]
 
 PARTS: Changes = {"schedule": {"accumulation": 2}}
+SLOW: Changes = {"optimizer": {"lr": 0.002}}
+FSDP: Changes = {"run": {"strategy": "fsdp", "perturbation": "worker"}}
 WORKER: Changes = {"run": {"perturbation": "worker"}}
 RESNET: Changes = {"network": {"name": "resnet10_w16"}}
 NOISE: Changes = {
@@ -63,6 +65,13 @@ SAME: dict[str, tuple[Changes, Changes]] = {
         for name in ("sam", "wsam")
     },
     "accumulation": (PARTS, {}),
+    **{f"fsdp, {name}": ({"optimizer": {"name": name}, **FSDP}, {"optimizer": {"name": name}}) for name in METHODS},
+    "fsdp, accumulation": ({**PARTS, **FSDP}, {}),
+    # Gradients are halved before they are added up, and batch norm enlarges the rounding.
+    "fsdp, batch norm": (
+        {**RESNET, **SLOW, **FSDP},
+        {**RESNET, **SLOW, **PARTS, "run": {"channels_last": False}},
+    ),
     "batch norm": (RESNET, {**RESNET, **PARTS}),
     "noise": (NOISE, {**NOISE, "schedule": {**NOISE["schedule"], **PARTS["schedule"]}}),
     # Of 29 images: the last batch has 3, fewer than there are parts.
@@ -105,6 +114,11 @@ RESUMED: dict[str, Changes] = {
     "remembering": {"optimizer": {"name": "fsam", "lr": 0.003}, **WORKER, "schedule": {"epochs": 2}},
     "plain": {"optimizer": {"name": "sgd"}, **WORKER, "schedule": {"epochs": 2}},
     "noise": NOISE,
+    "fsdp": {
+        **FSDP,
+        "optimizer": {"name": "fsam", "base": "adamw", "eps": 1e-3},
+        "schedule": {"epochs": 2},
+    },
 }
 
 
@@ -176,8 +190,10 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The largest difference of a weight or running statistic, as a share of those above 1."""
     assert one.keys() == other.keys()
-    return max(float((value.double() - other[key].double()).abs().max()) for key, value in one.items())
+    differences = [(value.double(), (value.double() - other[key].double()).abs()) for key, value in one.items()]
+    return max(float((far / value.abs().clamp(min=1)).max()) for value, far in differences)
 
 
 @pytest.mark.parametrize("name", SAME)

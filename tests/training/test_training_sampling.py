@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import training.learner
 import training.loop
 from medsharp.config import TrainConfig
 from medsharp.data import Manifest
@@ -58,7 +59,7 @@ def test_mask_loss_is_divided_by_the_share_of_masks_among_what_is_drawn(
             super().__init__(*given)
             shares.append(self.mask_share)
 
-    monkeypatch.setattr(training.loop, "Objective", Watched)
+    monkeypatch.setattr(training.learner, "Objective", Watched)
     for sampling in ("shuffled", "balanced"):
         config = configure(schedule={"epochs": 1}, data={"sampling": sampling}, loss={"mask_weight": 1.0})
         train(config, uneven, out=tmp_path / sampling)
