@@ -50,6 +50,8 @@ def check_strategy(config: TrainConfig) -> None:
             raise InputError("run.strategy = fsdp: fp16 scales gradients as a whole; set run.precision=bf16, or ddp")
         if config.run.ema_decay is not None:
             raise InputError("run.strategy = fsdp: run.ema_decay averages whole weights; leave it out, or set ddp")
+        if config.run.compile:
+            raise InputError("run.strategy = fsdp: PyTorch's compiler fails on divided blocks; leave run.compile out")
         if config.schedule.frozen_epochs > 0:
             raise InputError("run.strategy = fsdp: schedule.frozen_epochs changes what learns; set it to 0, or set ddp")
 

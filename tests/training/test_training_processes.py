@@ -283,6 +283,8 @@ def test_climbs_that_cannot_be_divided_are_refused(changes: Changes, processes: 
         ({"run": {"strategy": "fsdp"}, "optimizer": {"name": "esam"}}, "esam needs whole tensors"),
         ({"run": {"strategy": "fsdp", "precision": "fp16"}}, r"run\.strategy = fsdp: fp16"),
         ({"run": {"strategy": "fsdp", "ema_decay": 0.9}}, r"run\.strategy = fsdp: run\.ema_decay"),
+        ({"run": {"strategy": "fsdp", "compile": True}}, r"run\.strategy = fsdp: .*run\.compile"),
+        ({**FSDP, "schedule": {"frozen_epochs": 1}}, r"run\.strategy = fsdp: schedule\.frozen_epochs"),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(changes: Changes, sentence: str) -> None:
