@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +43,13 @@ STUDY_PACKAGES = frozenset({"optuna"})
 """What only the extra `study` installs."""
 
 
-_EXTRAS = {"train": TRAINING_PACKAGES, "study": STUDY_PACKAGES}
+CLUSTER_PACKAGES = frozenset({"ray"})
+"""What only the extra `cluster` installs."""
+
+_EXTRAS = {"train": TRAINING_PACKAGES, "study": STUDY_PACKAGES, "cluster": CLUSTER_PACKAGES}
+
+_ADDRESS = re.compile(r"local|auto|[a-z]+://.*|[^/]+:\d+")
+"""What may follow `--ray`; anything else is the next argument."""
 
 
 class _Commands(TyperGroup):
@@ -50,7 +57,7 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _hide_types_of_flags(self, ctx)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, _with_addresses(args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -75,6 +82,17 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             fail(str(interrupt) or "interrupted")
             raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _with_addresses(args: list[str]) -> list[str]:
+    """Give `--ray` the address `local` where none follows it: an option of Typer's takes a value always."""
+    end = args.index("--") if "--" in args else len(args)
+    lone = {
+        place
+        for place in range(end)
+        if args[place] == "--ray" and not (place + 1 < end and _ADDRESS.fullmatch(args[place + 1]))
+    }
+    return ["--ray=local" if place in lone else one for place, one in enumerate(args)]
 
 
 def _hide_types_of_flags(command: Any, ctx: Any) -> None:

@@ -104,6 +104,15 @@ DEVICE_HELP = (
 PRECISION_HELP = "auto (fp32, in which the operating point was frozen), fp32, fp16 or int8, where the bundle has it."
 
 
+RAY_HELP = (
+    "Do it on Ray (medsharp[cluster]): on this machine without an address or with local, else auto, HOST:6379 or "
+    "ray://HOST:10001; docs/cluster.md."
+)
+"""Of the option `--ray`, for the same commands."""
+
+GPUS_HELP = "With --ray: GPUs that one piece of the work takes, which may be a part of one, such as 0.25."
+
+
 class IntervalKind(StrEnum):
     """How a bootstrap interval is made."""
 

@@ -24,6 +24,7 @@ class Seen:
         runs_on: Where it ran, in words; empty where nothing was predicted.
 
     Attributes:
+        spec: Of the bundle.
         rows: How many there were.
         silent: Status and sentence of each that has no number.
         all_failed: Whether there was none that could be read.
@@ -33,7 +34,7 @@ class Seen:
         self.rows = 0
         self.silent: list[tuple[str, str]] = []
         self.all_failed = True
-        self._spec = spec
+        self.spec = spec
         self._runs_on = runs_on
         self._shown: list[Mapping[str, Any]] = []
 
@@ -56,7 +57,7 @@ class Seen:
 
     def show(self) -> None:
         """Print the first rows, and to standard error those without a number."""
-        positive = self._spec.positive
+        positive = self.spec.positive
         answered = self.rows - len(self.silent)
         if answered:
             table = Table(title="Not for diagnostic use", title_style="bold yellow", title_justify="left")
@@ -75,7 +76,7 @@ class Seen:
                 note(f"... and {answered - SHOWN_ROWS} more rows")
             if self._runs_on:
                 note(self._runs_on)
-            note(f"operating point: probability of {positive} >= {self._spec.operating_point.threshold:.4f}")
+            note(f"operating point: probability of {positive} >= {self.spec.operating_point.threshold:.4f}")
         for status, sentence in self.silent:
             errors.print(f"[bold red]{status}:[/] {escape(sentence)}", soft_wrap=True)
 

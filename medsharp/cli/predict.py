@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,11 @@ import typer
 from medsharp.cli._console import (
     ANYWAY_HELP,
     DEVICE_HELP,
+    GPUS_HELP,
     LIMIT_HELP,
     PRECISION_HELP,
     RANGE_HELP,
+    RAY_HELP,
     note,
     progress_bar,
 )
@@ -25,9 +28,12 @@ from medsharp.quantities import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pandas import DataFrame
+
     from medsharp.data.manifest import Manifest
     from medsharp.images import ValueRange
     from medsharp.inference import FindLesion, Frames, Prediction, Predictor
+    from medsharp.inference.blocks import Blocks, Shard
     from medsharp.progress import Progress
 
 SHARD_HELP = (
@@ -38,8 +44,18 @@ SHARD_HELP = (
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder, as `medsharp export` makes it.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or one manifest (CSV).")],
-    out: Annotated[Path | None, typer.Option(help="CSV to write; without it only a table is printed.")] = None,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES", help="Images, folders of images, or one manifest (CSV, Excel, Parquet), also at a URL."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV to write, or of a manifest a folder of Parquet: NAME.parquet. Without it a table is printed."
+        ),
+    ] = None,
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for one PNG an image with its heat map.")] = None,
     frames: Annotated[
         str, typer.Option(help="Of DICOM clips: sharpest, all (a row each), or a number, counted from 1.")
@@ -62,6 +78,8 @@ def predict(
     shard: Annotated[str | None, typer.Option(metavar="I/N", help=SHARD_HELP)] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Join what all shards of a manifest made to --out.")] = False,
     answer_anyway: Annotated[bool, typer.Option("--answer-anyway", help=ANYWAY_HELP)] = False,
+    ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
+    gpus_each: Annotated[float, typer.Option(min=0.01, help=GPUS_HELP)] = 1.0,
 ) -> None:
     """Give each image's class probabilities, and on which side of the frozen operating point it is.
 
@@ -84,12 +102,18 @@ def predict(
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
                 raise InputError(f"{option} takes images or folders, not a data set")
-        seen = _of_dataset(bundle, images, source, wanted, loaded, out, shard, merge)
+        asked = _Asked(bundle, images, source, wanted, loaded, out, shard)
+        if merge:
+            seen = asked.merged()
+        elif ray is None:
+            seen = asked.predicted_here()
+        else:
+            seen = asked.predicted_on(ray, gpus_each)
     else:
-        for option, given in (("--shard", shard is not None), ("--merge", merge)):
+        for option, given in (("--shard", shard is not None), ("--merge", merge), ("--ray", ray is not None)):
             if given:
                 raise InputError(f"{option} takes a manifest, not images")
-        seen = _of_images(bundle, images, wanted, loaded, out, heatmaps, box)
+        seen = _of_images(bundle, [Path(image) for image in images], wanted, loaded, out, heatmaps, box)
     seen.show()
     if out is not None and shard is None:
         note(f"{counted(seen.rows, 'row')} in {out}")
@@ -112,69 +136,127 @@ def _lesion(text: str) -> FindLesion:
     return lambda number, name, image: within(box, image, name)
 
 
-def _is_table(path: Path) -> bool:
+def _is_table(path: str) -> bool:
     from medsharp.files import TABLE_SUFFIXES
 
-    return path.suffix.lower() in TABLE_SUFFIXES
+    return Path(path).suffix.lower() in TABLE_SUFFIXES
 
 
-def _of_dataset(
-    bundle: Path,
-    paths: Sequence[Path],
-    source: str | None,
-    frames: Frames,
-    loaded: dict[str, Any],
-    out: Path | None,
-    shard: str | None,
-    merge: bool,
-) -> Seen:
-    from medsharp.bundle import digest_of, read_bundle
-    from medsharp.inference import Predictor, predict_manifest
-    from medsharp.inference.blocks import Blocks, Shard, read_rows
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a data set: the arguments of `predict`."""
 
-    if merge and shard is not None:
-        raise InputError("--merge joins what the shards made; leave --shard out")
-    if out is None and (merge or shard is not None):
-        raise InputError(f"{'--merge' if merge else '--shard'} needs --out, the table that all shards are of")
-    part = Shard() if shard is None else Shard.read(shard)
-    if merge and out is not None:
-        spec = read_bundle(bundle)
-        blocks = Blocks(out, _open(paths, source, loaded["value_range"]))
+    bundle: Path
+    paths: Sequence[str]
+    source: str | None
+    frames: Frames
+    loaded: dict[str, Any]
+    out: Path | None
+    shard: str | None
+
+    def merged(self) -> Seen:
+        """Join what shards made."""
+        from medsharp.bundle import digest_of, read_bundle
+        from medsharp.inference.blocks import Blocks, read_rows
+
+        if self.shard is not None:
+            raise InputError("--merge joins what the shards made; leave --shard out")
+        out = self._out("--merge")
+        spec = read_bundle(self.bundle)
+        blocks = Blocks(out, self._open(self.loaded["value_range"]))
         blocks.check(digest_of(spec))
-        blocks.merge()
+        blocks.merge(spec.classes)
         return Seen(spec).add(read_rows([out]))
-    predictor = Predictor.load(bundle, **loaded)
-    manifest = _open(paths, source, predictor.value_range)
-    seen = Seen(predictor.spec, predictor.runs_on)
-    with progress_bar() as report:
-        if out is None:
-            table = predict_manifest(predictor, manifest, frames=frames, progress=report)
-            return seen.add({str(key): value for key, value in row.items()} for row in table.to_dict("records"))
-        blocks = Blocks(out, manifest)
-        blocks.predict(predictor, part, frames, report)
-    if shard is not None:
-        mine = blocks.of(part)
-        note(
-            f"{counted(len(mine), 'block')} of {blocks.count} in {blocks.folder}; when all shards are done, run the "
-            "same with --merge in place of --shard"
-        )
-        return seen.add(read_rows(mine))
-    blocks.merge()
-    return seen.add(read_rows([out]))
+
+    def predicted_here(self) -> Seen:
+        """Predict in this process."""
+        from medsharp.inference import Predictor, predict_manifest
+
+        part = self._part()
+        predictor = Predictor.load(self.bundle, **self.loaded)
+        manifest = self._open(predictor.value_range, check=True)
+        seen = Seen(predictor.spec, predictor.runs_on)
+        if self.out is None:
+            with progress_bar() as report:
+                return _added(seen, predict_manifest(predictor, manifest, frames=self.frames, progress=report))
+
+        def fill(blocks: Blocks, report: Progress) -> None:
+            blocks.predict(predictor, part, self.frames, report)
+
+        return self._filled(seen, manifest, part, fill)
+
+    def predicted_on(self, address: str, gpus_each: float) -> Seen:
+        """Predict on a cluster."""
+        from medsharp.cluster import ClusterModel, joined
+
+        part = self._part()
+        manifest = self._open(self.loaded["value_range"])
+        with joined(address) as cluster:
+            model = ClusterModel(self.bundle, cluster, gpus_each=gpus_each, **self.loaded)
+            seen = Seen(model.spec, model.runs_on)
+            if self.out is None:
+                with progress_bar() as report:
+                    return _added(seen, model.predict_manifest(manifest, frames=self.frames, progress=report))
+
+            def fill(blocks: Blocks, report: Progress) -> None:
+                blocks.fill(model.made_by(self.frames), part, model.tables(blocks.images, self.frames), report)
+
+            return self._filled(seen, manifest, part, fill)
+
+    def _filled(self, seen: Seen, manifest: Manifest, part: Shard, fill: Callable[[Blocks, Progress], None]) -> Seen:
+        from medsharp.inference.blocks import Blocks, read_rows
+
+        assert self.out is not None
+        blocks = Blocks(self.out, manifest)
+        with progress_bar() as report:
+            fill(blocks, report)
+        if self.shard is not None:
+            mine = blocks.of(part)
+            note(
+                f"{counted(len(mine), 'block')} of {blocks.count} in {blocks.folder}; when all shards are done, run "
+                "the same with --merge in place of --shard"
+            )
+            return seen.add(read_rows(mine))
+        blocks.merge(seen.spec.classes)
+        return seen.add(read_rows([self.out]))
+
+    def _part(self) -> Shard:
+        from medsharp.inference.blocks import Shard
+
+        if self.shard is None:
+            return Shard()
+        self._out("--shard")
+        return Shard.read(self.shard)
+
+    def _out(self, option: str) -> Path:
+        if self.out is None:
+            raise InputError(f"{option} needs --out, the table that all shards are of")
+        return self.out
+
+    def _open(self, value_range: ValueRange | None, *, check: bool = False) -> Manifest:
+        """Open the manifest.
+
+        Args:
+            value_range: Declares what is black and white.
+            check: The files that have a SHA-256 in it; elsewhere they are checked where they are read.
+        """
+        from medsharp.data.manifest import check_files, read_manifest
+        from medsharp.data.sources import open_dataset
+
+        first, *others = self.paths
+        if others:
+            raise InputError(f"give either one data set or images, not both ({first} and {others[0]})")
+        manifest = read_manifest(first, stored=True) if self.source is None else open_dataset(first, source=self.source)
+        manifest = manifest.with_range(value_range)
+        if check and not manifest.store:
+            check_files(manifest)
+        for sentence in manifest.notes:
+            note(sentence)
+        return manifest
 
 
-def _open(paths: Sequence[Path], source: str | None, value_range: ValueRange | None) -> Manifest:
-    from medsharp.data.manifest import check_files, read_manifest
-    from medsharp.data.sources import open_dataset
-
-    if len(paths) > 1:
-        raise InputError(f"give either one data set or images, not both ({paths[0]} and {paths[1]})")
-    manifest = read_manifest(paths[0]) if source is None else open_dataset(paths[0], source=source)
-    manifest = manifest.with_range(value_range)
-    check_files(manifest)
-    for sentence in manifest.notes:
-        note(sentence)
-    return manifest
+def _added(seen: Seen, table: DataFrame) -> Seen:
+    return seen.add({str(key): value for key, value in row.items()} for row in table.to_dict("records"))
 
 
 def _of_images(

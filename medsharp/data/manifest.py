@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import yaml
 
 from medsharp.data.parts import Part, PartFolders, read_parts, written_parts
 from medsharp.data.paths import DataFolder
+from medsharp.data.stores import Store, copied, is_url
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, sha256_file, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
@@ -84,6 +86,8 @@ class Manifest:
         lines: The row of each in the file, as a spreadsheet numbers it; empty where row 0 stands in row 2, and so on.
         parts: The data sets that it joins, whose names the paths begin with; empty for one by itself, where they are
             relative to `root`.
+        store: The URL of the folder that paths are relative to, where they lie in an object store; `at_hand` fetches
+            them. Empty where they are files.
     """
 
     table: pd.DataFrame
@@ -92,6 +96,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
     parts: tuple[Part, ...] = ()
+    store: str = ""
 
     @property
     def included(self) -> pd.DataFrame:
@@ -126,6 +131,22 @@ class Manifest:
         """
         path, frame = self.path(row["image"]), frame_of(row)
         return read_image(path, limits=limits, frame=frame, value_range=self.range_of(row))
+
+    @contextmanager
+    def at_hand(self) -> Iterator[Manifest]:
+        """Give this manifest with its images and masks as files: copies of a store's, which are removed afterwards.
+
+        Raises:
+            InputError: The store cannot be reached, or a file is another than when the manifest was made.
+        """
+        if not self.store:
+            yield self
+            return
+        names = [name for column in ("image", "mask") for cell in self.included[column] for name in cell.split(";")]
+        with copied(self.store, filter(None, names)) as folder:
+            here = dataclasses.replace(self, root=folder, store="")
+            check_files(here)
+            yield here
 
     def with_range(self, value_range: ValueRange | None) -> Manifest:
         """Return a copy whose images have this range of values; None leaves what `manifest.yaml` declares."""
@@ -170,7 +191,15 @@ def manifest_file(folder: Path) -> Path | None:
 
 
 def make_table(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
-    """Lay rows out as a manifest's table: every column there, all text, sorted as given."""
+    """Lay rows out as a manifest's table: every column there, all text, sorted as given.
+
+    Raises:
+        InputError: The name of a file is not in UTF-8: no table can hold it.
+    """
+    for name in (row.get("image", "") for row in rows):
+        if not name.isascii() and not _is_text(name):
+            shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            raise InputError(f"the name of file '{shown}' is not in UTF-8; rename it")
     table = pd.DataFrame(list(rows), dtype=str)
     return complete(table)
 
@@ -225,7 +254,7 @@ def check_files(manifest: Manifest) -> None:
     check_unchanged(manifest, rows.index, map(digest, rows["image"]))
 
 
-def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> Manifest:
+def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None, stored: bool = False) -> Manifest:
     """Read a manifest and check it.
 
     Every cell is cleaned (see `medsharp.tables`), paths become those of the files on disk (`medsharp.data.paths`), a
@@ -233,23 +262,47 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     each of these.
 
     Args:
-        path: A CSV file or workbook, or a folder that holds `manifest.csv` or `manifest.xlsx`.
+        path: A CSV file or workbook, Parquet, or a folder that holds `manifest.csv` or `manifest.xlsx`; or the URL of a
+            file.
         classes: The labels that are right; by default those of `manifest.yaml`, else those that occur.
+        stored: Whether its images may lie in an object store: it is a URL, or `root` in `manifest.yaml` is one.
 
     Raises:
         InputError: The file is missing, is no table, lacks a column, repeats an image, or holds an unknown label or a
             path that leaves the data folder; the sentence names file and row as a spreadsheet numbers it.
     """
+    if isinstance(path, str) and is_url(path):
+        if not stored:
+            raise InputError(f"{path}: a URL is read by medsharp predict only; copy the data set")
+        return _read_stored(path, classes)
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and path.suffix.lower() != ".parquet":
         path = manifest_file(path) or path / "manifest.csv"
+    manifest = _read(path, classes, "")
+    if manifest.store and not stored:
+        raise InputError(f"{path}: images at a URL, {manifest.store}, are read by medsharp predict only; copy them")
+    return manifest
+
+
+def _read_stored(url: str, classes: Sequence[str] | None) -> Manifest:
+    store, _, name = url.rpartition("/")
+    with copied(store, (name, ABOUT)) as folder:
+        if not (folder / name).is_file():
+            raise InputError(f"cannot read {url}: there is no such file")
+        try:
+            return _read(folder / name, classes, store)
+        except InputError as error:
+            raise InputError(str(error).replace(str(folder), store)) from error
+
+
+def _read(path: Path, classes: Sequence[str] | None, store: str) -> Manifest:
     read = read_table(path, ("image", "label"))
     if read.frame.empty:
         raise InputError(f"{path} lists no images")
     lines = tuple(int(line) for line in read.frame.index)
     table = complete(_known_names(read.frame))
     about = _read_about(path.with_name(ABOUT))
-    root = path.parent / str(about.get("root") or "")  # an absolute root stands by itself
+    root, url = _place_of_images(path, str(about.get("root") or ""), store)
     parts = read_parts(about.get("parts"), path.with_name(ABOUT))
     known = _classes(about, path.with_name(ABOUT))
     if known:
@@ -258,8 +311,9 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         _check_labels(path, table, classes, lines)
     else:
         _check_labels(path, table, _labels_once(table["label"]), lines)
+    folder = store.rpartition("/")[2] or path.resolve().parent.name
     info = DatasetInfo(
-        name=str(about.get("name") or (path.stem if path.stem != "manifest" else path.resolve().parent.name)),
+        name=str(about.get("name") or (path.stem if path.stem != "manifest" else folder)),
         classes=known or (tuple(classes) if classes is not None else tuple(sorted(set(table["label"]) - {""}))),
         range=None if about.get("range") is None else read_range(about["range"], f"{path.with_name(ABOUT)}: range"),
         **{key: str(about.get(key) or "") for key in ("licence", "citation", "source", "doi")},
@@ -269,12 +323,28 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None) -> 
     _read_digests(path, table, lines)
     _read_frames(path, table, lines)
     written = table["image"].copy()
-    notes += _find_files(path, table, PartFolders(parts) if parts else DataFolder(root), lines)
+    files = PartFolders(parts) if parts else Store(url) if url else DataFolder(root)
+    notes += _find_files(path, table, files, lines)
     _check_duplicates(path, table, written, lines)
     notes += fill_merged(path, table)
     notes += _unite_sites(path, table)
     kept = (note for note in _notes(about) if note.startswith(AUDITED))
-    return Manifest(table, info, root, (*kept, *notes), lines, parts)
+    return Manifest(table, info, root, (*kept, *notes), lines, parts, "" if parts else url)
+
+
+def _place_of_images(path: Path, root: str, store: str) -> tuple[Path, str]:
+    """Return the folder of the images, and its URL where that is none of this machine.
+
+    Args:
+        path: The manifest.
+        root: What its `manifest.yaml` says.
+        store: The URL of the folder that it was read from, or nothing.
+    """
+    if is_url(root):
+        return path.parent, root.rstrip("/")
+    if store and not Path(root).is_absolute():
+        return path.parent, "/".join(filter(None, (store, root.strip("/"))))
+    return path.parent / root, ""  # an absolute root stands by itself
 
 
 def _classes(about: dict[str, Any], path: Path) -> tuple[str, ...]:
@@ -304,10 +374,6 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> None:
         about["root"] = str(manifest.root.resolve())
     if manifest.notes:
         about["notes"] = list(manifest.notes)
-    odd = next((name for name in manifest.table["image"] if not name.isascii() and not _is_text(name)), None)
-    if odd is not None:
-        name = odd.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        raise InputError(f"{manifest.info.name}: the name of file '{name}' is not in UTF-8; rename it")
     with atomic_path(folder / "manifest.csv") as temporary:
         manifest.table.to_csv(temporary, index=False, lineterminator="\n")
     write_text(folder / "manifest.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
@@ -409,7 +475,9 @@ def _read_frames(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
     table["frame"] = frames.str.lstrip("0")
 
 
-def _find_files(path: Path, table: pd.DataFrame, folder: DataFolder | PartFolders, lines: Sequence[int]) -> list[str]:
+def _find_files(
+    path: Path, table: pd.DataFrame, folder: DataFolder | PartFolders | Store, lines: Sequence[int]
+) -> list[str]:
     """Write the paths of the files on disk into `image` and `mask`."""
     missing = []
     images, masks = [], []

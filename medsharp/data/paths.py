@@ -51,10 +51,7 @@ class DataFolder:
         head, _, tail = name.rpartition("/")
         if self._plain.get(head, {}).get(tail):
             return f"{self._found[head]}/{tail}" if head else tail
-        windows = PureWindowsPath(name)
-        if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-            slashes = "; write it from the data folder on, with slashes" if "\\" in name else ""
-            raise InputError(f"path '{name}' must stay inside the data folder{slashes}")
+        windows = refuse_outside(name)
         kinds: list[str] = []
         place = self._find(PurePosixPath(name).parts, kinds)
         if place is None and "\\" in name:
@@ -151,3 +148,16 @@ class DataFolder:
                     f"'{where}' is a link that leaves the data folder, and neither you nor the folder's owner made it; "
                     "copy the file there instead"
                 )
+
+
+def refuse_outside(name: str) -> PureWindowsPath:
+    """Return a path as Windows divides it.
+
+    Raises:
+        InputError: By its text it leaves the folder that it is relative to.
+    """
+    windows = PureWindowsPath(name)
+    if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        slashes = "; write it from the data folder on, with slashes" if "\\" in name else ""
+        raise InputError(f"path '{name}' must stay inside the data folder{slashes}")
+    return windows

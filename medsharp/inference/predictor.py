@@ -21,20 +21,11 @@ from medsharp.inference.checks.former import former_findings
 from medsharp.inference.checks.judge import Judge
 from medsharp.inference.checks.learned import Learned
 from medsharp.inference.prediction import Prediction
-from medsharp.inference.reading import (
-    FindLesion,
-    Frames,
-    Given,
-    Prepared,
-    Reading,
-    given_together,
-    prepared_readings,
-    read_given,
-)
+from medsharp.inference.preparing import Preparation
+from medsharp.inference.reading import FindLesion, Frames, Given, Prepared, Reading, given_together
 from medsharp.inference.saliency import Saliency, explanations_of, method_of
 from medsharp.inference.session import Session, choose_precision
 from medsharp.inference.stream import READERS, batches, read_ahead
-from medsharp.preprocess import placement, preprocess
 from medsharp.progress import Progress
 
 BATCH = 32
@@ -78,6 +69,11 @@ class Predictor:
         learned = Learned.read(folder / CHECKS) if CHECKS in spec.files else None
         self.judge = Judge({key: one.limit for key, one in spec.checks.items()}, learned)
         self._positive = spec.classes.index(spec.positive)
+
+    @property
+    def preparation(self) -> Preparation:
+        """What becomes of an image before the network is asked."""
+        return Preparation(self.preprocessing, self.judge, self.limits, self.value_range)
 
     @property
     def runs_on(self) -> str:
@@ -178,11 +174,31 @@ class Predictor:
             InputError: `names` or `frames` has another length than `sources`.
         """
         given = given_together(sources, names, frames, value_ranges)
+        return self.predict_given(given, batch_size=batch_size, limits=limits, lesion=lesion, progress=progress)
+
+    def predict_given(
+        self,
+        given: Sequence[Given],
+        *,
+        batch_size: int = BATCH,
+        limits: ImageLimits | None = None,
+        lesion: FindLesion | None = None,
+        progress: Progress | None = None,
+    ) -> list[Prediction]:
+        """Predict images of which more is known, as `predict` does.
+
+        Args:
+            given: What there is; the sharpest frame of a clip where nothing is said of it.
+            batch_size: As for `predict`.
+            limits: As for `predict`.
+            lesion: As for `predict`.
+            progress: As for `predict`.
+        """
         predictions: list[Prediction] = []
         for done, batch in self._batches(given, batch_size, limits, "sharpest", lesion, None):
             predictions += batch
             if progress is not None:
-                progress(done, len(sources), "predicting")
+                progress(done, len(given), "predicting")
         return predictions
 
     def stream(
@@ -227,16 +243,12 @@ class Predictor:
         """Return what gives batches of predictions, each with how many sources were begun with it."""
         if batch_size < 1:
             raise InputError(f"a batch of {batch_size} images; the least is 1")
-        if self.preprocessing.crop != "lesion":
-            lesion = None
-        elif lesion is None:
-            lesion = _no_lesion
+        preparation = self.preparation
 
         def read(numbered: tuple[int, Given]) -> Iterator[Reading]:
             number, one = numbered
-            one = replace(one, frames=one.frames or frames, value_range=one.value_range or self.value_range)
-            readings = read_given(number, one, limits=limits or self.limits, lesion=lesion)
-            return prepared_readings(readings, self.prepare, picture_side)
+            one = replace(one, frames=one.frames or frames)
+            return preparation.readings(number, one, lesion=lesion, limits=limits, picture_side=picture_side)
 
         ahead = read_ahead(read, enumerate(given), ahead=2 * batch_size + READERS, part=max(2, batch_size))
         return batches(ahead, batch_size, self.predict_readings)
@@ -279,17 +291,7 @@ class Predictor:
             image: The image.
             lesion: Its box, for a bundle that crops to it.
         """
-        place = self.preprocessing
-        where = placement(image.pixels, place, lesion=lesion)
-        return Prepared(
-            preprocess(image.pixels, place, coloured=image.coloured, where=where),
-            # What drawing a heat map later needs: the shape and the place, not the pixels of thousands of images.
-            (image.pixels.shape[0], image.pixels.shape[1]),
-            where,
-            tuple(image.flags),
-            image.frame,
-            self.judge.of_image(image),
-        )
+        return self.preparation.prepare(image, lesion)
 
     def _asks(self, part: Prepared) -> bool:
         """Whether the network is asked of an image: a check of the picture that refuses it spares the time."""
@@ -356,9 +358,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Return shares [B, C] of logits [B, C]."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
-
-
-def _no_lesion(number: int, name: str, image: DecodedImage) -> Box:
-    raise InputError(
-        f"{name}: the model looks at the lesion only; give a manifest with its mask or box, or the box with --box"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -170,7 +170,7 @@ def given_together(
     names: Sequence[str] | None,
     frames: Frames | Sequence[Frames],
     value_ranges: Sequence[ValueRange | None],
-) -> Iterable[Given]:
+) -> list[Given]:
     """Join what is given of each source.
 
     Raises:
@@ -182,4 +182,4 @@ def given_together(
     wanted = [frames] * count if isinstance(frames, (str, int)) else list(frames)
     if len(wanted) != count:
         raise InputError(f"{len(wanted)} frames for {count} images")
-    return map(Given, sources, names or [""] * count, wanted, value_ranges or [None] * count)
+    return list(map(Given, sources, names or [""] * count, wanted, value_ranges or [None] * count))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +17,12 @@ from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.errors import InputError
 from medsharp.evaluation.findings import CHECKS, REASONS, REFUSED, STATUS, fate_of
 from medsharp.evaluation.frozen import MARGIN, SIDE, threshold_columns
-from medsharp.images import DecodedImage
+from medsharp.images import DecodedImage, ImageLimits
 from medsharp.images.box import Box
 from medsharp.inference import lesion_share
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import Predictor
-from medsharp.inference.reading import Frames
+from medsharp.inference.reading import Frames, Given
 from medsharp.inference.ready import ReadyImages
 from medsharp.progress import Progress
 
@@ -107,77 +109,154 @@ def predict_manifest(
     Raises:
         InputError: The manifest excludes every image.
     """
-    rows = included_rows(manifest)
-    tables = []
-    for start in range(0, len(rows), BLOCK):
-        part = rows.iloc[start : start + BLOCK].reset_index(drop=True)
+    images, tables, before = IncludedImages(manifest), [], 0
+    for block in images.blocks():
 
-        def report(done: int, _: int, what: str, before: int = start) -> None:
+        def report(done: int, _: int, what: str, before: int = before) -> None:
             if progress is not None:
-                progress(before + done, len(rows), what)
+                progress(before + done, len(images), what)
 
-        tables.append(predict_rows(predictor, manifest, part, frames=frames, ready=ready, progress=report))
+        tables.append(
+            predict_block(predictor, block, shares=images.want_shares, frames=frames, ready=ready, progress=report)
+        )
+        before += len(block.table)
     return pd.concat(tables, ignore_index=True)
 
 
-def included_rows(manifest: Manifest) -> pd.DataFrame:
-    """Return the rows that nothing excludes, with an empty `lesion_area` where their masks are to tell it.
+class IncludedImages:
+    """The images of a manifest that nothing excludes, in blocks that are predicted together.
+
+    Args:
+        manifest: All of them.
+
+    Attributes:
+        manifest: Of those that are included.
+        size: Images of a block; the last may have fewer.
+        want_shares: Whether masks are to tell how large lesions are, as nothing else does.
+        count: Of blocks.
 
     Raises:
         InputError: There is none.
     """
-    rows = manifest.included.reset_index(drop=True)
-    if rows.empty:
-        raise InputError(f"{manifest.info.name} has no image that is not excluded")
-    if lesion_share.COLUMN not in rows and (rows["mask"] != "").any():
-        rows[lesion_share.COLUMN] = math.nan
-    return rows
+
+    def __init__(self, manifest: Manifest) -> None:
+        rows = manifest.included
+        if rows.empty:
+            raise InputError(f"{manifest.info.name} has no image that is not excluded")
+        lines = tuple(manifest.line(row) for row in rows.index)
+        self.manifest = replace(manifest, table=rows.reset_index(drop=True), lines=lines)
+        self.want_shares = lesion_share.COLUMN not in rows and bool((rows["mask"] != "").any())
+        self.size = BLOCK
+        self.count = -(-len(rows) // self.size)
+
+    def __len__(self) -> int:
+        return len(self.manifest.table)
+
+    def block(self, number: int) -> Manifest:
+        """Return the manifest of a block's images, by its number from 0."""
+        return part_of(self.manifest, number * self.size, (number + 1) * self.size)
+
+    def blocks(self) -> Iterator[Manifest]:
+        """Give the manifest of each block."""
+        return map(self.block, range(self.count))
 
 
-def predict_rows(
+def predict_block(
     predictor: Predictor,
-    manifest: Manifest,
-    rows: pd.DataFrame,
+    block: Manifest,
     *,
+    shares: bool,
     frames: Frames = "sharpest",
     ready: ReadyImages | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Predict some rows of a manifest, as `predict_manifest` does all of them.
+    """Predict the images of a block, as `predict_manifest` does all of them.
 
     Args:
         predictor: The loaded bundle.
-        manifest: Whose rows they are.
-        rows: Some of `included_rows`, index 0, 1, 2, ...
+        block: Of `IncludedImages`.
+        shares: Whether its masks tell how large lesions are.
         frames: As for `predict_manifest`.
         ready: As for `predict_manifest`.
         progress: As for `predict_manifest`.
     """
-    rows = rows.copy()
-    records = rows.to_dict("records")
-    names = [name_of(row) for row in records]
-    numbers = {name: number for number, name in enumerate(names)}
-    early = [] if ready is None else [one for row in records if (one := ready.of(manifest, row)) is not None]
-    left = sorted(set(numbers.values()) - {numbers[one.source] for one in early})
+    with block.at_hand() as here:
+        source = RowSource.of(here, frames, predictor.limits)
+        early = [] if ready is None else [one for row in source.records if (one := ready.of(block, row)) is not None]
+        done = {one.source for one in early}
+        left = replace(source, records=[row for row in source.records if name_of(row) not in done])
+        late = predictor.predict_given(left.given(), lesion=left.lesion, progress=progress)
+        covered = source.shares() if shares else None
+    return laid_out(block.table, [*early, *late], predictor.spec, covered)
 
-    def lesion(place: int, name: str, image: DecodedImage) -> Box:
-        row = records[left[place]]
-        return lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, predictor.limits)
 
-    late = predictor.predict(
-        [manifest.path(records[number]["image"]) for number in left],
-        names=[names[number] for number in left],
-        frames=[frame_of(records[number]) if records[number].get("frame") else frames for number in left],
-        lesion=lesion,
-        value_ranges=[manifest.range_of(records[number]) for number in left],
-        progress=progress,
+@dataclass(frozen=True)
+class RowSource:
+    """Rows of a manifest as sources of images.
+
+    Attributes:
+        manifest: Whose rows they are; its images are files.
+        records: The rows.
+        frames: Of DICOM clips of which a row names no frame.
+        limits: Of mask files.
+    """
+
+    manifest: Manifest
+    records: Sequence[dict[Any, Any]]
+    frames: Frames
+    limits: ImageLimits
+
+    @classmethod
+    def of(cls, manifest: Manifest, frames: Frames, limits: ImageLimits) -> RowSource:
+        """Return all rows of a manifest."""
+        return cls(manifest, manifest.table.to_dict("records"), frames, limits)
+
+    def given(self) -> list[Given]:
+        """Return what a predictor is given of each."""
+        return [
+            Given(
+                self.manifest.path(row["image"]),
+                name_of(row),
+                frame_of(row) if row.get("frame") else self.frames,
+                self.manifest.range_of(row),
+            )
+            for row in self.records
+        ]
+
+    def lesion(self, place: int, name: str, image: DecodedImage) -> Box:
+        """Return the box of the lesion of a row, by its place."""
+        row = self.records[place]
+        return lesion_box(name, row.get(BOX, ""), self.manifest.masks(row), image, self.limits)
+
+    def shares(self) -> list[float | None]:
+        """Return the share of each image that its masks cover."""
+        return lesion_share.lesion_shares([self.manifest.masks(row) for row in self.records], self.limits)
+
+
+def part_of(manifest: Manifest, start: int, stop: int) -> Manifest:
+    """Return the manifest of some of a manifest's rows, each known by its line in the file."""
+    return replace(
+        manifest, table=manifest.table.iloc[start:stop].reset_index(drop=True), lines=manifest.lines[start:stop]
     )
-    predictions = sorted([*early, *late], key=lambda one: numbers[one.source])
-    if lesion_share.COLUMN in rows and lesion_share.COLUMN not in manifest.table:
-        shares = lesion_share.lesion_shares([manifest.masks(row) for row in records], predictor.limits)
-        rows[lesion_share.COLUMN] = np.array(shares, dtype=float)
-    rows = rows.loc[[numbers[prediction.source] for prediction in predictions]].reset_index(drop=True)
-    return with_rows(rows, predictions, predictor.spec)
+
+
+def laid_out(
+    rows: pd.DataFrame, predictions: Sequence[Prediction], spec: BundleSpec, shares: Sequence[float | None] | None
+) -> pd.DataFrame:
+    """Lay predictions out in the order of the rows that they are of.
+
+    Args:
+        rows: A manifest's, index 0, 1, 2, ...
+        predictions: Of them, several for a clip, those of a row in the order of its frames.
+        spec: Of the bundle that predicted.
+        shares: Of each row's image that its masks cover, where that is wanted.
+    """
+    numbers = {name_of(row): number for number, row in enumerate(rows.to_dict("records"))}
+    predictions = sorted(predictions, key=lambda one: numbers[one.source])
+    if shares is not None:
+        rows = rows.assign(**{lesion_share.COLUMN: np.array(shares, dtype=float)})
+    rows = rows.loc[[numbers[one.source] for one in predictions]].reset_index(drop=True)
+    return with_rows(rows, predictions, spec)
 
 
 def with_rows(rows: pd.DataFrame, predictions: Sequence[Prediction], spec: BundleSpec) -> pd.DataFrame:

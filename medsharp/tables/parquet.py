@@ -1,53 +1,79 @@
-"""Parquet files to cells: numbers as people write them."""
+"""Parquet to cells: numbers as people write them. A table is a file, or a folder of files."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError
 from medsharp.tables.workbook import cell
 
+if TYPE_CHECKING:
+    import pyarrow
+
 _INDEX = "__index_level_"
 """How pandas calls the index of a frame that it writes; it is no column of the table."""
 
 
-def parquet_cells(path: Path, data: bytes) -> pd.DataFrame:
+def is_parquet_folder(path: Path) -> bool:
+    """Whether a folder holds a table in parts, as Ray, Spark and Dask write it, and `medsharp predict`."""
+    return path.is_dir() and (path.suffix.lower() == ".parquet" or next(path.glob("*.parquet"), None) is not None)
+
+
+def parquet_cells(path: Path, data: bytes | None = None) -> pd.DataFrame:
     """Return the header and the cells of each row, index 1, 2, ..., as of a spreadsheet.
 
     Args:
-        path: To name in errors.
-        data: Of a Parquet file.
+        path: A folder of files, read in the order of their names; or what to name in errors, with `data`.
+        data: Of a file.
 
     Raises:
-        InputError: It cannot be read, a column holds lists or records, or fastparquet is not installed.
+        InputError: It cannot be read, a column holds lists or records, or pyarrow is not installed.
     """
-    try:
-        # Not pyarrow: pandas takes it for all text once it is there, and it cannot hold names of files not in UTF-8.
-        import fastparquet
-    except ImportError as error:
-        raise InputError(
-            f"{path} is Parquet, which needs fastparquet: pip install 'medsharp[parquet]', or save the table as CSV"
-        ) from error
-    try:
-        table = fastparquet.ParquetFile(io.BytesIO(data)).to_pandas(index=False)
-    # Bytes of a damaged file are taken for whatever they look like: fastparquet raises TypeError, KeyError, SystemError
-    # and more, and what its decompressor and its JSON parser call their errors.
-    except Exception as error:
-        raise InputError(f"{path} is not a Parquet file that can be read") from error
+    table = _read(path, data)
     columns = {}
-    for place, name in enumerate(map(str, table.columns)):
+    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         if name.startswith(_INDEX):
             continue
-        values = table.iloc[:, place].tolist()
-        if any(isinstance(value, (list, dict, np.ndarray)) for value in values):
+        if _is_nested(column.type):
             raise InputError(f"{path}: column '{name}' holds lists or records; a cell holds one value")
-        columns[place] = [name, *(_text(value) for value in values)]
-    return pd.DataFrame(columns, index=pd.RangeIndex(1, len(table) + 2), dtype=str)
+        columns[place] = [name, *_texts(column)]
+    return pd.DataFrame(columns, index=pd.RangeIndex(1, table.num_rows + 2), dtype=str)
+
+
+def _read(path: Path, data: bytes | None) -> pyarrow.Table:
+    try:
+        import pyarrow
+        from pyarrow import dataset, parquet
+    except ImportError as error:
+        raise InputError(
+            f"{path} is Parquet, which needs pyarrow: pip install 'medsharp[parquet]', or save the table as CSV"
+        ) from error
+    try:
+        if data is not None:
+            return parquet.read_table(io.BytesIO(data))
+        # A column that the folders' names tell, such as site=A, is one too.
+        return dataset.dataset(path, format="parquet", partitioning="hive").to_table()
+    except (pyarrow.ArrowException, OSError) as error:
+        what = "a Parquet file" if data is not None else "a folder of Parquet files of one table"
+        raise InputError(f"{path} is not {what} that can be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _is_nested(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return types.is_nested(kind) or (types.is_dictionary(kind) and types.is_nested(kind.value_type))
+
+
+def _texts(column: pyarrow.ChunkedArray) -> list[str]:
+    from pyarrow import types
+
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        return [value or "" for value in column.to_pylist()]
+    return [_text(value) for value in column.to_pylist()]
 
 
 def _text(value: Any) -> str:

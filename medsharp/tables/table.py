@@ -17,7 +17,7 @@ import pandas as pd
 
 from medsharp.errors import InputError, nearest
 from medsharp.keys import name_key
-from medsharp.tables.parquet import parquet_cells
+from medsharp.tables.parquet import is_parquet_folder, parquet_cells
 from medsharp.tables.text import HEAD_ROWS, decode, parse
 from medsharp.tables.workbook import sheets as sheets_of
 
@@ -60,10 +60,10 @@ class Table:
 def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
     """Read a table of any usual kind.
 
-    It may be text, an Excel workbook or Parquet. Text may be UTF-8 or UTF-16, with or without a byte order mark, or a
-    Western code page where only one gives words; separated by comma, semicolon, tab or bar; with blank rows and
-    columns, and rows that end early because their last cells are empty. Of a workbook the first sheet with the needed
-    columns is read; merged cells count for each of their rows.
+    It may be text, an Excel workbook, a Parquet file or a folder of them. Text may be UTF-8 or UTF-16, with or without
+    a byte order mark, or a Western code page where only one gives words; separated by comma, semicolon, tab or bar;
+    with blank rows and columns, and rows that end early because their last cells are empty. Of a workbook the first
+    sheet with the needed columns is read; merged cells count for each of their rows.
 
     Args:
         path: The file; its content tells what it is.
@@ -74,6 +74,8 @@ def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
             sentence names file and row.
     """
     path = Path(path)
+    if is_parquet_folder(path):
+        return _table(path, parquet_cells(path), None, needed, [])
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -37,7 +37,8 @@ def run(table: Path, *arguments: str) -> Result:
 def scored(table: pd.DataFrame, folder: Path, name: str, *arguments: str) -> dict[str, Any]:
     path = folder / name
     if path.suffix == ".parquet":
-        pytest.importorskip("fastparquet").write(str(path), table)
+        pytest.importorskip("pyarrow")
+        table.to_parquet(path)
     else:
         {".csv": table.to_csv, ".xlsx": table.to_excel}[path.suffix](path, index=False)
     out = folder / f"{path.stem}-out"

@@ -29,8 +29,7 @@ def said(result: Result) -> str:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("blocks", "table"):
-        monkeypatch.setattr(f"medsharp.inference.{module}.BLOCK", 4)
+    monkeypatch.setattr("medsharp.inference.table.BLOCK", 4)
 
 
 @pytest.fixture
@@ -145,9 +144,9 @@ def test_a_killed_process_leaves_no_half_table_and_can_be_started_again(
     out = tmp_path / "killed.csv"
     program = (
         "import os, itertools\n"
-        "from medsharp.inference import blocks, table\n"
+        "from medsharp.inference import table\n"
         "from medsharp.inference.session import Session\n"
-        "blocks.BLOCK = table.BLOCK = 4\n"
+        "table.BLOCK = 4\n"
         "count, plain = itertools.count(), Session.run\n"
         "def run(self, inputs):\n"
         f"    return plain(self, inputs) if next(count) < {runs} else os._exit(9)\n"

@@ -16,6 +16,7 @@ from PIL import Image
 from medsharp.errors import InputError
 from medsharp.images import ValueRange
 from medsharp.inference import Given, Prediction, Predictor
+from medsharp.inference.preparing import Preparation
 from medsharp.inference.reading import read_source
 from medsharp.inference.session import Session
 from medsharp.inference.stream import READERS, read_ahead
@@ -121,7 +122,7 @@ def test_the_next_images_are_read_while_a_batch_is_predicted(
     predictor: Predictor, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = threading.Semaphore(0)
-    original, plain = Session.run, Predictor.prepare
+    original, plain = Session.run, Preparation.prepare
 
     def run(session: Session, inputs: np.ndarray) -> dict[str, np.ndarray]:
         # Of its own batch two were read; others follow although this one is not done.
@@ -129,13 +130,13 @@ def test_the_next_images_are_read_while_a_batch_is_predicted(
             assert read.acquire(timeout=10)
         return original(session, inputs)
 
-    def prepare(self: Predictor, *arguments: object) -> object:
+    def prepare(self: Preparation, *arguments: object) -> object:
         ready = plain(self, *arguments)  # type: ignore[arg-type]
         read.release()
         return ready
 
     monkeypatch.setattr(Session, "run", run)
-    monkeypatch.setattr(Predictor, "prepare", prepare)
+    monkeypatch.setattr(Preparation, "prepare", prepare)
     assert next(predictor.stream(images[:8], batch_size=2)).error is None
 
 

@@ -16,7 +16,7 @@ NEEDED = ("image", "label")
 
 
 def test_typed_columns_become_the_text_that_a_person_would_write(tmp_path: Path) -> None:
-    fastparquet = pytest.importorskip("fastparquet")
+    pytest.importorskip("pyarrow")
     table = pd.DataFrame(
         {
             "Image": ["a.png", "b.png"],
@@ -27,7 +27,7 @@ def test_typed_columns_become_the_text_that_a_person_would_write(tmp_path: Path)
             "day": [pd.Timestamp(2024, 5, 1), pd.NaT],
         }
     )
-    fastparquet.write(str(tmp_path / "t.parquet"), table)
+    table.to_parquet(tmp_path / "t.parquet")
     read = read_table(tmp_path / "t.parquet", NEEDED)
     first = {"image": "a.png", "label": "benign", "birads": "4", "p": "0.125", "read": "TRUE", "day": "2024-05-01"}
     second = {"image": "b.png", "label": "malignant", "birads": "", "p": "1e-07", "read": "FALSE", "day": ""}
@@ -35,30 +35,50 @@ def test_typed_columns_become_the_text_that_a_person_would_write(tmp_path: Path)
 
 
 def test_lists_damage_and_missing_columns_are_one_sentence(tmp_path: Path) -> None:
-    fastparquet = pytest.importorskip("fastparquet")
+    pytest.importorskip("pyarrow")
     lists = pd.DataFrame({"image": ["a"], "label": [["x", "y"]]})
-    fastparquet.write(str(tmp_path / "lists.parquet"), lists, object_encoding={"image": "utf8", "label": "json"})
+    lists.to_parquet(tmp_path / "lists.parquet")
     with pytest.raises(InputError, match="column 'label' holds lists or records; a cell holds one value"):
         read_table(tmp_path / "lists.parquet", NEEDED)
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "lists.parquet").read_bytes()[:-9])
     with pytest.raises(InputError, match=r"cut\.parquet is not a Parquet file that can be read"):
         read_table(tmp_path / "cut.parquet", NEEDED)
-    fastparquet.write(str(tmp_path / "typo.parquet"), pd.DataFrame({"image": ["a"], "lable": ["b"]}))
+    pd.DataFrame({"image": ["a"], "lable": ["b"]}).to_parquet(tmp_path / "typo.parquet")
     with pytest.raises(InputError, match="has no column 'label'; did you mean lable"):
         read_table(tmp_path / "typo.parquet", NEEDED)
 
 
-def test_without_fastparquet_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_files_is_one_table_in_their_order(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    folder = tmp_path / "predictions"
+    for site, images in (("B", ("3", "4")), ("A", ("1", "2"))):
+        (folder / f"site={site}").mkdir(parents=True)
+        pd.DataFrame({"image": images, "label": "benign"}).to_parquet(folder / f"site={site}" / "part-0.parquet")
+    (folder / "_SUCCESS").touch()
+    with pytest.raises(InputError, match=r"cannot read .*predictions: Is a directory"):
+        read_table(folder, NEEDED)  # neither its name nor a file in it tells that it is a table
+    folder = folder.rename(tmp_path / "predictions.parquet")
+    read = read_table(folder, NEEDED)
+    assert [(row, one["image"], one["site"]) for row, one in read.records()] == [
+        (2, "1", "A"),
+        (3, "2", "A"),
+        (4, "3", "B"),
+        (5, "4", "B"),
+    ]
+    (folder / "site=A" / "part-1.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(InputError, match=r"predictions\.parquet is not a folder of Parquet files of one table that"):
+        read_table(folder, NEEDED)
+
+
+def test_without_pyarrow_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     load = builtins.__import__
 
     def absent(name: str, *arguments: Any, **named: Any) -> Any:
-        if name.startswith("fastparquet"):
+        if name.startswith("pyarrow"):
             raise ImportError(name)
         return load(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(
-        InputError, match=r"needs fastparquet: pip install 'medsharp\[parquet\]', or save the table as CSV"
-    ):
+    with pytest.raises(InputError, match=r"needs pyarrow: pip install 'medsharp\[parquet\]', or save the table as CSV"):
         read_table(tmp_path / "t.parquet", NEEDED)

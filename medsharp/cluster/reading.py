@@ -1,0 +1,83 @@
+"""Tasks: the images of a piece are read, checked and made ready for the network, batch by batch."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from medsharp import __version__
+from medsharp.data.manifest import Manifest, check_files
+from medsharp.errors import InputError
+from medsharp.inference.predictor import BATCH
+from medsharp.inference.preparing import Preparation
+from medsharp.inference.reading import Frames
+from medsharp.inference.table import RowSource
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Images that a task reads.
+
+    Attributes:
+        block: The number of the block that they are of.
+        place: Which piece of the block it is, from 0.
+        manifest: Of these images alone.
+    """
+
+    block: int
+    place: int
+    manifest: Manifest
+
+    def packed(self) -> dict[str, Any]:
+        """Return it as a row of a Ray data set."""
+        return {"piece": pickle.dumps(self)}
+
+
+def read_piece(
+    row: dict[str, Any], *, preparation: Preparation, frames: Frames, shares: bool, version: str
+) -> Iterator[dict[str, Any]]:
+    """Read a piece; give a row for each batch of its readings.
+
+    What is wrong with an image becomes a reading, as everywhere; what is wrong with all, such as a store that cannot be
+    reached, becomes one row with `error`, which ends the work.
+
+    Args:
+        row: A packed piece.
+        preparation: The bundle's.
+        frames: As for `predict_manifest`.
+        shares: Whether its masks tell how large lesions are.
+        version: Of medsharp, where the command runs.
+    """
+    piece: Piece = pickle.loads(row["piece"])
+    about = {"block": piece.block, "place": piece.place, "images": len(piece.manifest.table)}
+    try:
+        if version != __version__:
+            raise InputError(
+                f"a machine of the cluster has medsharp {__version__}, and this one {version}; install one"
+            )
+        if not piece.manifest.store:
+            check_files(piece.manifest)  # copies of a store's are checked when they are there
+        with piece.manifest.at_hand() as here:
+            source = RowSource.of(here, frames, preparation.limits)
+            covered = source.shares() if shares else None
+            readings = (
+                one
+                for number, given in enumerate(source.given())
+                for one in preparation.readings(number, given, lesion=source.lesion)
+            )
+            last, count = None, 0
+            # One is held back: the last tells how many there were.
+            while batch := list(islice(readings, BATCH)):
+                if last is not None:
+                    yield about | last
+                last = {"batch": count, "batches": 0, "error": ""}
+                last |= {"content": pickle.dumps(batch), "shares": pickle.dumps(None)}
+                count += 1
+            assert last is not None  # each row has a reading at least, of its error
+            yield about | last | {"batches": count, "shares": pickle.dumps(covered)}
+    except InputError as error:
+        nothing = pickle.dumps(None)
+        yield about | {"batch": 0, "batches": 1, "error": str(error), "content": nothing, "shares": nothing}

@@ -1,0 +1,142 @@
+"""Ray itself: a cluster that is joined, or one of this machine alone, which goes again with the command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from medsharp.cores import usable_cores
+from medsharp.errors import InputError
+
+LOCAL = "local"
+"""The address of a Ray of this machine alone."""
+
+_OBJECT_STORE = 512 * 2**20
+"""Bytes of shared memory for what waits between reading and the network: some hundred batches."""
+
+_PATIENCE = 5.0
+"""Seconds in which the port of an address must answer."""
+
+_SHORT = Path("/tmp")
+"""Where Ray's sockets fit: their paths have at most 107 bytes, which those below other temporary folders exceed."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that this process has joined.
+
+    Attributes:
+        address: As it was given.
+        cpus: Cores, in all.
+        gpus: In all.
+        nodes: Machines.
+    """
+
+    address: str
+    cpus: int
+    gpus: float
+    nodes: int
+
+    @property
+    def text(self) -> str:
+        """What it is, in words."""
+        where = "on this machine" if self.address == LOCAL else f"at {self.address}"
+        gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus != 1)}" if self.gpus else ""
+        return f"Ray {where}: {self.cpus} CPU{'s' * (self.cpus != 1)}{gpus}" + (
+            f" of {self.nodes} machines" if self.nodes > 1 else ""
+        )
+
+
+@contextmanager
+def joined(address: str = LOCAL, *, cpus: int | None = None) -> Iterator[Cluster]:
+    """Join a cluster, or start a Ray of this machine alone, until the block ends.
+
+    A Ray that this process has joined already is used, and stays. What Ray raises of its own, such as a worker that
+    died again and again, becomes a sentence.
+
+    Args:
+        address: `local`; `auto`, the cluster that this machine is of; `host:6379`, of one that it is of too; or
+            `ray://host:10001` from elsewhere.
+        cpus: Of a local one; those that this process may use by default.
+
+    Raises:
+        InputError: Nothing answers at the address, it is of another version, or the work cannot go on.
+    """
+    if address not in (LOCAL, "auto"):
+        _knock(address)
+    own = None if ray.is_initialized() else _Own.begin(address, cpus)
+    try:
+        resources = ray.cluster_resources()
+        nodes = sum(1 for node in ray.nodes() if node["Alive"])
+        yield Cluster(address, int(resources.get("CPU", 0)), float(resources.get("GPU", 0)), nodes)
+    except RayError as error:
+        raise InputError(
+            f"Ray ended the work: {_sentence(error)}; the same command goes on where it stopped"
+        ) from error
+    finally:
+        if own is not None:
+            own.end()
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A Ray that is left when the work is done.
+
+    Attributes:
+        folder: Of its logs and of what did not fit into memory, images among it; None where they lie elsewhere.
+    """
+
+    folder: Path | None
+
+    @classmethod
+    def begin(cls, address: str, cpus: int | None) -> _Own:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        folder = None
+        if address == LOCAL:
+            folder = Path(tempfile.mkdtemp(prefix="medsharp-ray-", dir=_SHORT if _SHORT.is_dir() else None))
+            options |= {"num_cpus": cpus or usable_cores(), "object_store_memory": _OBJECT_STORE}
+            options |= {"include_dashboard": False, "_temp_dir": str(folder)}
+        try:
+            ray.init(address=address, **options)
+        # Each way of not getting there has a class of its own, down to AssertionError of its client.
+        except Exception as error:
+            cls(folder).end()
+            raise InputError(f"--ray {address}: {_sentence(error)}") from error
+        return cls(folder)
+
+    def end(self) -> None:
+        ray.shutdown()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _knock(address: str) -> None:
+    """Refuse an address whose port does not answer, which Ray would wait for."""
+    found = re.fullmatch(r"(?:ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address)
+    if found is None:
+        raise InputError(f"--ray {address}: write local, auto, HOST:6379 or ray://HOST:10001")
+    host, port = found[1].strip("[]"), int(found[2])
+    try:
+        socket.create_connection((host, port), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--ray {address}: nothing answers there ({said}); is Ray started on {host}?") from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return the first words of what Ray says: the rest is advice, traces and numbers of processes."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).strip() or type(error).__name__
+    return " ".join(re.split(r"(?<=[.:])\s|\n", text)[0].split()).rstrip(".:")
