@@ -1,4 +1,4 @@
-"""Pieces of work that must not bring each other down: one after another, or a process for each device."""
+"""Pieces of work that must not bring each other down: one after another, a process for each device, or elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from medsharp.errors import InputError
 from medsharp.files import write_text
 from training.events import Events
 from training.run_folder import Interrupted
+
+ENDED = "ended"
+"""The kind of a piece's last event."""
 
 ERRORS = "errors"
 """The folder, in that of the whole, of what was printed by pieces that failed."""
@@ -78,6 +82,32 @@ def work_here(pieces: Pieces, work: Callable[[str, Events], None], events: Event
         if sentence:
             failures.append(Failure(name, sentence))
         pieces.tell_end(events, name, sentence)
+    return failures
+
+
+PieceEvents = Callable[[str, str], Iterator[dict[str, Any]]]
+"""Does the piece of a name on a device, in a process of its own, and gives its events, as `piece_events`."""
+
+HandOut = Callable[[Sequence[str], PieceEvents], Iterator[tuple[str, dict[str, Any]]]]
+"""Has pieces done by others, and gives each one's events with its name, the last of which is `ended`."""
+
+
+def work_elsewhere(pieces: Pieces, hand_out: HandOut, events: Events) -> list[Failure]:
+    """Have pieces done by other processes, such as a cluster's, which see the folder of the whole.
+
+    Args:
+        pieces: What is to be done.
+        hand_out: Does it.
+        events: Told what happens.
+    """
+    failures = []
+    for name, event in hand_out(pieces.names, partial(piece_events, replace(pieces, root=pieces.root.resolve()))):
+        if event["kind"] != ENDED:
+            pieces.named(events, name)(event)
+            continue
+        if event["failure"]:
+            failures.append(Failure(name, event["failure"]))
+        pieces.tell_end(events, name, event["failure"])
     return failures
 
 
@@ -195,14 +225,47 @@ def _in_process(
     environment: Mapping[str, str],
 ) -> str:
     """Do a piece in a process of its own; return why that failed, or nothing."""
+    tell, sentence = pieces.named(events, name), ""
+
+    def begun(process: subprocess.Popen[str]) -> None:
+        processes[place] = process
+
+    for event in piece_events(pieces, name, device, environment, begun):
+        if event["kind"] == ENDED:
+            sentence = event["failure"]
+        else:
+            tell(event)
+    del processes[place]
+    return sentence
+
+
+def piece_events(
+    pieces: Pieces,
+    name: str,
+    device: str,
+    environment: Mapping[str, str] | None = None,
+    begun: Callable[[subprocess.Popen[str]], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Do a piece in a process of its own, which ends with this one, and give its events.
+
+    Args:
+        pieces: That it is of.
+        name: Which.
+        device: What it is done on; empty for what its settings say.
+        environment: Variables in addition to those of this process.
+        begun: Called with the process.
+
+    Yields:
+        Its events, and at last `ended`, with why it failed as `failure`, or nothing.
+    """
     command = [sys.executable, "-m", pieces.module, str(pieces.root), name, device]
     sentence, printed = "", list[str]()
-    tell = pieces.named(events, name)
     pipe = subprocess.PIPE  # standard input tells it that this process lives
     with subprocess.Popen(
-        command, text=True, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **environment}
+        command, text=True, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **(environment or {})}
     ) as process:
-        processes[place] = process
+        if begun is not None:
+            begun(process)
         assert process.stdout is not None
         assert process.stderr is not None
         errors = process.stderr
@@ -215,14 +278,13 @@ def _in_process(
             elif event["kind"] == "refused":
                 sentence = event["sentence"]
             else:
-                tell(event)
+                yield event
         reader.join()
-    del processes[place]
-    if process.returncode == 0 or sentence:
-        return sentence
-    kept = keep_error(pieces.root, name, "".join(printed))
-    last = next((line.strip() for line in reversed(printed) if line.strip()), f"exit code {process.returncode}")
-    return f"{last} (see {kept})"
+    if process.returncode != 0 and not sentence:
+        kept = keep_error(pieces.root, name, "".join(printed))
+        last = next((line.strip() for line in reversed(printed) if line.strip()), f"exit code {process.returncode}")
+        sentence = f"{last} (see {kept})"
+    yield {"kind": ENDED, "failure": sentence}
 
 
 def _event_of(line: str) -> dict[str, Any] | None:

@@ -110,7 +110,11 @@ RAY_HELP = (
 )
 """Of the option `--ray`, for the same commands."""
 
-GPUS_HELP = "With --ray: GPUs that one piece of the work takes, which may be a part of one, such as 0.25."
+GPUS_HELP = (
+    "With --ray: GPUs that each piece of the work takes, also a part of one, such as 0.25; by default one where there "
+    "are any. 0: the CPU."
+)
+CPUS_HELP = "With --ray: cores that each piece of the work takes."
 
 
 class IntervalKind(StrEnum):

@@ -12,7 +12,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import console, errors, heading, interval, note, progress_bar
+from medsharp.cli._console import (
+    CPUS_HELP,
+    GPUS_HELP,
+    RAY_HELP,
+    console,
+    errors,
+    heading,
+    interval,
+    note,
+    progress_bar,
+)
 from medsharp.cli._data_options import SOURCE_HELP, announce_data, data_overrides
 
 if TYPE_CHECKING:
@@ -54,6 +64,9 @@ def crossvalidate(
     sensitivity: Annotated[
         float, typer.Option(min=0.5, max=1.0, help="That operating points reach on the images that they are chosen on.")
     ] = 0.95,
+    ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
+    gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP)] = None,
+    cpus_each: Annotated[int, typer.Option(min=1, help=CPUS_HELP)] = 1,
 ) -> None:
     """Train every fold as a run of its own, pool what each leaves out, and evaluate it.
 
@@ -61,6 +74,7 @@ def crossvalidate(
     rest; it is listed at the end, and tried again by the same command.
     """
     from medsharp.cli._crossvalidation_progress import CrossvalidationProgress
+    from medsharp.cli._pieces import pieces_on
     from medsharp.config import load_config
     from training.crossvalidation import crossvalidate as run
 
@@ -68,7 +82,8 @@ def crossvalidate(
     chosen = [device.strip() for device in devices.split(",") if device.strip()]
     announce_data(settings)
 
-    with ExitStack() as opening, CrossvalidationProgress() as training:
+    pieces = pieces_on(ray, gpus_each, cpus_each, devices)
+    with ExitStack() as opening, pieces as hand_out, CrossvalidationProgress() as training:
         report = opening.enter_context(progress_bar())
 
         def events(event: dict[str, Any]) -> None:
@@ -84,6 +99,7 @@ def crossvalidate(
             folds=folds,
             sensitivity=sensitivity,
             devices=chosen,
+            hand_out=hand_out,
             events=events,
             progress=report,
             opened=_tell_notes,

@@ -79,7 +79,7 @@ def predict(
     merge: Annotated[bool, typer.Option("--merge", help="Join what all shards of a manifest made to --out.")] = False,
     answer_anyway: Annotated[bool, typer.Option("--answer-anyway", help=ANYWAY_HELP)] = False,
     ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
-    gpus_each: Annotated[float, typer.Option(min=0.01, help=GPUS_HELP)] = 1.0,
+    gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP)] = None,
 ) -> None:
     """Give each image's class probabilities, and on which side of the frozen operating point it is.
 
@@ -185,7 +185,7 @@ class _Asked:
 
         return self._filled(seen, manifest, part, fill)
 
-    def predicted_on(self, address: str, gpus_each: float) -> Seen:
+    def predicted_on(self, address: str, gpus_each: float | None) -> Seen:
         """Predict on a cluster."""
         from medsharp.cluster import ClusterModel, joined
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from medsharp.cli._console import console, errors, heading, note, progress_bar
+from medsharp.cli._console import CPUS_HELP, GPUS_HELP, RAY_HELP, console, errors, heading, note, progress_bar
 from medsharp.cli._data_options import SOURCE_HELP
 from medsharp.errors import InputError
 
@@ -58,12 +58,16 @@ def run(
         bool,
         typer.Option("--new-code", help="Go on with another version of the code; what is finished stays."),
     ] = False,
+    ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
+    gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP)] = None,
+    cpus_each: Annotated[int, typer.Option(min=1, help=CPUS_HELP)] = 1,
 ) -> None:
     """Train every run that is not finished; it may be stopped at any time and goes on with the same command.
 
     Images that are tested are sealed first, and read by `study report` alone. A run that fails does not stop the
     others; it is listed at the end, and tried again by the same command.
     """
+    from medsharp.cli._pieces import pieces_on
     from medsharp.cli._study_progress import StudyProgress
     from training.study import load_study, run_study
 
@@ -71,7 +75,7 @@ def run(
     folder = out or Path("runs") / f"study-{definition.name}"
     chosen = [device.strip() for device in devices.split(",") if device.strip()]
     heading(f"Study {definition.name}, in {folder}")
-    with ExitStack() as opening, StudyProgress() as training:
+    with ExitStack() as opening, pieces_on(ray, gpus_each, cpus_each, devices) as hand_out, StudyProgress() as training:
         report = opening.enter_context(progress_bar())
 
         def begun(found: StudyFolder) -> None:
@@ -82,6 +86,7 @@ def run(
             definition,
             out=folder,
             devices=chosen,
+            hand_out=hand_out,
             new_code=new_code,
             events=training,
             progress=report,

@@ -14,7 +14,7 @@ import ray
 from medsharp.bundle import digest_of, read_bundle
 from medsharp.cluster.answering import Loading, bundle_files
 from medsharp.cluster.reading import Piece
-from medsharp.cluster.session import Cluster
+from medsharp.cluster.session import Cluster, gpus_text
 from medsharp.cluster.stream import Way
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
@@ -45,7 +45,7 @@ class ClusterModel:
         inpaint: As for `Predictor.load`.
         value_range: As for `Predictor.load`.
         answer_anyway: As for `Predictor.load`.
-        gpus_each: GPUs of an actor, which may be a part of one; not counted on the CPU.
+        gpus_each: GPUs of an actor, which may be a part of one; one by default, and none on the CPU.
 
     Attributes:
         spec: What `bundle.yaml` says.
@@ -67,7 +67,7 @@ class ClusterModel:
         inpaint: bool | None = None,
         value_range: ValueRange | None = None,
         answer_anyway: bool = False,
-        gpus_each: float = 1.0,
+        gpus_each: float | None = None,
     ) -> None:
         import onnxruntime
 
@@ -86,11 +86,11 @@ class ClusterModel:
             answer_anyway,
             onnxruntime.__version__,
         )
-        self._gpus = 0.0 if device == "cpu" else gpus_each
-        if device != "cpu" and cluster.gpus < gpus_each:
+        self._gpus = 0.0 if device == "cpu" else 1.0 if gpus_each is None else gpus_each
+        if cluster.gpus < self._gpus:
             if device != "auto":
                 raise InputError(
-                    f"device {device}: {cluster.text}, and an actor needs {gpus_each:g} GPUs; give --device cpu"
+                    f"device {device}: {cluster.text}, and an actor needs {gpus_text(self._gpus)}; use --device cpu"
                 )
             self._gpus = 0.0
         self._loading = replace(self._loading, device=self._device(device))

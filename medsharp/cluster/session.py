@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from medsharp.cores import usable_cores
 from medsharp.errors import InputError
+from medsharp.quantities import counted
 
 LOCAL = "local"
 """The address of a Ray of this machine alone."""
@@ -53,10 +54,14 @@ class Cluster:
     def text(self) -> str:
         """What it is, in words."""
         where = "on this machine" if self.address == LOCAL else f"at {self.address}"
-        gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus != 1)}" if self.gpus else ""
-        return f"Ray {where}: {self.cpus} CPU{'s' * (self.cpus != 1)}{gpus}" + (
-            f" of {self.nodes} machines" if self.nodes > 1 else ""
-        )
+        gpus = f" and {gpus_text(self.gpus)}" if self.gpus else ""
+        machines = f" of {self.nodes} machines" if self.nodes > 1 else ""
+        return f"Ray {where}: {counted(self.cpus, 'CPU')}{gpus}{machines}"
+
+
+def gpus_text(gpus: float) -> str:
+    """Write a number of GPUs, which may be a part of one."""
+    return f"{gpus:g} GPU{'' if gpus == 1 else 's'}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from training.crossvalidation.plan import settled_config
 from training.crossvalidation.pooling import make_units
 from training.crossvalidation.worker import main as work
 from training.reproducibility import select_device
+from training.side_by_side import Failure, PieceEvents
 
 from .conftest import make_manifest
 
@@ -352,6 +353,34 @@ def test_what_a_library_prints_in_a_process_is_no_event(
     member = Member("fold-0", "fold-0", "", 0, several())
     assert not members_module.train_on_devices(tmp_path, [member], ["cpu", "auto"], told.append)
     assert [(event["kind"], event["member"]) for event in told] == [("end", "fold-0"), ("member", "fold-0")]
+
+
+def test_members_that_others_train_tell_their_events_and_why_they_failed(
+    several: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker.py").write_text(
+        "import sys\n"
+        'print(\'{"kind": "epoch"}\')\n'
+        "if sys.argv[2] == 'fold-1':\n"
+        '    print(\'{"kind": "refused", "sentence": "no image"}\')\n'
+        "    sys.exit(2)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(members_module, "_WORKER", "worker")
+    members = [Member(name, name, "", fold, several()) for fold, name in enumerate(("fold-0", "fold-1"))]
+
+    def hand_out(names: Sequence[str], work: PieceEvents) -> Iterator[tuple[str, dict[str, Any]]]:
+        return ((name, event) for name in names for event in work(name, "cpu"))
+
+    told: list[dict[str, Any]] = []
+    failures = members_module.train_elsewhere(tmp_path, members, hand_out, told.append)
+    assert failures == [Failure("fold-1", "no image")]
+    assert [(event["kind"], event["member"], event.get("failure")) for event in told] == [
+        ("epoch", "fold-0", None),
+        ("member", "fold-0", ""),
+        ("epoch", "fold-1", None),
+        ("member", "fold-1", "no image"),
+    ]
 
 
 def test_folds_are_dealt_once_and_each_is_tested_once(several: Configured, tmp_path: Path) -> None:

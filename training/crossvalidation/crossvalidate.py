@@ -16,7 +16,7 @@ from medsharp.evaluation import Evaluation
 from medsharp.files import only_writer
 from medsharp.progress import Progress
 from training.crossvalidation.evaluation import evaluate_units, write_results
-from training.crossvalidation.members import is_finished, train_here, train_on_devices
+from training.crossvalidation.members import is_finished, train_elsewhere, train_here, train_on_devices
 from training.crossvalidation.plan import By, Member, settled_config
 from training.crossvalidation.pooling import Unit, make_units, member_table
 from training.crossvalidation.request import REQUEST, Request
@@ -25,7 +25,7 @@ from training.events import Events
 from training.reproducibility import select_device
 from training.run_folder import Interrupted
 from training.settings import check_config, check_network
-from training.side_by_side import Failure
+from training.side_by_side import Failure, HandOut
 
 _LOCK = ".lock"
 
@@ -59,6 +59,7 @@ def crossvalidate(
     folds: int | None = None,
     sensitivity: float = 0.95,
     devices: Sequence[str] = (),
+    hand_out: HandOut | None = None,
     events: Events | None = None,
     progress: Progress | None = None,
     opened: Callable[[Manifest], None] | None = None,
@@ -75,6 +76,7 @@ def crossvalidate(
         folds: In place of `data.folds`.
         sensitivity: What operating points reach on the images that they are chosen on.
         devices: One, in place of `run.device`; or several, each with a process of its own.
+        hand_out: Has members trained by others, such as a cluster, in place of this machine.
         events: Called with what happens: `crossvalidation` (`epochs` that remain, `finished`, `members`) once, the
             events of `training.Events` with `member`, and `member` (`member`, `failure`) at the end of each.
         progress: Called while data are opened and read.
@@ -108,7 +110,7 @@ def crossvalidate(
             if manifest is not None:
                 request.write(root, request.members(manifest))
                 request.keep_manifest(root, manifest)
-            return _run(root, request, devices, events)
+            return _run(root, request, devices, hand_out, events)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(f"stopped; the same command goes on in {shlex.quote(str(root))}") from interrupt
     finally:
@@ -132,7 +134,9 @@ def _check(request: Request, devices: Sequence[str]) -> None:
     check_config(request.config)
 
 
-def _run(root: Path, request: Request, devices: Sequence[str], events: Events) -> Crossvalidation:
+def _run(
+    root: Path, request: Request, devices: Sequence[str], hand_out: HandOut | None, events: Events
+) -> Crossvalidation:
     # Read again, so that the first start and every later one have the same.
     manifest = request.manifest(root)
     members = request.members(manifest)
@@ -140,7 +144,9 @@ def _run(root: Path, request: Request, devices: Sequence[str], events: Events) -
     epochs = request.config.schedule.epochs * len(waiting)
     done = len(members) - len(waiting)
     events({"kind": "crossvalidation", "members": len(members), "finished": done, "epochs": epochs})
-    if len(devices) > 1:
+    if hand_out is not None:
+        failures = train_elsewhere(root, waiting, hand_out, events)
+    elif len(devices) > 1:
         failures = train_on_devices(root, waiting, devices, events)
     else:
         failures = train_here(root, waiting, manifest, devices[0] if devices else None, events)

@@ -1,4 +1,4 @@
-"""Training the members of a cross-validation: one after another, or a process for each device."""
+"""Training the members of a cross-validation: one after another, a process for each device, or elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.crossvalidation.plan import Member
 from training.events import Events
 from training.loop import train
 from training.run_folder import clear_unbegun
-from training.side_by_side import Failure, Pieces, work_here, work_on_devices
+from training.side_by_side import Failure, HandOut, Pieces, work_elsewhere, work_here, work_on_devices
 
 _WORKER = "training.crossvalidation.worker"
 
@@ -62,6 +62,11 @@ def train_on_devices(root: Path, members: Sequence[Member], devices: Sequence[st
         events: Called from several threads, one call at a time.
     """
     return work_on_devices(_pieces(root, members), devices, events)
+
+
+def train_elsewhere(root: Path, members: Sequence[Member], hand_out: HandOut, events: Events) -> list[Failure]:
+    """Have members trained by others, as `training.side_by_side.work_elsewhere`."""
+    return work_elsewhere(_pieces(root, members), hand_out, events)
 
 
 def _pieces(root: Path, members: Sequence[Member]) -> Pieces:

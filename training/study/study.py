@@ -25,7 +25,7 @@ from training.events import Events
 from training.reproducibility import select_device
 from training.run_folder import Interrupted
 from training.settings import check_config, check_network
-from training.side_by_side import Failure, Pieces, work_here, work_on_devices
+from training.side_by_side import Failure, HandOut, Pieces, work_elsewhere, work_here, work_on_devices
 from training.study.chains import is_done, train_chain
 from training.study.code import code_digest
 from training.study.dealing import data_config, deal
@@ -59,6 +59,7 @@ def run_study(
     *,
     out: str | Path,
     devices: Sequence[str] = (),
+    hand_out: HandOut | None = None,
     new_code: bool = False,
     events: Events | None = None,
     progress: Progress | None = None,
@@ -73,6 +74,7 @@ def run_study(
         study: What is compared.
         out: The folder, made or gone on with.
         devices: One in place of `run.device`; or several, each with a process of its own; two where it stands twice.
+        hand_out: Has chains done by others, such as a cluster, in place of this machine.
         new_code: Go on with code other than that the study was begun with: runs that are finished stay.
         events: Called with what happens: `study` (the `Forecast`'s fields) once and after each chain, the events of
             `training.Events` and `begin` (`cell`, `run`) with `chain`, and `chain` (`chain`, `failure`).
@@ -102,7 +104,7 @@ def run_study(
                 folder = _begin(root, study, progress, opened)
             if registered is not None:
                 registered(folder)
-            return _run(folder, devices, events)
+            return _run(folder, devices, hand_out, events)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(f"stopped; the same command goes on in {shlex.quote(str(root))}") from interrupt
     finally:
@@ -174,7 +176,7 @@ def _begin(
     return register(root, study, digests, about)
 
 
-def _run(folder: StudyFolder, devices: Sequence[str], events: Events) -> Outcome:
+def _run(folder: StudyFolder, devices: Sequence[str], hand_out: HandOut | None, events: Events) -> Outcome:
     chains = {chain.name: chain for chain in plan_chains(folder.study)}
     waiting = [name for name, chain in chains.items() if not is_done(folder, chain)]
     pieces = Pieces(folder.root, waiting, "chain", _WORKER)
@@ -185,7 +187,9 @@ def _run(folder: StudyFolder, devices: Sequence[str], events: Events) -> Outcome
         if event["kind"] == "chain":
             _tell(folder, events)
 
-    if len(devices) > 1:
+    if hand_out is not None:
+        failures = work_elsewhere(pieces, hand_out, told)
+    elif len(devices) > 1:
         # Processes that share cores would wait for each other's threads.
         threads = str(max(1, usable_cores() // len(devices)))
         own = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": threads}

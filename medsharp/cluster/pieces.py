@@ -1,0 +1,108 @@
+"""Named pieces of work as tasks, each with cores and a part of a GPU: the runs of a study or of a cross-validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.queue import Queue
+
+from medsharp.cluster.session import Cluster, gpus_text
+from medsharp.errors import InputError
+from medsharp.quantities import counted
+
+_TRIES = 3
+"""How often a piece is begun whose process or machine died: each goes on where the one before stopped."""
+
+_PAUSE = 0.2
+"""Seconds between looks at what tasks tell."""
+
+_RARELY = 1.0
+"""Seconds between what a task tells of its batches, of which there may be thousands."""
+
+Work = Callable[[str, str], Iterator[dict[str, Any]]]
+"""Does the piece of a name on a device and gives its events; the last is `ended`, with `failure`."""
+
+
+class PieceTasks:
+    """Has pieces done by a cluster's machines, which see the same folders as this one.
+
+    Args:
+        cluster: Which.
+        gpus_each: GPUs of a piece, which may be a part of one; one where there are any, by default; 0 is the CPU.
+        cpus_each: Cores of a piece.
+
+    Raises:
+        InputError: No piece would ever find so many free.
+    """
+
+    def __init__(self, cluster: Cluster, *, gpus_each: float | None = None, cpus_each: int = 1) -> None:
+        self._gpus = min(1.0, cluster.gpus) if gpus_each is None else gpus_each
+        self._cpus = cpus_each
+        if self._gpus > cluster.gpus or cpus_each > cluster.cpus:
+            needed = f"{counted(cpus_each, 'CPU')} and {gpus_text(self._gpus)}"
+            raise InputError(f"{cluster.text}, and a piece of the work needs {needed}; ask for less")
+
+    def __call__(self, names: Sequence[str], work: Work) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Do pieces, as many at once as there is room for; give their events as they come.
+
+        Args:
+            names: Of the pieces, in the order in which they are begun.
+            work: Can be sent to another process.
+        """
+        if not names:
+            return
+        told = Queue(actor_options={"num_cpus": 0})
+        task = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(_do)
+        device = "cuda" if self._gpus else "cpu"
+
+        def begin(name: str) -> Any:
+            return task.remote(work, name, device, told)
+
+        running = {begin(name): (name, 1) for name in names}
+        try:
+            while running:
+                ended, _ = ray.wait(list(running), timeout=_PAUSE)
+                yield from _waiting(told)
+                for one in ended:
+                    name, tries = running.pop(one)
+                    failure, died = _outcome(one)
+                    if died and tries < _TRIES:
+                        running[begin(name)] = (name, tries + 1)
+                    else:
+                        yield name, {"kind": "ended", "failure": failure}
+        finally:
+            for one in running:
+                ray.cancel(one, force=True)
+            told.shutdown(force=True)
+
+
+def _do(work: Work, name: str, device: str, told: Queue) -> str:
+    """Do a piece in a task; return why it failed, or nothing."""
+    last = 0.0
+    for event in work(name, device):
+        if event["kind"] == "ended":
+            return str(event["failure"])
+        often = event["kind"] == "batch"
+        if not often or time.monotonic() - last >= _RARELY:
+            told.actor.put_nowait.remote((name, event))  # what becomes of it is not waited for
+            last = time.monotonic() if often else last
+    return ""
+
+
+def _outcome(one: Any) -> tuple[str, bool]:
+    """Return why a task failed, or nothing, and whether its process or machine died."""
+    try:
+        return str(ray.get(one)), False
+    except RayTaskError as error:
+        return " ".join(str(error.cause).split()), False
+    except RayError as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", True
+
+
+def _waiting(told: Queue) -> list[tuple[str, dict[str, Any]]]:
+    count = told.qsize()
+    return told.get_nowait_batch(count) if count else []
