@@ -83,12 +83,13 @@ class PieceTasks:
 def _do(work: Work, name: str, device: str, told: Queue) -> str:
     """Do a piece in a task; return why it failed, or nothing."""
     last = 0.0
+    actor: Any = told.actor  # its methods have `remote`, which Ray's type hints do not know
     for event in work(name, device):
         if event["kind"] == "ended":
             return str(event["failure"])
         often = event["kind"] == "batch"
         if not often or time.monotonic() - last >= _RARELY:
-            told.actor.put_nowait.remote((name, event))  # what becomes of it is not waited for
+            actor.put_nowait.remote((name, event))  # what becomes of it is not waited for
             last = time.monotonic() if often else last
     return ""
 

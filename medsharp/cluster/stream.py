@@ -65,15 +65,18 @@ class Way:
             yield from self._batches(pieces)
             return
         # Ray Data runs on machines of the cluster only, and so for a client in an actor there.
-        there = ray.remote(num_cpus=0)(_Elsewhere).remote(self, pieces)
+        there: Any = ray.remote(num_cpus=0)(_Elsewhere).remote(self, pieces)
         while found := ray.get(there.take.remote(_AT_ONCE)):
             yield from found
 
     def _batches(self, pieces: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        # Ray's type hints know no functions of further arguments, and no class that is called.
+        reads: Any = read_piece
+        answers: Any = Answering
         with _own_settings():
             # A task for each piece; actors are those of another operator, as what they need is other than what it does.
             found = ray_data.from_items(list(pieces), override_num_blocks=len(pieces)).flat_map(
-                read_piece,
+                reads,
                 fn_kwargs={
                     "preparation": self.preparation,
                     "frames": self.frames,
@@ -83,7 +86,7 @@ class Way:
                 num_cpus=1,
             )
             found = found.map(
-                Answering,
+                answers,
                 fn_constructor_args=(self.loading,),
                 # One batch is computed, one waits beside it, and no more: what is read and not asked for takes memory.
                 compute=ray_data.ActorPoolStrategy(min_size=1, max_size=self.actors, max_tasks_in_flight_per_actor=2),
