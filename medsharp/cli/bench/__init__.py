@@ -6,6 +6,7 @@ import typer
 
 from medsharp.cli.bench import (
     checks,
+    cluster,
     data,
     drawings,
     evaluation,
@@ -23,6 +24,7 @@ from medsharp.cli.bench import (
 
 app = typer.Typer(help="Measure on this machine how fast things are.", no_args_is_help=True)
 app.command("checks")(checks.checks)
+app.command("cluster")(cluster.cluster)
 app.command("data")(data.data)
 app.command("drawings")(drawings.drawings)
 app.command("evaluation")(evaluation.evaluation)
