@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from medsharp.cli._cluster_models import models_on
 from medsharp.cli._console import (
     ANYWAY_HELP,
     BY_HELP,
     DEVICE_HELP,
+    GPUS_HELP,
     LIMIT_HELP,
     RANGE_HELP,
+    RAY_HELP,
     IntervalKind,
     console,
     figures_table,
@@ -27,6 +30,7 @@ from medsharp.cli._data_options import CLASS_HELP, LABEL_FROM_HELP, SOURCE_HELP,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from medsharp.cluster import ClusterModel
     from medsharp.data.sources import LabelRule
     from medsharp.evaluation.grouping import Grouping
     from medsharp.inference import Predictor
@@ -84,6 +88,8 @@ def evaluate(
     card: Annotated[
         bool, typer.Option("--card", help="Write the figures into the bundle's MODEL_CARD.md too.")
     ] = False,
+    ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
+    gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP)] = None,
 ) -> None:
     """Measure a bundle on external data: the threshold stays as frozen, intervals come from resampling patients."""
     from medsharp.config import read_limits
@@ -97,31 +103,33 @@ def evaluate(
     # Read before anything is predicted, so that a wrong file costs no time.
     degradation = read_robustness(robustness, out)
     declared = None if value_range is None else read_range(value_range, "--range")
-    predictor = Predictor.load(
-        bundle,
-        device=device,
-        limits=read_limits(limit or ()),
-        inpaint=inpaint,
-        value_range=declared,
-        answer_anyway=answer_anyway,
-    )
-    written = evaluate_data(
-        predictor,
-        bundle,
-        data,
-        out,
-        sources=sources,
-        rule=rule,
-        resamples=resamples,
-        seed=seed,
-        interval=interval,
-        prevalence=prevalence,
-        by=groupings,
-        card=card,
-        formats=chosen,
-        robustness=degradation,
-        thumbnails=thumbnails,
-    )
+    loaded: dict[str, Any] = {
+        "limits": read_limits(limit or ()),
+        "inpaint": inpaint,
+        "value_range": declared,
+        "answer_anyway": answer_anyway,
+    }
+    # On a cluster its actors predict; here the figures are made.
+    predictor = Predictor.load(bundle, device=device if ray is None else "cpu", **loaded)
+    with models_on(ray, [bundle], device, gpus_each, loaded) as models:
+        written = evaluate_data(
+            predictor,
+            bundle,
+            data,
+            out,
+            sources=sources,
+            rule=rule,
+            resamples=resamples,
+            seed=seed,
+            interval=interval,
+            prevalence=prevalence,
+            by=groupings,
+            card=card,
+            formats=chosen,
+            robustness=degradation,
+            thumbnails=thumbnails,
+            model=models[0] if models else None,
+        )
     for path in written:
         console.print(f"report: [bold]{escape(str(path))}[/]", soft_wrap=True)
 
@@ -143,6 +151,7 @@ def evaluate_data(
     formats: Sequence[str] = ("html", "json"),
     robustness: dict[str, Any] | None = None,
     thumbnails: bool = False,
+    model: ClusterModel | None = None,
 ) -> tuple[Path, ...]:
     """Predict and evaluate each data set, write the report, print the figures; return the files of the report."""
     from medsharp.data.leaks import assert_no_leak
@@ -175,7 +184,10 @@ def evaluate_data(
     for path, manifest in zip(data, listed, strict=True):
         heading(f"Reading {path}")
         with progress_bar() as report:
-            manifests.append(tie_external(manifest, predictor, ready=ready, progress=report))
+            if model is None:
+                manifests.append(tie_external(manifest, predictor, ready=ready, progress=report))
+            else:
+                manifests.append(model.tie(manifest, ready=ready, progress=report))
         for sentence in manifests[-1].notes:
             note(sentence)
     # Before anything is told: hospitals that share images are not two hospitals.

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsharp.cli._console import DEVICE_HELP, LIMIT_HELP, RANGE_HELP, console, heading, interval, note, progress_bar
+from medsharp.cli._cluster_models import models_on
+from medsharp.cli._console import (
+    DEVICE_HELP,
+    GPUS_HELP,
+    LIMIT_HELP,
+    RANGE_HELP,
+    RAY_HELP,
+    console,
+    heading,
+    interval,
+    note,
+    progress_bar,
+)
 from medsharp.cli._data_options import SOURCE_HELP, sources_of
 from medsharp.quantities import counted
+
+if TYPE_CHECKING:
+    from medsharp.cluster import ClusterModel
+    from medsharp.robustness import HandOut
 
 
 def robustness(
@@ -49,6 +65,8 @@ def robustness(
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     value_range: Annotated[str | None, typer.Option("--range", metavar="LOW,HIGH", help=RANGE_HELP)] = None,
+    ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
+    gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP)] = None,
 ) -> None:
     """Corrupt images as scanners, operators and archives do, and see what becomes of the decisions.
 
@@ -61,9 +79,11 @@ def robustness(
     from medsharp.robustness.corruptions import find_corruptions
 
     chosen = find_corruptions(corruptions or ["*"])
-    limits = read_limits(limit or ())
     declared = None if value_range is None else read_range(value_range, "--range")
-    predictors = [Predictor.load(bundle, device=device, limits=limits, value_range=declared) for bundle in bundles]
+    loaded: dict[str, Any] = {"limits": read_limits(limit or ()), "value_range": declared}
+    # On a cluster its actors predict; here images are chosen, attacked and figures made.
+    here = device if ray is None else "cpu"
+    predictors = [Predictor.load(bundle, device=here, **loaded) for bundle in bundles]
     adversary = None
     if adversarial is not None:
         from training.attacked import Adversary
@@ -72,7 +92,7 @@ def robustness(
     controls = sum(entry.control_of is not None for entry in chosen)
     beside = f" and {counted(controls, 'control')}" if controls else ""
     heading(f"{counted(len(chosen) - controls, 'corruption')}{beside} at five severities on {', '.join(data)}")
-    with progress_bar() as report:
+    with models_on(ray, bundles, device, gpus_each, loaded) as models, progress_bar() as report:
         content, first = measure_robustness(
             predictors,
             data,
@@ -83,6 +103,7 @@ def robustness(
             resamples=resamples,
             seed=seed,
             adversary=adversary,
+            hand_out=_hand_out(models),
             progress=report,
         )
     example, shown = (first, "an image of the data") if thumbnails else (example_image(), "a simulated image")
@@ -97,6 +118,14 @@ def robustness(
     for entry in content["datasets"]:
         _show(entry)
     console.print(f"page: [bold]{escape(str(out / 'robustness.html'))}[/]", soft_wrap=True)
+
+
+def _hand_out(models: list[ClusterModel]) -> HandOut | None:
+    if not models:
+        return None
+    from medsharp.cluster import ModelWork
+
+    return ModelWork(models)
 
 
 def _show(entry: dict[str, Any]) -> None:

@@ -3,5 +3,6 @@
 from medsharp.cluster.model import ClusterModel
 from medsharp.cluster.pieces import PieceTasks
 from medsharp.cluster.session import LOCAL, Cluster, joined
+from medsharp.cluster.work import ModelWork
 
-__all__ = ["LOCAL", "Cluster", "ClusterModel", "PieceTasks", "joined"]
+__all__ = ["LOCAL", "Cluster", "ClusterModel", "ModelWork", "PieceTasks", "joined"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import pandas as pd
 import ray
 
+from medsharp import __version__
 from medsharp.bundle import digest_of, read_bundle
 from medsharp.cluster.answering import Loading, bundle_files
-from medsharp.cluster.reading import Piece
+from medsharp.cluster.reading import Piece, look_at_piece, read_piece
 from medsharp.cluster.session import Cluster, gpus_text
-from medsharp.cluster.stream import Way
-from medsharp.data.manifest import Manifest
+from medsharp.cluster.stream import Actors, Predicting, Row, results
+from medsharp.data.duplicates import Look, tie_looks
+from medsharp.data.manifest import Manifest, name_of
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits, ValueRange
 from medsharp.inference.blocks import MadeBy, Tables
@@ -24,6 +26,7 @@ from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import BATCH
 from medsharp.inference.preparing import Preparation
 from medsharp.inference.reading import Frames
+from medsharp.inference.ready import ReadyImages
 from medsharp.inference.session import choose_precision
 from medsharp.inference.table import IncludedImages, laid_out, part_of
 from medsharp.progress import Progress
@@ -50,6 +53,8 @@ class ClusterModel:
     Attributes:
         spec: What `bundle.yaml` says.
         preparation: What becomes of an image before the network is asked.
+        loading: How actors get it.
+        gpus: Of an actor.
         runs_on: What was chosen and why, in one line.
 
     Raises:
@@ -75,7 +80,7 @@ class ClusterModel:
         self.spec = read_bundle(folder)
         self.preparation = Preparation.of(self.spec, limits=limits, inpaint=inpaint, value_range=value_range)
         self._cluster = cluster
-        self._loading = Loading(
+        self.loading = Loading(
             ray.put(bundle_files(folder, self.spec)),
             device,
             choose_precision(folder, self.spec, precision),
@@ -86,27 +91,27 @@ class ClusterModel:
             answer_anyway,
             onnxruntime.__version__,
         )
-        self._gpus = 0.0 if device == "cpu" else 1.0 if gpus_each is None else gpus_each
-        if cluster.gpus < self._gpus:
+        self.gpus = 0.0 if device == "cpu" else 1.0 if gpus_each is None else gpus_each
+        if cluster.gpus < self.gpus:
             if device != "auto":
                 raise InputError(
-                    f"device {device}: {cluster.text}, and an actor needs {gpus_text(self._gpus)}; use --device cpu"
+                    f"device {device}: {cluster.text}, and an actor needs {gpus_text(self.gpus)}; use --device cpu"
                 )
-            self._gpus = 0.0
-        self._loading = replace(self._loading, device=self._device(device))
-        self.runs_on = f"runs on {cluster.text}, on {self._loading.device} in {self._loading.precision}"
+            self.gpus = 0.0
+        self.loading = replace(self.loading, device=self._device(device))
+        self.runs_on = f"runs on {cluster.text}, on {self.loading.device} in {self.loading.precision}"
 
     def _device(self, wanted: str) -> str:
         """Return where actors run: asked of one of them, as the machine of the command need not be like theirs."""
-        if wanted != "auto" or not self._gpus:
+        if wanted != "auto" or not self.gpus:
             return "cpu" if wanted == "auto" else wanted
-        found = ray.remote(num_cpus=1, num_gpus=self._gpus)(_device_of).remote(self._loading)
-        device, self._gpus = (answer := ray.get(found)), self._gpus if answer != "cpu" else 0.0
+        found = ray.remote(num_cpus=1, num_gpus=self.gpus)(_device_of).remote(self.loading)
+        device, self.gpus = (answer := ray.get(found)), self.gpus if answer != "cpu" else 0.0
         return str(device)
 
     def made_by(self, frames: Frames) -> MadeBy:
         """Return what decides which numbers a block holds."""
-        loading, place = self._loading, self.preparation.preprocessing
+        loading, place = self.loading, self.preparation.preprocessing
         return MadeBy(
             digest_of(self.spec),
             frames,
@@ -120,7 +125,7 @@ class ClusterModel:
     def answering_anyway(self) -> ClusterModel:
         """Return a model of the same bundle that gives refused images their number."""
         other = ClusterModel.__new__(ClusterModel)
-        other.__dict__ = self.__dict__ | {"_loading": replace(self._loading, answer_anyway=True)}
+        other.__dict__ = self.__dict__ | {"loading": replace(self.loading, answer_anyway=True)}
         return other
 
     def predict_manifest(
@@ -151,9 +156,8 @@ class ClusterModel:
         def made(numbers: Sequence[int], progress: Progress) -> Iterator[tuple[int, pd.DataFrame]]:
             begun: dict[int, _Block] = {}
             size = _piece_size(len(numbers), images.size, frames)
-            for row in self._rows(images, numbers, size, frames):
-                if row["error"]:
-                    raise InputError(row["error"])
+            settings = {"frames": frames, "shares": images.want_shares}
+            for row in self._rows(images, numbers, size, read_piece, settings):
                 number = row["block"]
                 one = begun.setdefault(number, _Block(images.block(number), size))
                 one.take(row)
@@ -164,33 +168,69 @@ class ClusterModel:
 
         return made
 
+    def tie(self, manifest: Manifest, *, ready: ReadyImages, progress: Progress | None = None) -> Manifest:
+        """Read images once: audit them, as `medsharp.data.duplicates.tie_duplicates` does, and predict them.
+
+        Args:
+            manifest: Rows that are excluded already stay as they are.
+            ready: Is given the predictions, also those of images that turn out to be copies.
+            progress: Called with images done, images in all and what is being done.
+
+        Raises:
+            InputError: No image can be read, one is not that of which the manifest has the `sha256`, or the cluster
+                cannot read or answer.
+        """
+        if manifest.included.empty:
+            return tie_looks(manifest, [])
+        images, looks, done = IncludedImages(manifest), dict[tuple[int, int, int], list[Look]](), 0
+        rows = {name_of(row): row for row in images.manifest.table.to_dict("records")}
+        size = _piece_size(images.count, images.size, "sharpest")
+        for row in self._rows(images, range(images.count), size, look_at_piece, {}):
+            looks[row["block"], row["place"], row["batch"]] = pickle.loads(row["looks"])
+            for prediction in pickle.loads(row["content"]):
+                ready.take(manifest, rows[prediction.source], prediction)
+            done += row["images"]
+            if progress is not None:
+                progress(done, len(images), "reading, hashing and predicting")
+        return tie_looks(manifest, [look for key in sorted(looks) for look in looks[key]])
+
     def _rows(
-        self, images: IncludedImages, numbers: Sequence[int], size: int, frames: Frames
-    ) -> Iterator[dict[str, Any]]:
-        """Give what actors answer, in the order in which they do."""
+        self,
+        images: IncludedImages,
+        numbers: Sequence[int],
+        size: int,
+        reads: Callable[..., Iterator[Row]],
+        settings: dict[str, Any],
+    ) -> Iterator[Row]:
+        """Give what actors answer, in the order in which they do.
+
+        Raises:
+            InputError: They cannot, or what is read is not of this version.
+        """
         pieces = [
             Piece(number, place, part_of(block, start, start + size)).packed()
             for number in numbers
-            for block in (_anywhere(images.block(number)),)
+            for block in (images.block(number).anywhere(),)
             for place, start in enumerate(range(0, len(block.table), size))
         ]
-        cluster, gpus = self._cluster, self._gpus
-        way = Way(
-            self._loading,
-            self.preparation,
-            frames,
-            images.want_shares,
-            actors=max(1, int(cluster.gpus / gpus) if gpus else cluster.cpus - 1),
-            gpus=gpus,
-            cpus=0 if gpus or cluster.cpus < 2 else 1,  # a core must be left to read
-        )
-        return way.batches(pieces)
+        settings = settings | {"preparation": self.preparation, "version": __version__}
+        for row in results(Predicting(reads, settings, self.loading, self.actors(reading=True)), pieces):
+            if row["error"]:
+                raise InputError(row["error"])
+            yield row
 
+    def actors(self, *, reading: bool) -> Actors:
+        """Return how many actors there may be, and what each takes.
 
-def _anywhere(manifest: Manifest) -> Manifest:
-    """Return a manifest that means the same in another working folder; what is told to people is not sent along."""
-    parts = tuple(replace(part, root=part.root.absolute()) for part in manifest.parts)
-    return replace(manifest, root=manifest.root.absolute(), parts=parts, notes=())
+        Args:
+            reading: Whether tasks read for them, which need cores; otherwise all cores are theirs.
+        """
+        cpus, gpus = self._cluster.cpus, self.gpus
+        if gpus:
+            most = max(1, int(self._cluster.gpus / gpus))
+            return Actors(most, gpus, 0 if reading else max(1, cpus // most))
+        # A core must be left to read.
+        return Actors(max(1, cpus - 1), 0.0, 0 if cpus < 2 else 1) if reading else Actors(max(1, cpus), 0.0, 1)
 
 
 def _device_of(loading: Loading) -> str:

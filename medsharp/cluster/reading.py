@@ -9,11 +9,14 @@ from itertools import islice
 from typing import Any
 
 from medsharp import __version__
-from medsharp.data.manifest import Manifest, check_files
+from medsharp.data.duplicates import look
+from medsharp.data.lesion import BOX, lesion_box
+from medsharp.data.manifest import Manifest, check_files, name_of
 from medsharp.errors import InputError
+from medsharp.images import DecodedImage
 from medsharp.inference.predictor import BATCH
 from medsharp.inference.preparing import Preparation
-from medsharp.inference.reading import Frames
+from medsharp.inference.reading import Frames, Reading
 from medsharp.inference.table import RowSource
 
 
@@ -54,10 +57,7 @@ def read_piece(
     piece: Piece = pickle.loads(row["piece"])
     about = {"block": piece.block, "place": piece.place, "images": len(piece.manifest.table)}
     try:
-        if version != __version__:
-            raise InputError(
-                f"a machine of the cluster has medsharp {__version__}, and this one {version}; install one"
-            )
+        check_version(version)
         if not piece.manifest.store:
             check_files(piece.manifest)  # copies of a store's are checked when they are there
         with piece.manifest.at_hand() as here:
@@ -81,3 +81,62 @@ def read_piece(
     except InputError as error:
         nothing = pickle.dumps(None)
         yield about | {"batch": 0, "batches": 1, "error": str(error), "content": nothing, "shares": nothing}
+
+
+def look_at_piece(row: dict[str, Any], *, preparation: Preparation, version: str) -> Iterator[dict[str, Any]]:
+    """Read a piece once, for the check for duplicates and for the network; give a row for each batch of its readings.
+
+    Batches are of the images of so many rows that can be read, as `medsharp.inference.ready` makes them.
+
+    Args:
+        row: A packed piece.
+        preparation: The bundle's.
+        version: Of medsharp, where the command runs.
+    """
+    piece: Piece = pickle.loads(row["piece"])
+    manifest, records = piece.manifest, piece.manifest.table.to_dict("records")
+    about = {"block": piece.block, "place": piece.place}
+    try:
+        check_version(version)
+    except InputError as error:
+        nothing = pickle.dumps([])
+        yield about | {"batch": 0, "images": 0, "error": str(error), "content": nothing, "looks": nothing}
+        return
+    for batch, start in enumerate(range(0, len(records), BATCH)):
+        readings: list[Reading] = []
+
+        def prepare(_: Manifest, record: Any, image: DecodedImage, readings: list[Reading] = readings) -> None:
+            readings.append(_prepared(manifest, record, image, preparation))
+
+        looks = [look(manifest, record, preparation.limits, prepare) for record in records[start : start + BATCH]]
+        yield about | {
+            "batch": batch,
+            "images": len(looks),
+            "error": "",
+            "content": pickle.dumps(readings),
+            "looks": pickle.dumps(looks),
+        }
+
+
+def _prepared(manifest: Manifest, row: Any, image: DecodedImage, preparation: Preparation) -> Reading:
+    """Make a decoded image ready for the network; where its lesion is not known, that is its reading."""
+    name, lesion = name_of(row), None
+    try:
+        if preparation.preprocessing.crop == "lesion":
+            lesion = lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, preparation.limits)
+        return Reading(name, name, prepared=preparation.prepare(image, lesion))
+    except InputError as error:
+        return Reading(name, name, error=str(error))
+
+
+def check_version(version: str) -> None:
+    """Refuse work of another version than is installed here.
+
+    Args:
+        version: Of medsharp, where the command runs.
+
+    Raises:
+        InputError: They differ.
+    """
+    if version != __version__:
+        raise InputError(f"a machine of the cluster has medsharp {__version__}, and this one {version}; install one")

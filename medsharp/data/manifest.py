@@ -148,6 +148,11 @@ class Manifest:
             check_files(here)
             yield here
 
+    def anywhere(self) -> Manifest:
+        """Return a manifest that means the same in another working folder; what is told to people is left out."""
+        parts = tuple(dataclasses.replace(part, root=part.root.absolute()) for part in self.parts)
+        return dataclasses.replace(self, root=self.root.absolute(), parts=parts, notes=())
+
     def with_range(self, value_range: ValueRange | None) -> Manifest:
         """Return a copy whose images have this range of values; None leaves what `manifest.yaml` declares."""
         if value_range is None:

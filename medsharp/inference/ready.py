@@ -65,6 +65,10 @@ class ReadyImages:
         readings = [Reading(name, name, prepared=prepared) for name, prepared in batch.values()]
         self._predicted |= zip(batch, self._predictor.predict_readings(readings), strict=True)
 
+    def take(self, manifest: Manifest, row: Any, prediction: Prediction) -> None:
+        """Take the prediction of a manifest's row that was made elsewhere, in a batch as `predict` makes it."""
+        self._predicted[_key(manifest, row)] = prediction
+
     def of(self, manifest: Manifest, row: Any) -> Prediction | None:
         """Return the prediction of a manifest's row, if it was kept and predicted."""
         return self._predicted.get(_key(manifest, row))

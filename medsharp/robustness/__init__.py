@@ -5,6 +5,7 @@ from medsharp.robustness.attacked import Adversary, Attacked
 from medsharp.robustness.cells import FIGURES, FLIPS, Cell, Judge, Resamples
 from medsharp.robustness.comparison import compare
 from medsharp.robustness.contact_sheet import Example, contact_sheet, example_image, jpeg_of, strip
+from medsharp.robustness.handing_out import HandOut
 from medsharp.robustness.kept import Kept
 from medsharp.robustness.medmnist_c import ALEXNET, ALEXNET_CLEAN, balanced_errors
 from medsharp.robustness.predicting import predict_corrupted, prepare
@@ -23,6 +24,7 @@ __all__ = [
     "Cell",
     "Cells",
     "Example",
+    "HandOut",
     "Interrupted",
     "Judge",
     "Kept",

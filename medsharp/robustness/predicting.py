@@ -4,17 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from medsharp.cores import usable_cores
 from medsharp.inference.predictor import Predictor, softmax
 from medsharp.preprocess import PreprocessSpec, preprocess
 from medsharp.robustness.corruptions import CORRUPTIONS, corrupt
 from medsharp.robustness.sample import Sample
 
-_BATCH = 32
+BATCH = 32
 _AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A version of the images that some models have not answered.
+
+    Attributes:
+        name: Of the corruption, or `clean`.
+        severity: 1 to 5, or 0 for clean images.
+        places: Of the models.
+    """
+
+    name: str
+    severity: int
+    places: tuple[int, ...]
+
+
+def predict_missing(
+    sample: Sample, predictors: Sequence[Predictor], missing: Sequence[Missing], seed: int
+) -> Iterator[tuple[Missing, list[np.ndarray]]]:
+    """Give what `predict_corrupted` does for each version that is missing, of the models that lack it."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for one in missing:
+            models = [predictors[place] for place in one.places]
+            yield one, predict_corrupted(sample, models, one.name, one.severity, seed, pool)
 
 
 def predict_corrupted(
@@ -82,7 +109,7 @@ def _ahead(
     ready: Callable[[int], list[np.ndarray]], count: int, pool: ThreadPoolExecutor
 ) -> Iterator[list[list[np.ndarray]]]:
     """Give batches in order, the next few being prepared meanwhile."""
-    batches = [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
+    batches = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
     waiting: list[list[Future[list[np.ndarray]]]] = []
     try:
         for number in range(len(batches)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 
 from medsharp import __version__
 from medsharp.bundle import digest_of
-from medsharp.cores import usable_cores
 from medsharp.data.leaks import assert_no_leak
 from medsharp.errors import InputError
 from medsharp.inference.leaks import leaks
@@ -23,9 +21,10 @@ from medsharp.robustness.cells import Judge, Resamples
 from medsharp.robustness.comparison import compare
 from medsharp.robustness.contact_sheet import Example
 from medsharp.robustness.corruptions import SEVERITIES, Corruption, parameters_of
+from medsharp.robustness.handing_out import HandOut, predict_elsewhere
 from medsharp.robustness.kept import Kept
 from medsharp.robustness.lesions import CONTROL, counted_apart, crowded
-from medsharp.robustness.predicting import predict_corrupted
+from medsharp.robustness.predicting import Missing, predict_missing
 from medsharp.robustness.sample import Sample, take_sample
 from medsharp.robustness.summary import Cells, answers_moved, describe, describe_cell, idle, summarised
 
@@ -48,6 +47,7 @@ def measure_robustness(
     resamples: int = 1000,
     seed: int = 0,
     adversary: Adversary | None = None,
+    hand_out: HandOut | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Example]:
     """Predict what is not in the output folder yet, and measure.
@@ -62,6 +62,7 @@ def measure_robustness(
         resamples: Of patients.
         seed: Of the choice of images, their noise and the resamples.
         adversary: Attacks the first bundle; its answers are not kept.
+        hand_out: Has images corrupted and predicted elsewhere; here by default.
         progress: Called with what is done, what there is to do and what is being done.
 
     Returns:
@@ -114,7 +115,7 @@ def measure_robustness(
     try:
         with kept.taken():
             answers = [
-                _answers(sample, predictors, keys, corruptions, kept, seed, _labelled(progress, title))
+                _answers(sample, predictors, keys, corruptions, kept, seed, hand_out, _labelled(progress, title))
                 for sample, title in zip(samples, titles, strict=True)
             ]
     except KeyboardInterrupt as interrupt:
@@ -150,6 +151,7 @@ def _answers(
     corruptions: Sequence[Corruption],
     kept: Kept,
     seed: int,
+    hand_out: HandOut | None,
     progress: Progress | None,
 ) -> list[dict[Key, np.ndarray]]:
     """Return, by model, probabilities [N, C] by corruption and severity; ('clean', 0) among them."""
@@ -157,25 +159,30 @@ def _answers(
     shape = (len(sample), len(predictors[0].spec.classes))
     found: list[dict[Key, np.ndarray]] = [{} for _ in predictors]
     own = sample.key
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for done, (name, severity) in enumerate(wanted, start=1):
-            missing = []
-            for place, key in enumerate(keys):
-                values = kept.read(own, key, name, severity, shape)
-                if values is None:
-                    missing.append(place)
-                else:
-                    found[place][name, severity] = values
-            if missing:
-                models = [predictors[place] for place in missing]
-                for place, values in zip(
-                    missing, predict_corrupted(sample, models, name, severity, seed, pool), strict=True
-                ):
-                    kept.write(own, keys[place], name, severity, values)
-                    found[place][name, severity] = values
-            if progress is not None:
-                progress(done, len(wanted), "corrupting and predicting")
-    return found
+    missing = []
+    for name, severity in wanted:
+        lacking = []
+        for place, key in enumerate(keys):
+            values = kept.read(own, key, name, severity, shape)
+            if values is None:
+                lacking.append(place)
+            else:
+                found[place][name, severity] = values
+        if lacking:
+            missing.append(Missing(name, severity, tuple(lacking)))
+    done = len(wanted) - len(missing)
+    if hand_out is None:
+        answered = predict_missing(sample, predictors, missing, seed)
+    else:
+        answered = predict_elsewhere(sample, hand_out, missing, seed)
+    for one, answers in answered:
+        for place, values in zip(one.places, answers, strict=True):
+            kept.write(own, keys[place], one.name, one.severity, values)
+            found[place][one.name, one.severity] = values
+        done += 1
+        if progress is not None:
+            progress(done, len(wanted), "corrupting and predicting")
+    return [{key: values[key] for key in wanted} for values in found]
 
 
 def _dataset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +125,11 @@ class Sample:
         area = np.zeros(image.pixels.shape, dtype=bool)
         area[top:bottom, left:right] = True
         return np.packbits(area)
+
+    def part(self, start: int, stop: int) -> Sample:
+        """Return some of the images as a sample, which a process in another working folder can read."""
+        rows = self.rows.iloc[start:stop].reset_index(drop=True)
+        return Sample(replace(self.manifest.anywhere(), table=rows, lines=()), rows, (), self.limits)
 
     def unknown_lesions(self) -> int:
         """Count the images of which the manifest does not say where the lesion is."""

@@ -104,9 +104,9 @@ def test_wrong_names_folders_and_bundles_are_one_sentence(bundle: Path, hospital
 INTERRUPTED = """
 import os, signal, sys
 from medsharp.cli import main
-from medsharp.robustness import run
+from medsharp.robustness import predicting
 
-told, predict, done = int(sys.argv.pop(1)), run.predict_corrupted, []
+told, predict, done = int(sys.argv.pop(1)), predicting.predict_corrupted, []
 
 def predict_five(*arguments):
     if len(done) == 5:
@@ -115,7 +115,7 @@ def predict_five(*arguments):
     done.append(arguments)
     return predict(*arguments)
 
-run.predict_corrupted = predict_five
+predicting.predict_corrupted = predict_five
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 main()
 """

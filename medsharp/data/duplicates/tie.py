@@ -115,6 +115,8 @@ def write_looks(table: pd.DataFrame, rows: Sequence[int], looks: Sequence[Look])
     """Write `sha256`, `dhash` and what cannot be used into a table, in place; a look a row."""
     if "dhash" not in table:
         table["dhash"] = ""
+    if not rows:  # pandas takes no list without a row
+        return
     table.loc[list(rows), ["sha256", "dhash", "exclude"]] = [
         [seen.sha256, "" if seen.bits is None else seen.bits.tobytes().hex(), seen.reason] for seen in looks
     ]

@@ -1,0 +1,138 @@
+"""An evaluation by Ray is that of one process: the same table, figures and pictures, each image read once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from command_line import refused, run
+from killing import killed
+
+if TYPE_CHECKING:
+    from medsharp.cluster import Cluster
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, of its own settings
+
+QUICK = ("--resamples", "100", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def hospital(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a copy of one image, a copy of another under the other label, and patients."""
+    folder = tmp_path_factory.mktemp("evaluated") / "north"
+    shutil.copytree(manifest.parent, folder)
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table["patient"] = [f"P{number // 2}" for number in range(len(table))]
+    for name, other, label in (("copy", 4, "benign"), ("contradiction", 12, "malignant")):
+        shutil.copy(folder / f"scans/{other:02d}.png", folder / f"scans/{name}.png")
+        table.loc[len(table)] = {"image": f"scans/{name}.png", "label": label, "patient": name} | dict.fromkeys(
+            ("mask", "exclude", "ward", "flags"), ""
+        )
+    table.to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"
+
+
+def figures(out: Path) -> Any:
+    """Return what the evaluation says, but for when it was made."""
+    found = json.loads((out / "evaluation.json").read_text())
+    return {key: value for key, value in found.items() if key not in ("created", "time")}
+
+
+def test_evaluation_is_that_of_one_process(
+    cluster: Cluster, speckle_bundle: Path, hospital: Path, tmp_path: Path
+) -> None:
+    command = ("evaluate", speckle_bundle, "--data", hospital, *QUICK, "--by", "ward", "--thumbnails")
+    here = run(*command, "--out", tmp_path / "here")
+    assert here.exit_code == 0, here.output
+    there = run(*command, "--out", tmp_path / "there", "--ray")
+    assert there.exit_code == 0, there.output
+    assert "runs on Ray on this machine: 2 CPUs, on cpu in fp32" in there.output
+    assert figures(tmp_path / "there") == figures(tmp_path / "here")
+    (name,) = (path.name for path in (tmp_path / "here").glob("predictions-*.csv"))
+    assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == sorted(
+        path.name for path in (tmp_path / "here").iterdir()
+    )
+    rows = pd.read_csv(tmp_path / "there" / name)
+    assert {"scans/copy.png", "scans/contradiction.png", "scans/12.png", "scans/09.png"}.isdisjoint(rows["image"])
+    assert "scans/04.png" in set(rows["image"])
+    for left_out in ("2 of 43 images left out: contradictory", "1 of 43 images left out: exact duplicate"):
+        assert left_out in there.output
+
+
+def test_whoever_is_killed_meanwhile_the_table_is_the_same(
+    cluster: Cluster, speckle_bundle: Path, hospital: Path, tmp_path: Path
+) -> None:
+    command = ("evaluate", speckle_bundle, "--data", hospital, *QUICK)
+    assert run(*command, "--out", tmp_path / "here").exit_code == 0
+    with killed("FlatMap(look_at_piece)") as task, killed("MapWorker(Map(Answering)).submit") as actor:
+        result = run(*command, "--out", tmp_path / "there", "--ray")
+    assert (task(), actor()) == (1, 1)
+    assert result.exit_code == 0, result.output
+    assert figures(tmp_path / "there") == figures(tmp_path / "here")
+
+
+@pytest.fixture(scope="module")
+def crop_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that looks at the lesion only."""
+    import numpy as np
+    import torch
+
+    from medsharp.bundle import TrainingRecord
+    from medsharp.export import export_network
+    from medsharp.networks import create_network
+    from medsharp.preprocess import PreprocessSpec
+
+    torch.manual_seed(0)
+    images = np.random.default_rng(1).integers(0, 255, size=(24, 32, 32), dtype=np.uint8)
+    folder = tmp_path_factory.mktemp("cropping") / "lesion-model"
+    export_network(
+        create_network("resnet10_w16", num_classes=2, image_size=32).eval(),
+        folder,
+        classes=("benign", "malignant"),
+        positive="malignant",
+        preprocess_spec=PreprocessSpec(size=32, crop="lesion"),
+        validation_images=images,
+        validation_labels=np.arange(len(images)) % 2,
+        training=TrainingRecord(
+            dataset="Speckle", images={"val": 24}, network="resnet10_w16", optimizer={"name": "wsam"}
+        ),
+    )
+    return folder
+
+
+def test_images_whose_lesion_is_not_known_are_told_as_in_one_process(
+    cluster: Cluster, crop_bundle: Path, hospital: Path, tmp_path: Path
+) -> None:
+    command = ("evaluate", crop_bundle, "--data", hospital, *QUICK)
+    for name, more in (("here", ()), ("there", ("--ray",))):
+        result = run(*command, "--out", tmp_path / name, *more)
+        assert result.exit_code == 0, result.output
+    (name,) = (path.name for path in (tmp_path / "here").glob("predictions-*.csv"))
+    assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    rows = pd.read_csv(tmp_path / "there" / name)
+    assert (rows["status"] == "failed").sum() > 30
+    assert rows["p_malignant"].notna().sum() == 4
+
+
+def test_what_is_wrong_is_a_sentence_as_in_one_process(
+    cluster: Cluster, speckle_bundle: Path, hospital: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "changed", tmp_path / "out"
+    shutil.copytree(hospital.parent, folder)
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table["sha256"] = ["0" * 64 if number == 3 else "" for number in range(len(table))]
+    table.to_csv(folder / "manifest.csv", index=False)
+    command = ("evaluate", speckle_bundle, "--data", folder / "manifest.csv", "--out", out, *QUICK)
+    changed = refused(run(*command, "--ray"), "row 5", "scans/03.png is another file")
+    assert changed == refused(run(*command))
+    refused(run(*command, "--ray", "127.0.0.1:1"), "--ray 127.0.0.1:1: nothing answers there")
+    refused(run(*command, "--gpus-each", "1"), "--gpus-each is of a cluster; give --ray too")
+    table.assign(sha256="", exclude="Doppler").to_csv(folder / "manifest.csv", index=False)
+    empty = refused(run(*command, "--ray"), "no image can be used; it lists no image that is not excluded")
+    assert empty == refused(run(*command))
+    assert not out.exists()

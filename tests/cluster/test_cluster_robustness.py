@@ -1,0 +1,89 @@
+"""Robustness by Ray is that of one process, whoever is killed and whoever goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from command_line import refused, run
+from killing import killed
+
+if TYPE_CHECKING:
+    from medsharp.cluster import Cluster
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, of its own settings
+
+CHOSEN = ("--corruptions", "gain_up", "--corruptions", "calipers", "--resamples", "100", "--device", "cpu")
+"""One that concerns all of an image, one that looks where its lesion is, and the control of that."""
+
+
+def cells(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.npy")}
+
+
+@pytest.fixture(scope="module")
+def alone(speckle_bundle: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes, of two bundles that are the same."""
+    out = tmp_path_factory.mktemp("robustness") / "alone"
+    result = run("robustness", speckle_bundle, speckle_bundle, "--data", manifest, "--out", out, *CHOSEN)
+    assert result.exit_code == 0, result.output
+    assert len(cells(out)) == 16
+    return out
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medsharp.robustness.handing_out._IMAGES", 32)
+
+
+def test_cells_and_figures_are_those_of_one_process_whoever_is_killed(
+    cluster: Cluster, speckle_bundle: Path, manifest: Path, alone: Path, tmp_path: Path
+) -> None:
+    command = ("robustness", speckle_bundle, speckle_bundle, "--data", manifest, "--out", tmp_path / "out", *CHOSEN)
+    with killed("MapWorker(Map(Worker)).submit", times=2) as count:
+        result = run(*command, "--ray")
+    assert count() == 2
+    assert result.exit_code == 0, result.output
+    assert "runs on Ray on this machine: 2 CPUs, on cpu in fp32" in result.output
+    assert cells(tmp_path / "out") == cells(alone)
+    assert json.loads((tmp_path / "out/robustness.json").read_text()) == json.loads(
+        (alone / "robustness.json").read_text()
+    )
+
+
+def test_cells_that_are_there_are_not_predicted_again_and_only_the_others_are(
+    cluster: Cluster, speckle_bundle: Path, manifest: Path, alone: Path, tmp_path: Path
+) -> None:
+    """A run that ended between the severities of a corruption goes on; one that changed on the disk is known by it."""
+    out = tmp_path / "out"
+    command = ("robustness", speckle_bundle, speckle_bundle, "--data", manifest, "--out", out, *CHOSEN, "--ray")
+    for name, content in cells(alone).items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(content)
+    for name in ("settings.json",):
+        (out / name).write_bytes((alone / name).read_bytes())
+    (kept,) = out.rglob("gain_up-2-*.npy")
+    np.save(kept, np.load(kept)[:, ::-1])
+    turned = kept.read_bytes()
+    gone = [*out.rglob("gain_up-3-*.npy"), *out.rglob("calipers-5-*.npy"), *out.rglob("clean-0-*.npy")]
+    assert len(gone) == 3
+    for path in gone:
+        path.unlink()
+    assert run(*command).exit_code == 0
+    assert kept.read_bytes() == turned
+    assert {path: path.read_bytes() for path in gone} == {
+        path: (alone / path.relative_to(out)).read_bytes() for path in gone
+    }
+
+
+def test_what_is_wrong_is_a_sentence_and_leaves_no_folder(
+    cluster: Cluster, speckle_bundle: Path, manifest: Path, tmp_path: Path
+) -> None:
+    command = ("robustness", speckle_bundle, "--data", manifest, "--out", tmp_path / "out", "--corruptions", "gain_up")
+    refused(run(*command, "--ray", "127.0.0.1:1"), "--ray 127.0.0.1:1: nothing answers there")
+    refused(run(*command, "--ray", "--device", "cuda"), "an actor needs 1 GPU; use --device cpu")
+    refused(run(*command, "--gpus-each", "1"), "--gpus-each is of a cluster; give --ray too")
+    assert not list(tmp_path.iterdir())
