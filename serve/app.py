@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 
 from medsharp.inference import Predictor
 from serve.api.context import Context
@@ -47,6 +48,7 @@ def create_app(
     batching: Batching | None = None,
     load: Load | None = None,
     security: Security | None = None,
+    one_of_several: bool = False,
 ) -> FastAPI:
     """Build the application that serves one or several bundles: the API, and the page at `/`.
 
@@ -57,13 +59,13 @@ def create_app(
         batching: How images are gathered for the network; by default as measured for its device.
         load: Loads a bundle from its folder, also when the models are reloaded; `Predictor.load` by default.
         security: Who may ask, by which names, and what is written of it; in place of `auth`.
+        one_of_several: It shares its address with others, each of which sees some of the requests: then there is no
+            page, which keeps uploads from one request to the next, and no `/metrics`, which would be those of one.
 
     Raises:
         InputError: A bundle is missing or damaged or looks at the lesion only, two have the same name, a predictor
             answers what a check refuses, or the user name or password cannot be used.
     """
-    from serve.page.page import mount_page
-
     limits = limits or Limits()
     if security is None:
         security = Security() if auth is None else with_password(auth)
@@ -71,7 +73,7 @@ def create_app(
     shared = Shared(Lanes(), Admission(limits.max_waiting), Metrics())
     models = Models(given, shared, limits, load=load or Predictor.load, batching=batching or Batching())
     memory = Memory(limits.max_held_bytes)
-    uploads = Uploads(memory)
+    uploads = None if one_of_several else Uploads(memory)
     context = Context(models, limits, memory, shared, security.audit)
     _watch(context)
     app = FastAPI(
@@ -84,11 +86,16 @@ def create_app(
     )
     app.state.models, app.state.memory, app.state.uploads = models, memory, uploads
     app.state.admission, app.state.metrics = shared.admission, shared.metrics
+    if uploads is None:
+        _refuse_what_is_of_one(app)
     routes = (add_health_routes, add_model_routes, add_predict_routes, add_inference_protocol_routes, add_docs_route)
     for add_routes in routes:
         add_routes(app, context)
     add_refusals(app)
-    mount_page(app, context, uploads)
+    if uploads is not None:
+        from serve.page.page import mount_page
+
+        mount_page(app, context, uploads)
     # The last one is the outermost: the door asks for the client's address, and gives each answer its headers.
     app.add_middleware(NotedRoutes)
     app.add_middleware(Faults)
@@ -100,6 +107,18 @@ def create_app(
     return app
 
 
+def _refuse_what_is_of_one(app: FastAPI) -> None:
+    """Answer for the page and the metrics, before the routes that would give those of one replica."""
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> None:
+        raise HTTPException(404, "replicas on Ray answer here, which have no page: see docs, or serve without --ray")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> None:
+        raise HTTPException(404, "replicas on Ray answer here, each of which counts for itself: see Ray's own metrics")
+
+
 def _watch(context: Context) -> None:
     watch, shared = context.shared.metrics.watch, context.shared
     watch("medsharp_requests_inside", "Requests that came whole and are not answered", lambda: shared.admission.inside)
@@ -108,12 +127,14 @@ def _watch(context: Context) -> None:
 
 
 @asynccontextmanager
-async def _lifespan(uploads: Uploads, context: Context, app: FastAPI) -> AsyncIterator[None]:
-    open_cache()
+async def _lifespan(uploads: Uploads | None, context: Context, app: FastAPI) -> AsyncIterator[None]:
+    if uploads is not None:
+        open_cache()
     context.shared.admission.open()
     try:
         yield
     finally:
         context.shared.admission.close()
-        uploads.clear()
-        close_cache()
+        if uploads is not None:
+            uploads.clear()
+            close_cache()

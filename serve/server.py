@@ -77,9 +77,13 @@ def run(
 
         # No access log: the addresses and requests of visitors are nobody's business. An open page holds a
         # connection for as long as it is open, so stopping does not wait for that. The application itself says whose
-        # proxy headers it takes.
+        # proxy headers it takes. What reads requests is named, as uvicorn takes others where packages for them are
+        # installed, such as Ray's.
         config = uvicorn.Config(
             app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

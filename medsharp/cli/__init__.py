@@ -46,7 +46,15 @@ STUDY_PACKAGES = frozenset({"optuna"})
 CLUSTER_PACKAGES = frozenset({"ray"})
 """What only the extra `cluster` installs."""
 
-_EXTRAS = {"train": TRAINING_PACKAGES, "study": STUDY_PACKAGES, "cluster": CLUSTER_PACKAGES}
+CLUSTER_SERVE_PACKAGES = frozenset({"grpc", "uvloop", "httptools", "watchfiles"})
+"""What only the extra `cluster-serve` installs, with Ray."""
+
+_EXTRAS = {
+    "train": TRAINING_PACKAGES,
+    "study": STUDY_PACKAGES,
+    "cluster": CLUSTER_PACKAGES,
+    "cluster-serve": CLUSTER_SERVE_PACKAGES,
+}
 
 _ADDRESS = re.compile(r"local|auto|[a-z]+://.*|[^/]+:\d+")
 """What may follow `--ray`; anything else is the next argument."""

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console
+from medsharp.cli._console import CPUS_HELP, GPUS_HELP, LIMIT_HELP, RANGE_HELP, console, note
+from medsharp.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LOAD = "Under load"
 _WHO = "Who may ask"
 _RECORD = "What is written of it"
 _NETWORK = "On a network"
+_RAY = "On Ray"
+_ROOT_HELP = "Where a proxy serves it, such as /medsharp."
+
+_LOOK_SECONDS = 5.0
+"""Between looks at whether Ray Serve still has the application."""
+
+REPLICAS_HELP = (
+    "With --ray: processes that answer; the second number is how many at most where many requests are ongoing."
+)
 
 
 def serve(
@@ -102,15 +115,35 @@ def serve(
     keyfile: Annotated[
         Path | None, typer.Option(metavar="PEM", help="Its key, if in another file.", rich_help_panel=_NETWORK)
     ] = None,
-    root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="Where a proxy serves it, such as /medsharp.", rich_help_panel=_NETWORK)
-    ] = "",
+    root_path: Annotated[str, typer.Option(metavar="PATH", help=_ROOT_HELP, rich_help_panel=_NETWORK)] = "",
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ADDRESS", help="Proxy whose X-Forwarded headers are believed; repeat.", rich_help_panel=_NETWORK
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Answer with replicas on Ray Serve (medsharp\\[cluster-serve]), the API alone, without the page: on "
+            "this machine without an address or with local, else auto or HOST:6379; docs/cluster.md.",
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option(metavar="MIN:MAX", help=REPLICAS_HELP + " Default: 1.", rich_help_panel=_RAY)
+    ] = None,
+    target_ongoing_requests: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="With --ray: requests of a replica beyond which another is started, on the mean. Default: 2.",
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
+    cpus_each: Annotated[int | None, typer.Option(min=1, help=CPUS_HELP + " Default: 1.", rich_help_panel=_RAY)] = None,
+    gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP, rich_help_panel=_RAY)] = None,
 ) -> None:
     """Open a page that takes an image and shows probability, operating point and heat map, and the API.
 
@@ -126,23 +159,82 @@ def serve(
     from serve.engine import Batching
 
     declared = None if value_range is None else read_range(value_range, "--range")
+    settings: dict[str, Any] = {
+        "host": host,
+        "auth": auth,
+        "limits": Limits(max_waiting=waiting, deadline_seconds=deadline),
+        "batching": Batching(max_batch, max_wait / 1000),
+        "load": partial(Predictor.load, limits=read_limits(limit or ()), value_range=declared),
+        "access": access,
+        "hosts": allowed_host or (),
+        "proxies": trusted_proxy or (),
+        "audit": audit_log,
+        "audit_key": audit_key,
+        "audit_addresses": audit_addresses,
+    }
+    found = bundles or [default_bundle()]
+    scaling = {
+        "--replicas": replicas,
+        "--target-ongoing-requests": target_ongoing_requests,
+        "--cpus-each": cpus_each,
+        "--gpus-each": gpus_each,
+    }
+    if ray is not None:
+        if root_path:
+            raise InputError("--root-path is not known to Ray Serve's proxies; have yours serve it at the root")
+        _serve_on_ray(ray, found, port, certfile, keyfile, settings, scaling)
+        return
+    given = next((name for name, value in scaling.items() if value is not None), None)
+    if given is not None:
+        raise InputError(f"{given} is of replicas on Ray; give --ray too")
     run(
-        bundles or [default_bundle()],
-        host=host,
+        found,
         port=port,
-        auth=auth,
         open_browser=browser,
         announce=lambda sentence: console.print(sentence, soft_wrap=True),
-        limits=Limits(max_waiting=waiting, deadline_seconds=deadline),
-        batching=Batching(max_batch, max_wait / 1000),
-        load=partial(Predictor.load, limits=read_limits(limit or ()), value_range=declared),
         certificate=certfile,
         private_key=keyfile,
         root_path=root_path,
-        access=access,
-        hosts=allowed_host or (),
-        proxies=trusted_proxy or (),
-        audit=audit_log,
-        audit_key=audit_key,
-        audit_addresses=audit_addresses,
+        **settings,
     )
+
+
+def _serve_on_ray(
+    address: str,
+    bundles: Sequence[Path],
+    port: int,
+    certificate: Path | None,
+    private_key: Path | None,
+    settings: dict[str, Any],
+    scaling: dict[str, Any],
+) -> None:
+    """Have replicas answer until a signal comes."""
+    from medsharp.cluster import joined
+    from medsharp.cluster.serving import Listening, Replicas, deployed, until_signal
+    from serve.replica import ReplicaApp
+    from serve.server import check_certificate, listen, page_address
+
+    if address.startswith("ray://"):
+        raise InputError("serve --ray takes a cluster that this machine is of, as auto or HOST:6379; run it there")
+    replicas = Replicas.read(
+        scaling["--replicas"] or "1",
+        target_ongoing_requests=scaling["--target-ongoing-requests"] or 2.0,
+        cpus=scaling["--cpus-each"] or 1,
+        gpus=scaling["--gpus-each"],
+    )
+    check_certificate(certificate, private_key)
+    host = settings["host"]
+    with listen(host, port) as listening:
+        # A free one is found so; Ray Serve's own process listens at it.
+        port = listening.getsockname()[1]
+        load = settings["load"]
+        settings["load"] = type(load)(load.func, **load.keywords, threads=replicas.cpus)
+        build = ReplicaApp.of(bundles, **settings)
+    at = Listening(host, port, certificate, private_key)
+    with joined(address) as cluster, until_signal() as stopped:
+        note(f"runs on {cluster.text}")
+        inside = settings["limits"].max_waiting + 1
+        with deployed(cluster, build, replicas=replicas, listening=at, most_inside=inside) as check:
+            console.print(page_address(host, port, certificate is not None), soft_wrap=True)
+            while not stopped.wait(_LOOK_SECONDS):
+                check()

@@ -113,7 +113,8 @@ class _Own:
         if address == LOCAL:
             folder = Path(tempfile.mkdtemp(prefix="medsharp-ray-", dir=_SHORT if _SHORT.is_dir() else None))
             options |= {"num_cpus": cpus or usable_cores(), "object_store_memory": _OBJECT_STORE}
-            options |= {"include_dashboard": False, "_temp_dir": str(folder)}
+            # Ray opens the folder that it is given to everybody; so it lies in one that nobody else can enter.
+            options |= {"include_dashboard": False, "_temp_dir": str(folder / "ray")}
         try:
             ray.init(address=address, **options)
         # Each way of not getting there has a class of its own, down to AssertionError of its client.

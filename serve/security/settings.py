@@ -41,6 +41,7 @@ def secure(
     host: str,
     *,
     auth: tuple[str, str] | str | None = None,
+    accounts: Sequence[Account] | None = None,
     access: str | Path | None = None,
     hosts: Sequence[str] = (),
     proxies: Sequence[str] = (),
@@ -55,6 +56,7 @@ def secure(
             of loopback and those of `hosts` are answered.
         auth: User and password, as a pair or as `user:password`; otherwise from the environment's `MEDSHARP_AUTH`.
             Keys in the clear come from `MEDSHARP_API_KEYS`, `NAME.SECRET` with spaces between several.
+        accounts: In place of `auth` and the environment.
         access: File of accounts, see `serve.security.accounts`.
         hosts: Other names by which it is asked.
         proxies: See `Security`.
@@ -65,7 +67,7 @@ def secure(
     Raises:
         InputError: One of them is wrong, or nobody could log in where others can reach the server.
     """
-    given = _given_accounts(auth)
+    given = given_accounts(auth) if accounts is None else list(accounts)
     login = Login(Accounts(given, access)) if given or access is not None else None
     if login is None and not is_loopback(host):
         raise InputError(
@@ -105,7 +107,12 @@ def parse_auth(auth: tuple[str, str] | str | None) -> tuple[str, str] | None:
     return name, password
 
 
-def _given_accounts(auth: tuple[str, str] | str | None) -> list[Account]:
+def given_accounts(auth: tuple[str, str] | str | None) -> list[Account]:
+    """Return the accounts, hashes alone, of what is given as for `secure`, or in the environment.
+
+    Raises:
+        InputError: A name, password or key cannot be used.
+    """
     auth = auth or os.environ.get(AUTH_VARIABLE) or None
     keys = [one for one in re.split(r"[\s,]+", os.environ.get(KEYS_VARIABLE, "")) if one]
     try:
