@@ -7,6 +7,7 @@ import io
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -179,6 +180,22 @@ def test_batch_that_fails_is_run_again_image_by_image(
         assert answers[number].prediction.positive_probability == pytest.approx(
             expected[number].positive_probability, abs=1e-6
         )
+
+
+class SlowPredictor(FailingPredictor):
+    """Takes a fifth of a second for a batch."""
+
+    def predict_readings(self, read: Any) -> Any:
+        time.sleep(0.2)
+        return super().predict_readings(read)
+
+
+def test_seconds_of_the_network_are_not_counted_as_those_of_the_queue(
+    make: Make, predictor: Predictor, shared: Shared, scans: list[bytes]
+) -> None:
+    engine = make(SlowPredictor(predictor), batching=Batching(4, 0.0))
+    asyncio.run(engine.assess(scans[:1], ["a"]))  # alone, it waits for nothing
+    assert sample(shared, "medsharp_stage_seconds_sum", stage="network") >= 0.2
 
 
 def test_request_that_takes_too_long_is_given_up_and_the_rest_of_it_never_run(
