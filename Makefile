@@ -1,6 +1,8 @@
 # make demo: the main job, end to end.  make test, make lint: what continuous integration runs.
 PYTHON ?= python3
 VENV ?= .venv
+# Processes that tests run in, each with one thread: the files of tests are dealt out among them.
+JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: help install demo test lint format serve clean
@@ -18,7 +20,7 @@ serve: $(VENV)/.train  ## Serve the bundle in models/ on 127.0.0.1:7860
 	$(BIN)/medsharp serve
 
 test: $(VENV)/.dev  ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev  ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .
