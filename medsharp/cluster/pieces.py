@@ -23,6 +23,9 @@ _PAUSE = 0.2
 _RARELY = 1.0
 """Seconds between what a task tells of its batches, of which there may be thousands."""
 
+_PATIENCE = 10.0
+"""Seconds in which what a task told must have come, before it ends without knowing."""
+
 Work = Callable[[str, str], Iterator[dict[str, Any]]]
 """Does the piece of a name on a device and gives its events; the last is `ended`, with `failure`."""
 
@@ -82,16 +85,20 @@ class PieceTasks:
 
 def _do(work: Work, name: str, device: str, told: Queue) -> str:
     """Do a piece in a task; return why it failed, or nothing."""
-    last = 0.0
+    last, failure, sent = 0.0, "", None
     actor: Any = told.actor  # its methods have `remote`, which Ray's type hints do not know
     for event in work(name, device):
         if event["kind"] == "ended":
-            return str(event["failure"])
+            failure = str(event["failure"])
+            break
         often = event["kind"] == "batch"
         if not often or time.monotonic() - last >= _RARELY:
-            actor.put_nowait.remote((name, event))  # what becomes of it is not waited for
+            sent = actor.put_nowait.remote((name, event))  # what becomes of it is not waited for
             last = time.monotonic() if often else last
-    return ""
+    if sent is not None:
+        # But of the last: what is on its way would come after the end, or never if the next task ends the process.
+        ray.wait([sent], timeout=_PATIENCE)
+    return failure
 
 
 def _outcome(one: Any) -> tuple[str, bool]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import training.datasets
+import training.learner
 import training.loop
 from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import DatasetInfo, Manifest, make_table
@@ -311,13 +312,13 @@ def test_bayesian_sam_counts_the_training_images(
     uneven: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
-    make = training.loop.make_optimizer
+    make = training.learner.make_optimizer
 
     def watched(*given: Any, **options: Any) -> Any:
         told.append(options["data_size"])
         return make(*given, **options)
 
-    monkeypatch.setattr(training.loop, "make_optimizer", watched)
+    monkeypatch.setattr(training.learner, "make_optimizer", watched)
     run: Run = train(changed({"optimizer": {"name": "bayesiansam"}}), uneven, out=tmp_path / "run")
     assert told == [13]
     assert run.config.optimizer.bayesiansam.data_size is None
