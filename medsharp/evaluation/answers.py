@@ -26,7 +26,13 @@ SHAPES = "p_<class> or logit_<class> for each class, or for one of two; or, of t
 
 
 def with_answers(
-    table: pd.DataFrame, file: str, positive: str | None = None, score: str | None = None, *, scores: bool = False
+    table: pd.DataFrame,
+    file: str,
+    positive: str | None = None,
+    score: str | None = None,
+    *,
+    scores: bool = False,
+    labels: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Return the table with `p_<class>` of each class as numbers, or with `score` and no `p_<class>`.
 
@@ -34,11 +40,12 @@ def with_answers(
     by the logistic function; of one of two classes, the other has the rest.
 
     Args:
-        table: Text, with `label`; the index is the row in the file less 2.
+        table: Text, with `label`, or answers that are floats already; the index is the row in the file less 2.
         file: To name in errors.
         positive: The class that `probability` and `logit` are of; without it none of them is taken.
         score: The column of scores, whatever it is called and whatever others there are.
         scores: Whether a column `score` will do, where there is nothing else.
+        labels: Those of the whole table, of which this is a piece; by default this is the whole.
 
     Raises:
         InputError: No column is an answer, a cell is no number, or one column does not answer for so many labels.
@@ -53,16 +60,16 @@ def with_answers(
         if len(columns) > 1:
             numbers = pd.DataFrame({name: numbers_of(table[name], file) for name in columns})
             return _of_all_classes(table, numbers, prefix)
-    labels = _labels(table)
+    labels = labels_of(table) if labels is None else labels
     for prefix in (_P, _LOGIT):
         columns = [f"{prefix}{label}" for label in labels if f"{prefix}{label}" in table]
         if columns:
-            return _of_one_class(table, columns[0], prefix, columns[0].removeprefix(prefix), file)
+            return _of_one_class(table, columns[0], prefix, columns[0].removeprefix(prefix), file, labels)
     if positive is not None:
         for heading, prefix in _OF_POSITIVE.items():
             column = _heading(table, heading)
             if column is not None:
-                return _of_one_class(table, column, prefix, positive, file)
+                return _of_one_class(table, column, prefix, positive, file, labels)
     column = _heading(table, SCORE)
     if column is not None:
         if scores:
@@ -72,15 +79,20 @@ def with_answers(
     raise InputError(f"{file} has no column of a model's answers: {SHAPES}{more}")
 
 
-def classes_of(table: pd.DataFrame, positive: str) -> list[str]:
+def classes_of(table: pd.DataFrame, positive: str, labels: Sequence[str] | None = None) -> list[str]:
     """Return the classes of a table that `with_answers` made: of its columns, or of a table of scores of its labels.
+
+    Args:
+        table: With answers.
+        positive: The positive class.
+        labels: As for `with_answers`.
 
     Raises:
         InputError: No column, or no label, is the positive class.
     """
     classes = [name.removeprefix(_P) for name in map(str, table) if name.startswith(_P)]
     if not classes:
-        classes = _labels(table)
+        classes = labels_of(table) if labels is None else list(labels)
     if positive not in classes:
         raise InputError(
             f"the positive class '{positive}' is not among {', '.join(classes)}; name the right one with --positive"
@@ -94,11 +106,13 @@ def has_scores_only(table: pd.DataFrame) -> bool:
 
 
 def numbers_of(values: pd.Series, file: str) -> pd.Series:
-    """Turn text into numbers, NaN where empty (which only a row without an answer may be).
+    """Turn text into numbers, floats as they are, NaN where empty (which only a row without an answer may be).
 
     Raises:
         InputError: A cell is no number; the sentence names its row.
     """
+    if pd.api.types.is_float_dtype(values.dtype):
+        return values
     if values.str.fullmatch(r"|[+-]?\d+|[+-]?\d*,\d+([eE][+-]?\d+)?").all():
         values = values.str.replace(",", ".")  # as spreadsheets write numbers in half of Europe
     given = values.str.strip() != ""
@@ -119,9 +133,10 @@ def _of_all_classes(table: pd.DataFrame, numbers: pd.DataFrame, prefix: str) -> 
     return table.assign(**{str(name): numbers[name] for name in numbers})
 
 
-def _of_one_class(table: pd.DataFrame, column: str, prefix: str, label: str, file: str) -> pd.DataFrame:
+def _of_one_class(
+    table: pd.DataFrame, column: str, prefix: str, label: str, file: str, labels: Sequence[str]
+) -> pd.DataFrame:
     """Give the other of two classes what the one leaves."""
-    labels = _labels(table)
     others = [name for name in labels if name != label]
     if len(others) != 1:
         raise InputError(
@@ -139,11 +154,34 @@ def _scores(table: pd.DataFrame, column: str, file: str) -> pd.DataFrame:
     return table[kept].assign(**{SCORE: numbers})
 
 
-def _labels(table: pd.DataFrame) -> list[str]:
+def labels_of(table: pd.DataFrame) -> list[str]:
     """Return the labels of rows that are evaluated, or counted as refused, in order."""
     used = fate_of(table).isin((ANSWERED, CAUTIONED, REFUSED))
     labels: Sequence[str] = text_of(table, "label")[used].unique()
     return sorted(set(labels) - {""})
+
+
+def is_answer(column: str, score: str | None = None) -> bool:
+    """Whether a column of this name may hold a model's answers: probabilities, logits or scores.
+
+    Args:
+        column: Its heading.
+        score: The column of scores that was named.
+    """
+    named_ones = {*_OF_POSITIVE, SCORE, *([] if score is None else [name_key(score)])}
+    return column.startswith((_P, _LOGIT)) or name_key(column) in named_ones
+
+
+def has_every_class(columns: Sequence[str], score: str | None = None) -> bool:
+    """Whether the columns alone tell the classes, so that the labels of all rows need not be known beforehand.
+
+    Args:
+        columns: Of a table.
+        score: The column of scores that was named; its classes are its labels.
+    """
+    return score is None and any(
+        sum(name.startswith(prefix) and name != prefix for name in columns) > 1 for prefix in (_P, _LOGIT)
+    )
 
 
 def _heading(table: pd.DataFrame, name: str) -> str | None:

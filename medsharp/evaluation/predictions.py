@@ -79,9 +79,7 @@ def read_predictions(
     table, notes = one_row_an_image(table, path.name)
     for note in notes:
         _log.warning(note)
-    if "exclude" in table:
-        table["exclude"] = table["exclude"].map(lambda text: reason(str(text), "excluded in the table"))
-    table = with_answers(table, path.name, positive, score, scores=scores)
+    table = with_answers(with_exclusions(table), path.name, positive, score, scores=scores)
     if has_scores_only(table):
         check_scores(table, path.name)
     else:
@@ -90,7 +88,15 @@ def read_predictions(
     return table
 
 
-def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) -> Predictions:
+def with_exclusions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose column `exclude`, where it has one, holds reasons, and nothing where it says no."""
+    if "exclude" not in table:
+        return table
+    said = {text: reason(str(text), "excluded in the table") for text in table["exclude"].unique()}
+    return table.assign(exclude=table["exclude"].map(said))
+
+
+def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str, *, whole: bool = True) -> Predictions:
     """Set excluded, failed and refused rows aside (`medsharp.evaluation.findings`) and check the others.
 
     A refused row needs a label as the others do, and may have probabilities: all of them, which are checked, or none.
@@ -99,15 +105,16 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) ->
         table: As `read_predictions` gives it, or made in memory.
         classes: Labels that are right.
         name: What to call the table in errors.
+        whole: It is the whole table, and no piece of which every row may be refused.
 
     Raises:
-        InputError: No row is left, or a label or probability is missing or wrong, or an image stands twice.
+        InputError: No row of the whole is left, or a label or probability is missing or wrong, or an image stands twice.
     """
     columns = [f"p_{label}" for label in classes]
     for column in ("image", "label", *columns):
         if column not in table:
             raise InputError(f"{name} has no column '{column}'{nearest(column, map(str, table.columns))}")
-    table, fates, failed, excluded = _predicted(table, name)
+    table, fates, failed, excluded = _predicted(table, name, whole)
     table = table.assign(label=_labels(table, classes, name))
     shares = table[columns].astype(float)
     wanted = (fates != REFUSED) | shares.notna().any(axis=1)
@@ -122,20 +129,22 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str) ->
     return Predictions(rows, refused, failed, excluded)
 
 
-def check_scores(table: pd.DataFrame, name: str) -> None:
+def check_scores(table: pd.DataFrame, name: str, *, whole: bool = True) -> Predictions:
     """Check a table of scores that are no probabilities, whose classes are its labels.
 
     Raises:
         InputError: No row is left, a label or score is missing, or an image stands twice.
     """
-    rows, fates, _, _ = _predicted(table, name)
+    rows, fates, failed, excluded = _predicted(table, name, whole)
     _labels(rows, sorted(set(text_of(rows, "label")) - {""}), name)
     missing = (fates != REFUSED) & ~np.isfinite(rows[SCORE].astype(float))
     _refuse(missing, rows, name, "has a score that is missing or not finite")
     _refuse_unnamed(rows, name)
+    answered, refused = (rows[mask].reset_index(drop=True) for mask in (fates != REFUSED, fates == REFUSED))
+    return Predictions(answered, refused, failed, excluded)
 
 
-def _predicted(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.Series, int, dict[str, int]]:
+def _predicted(table: pd.DataFrame, name: str, whole: bool) -> tuple[pd.DataFrame, pd.Series, int, dict[str, int]]:
     """Return the rows that were answered or refused, what became of each, how many failed, and those excluded."""
     if not pd.api.types.is_integer_dtype(table.index.dtype):
         table = table.reset_index(drop=True)
@@ -145,10 +154,20 @@ def _predicted(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.Series,
     kinds = fates.value_counts()
     failed, refused = int(kinds.get(FAILED, 0)), int(kinds.get(REFUSED, 0))
     kept = ~fates.isin((EXCLUDED, FAILED))
-    if kept.sum() == refused:
+    if whole:
+        assert_answered(int(kept.sum()) - refused, failed, refused, excluded, name)
+    return table[kept], fates[kept], failed, excluded
+
+
+def assert_answered(answered: int, failed: int, refused: int, excluded: dict[str, int], name: str) -> None:
+    """Refuse a table in which no image was answered.
+
+    Raises:
+        InputError: It is so.
+    """
+    if not answered:
         out = f"{failed} failed, {refused} are refused by the checks, {sum(excluded.values())} are excluded"
         raise InputError(f"{name} has no answered image: {out}")
-    return table[kept], fates[kept], failed, excluded
 
 
 def _labels(rows: pd.DataFrame, classes: Sequence[str], name: str) -> pd.Series:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,9 @@ from medsharp.tables.workbook import cell
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.dataset
 
-_INDEX = "__index_level_"
+INDEX = "__index_level_"
 """How pandas calls the index of a frame that it writes; it is no column of the table."""
 
 
@@ -35,31 +38,70 @@ def parquet_cells(path: Path, data: bytes | None = None) -> pd.DataFrame:
     """
     table = _read(path, data)
     columns = {}
+    assert_flat(path, [field for field in table.schema if not field.name.startswith(INDEX)])
     for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
-        if name.startswith(_INDEX):
-            continue
-        if _is_nested(column.type):
-            raise InputError(f"{path}: column '{name}' holds lists or records; a cell holds one value")
-        columns[place] = [name, *_texts(column)]
+        if not name.startswith(INDEX):
+            columns[place] = [name, *texts_of(column)]
     return pd.DataFrame(columns, index=pd.RangeIndex(1, table.num_rows + 2), dtype=str)
 
 
-def _read(path: Path, data: bytes | None) -> pyarrow.Table:
+def parquet_dataset(path: Path) -> pyarrow.dataset.Dataset:
+    """Open a file, or a folder of files of one table; nothing but their schema is read.
+
+    Raises:
+        InputError: As `parquet_cells`.
+    """
+    with reading_parquet(path):
+        from pyarrow import dataset
+
+        # A column that the folders' names tell, such as site=A, is one too.
+        return dataset.dataset(path, format="parquet", partitioning="hive")
+
+
+@contextmanager
+def reading_parquet(path: Path, what: str = "a folder of Parquet files of one table") -> Iterator[None]:
+    """Turn what pyarrow raises into a sentence.
+
+    Args:
+        path: To name.
+        what: That it should have been.
+
+    Raises:
+        InputError: pyarrow is not installed, or cannot read it.
+    """
     try:
         import pyarrow
-        from pyarrow import dataset, parquet
+        from pyarrow import dataset, parquet  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"{path} is Parquet, which needs pyarrow: pip install 'medsharp[parquet]', or save the table as CSV"
         ) from error
     try:
-        if data is not None:
-            return parquet.read_table(io.BytesIO(data))
-        # A column that the folders' names tell, such as site=A, is one too.
-        return dataset.dataset(path, format="parquet", partitioning="hive").to_table()
+        yield
     except (pyarrow.ArrowException, OSError) as error:
-        what = "a Parquet file" if data is not None else "a folder of Parquet files of one table"
         raise InputError(f"{path} is not {what} that can be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def assert_flat(path: Path, fields: Iterable[pyarrow.Field]) -> None:
+    """Refuse columns that hold lists or records.
+
+    Raises:
+        InputError: One does.
+    """
+    for field in fields:
+        if _is_nested(field.type):
+            raise InputError(f"{path}: column '{field.name}' holds lists or records; a cell holds one value")
+
+
+def _read(path: Path, data: bytes | None) -> pyarrow.Table:
+    if data is None:
+        dataset = parquet_dataset(path)
+        with reading_parquet(path):
+            return dataset.to_table()
+    with reading_parquet(path, "a Parquet file"):
+        from pyarrow import parquet
+
+        return parquet.read_table(io.BytesIO(data))
 
 
 def _is_nested(kind: pyarrow.DataType) -> bool:
@@ -68,7 +110,8 @@ def _is_nested(kind: pyarrow.DataType) -> bool:
     return types.is_nested(kind) or (types.is_dictionary(kind) and types.is_nested(kind.value_type))
 
 
-def _texts(column: pyarrow.ChunkedArray) -> list[str]:
+def texts_of(column: pyarrow.ChunkedArray | pyarrow.Array) -> list[str]:
+    """Return values as a person would have written them into a CSV."""
     from pyarrow import types
 
     if types.is_string(column.type) or types.is_large_string(column.type):

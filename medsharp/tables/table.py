@@ -30,9 +30,9 @@ _YES = re.compile(r"1([.,]00?)?|t|true|y|yes|x|ja?|oui|o|s[ií]|sim|wahr|vrai|ve
 
 _AS_TEXT = re.compile(r"=\"([^\"]*)\"|'(\d[^']*)", re.DOTALL)
 
-_WORKBOOK = b"PK\x03\x04"
-_PARQUET = b"PAR1"
-_OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+WORKBOOK = b"PK\x03\x04"
+PARQUET = b"PAR1"
+OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
     """
     path = Path(path)
     if is_parquet_folder(path):
-        return _table(path, parquet_cells(path), None, needed, [])
+        return table_of_cells(path, parquet_cells(path), None, needed, [])
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -94,15 +94,15 @@ def parse_table(path: Path, data: bytes, needed: Sequence[str] = ()) -> Table:
     Raises:
         InputError: As for `read_table`.
     """
-    if data.startswith(_OLD_WORKBOOK):
+    if data.startswith(OLD_WORKBOOK):
         raise InputError(f"{path} is a workbook of Excel 97 or encrypted; save it as .xlsx without a password")
-    if data.startswith(_WORKBOOK):
+    if data.startswith(WORKBOOK):
         return _from_workbook(path, data, needed)
-    if data.startswith(_PARQUET):
-        return _table(path, parquet_cells(path, data), None, needed, [])
+    if data.startswith(PARQUET):
+        return table_of_cells(path, parquet_cells(path, data), None, needed, [])
     text, notes = decode(path, data)
     cells, lengths = parse(path, text, needed)
-    return _table(path, cells, lengths, needed, notes)
+    return table_of_cells(path, cells, lengths, needed, notes)
 
 
 def has_columns(path: Path, needed: Sequence[str]) -> bool:
@@ -154,7 +154,7 @@ def clean(text: str) -> str:
 def _from_workbook(path: Path, data: bytes, needed: Sequence[str]) -> Table:
     sheets = list(sheets_of(path, data))
     wanted = {name_key(name) for name in needed}
-    fitting = [sheet for sheet in sheets if _header_row(sheet[1], wanted) is not None]
+    fitting = [sheet for sheet in sheets if header_row(sheet[1], wanted) is not None]
     if not fitting:
         filled = [sheet for sheet in sheets if len(sheet[1])]
         if not filled:
@@ -165,11 +165,16 @@ def _from_workbook(path: Path, data: bytes, needed: Sequence[str]) -> Table:
     if len(fitting) > 1 and wanted:
         others = ", ".join(f"'{other}'" for other, _ in fitting[1:])
         notes.append(f"{path.name}: sheet '{title}' is read; {others} with the same columns not")
-    return _table(path, cells, None, needed, notes)
+    return table_of_cells(path, cells, None, needed, notes)
 
 
-def _header_row(cells: pd.DataFrame, wanted: set[str]) -> int | None:
-    """Return the place of the first row that has the wanted names; of the first filled one where none are wanted."""
+def header_row(cells: pd.DataFrame, wanted: set[str]) -> int | None:
+    """Return the place of the first row that has the wanted names; of the first filled one where none are wanted.
+
+    Args:
+        cells: Of the first rows.
+        wanted: Keys of names (`medsharp.keys.name_key`).
+    """
     for place, row in enumerate(cells.iloc[:HEAD_ROWS].itertuples(index=False, name=None)):
         names = {name_key(str(cell)) for cell in row} - {""}
         if names and wanted <= names and not (len(names) == 1 and next(iter(names)).startswith("sep=")):
@@ -177,13 +182,25 @@ def _header_row(cells: pd.DataFrame, wanted: set[str]) -> int | None:
     return None
 
 
-def _table(
+def table_of_cells(
     path: Path, cells: pd.DataFrame, lengths: np.ndarray | None, needed: Sequence[str], notes: list[str]
 ) -> Table:
+    """Make the table of the cells of a file, the header among them.
+
+    Args:
+        path: To name in errors.
+        cells: Text; the index is the row in the file.
+        lengths: How many cells each row has, where rows may be short [n].
+        needed: Columns that must be there.
+        notes: On the file.
+
+    Raises:
+        InputError: As `read_table`.
+    """
     wanted = {name_key(name): name for name in needed}
-    place = _header_row(cells, set(wanted))
+    place = header_row(cells, set(wanted))
     if place is None:
-        first = _header_row(cells, set())
+        first = header_row(cells, set())
         header = [] if first is None else [clean(str(cell)) for cell in cells.iloc[first] if clean(str(cell))]
         if not header:
             raise InputError(f"{path} is empty; it needs a header, and a row each")

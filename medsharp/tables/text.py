@@ -15,7 +15,9 @@ from medsharp.errors import InputError
 from medsharp.keys import name_key
 
 _SEPARATORS = ",;\t|"
-_HEAD_BYTES = 65_536
+HEAD_BYTES = 65_536
+"""Of a text, by which its separator is told."""
+
 HEAD_ROWS = 20
 """The header is looked for among so many rows: exports begin with a title now and then."""
 
@@ -43,7 +45,7 @@ def decode(path: Path, data: bytes) -> tuple[str, list[str]]:
                 return _checked(path, data.decode(encoding)), []
             except UnicodeDecodeError as error:
                 raise InputError(f"{path} is not text in {encoding.upper()}, as its first bytes say") from error
-    if b"\0" in data[:_HEAD_BYTES]:
+    if b"\0" in data[:HEAD_BYTES]:
         # UTF-16 without its mark: every other byte of plain letters is zero.
         encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
         try:
@@ -115,7 +117,7 @@ def parse(path: Path, text: str, needed: Sequence[str]) -> tuple[pd.DataFrame, n
     Raises:
         InputError: A quotation mark is not closed, or nothing is there.
     """
-    separator = _separator(text, needed)
+    separator = separator_of(text, needed)
     # pandas reads a quotation mark that is never closed, and rows of any length, without a word; csv tells.
     lengths = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -144,8 +146,9 @@ def parse(path: Path, text: str, needed: Sequence[str]) -> tuple[pd.DataFrame, n
     return cells, np.array(lengths)
 
 
-def _separator(text: str, needed: Sequence[str]) -> str:
-    head = text[:_HEAD_BYTES]
+def separator_of(text: str, needed: Sequence[str]) -> str:
+    """Return what separates the cells of a text that begins so."""
+    head = text[:HEAD_BYTES]
     told = re.match(r"\ufeff?\"?sep=(.)", head)  # a line that Excel writes and understands
     if told and told[1] in _SEPARATORS:
         return told[1]

@@ -23,6 +23,9 @@ _LAST_STEP_OF_RESAMPLES = 3e-5
 _ONE_STEP_FROM = 20_000
 _FAR = 50.0
 
+MIDDLE = (0.01, 0.99)
+"""Quantiles of the log odds between which the logistic calibration curve is drawn."""
+
 
 class Recalibration(NamedTuple):
     """Logistic recalibration for each row of weights, [R] each; NaN where the fit does not exist.
@@ -95,21 +98,54 @@ def _newton(
     beta: np.ndarray,
     last: float,
 ) -> np.ndarray:
-    """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K].
+    """Fit weighted logistic regressions: design [K, N], y [N], offset [N], weights [R, N], start and result [R, K]."""
 
-    A row has converged with a step shorter than `last`.
+    def slopes(active: np.ndarray, fits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        part = weights if len(active) == len(weights) else weights[active]
+        return slopes_of(design, y, offset, part, fits)
+
+    return newton(slopes, beta, last)
+
+
+Slopes = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Rows int [A] and their coefficients [A, K] to gradient [A, K] and curvature [A, K, K] of the log likelihood."""
+
+
+def slopes_of(
+    design: np.ndarray, y: np.ndarray, offset: np.ndarray, weights: np.ndarray, beta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return gradient [A, K] and curvature [A, K, K] of a logistic log likelihood: sums over images.
+
+    Args:
+        design: [K, N].
+        y: 0 or 1 [N].
+        offset: Log odds that are added as they are [N].
+        weights: [A, N].
+        beta: Coefficients [A, K].
     """
     size = len(design)
     rows, columns = np.triu_indices(size)
-    products = design[rows] * design[columns]
-    beta, result = beta.copy(), np.full_like(beta, np.nan)
+    fitted = expit(beta @ design + offset)
+    gradient = (weights * (y - fitted)) @ design.T
+    curvature = np.empty((len(beta), size, size))
+    curvature[:, rows, columns] = curvature[:, columns, rows] = (weights * (fitted * (1 - fitted))) @ (
+        design[rows] * design[columns]
+    ).T
+    return gradient, curvature
+
+
+def newton(slopes: Slopes, start: np.ndarray, last: float = _LAST_STEP) -> np.ndarray:
+    """Return the maxima of log likelihoods [R, K] by Newton's method; NaN where there is none.
+
+    Args:
+        slopes: Gradient and curvature.
+        start: Coefficients to start from [R, K].
+        last: A row has converged with a step shorter than this.
+    """
+    beta, result = start.copy(), np.full_like(start, np.nan)
     active = np.arange(len(beta))
     for _ in range(_STEPS):
-        fitted = expit(beta[active] @ design + offset)
-        part = weights if len(active) == len(weights) else weights[active]
-        gradient = (part * (y - fitted)) @ design.T
-        curvature = np.empty((len(active), size, size))
-        curvature[:, rows, columns] = curvature[:, columns, rows] = (part * (fitted * (1 - fitted))) @ products.T
+        gradient, curvature = slopes(active, beta[active])
         solvable = np.linalg.det(curvature) > 1e-10 * np.prod(np.einsum("rkk->rk", curvature), axis=1) + 1e-12
         active, gradient, curvature = active[solvable], gradient[solvable], curvature[solvable]
         if not len(active):
@@ -141,8 +177,7 @@ def probability_scores(
         one_step_from: Fewer images than this are refitted wholly.
     """
     y = np.asarray(labels, dtype=np.float64)
-    likelihood = np.where(labels, probabilities, 1 - probabilities)
-    loss = -np.log(np.maximum(likelihood, CLIP))
+    loss = log_losses(labels, probabilities)
     start = recalibrate(labels, probabilities, np.ones((1, len(y))))
     short = len(y) >= one_step_from and np.isfinite(start).all()
     refit = _one_step(y, logit(probabilities), start) if short else None
@@ -163,24 +198,46 @@ def probability_scores(
 
 def _one_step(y: np.ndarray, score: np.ndarray, start: Recalibration) -> Callable[[np.ndarray], Recalibration]:
     """Return what refits from `start` in one step: gradient and curvature there are sums over images."""
+    columns = one_step_columns(y, score, start)
+    return lambda weights: one_step((weights @ columns).T, start)
+
+
+def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the negative log likelihood of each image [N]."""
+    return np.asarray(-np.log(np.maximum(np.where(labels, probabilities, 1 - probabilities), CLIP)))
+
+
+def one_step_columns(y: np.ndarray, score: np.ndarray, start: Recalibration) -> np.ndarray:
+    """Return what an image adds to the sums that `one_step` takes: [N, 7].
+
+    Args:
+        y: 0 or 1 [N].
+        score: Log odds [N].
+        start: A fit with one row.
+    """
     large = expit(start.in_the_large[0] + score)
     full = expit(start.constant[0] + start.slope[0] * score)
     spread = full * (1 - full)
     sums = [y - large, large * (1 - large), y - full, (y - full) * score, spread, spread * score, spread * score**2]
-    columns = np.stack(sums, axis=1)
+    return np.stack(sums, axis=1)
 
-    def refit(weights: np.ndarray) -> Recalibration:
-        rest, information, g0, g1, h00, h01, h11 = (weights @ columns).T
-        determinant = h00 * h11 - h01**2
-        # A resample whose scores are all the same has no slope: 0 / 0, and so NaN.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return Recalibration(
-                start.in_the_large + rest / information,
-                start.slope + (h00 * g1 - h01 * g0) / determinant,
-                start.constant + (h11 * g0 - h01 * g1) / determinant,
-            )
 
-    return refit
+def one_step(sums: np.ndarray, start: Recalibration) -> Recalibration:
+    """Return the fits after one step of Newton's method from `start`.
+
+    Args:
+        sums: Of the columns, weighted [7, R].
+        start: A fit with one row.
+    """
+    rest, information, g0, g1, h00, h01, h11 = sums
+    determinant = h00 * h11 - h01**2
+    # A resample whose scores are all the same has no slope: 0 / 0, and so NaN.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Recalibration(
+            start.in_the_large + rest / information,
+            start.slope + (h00 * g1 - h01 * g0) / determinant,
+            start.constant + (h11 * g0 - h01 * g1) / determinant,
+        )
 
 
 def reliability(
@@ -201,18 +258,17 @@ def reliability(
     points = []
     for start, end in zip(starts, [*starts[1:], len(labels)], strict=True):
         observed, patients = float(labels[start:end].mean()), len(np.unique(clusters[start:end]))
-        low, high = wilson(observed * patients, patients)
-        points.append(
-            {
-                "probability": float(probabilities[start:end].mean()),
-                "observed": observed,
-                "low": low,
-                "high": high,
-                "images": int(end - start),
-                "patients": patients,
-            }
-        )
+        points.append(reliability_point(float(probabilities[start:end].mean()), observed, int(end - start), patients))
     return points
+
+
+def reliability_point(probability: float, observed: float, images: int, patients: int) -> dict[str, float]:
+    """Return a bin's point: mean probability, observed share with Wilson's interval of so many patients, and sizes."""
+    low, high = wilson(observed * patients, patients)
+    return {
+        "probability": probability, "observed": observed, "low": low, "high": high, "images": images,
+        "patients": patients,
+    }  # fmt: skip
 
 
 def recalibration_curve(probabilities: np.ndarray, fit: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
@@ -223,9 +279,14 @@ def recalibration_curve(probabilities: np.ndarray, fit: np.ndarray, replicates: 
         fit: Constant and slope [2].
         replicates: Those of the resamples [R, 2].
     """
+    first, last = expit(np.quantile(logit(probabilities), MIDDLE))
+    return recalibration_between(float(first), float(last), fit, replicates)
+
+
+def recalibration_between(first: float, last: float, fit: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
+    """Return the logistic calibration curve and its band between two probabilities; nothing where it does not exist."""
     if not np.isfinite(fit).all():
         return {"probability": [], "observed": [], "low": [], "high": []}
-    first, last = expit(np.quantile(logit(probabilities), [0.01, 0.99]))
     grid = np.linspace(float(first), float(last), 60)
     score = logit(grid)
     low, high = percentile_band(expit(replicates[:, :1] + replicates[:, 1:] * score))

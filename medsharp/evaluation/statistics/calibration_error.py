@@ -47,29 +47,44 @@ def binned_scores(labels: np.ndarray, probabilities: np.ndarray, clusters: np.nd
         mass, ones, sums = (
             np.add.reduceat(part, starts, axis=1) for part in (weights, weights * y, weights * probabilities)
         )
-        total = mass.sum(axis=1, keepdims=True)
-        filled = np.maximum(mass, 1e-300)
-        share, observed, expected = mass / total, ones / filled, sums / filled
-        prevalence = ones.sum(axis=1, keepdims=True) / total
-        gap = (expected - observed) * (mass > 0)
-        brier = weights @ errors / total[:, 0]
-        reliability = (share * gap**2).sum(axis=1)
-        resolution = (share * (observed - prevalence) ** 2).sum(axis=1)
-        uncertainty = (prevalence * (1 - prevalence))[:, 0]
-        noise = (share * observed * (1 - observed) / (witnesses - 1)).sum(axis=1)
-        return {
-            "brier": brier,
-            "brier_scaled": 1 - np.divide(brier, uncertainty, out=np.full_like(brier, np.nan), where=uncertainty > 0),
-            "brier_reliability": reliability,
-            "brier_resolution": resolution,
-            "brier_uncertainty": uncertainty,
-            "brier_within_bins": brier - reliability + resolution - uncertainty,
-            "ece": (share * np.abs(gap)).sum(axis=1),
-            "calibration_error": np.sqrt(np.maximum(reliability - noise, 0.0)),
-            "squared_calibration_error": reliability - noise,
-        }
+        return binned_values(mass, ones, sums, weights @ errors, witnesses)
 
     return statistic
+
+
+def binned_values(
+    mass: np.ndarray, ones: np.ndarray, sums: np.ndarray, errors: np.ndarray, witnesses: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the figures of `binned_scores` from sums over the images of each bin.
+
+    Args:
+        mass: Weight of the images [R, B].
+        ones: Of the positive ones [R, B].
+        sums: Weighted probabilities [R, B].
+        errors: Weighted squared errors, over all bins [R].
+        witnesses: Patients of each bin, two at least [B].
+    """
+    total = mass.sum(axis=1, keepdims=True)
+    filled = np.maximum(mass, 1e-300)
+    share, observed, expected = mass / total, ones / filled, sums / filled
+    prevalence = ones.sum(axis=1, keepdims=True) / total
+    gap = (expected - observed) * (mass > 0)
+    brier = errors / total[:, 0]
+    reliability = (share * gap**2).sum(axis=1)
+    resolution = (share * (observed - prevalence) ** 2).sum(axis=1)
+    uncertainty = (prevalence * (1 - prevalence))[:, 0]
+    noise = (share * observed * (1 - observed) / (witnesses - 1)).sum(axis=1)
+    return {
+        "brier": brier,
+        "brier_scaled": 1 - np.divide(brier, uncertainty, out=np.full_like(brier, np.nan), where=uncertainty > 0),
+        "brier_reliability": reliability,
+        "brier_resolution": resolution,
+        "brier_uncertainty": uncertainty,
+        "brier_within_bins": brier - reliability + resolution - uncertainty,
+        "ece": (share * np.abs(gap)).sum(axis=1),
+        "calibration_error": np.sqrt(np.maximum(reliability - noise, 0.0)),
+        "squared_calibration_error": reliability - noise,
+    }
 
 
 def expected_if_calibrated(
@@ -91,9 +106,17 @@ def expected_if_calibrated(
     """
     starts = equal_mass(probabilities, bins)
     sizes = np.diff(np.r_[starts, len(probabilities)])
+    spread = np.add.reduceat(probabilities * (1 - probabilities), starts)
+    return expected_of_bins(sizes, spread, patients_in(starts, clusters), rng)
+
+
+def expected_of_bins(
+    sizes: np.ndarray, spread: np.ndarray, patients: np.ndarray, rng: np.random.Generator
+) -> dict[str, float]:
+    """Return what `expected_if_calibrated` does from images, sums of `p (1 - p)` and patients of each bin [B]."""
     share = sizes / sizes.sum()
-    variance = np.add.reduceat(probabilities * (1 - probabilities), starts) / sizes / patients_in(starts, clusters)
-    deviates = np.abs(rng.standard_normal((_DRAWS, len(starts)))) * np.sqrt(variance)
+    variance = spread / sizes / patients
+    deviates = np.abs(rng.standard_normal((_DRAWS, len(sizes)))) * np.sqrt(variance)
     return {
         "mean": float((share * np.sqrt(variance)).sum() * math.sqrt(2 / math.pi)),
         "limit": float(np.quantile(deviates @ share, 0.95)),
@@ -107,11 +130,16 @@ def equal_mass(scores: np.ndarray, bins: int = BINS) -> np.ndarray:
         scores: Sorted, ascending or descending [N].
         bins: How many are wished; fewer where images are few or tied.
     """
-    wanted = min(bins, max(1, len(scores) // _LEAST_IMAGES))
-    ideal = (np.arange(1, wanted) * len(scores)) // wanted
+    ideal = ideal_starts(len(scores), bins)
     # A start inside a run of equal scores moves to the start of the run.
     runs = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
     return np.unique(np.r_[0, runs[np.searchsorted(runs, ideal, side="right") - 1]])
+
+
+def ideal_starts(images: int, bins: int = BINS) -> np.ndarray:
+    """Return where bins but the first would start if no scores were equal, int [B - 1]."""
+    wanted = min(bins, max(1, images // _LEAST_IMAGES))
+    return (np.arange(1, wanted) * images) // wanted
 
 
 def patients_in(starts: np.ndarray, clusters: np.ndarray) -> np.ndarray:
