@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,7 @@ def patients_in(rows: pd.DataFrame) -> Keys:
     Args:
         rows: With `patient`, and perhaps `site`.
     """
-    patients, sites = _keyed(rows, "patient", patient_key), _keyed(rows, "site", site_key)
+    patients, sites = keys_in(rows, "patient", patient_key), keys_in(rows, "site", site_key)
     nowhere = np.zeros(len(patients.names) + 1, dtype=bool)
     nowhere[patients.codes[sites.codes < 0]] = True
     place = np.where(nowhere[patients.codes], 0, sites.codes + 1)
@@ -106,13 +106,13 @@ def patients_in(rows: pd.DataFrame) -> Keys:
 
 def groups_in(rows: pd.DataFrame) -> Keys:
     """Return what is compared of each row's `group`."""
-    return _keyed(rows, "group", group_key)
+    return keys_in(rows, "group", group_key)
 
 
 def values_in(rows: pd.DataFrame, column: str) -> Keys:
     """Return the values of a column as they are, such as `sha256`."""
     if column not in rows:
-        return _keyed(rows, column, str)
+        return keys_in(rows, column, str)
     values = rows[column].to_numpy(dtype=object)
     codes, names = pd.factorize(np.where(values == "", None, values))
     return Keys(codes, names)
@@ -160,9 +160,14 @@ def resampled(rows: pd.DataFrame, clusters: np.ndarray) -> str:
         clusters: As `clusters_of` gives them [n].
     """
     known = patients_of(rows) != ""
-    if known.all():
+    return unit_of(int(known.sum()), len(rows), len(np.unique(clusters)))
+
+
+def unit_of(known: int, images: int, clusters: int) -> str:
+    """Say what is resampled, by how many images have a patient, of how many, in how many clusters."""
+    if known == images:
         return "patients"
-    if not known.any() and len(np.unique(clusters)) == len(rows):
+    if not known and clusters == images:
         return "images, as patients are unknown"
     return "patients or groups of near-duplicates"
 
@@ -188,6 +193,17 @@ def united_sites(sites: pd.Series) -> tuple[pd.Series, list[tuple[str, ...]]]:
     return sites.replace({other: names[0] for names in several for other in names[1:]}), several
 
 
+def united_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return how many rows each site has, from those of each spelling, under the spelling of `united_sites`."""
+    spelled: dict[str, list[str]] = {}
+    for name in counts:
+        spelled.setdefault(site_key(name) or name, []).append(name)
+    return {
+        max(names, key=lambda name: (counts[name], name)): sum(counts[name] for name in names)
+        for names in spelled.values()
+    }
+
+
 def text_of(table: pd.DataFrame, column: str) -> pd.Series:
     """Return a column as text without surrounding blanks, empty where it or a value is missing."""
     if column not in table:
@@ -202,8 +218,8 @@ def named(values: Sequence[str], most: int = 3) -> str:
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def _keyed(rows: pd.DataFrame, column: str, key: Callable[[str], str]) -> Keys:
-    """Return a key of each cell; each text is taken once, as they repeat."""
+def keys_in(rows: pd.DataFrame, column: str, key: Callable[[str], str]) -> Keys:
+    """Return a key of each cell of a column, by one of the functions above; each text is taken once, as they repeat."""
     if column not in rows:
         return Keys(np.full(len(rows), -1), np.empty(0, dtype=object))
     place, texts = pd.factorize(rows[column].to_numpy(dtype=object))  # -1 where a value is missing

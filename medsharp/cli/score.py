@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from medsharp.cli._console import BY_HELP, IntervalKind, console, figures_table, note, reader_notes
+from medsharp.cli._console import BY_HELP, IntervalKind, console, figures_table, note, progress_bar, reader_notes
 from medsharp.errors import InputError
+
+if TYPE_CHECKING:
+    from medsharp.evaluation.evaluate import Evaluation
 
 
 def score(
@@ -54,6 +57,14 @@ def score(
         Path | None, typer.Option(help="The model's predictions on other images, which fix conformal prediction sets.")
     ] = None,
     alpha: Annotated[float, typer.Option(help="Share of prediction sets that may miss the truth.")] = 0.1,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Read the table in passes: Parquet, a folder of such files, or CSV of more rows than fit into memory. "
+            "Fewer figures; temporary files beside --out.",
+        ),
+    ] = False,
 ) -> None:
     """Score a table of predictions, whoever's model made it: every figure with its 95 % interval.
 
@@ -61,19 +72,24 @@ def score(
     BI-RADS and readers' scores beside them (birads, birads_b, reader_1, ..., or a row for each reader) are compared
     with the model.
     """
-    from medsharp.evaluation import calibrate, read_predictions, write_evaluation
+    from medsharp.evaluation import calibrate, read_predictions
     from medsharp.evaluation.answers import classes_of, has_scores_only
     from medsharp.evaluation.conformal import assert_other_images
     from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
     from medsharp.evaluation.grouping import parse_groupings
-    from medsharp.evaluation.notes import refusal_notes
     from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
-    from medsharp.evaluation.report import left_over, parse_formats
+    from medsharp.evaluation.report import parse_formats
     from medsharp.evaluation.scores import evaluate_scores
 
     chosen, groupings = parse_formats(formats), parse_groupings(by or ())
     if formats and out is None:
         raise InputError("--format needs --out, the folder that the report is written to")
+    if stream:
+        if calibration is not None or groupings or interval is not IntervalKind.percentile:
+            raise InputError("--stream reads rows in passes, and takes none of --by, --calibration and --interval bca")
+        evaluation = _streamed(predictions, out, positive, threshold, score_column, resamples, seed, prevalence)
+        _tell(evaluation, predictions, out, chosen)
+        return
     table = read_predictions(predictions, positive=positive, score=score_column, scores=True)
     try:
         classes = classes_of(table, positive)
@@ -107,13 +123,51 @@ def score(
     else:
         table = table.assign(**{THRESHOLD: frozen.values})
         evaluation = evaluate_at_own_thresholds(table, conformal=conformal, **settings)
-    title = escape(f"At threshold {frozen.text}, {frozen.origin}")
-    console.print(figures_table({predictions.stem: evaluation.as_dict()["figures"]}, title))
-    for sentence in refusal_notes(evaluation.as_dict()["counts"]):
+    _tell(evaluation, predictions, out, chosen)
+
+
+def _streamed(
+    predictions: Path,
+    out: Path | None,
+    positive: str,
+    threshold: float | None,
+    score_column: str | None,
+    resamples: int,
+    seed: int,
+    prevalence: float | None,
+) -> Evaluation:
+    """Evaluate a table in passes; temporary files are on the disk of the report, or on that of the system's."""
+    import tempfile
+
+    from medsharp.evaluation.streamed import evaluate_streamed
+
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise InputError(f"--prevalence {prevalence:g} is not a share between 0 and 1")
+    folder = Path(tempfile.gettempdir()) if out is None else out.resolve().parent
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    with progress_bar() as report:
+        return evaluate_streamed(
+            predictions, folder=folder, positive=positive, threshold=threshold, score=score_column,
+            resamples=resamples, seed=seed, prevalence=prevalence, progress=report,
+        )  # fmt: skip
+
+
+def _tell(evaluation: Evaluation, predictions: Path, out: Path | None, formats: tuple[str, ...]) -> None:
+    """Print the figures, and write the report where one was asked for."""
+    from medsharp.evaluation import write_evaluation
+    from medsharp.evaluation.notes import refusal_notes
+    from medsharp.evaluation.report import left_over
+
+    content = evaluation.as_dict()
+    origin = next(note for note in content["notes"] if note.startswith("Threshold "))
+    title = escape(f"At t{origin[1:].rstrip('.')}")
+    console.print(figures_table({predictions.stem: content["figures"]}, title))
+    for sentence in refusal_notes(content["counts"]):
         note(sentence)
-    reader_notes([evaluation.as_dict()])
+    reader_notes([content])
     if out is not None:
-        written = write_evaluation(out, [evaluation], {}, formats=chosen)
+        written = write_evaluation(out, [evaluation], {}, formats=formats)
         for path in written:
             note(f"report: {path}")
         for path in left_over(out, written):

@@ -54,7 +54,7 @@ def counts_of(
         "clusters_by_label": {name: len(np.unique(clusters[(labels == name).to_numpy()])) for name in classes},
         "clusters_of_several_labels": int((labels.groupby(clusters).nunique() > 1).sum()),
         "by": {column: _by(text_of(rows, column)) for column in GROUPS if (text_of(rows, column) != "").any()},
-        "flags": _flags(text_of(rows, "flags")),
+        "flags": flags_in(text_of(rows, "flags")),
     }
 
 
@@ -78,6 +78,7 @@ def _by(names: pd.Series) -> dict[str, int]:
     return {str(name): int(count) for name, count in names.where(names != "", "not recorded").value_counts().items()}
 
 
-def _flags(flags: pd.Series) -> dict[str, int]:
+def flags_in(flags: pd.Series) -> dict[str, int]:
+    """Count flags, several of which stand in a cell with semicolons between."""
     parts = flags[flags != ""].str.split(";").explode().str.strip()
     return {str(flag): int(count) for flag, count in parts[parts != ""].value_counts().items()}

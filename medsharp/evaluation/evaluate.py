@@ -18,7 +18,7 @@ from medsharp.evaluation.counts import confusion_of, counts_of, patients_before
 from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.grouping import Grouping, assert_columns
 from medsharp.evaluation.interactions import interactions_of
-from medsharp.evaluation.notes import notes_of
+from medsharp.evaluation.notes import is_extreme, notes_of
 from medsharp.evaluation.predictions import check_predictions
 from medsharp.evaluation.readers import readers_of
 from medsharp.evaluation.sites import Site, site_of, sites_of, summarise_sites
@@ -168,7 +168,7 @@ def evaluate_predictions(
         "name": name,
         "role": role,
         "about": {key: value for key, value in (about or {}).items() if value},
-        "simulated": _simulated(name, about or {}, counts),
+        "simulated": is_simulated(name, about or {}, counts),
         "classes": list(classes),
         "positive": positive,
         "threshold": float(threshold),
@@ -184,7 +184,7 @@ def evaluate_predictions(
         "confusion": confusion_of(rows, classes) if several else None,
         "multiclass": multiclass_figures(rows, classes, cases, **how) if several else None,
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
-        "notes": [*warnings, *notes_of(cases, counts)],
+        "notes": [*warnings, *notes_of(counts, extreme=int(is_extreme(cases.scores).sum()), constant=cases.constant)],
         "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         **by_unit_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "interactions": interactions_of(groups, by) if cases.patients() > 1 else [],
@@ -220,6 +220,7 @@ def _intervals(unit: str, clusters: int, wished: int, drawn: int, seed: int, int
     }
 
 
-def _simulated(name: str, about: dict[str, str], counts: dict[str, Any]) -> bool:
+def is_simulated(name: str, about: dict[str, str], counts: dict[str, Any]) -> bool:
+    """Whether a data set, its source or one of its sites is called simulated."""
     names = [name, about.get("name", ""), about.get("source", ""), *counts["by"].get("site", {})]
     return any(str(text).strip().casefold().startswith("simulated") for text in names)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from medsharp.evaluation.statistics.calibration import CLIP
-from medsharp.evaluation.statistics.figures import Cases
 from medsharp.quantities import counted
 
 _FEW_CLUSTERS = 30
+
+
+def is_extreme(probabilities: np.ndarray) -> np.ndarray:
+    """Return of each probability whether it is taken as another where a logarithm is, bool [N]."""
+    return (probabilities < CLIP) | (probabilities > 1 - CLIP)
 
 
 def refusal_notes(counts: dict[str, Any]) -> list[str]:
@@ -20,8 +26,14 @@ def refusal_notes(counts: dict[str, Any]) -> list[str]:
     return [f"The figures are of the {some} answered; {were} refused by the input checks: see Refusals and cautions."]
 
 
-def notes_of(cases: Cases, counts: dict[str, Any]) -> list[str]:
-    """Return what a reader must know of these data: refused images, few or tied patients, extreme probabilities."""
+def notes_of(counts: dict[str, Any], *, extreme: int, constant: bool) -> list[str]:
+    """Return what a reader must know of these data: refused images, few or tied patients, extreme probabilities.
+
+    Args:
+        counts: As `medsharp.evaluation.counts.counts_of` gives them.
+        extreme: How many probabilities are 0 or 1.
+        constant: Whether every image has the same.
+    """
     notes = refusal_notes(counts)
     if counts["clusters"] == 1:
         notes.append("There is one patient only: no interval can be given.")
@@ -38,10 +50,9 @@ def notes_of(cases: Cases, counts: dict[str, Any]) -> list[str]:
         nameless = counts["images_without_patient"]
         have = f"{counted(nameless, 'image')} {'has' if nameless == 1 else 'have'} no patient"
         notes.append(f"{have}; each stands for one, or its group of near-duplicates does.")
-    extreme = int(((cases.scores < CLIP) | (cases.scores > 1 - CLIP)).sum())
     if extreme:
         are = counted(extreme, "probability is", "probabilities are")
         notes.append(f"{are} 0 or 1; log loss and calibration take them as {CLIP:g} and 1 - {CLIP:g}.")
-    if (cases.scores == cases.scores[0]).all():
+    if constant:
         notes.append("Every image has the same probability: the model does not rank these images at all.")
     return notes

@@ -108,7 +108,7 @@ def check_predictions(table: pd.DataFrame, classes: Sequence[str], name: str, *,
         whole: It is the whole table, and no piece of which every row may be refused.
 
     Raises:
-        InputError: No row of the whole is left, or a label or probability is missing or wrong, or an image stands twice.
+        InputError: No row of the whole is left, a label or probability is missing or wrong, or an image stands twice.
     """
     columns = [f"p_{label}" for label in classes]
     for column in ("image", "label", *columns):

@@ -22,6 +22,9 @@ from medsharp.keys import text_of
 WITHHELD = "the table has scores, no probabilities"
 """The reason that stands in place of every figure that needs a probability."""
 
+WITHHELD_NOTE = f"Calibration, net benefit and risk-coverage are not given: {WITHHELD}."
+"""The sentence that stands beside the figures."""
+
 _NEED_PROBABILITIES = {*keys_where(section=USE), *keys_where(section=CALIBRATION)}
 _BINS = 20
 
@@ -67,7 +70,7 @@ def evaluate_scores(
         positive=positive,
         threshold=ranks.threshold(threshold),
         name=name,
-        warnings=[*warnings, f"Calibration, net benefit and risk-coverage are not given: {WITHHELD}."],
+        warnings=[*warnings, WITHHELD_NOTE],
         **options,
     )
     content = ranked.content
@@ -75,8 +78,8 @@ def evaluate_scores(
         "scale": SCORE,
         "threshold": float(threshold),
         "operating_point": content["operating_point"] | {"threshold": float(threshold)},
-        "figures": _without_probabilities(content["figures"]),
-        "subgroups": [_without_probabilities(group) for group in content["subgroups"]],
+        "figures": without_probabilities(content["figures"]),
+        "subgroups": [without_probabilities(group) for group in content["subgroups"]],
         **_by_unit(check_predictions(standing_in, classes, name).rows, positive, threshold, options),
         "interactions": [_tested(entry) for entry in content["interactions"]],
         "abstention": _abstention(content["abstention"]),
@@ -111,7 +114,7 @@ class _Ranks:
         return float(self._distinct[round(probability * len(self._distinct) - 0.5)])
 
 
-def _without_probabilities(figures: dict[str, Any]) -> dict[str, Any]:
+def without_probabilities(figures: dict[str, Any]) -> dict[str, Any]:
     """Return figures by name with the reason in place of those that need a probability; other entries as they are."""
     return {
         name: {"value": None, "low": None, "high": None, "n": figure["n"], "reason": WITHHELD}
@@ -147,7 +150,7 @@ def _abstention(found: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     anyway = found["anyway"] or {}
     if "figures" in anyway:
-        anyway = anyway | {"figures": _without_probabilities(anyway["figures"])}
+        anyway = anyway | {"figures": without_probabilities(anyway["figures"])}
     return found | {"anyway": anyway or None, "risk_coverage": None}
 
 

@@ -39,12 +39,14 @@ class TablePieces:
         read: Gives the pieces in order: cleaned text by column, the empty string where nothing stands, or floats, NaN
             where nothing stands, in columns of such that were asked for as numbers. The index is the row in the file,
             as a spreadsheet numbers it; rows of blanks are not there.
+        rows: How many there are, blank ones too; None where that is not known before they are read.
         notes: Sentences on what is not read.
     """
 
     path: Path
     columns: tuple[str, ...]
     read: Rows
+    rows: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -127,7 +129,9 @@ def _parquet(
             if filled.any():
                 yield frame if filled.all() else frame[filled]
 
-    return TablePieces(path, tuple(map(str, named.frame.columns)), pieces)
+    with reading_parquet(path):
+        count = found.count_rows()
+    return TablePieces(path, tuple(map(str, named.frame.columns)), pieces, count)
 
 
 def _cleaned(column: pyarrow.Array) -> np.ndarray:
@@ -152,7 +156,7 @@ def _csv(path: Path, start: bytes, needed: Sequence[str], rows: int) -> TablePie
             if len(table.frame):
                 yield table.frame.astype(object)
 
-    return TablePieces(path, tuple(map(str, first.frame.columns)), pieces, first.notes)
+    return TablePieces(path, tuple(map(str, first.frame.columns)), pieces, notes=first.notes)
 
 
 def _csv_tables(path: Path, encoding: str, needed: Sequence[str], rows: int) -> Iterator[Any]:

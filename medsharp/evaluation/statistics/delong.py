@@ -49,7 +49,19 @@ def delong_covariance(found: Placements) -> np.ndarray:
     if min(positives, negatives) < 2:
         return np.full((len(found.areas),) * 2, np.nan)
     over, under = (part - found.areas[:, None] for part in (found.of_positives, found.of_negatives))
-    return over @ over.T / ((positives - 1) * positives) + under @ under.T / ((negatives - 1) * negatives)
+    return delong_of_sums(over @ over.T, under @ under.T, positives, negatives)
+
+
+def delong_of_sums(over: np.ndarray, under: np.ndarray, positives: int, negatives: int) -> np.ndarray:
+    """Return DeLong's covariance from the sums of products of `V10 - A` and of `V01 - A` [K, K], two of each at least.
+
+    Args:
+        over: Over the positives.
+        under: Over the negatives.
+        positives: How many.
+        negatives: How many.
+    """
+    return over / ((positives - 1) * positives) + under / ((negatives - 1) * negatives)
 
 
 def obuchowski_covariance(found: Placements, labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
@@ -72,9 +84,28 @@ def obuchowski_covariance(found: Placements, labels: np.ndarray, clusters: np.nd
     if min(patients) < 2:
         return np.full((len(found.areas),) * 2, np.nan)
     over, under = sums
-    s10 = patients[0] / ((patients[0] - 1) * positives) * (over @ over.T)
-    s01 = patients[1] / ((patients[1] - 1) * negatives) * (under @ under.T)
-    s11 = count / (count - 1) * (over @ under.T)
+    return obuchowski_of_sums(
+        (over @ over.T, under @ under.T, over @ under.T), (patients[0], patients[1], count), positives, negatives
+    )
+
+
+def obuchowski_of_sums(
+    products: tuple[np.ndarray, np.ndarray, np.ndarray],
+    patients: tuple[int, int, int],
+    positives: int,
+    negatives: int,
+) -> np.ndarray:
+    """Return Obuchowski's covariance from sums over patients of `D D'`, `H H'` and `D H'` [K, K] each.
+
+    Args:
+        products: The sums.
+        patients: With a positive image, with a negative one, of all; two at least.
+        positives: Images.
+        negatives: Images.
+    """
+    s10 = patients[0] / ((patients[0] - 1) * positives) * products[0]
+    s01 = patients[1] / ((patients[1] - 1) * negatives) * products[1]
+    s11 = patients[2] / (patients[2] - 1) * products[2]
     return s10 / positives + s01 / negatives + (s11 + s11.T) / (positives * negatives)
 
 
@@ -85,14 +116,18 @@ def area_intervals(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray)
     Statistical Methods in Medical Research 17, 2008). Nulls where the variance is 0 or does not exist.
     """
     found = placements(labels, scores)
-    area = float(found.areas[0])
-    variances = {
-        "delong": delong_covariance(found)[0, 0],
-        "obuchowski": obuchowski_covariance(found, labels, clusters)[0, 0],
-    }
+    return intervals_of_variances(
+        float(found.areas[0]),
+        delong=float(delong_covariance(found)[0, 0]),
+        obuchowski=float(obuchowski_covariance(found, labels, clusters)[0, 0]),
+    )
+
+
+def intervals_of_variances(area: float, **variances: float) -> dict[str, dict[str, float | None]]:
+    """Return what `area_intervals` does, from the variance of each kind."""
     intervals: dict[str, dict[str, float | None]] = {}
     for name, variance in variances.items():
-        low, high = logit_interval(area, float(variance))
+        low, high = logit_interval(area, variance)
         error = math.sqrt(variance) if variance > 0 else None
         intervals[name] = {"value": area, "standard_error": error, "low": low, "high": high}
     return intervals

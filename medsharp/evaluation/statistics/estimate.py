@@ -24,6 +24,7 @@ PIVOTAL = "patient bootstrap, basic"
 WILSON = "Wilson, patients"
 NEWCOMBE = "Newcombe, patients"
 MOVER = "MOVER, from the two intervals"
+OBUCHOWSKI = "Obuchowski, patients, on the logit scale"
 
 _SCALED = {
     "log": NORMAL_LOG,

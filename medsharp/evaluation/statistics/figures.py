@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,24 @@ from medsharp.evaluation.statistics.estimate import (
 from medsharp.evaluation.statistics.intervals import perfect_auroc, pivotal, wilson
 from medsharp.evaluation.statistics.registry import FIGURES, About, Figure
 from medsharp.quantities import counted
+
+
+class Tally(Protocol):
+    """What the rules of figures count: of `Cases` in memory, or of images that were counted as they went by."""
+
+    def images_about(self, which: About) -> int:
+        """Count the images that a figure is about."""
+
+    def patients_about(self, which: About) -> int:
+        """Count the patients with such an image."""
+
+    @property
+    def constant(self) -> bool:
+        """Whether every image has the same score."""
+
+    @property
+    def contradicted(self) -> int:
+        """How many probabilities are 0 or 1, and wrong."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,24 @@ class Cases:
             "not called": ~called,
         }
         return masks[which]
+
+    def images_about(self, which: About) -> int:
+        """Count the images that a figure is about."""
+        return int(self.about(which).sum())
+
+    def patients_about(self, which: About) -> int:
+        """Count the patients with such an image."""
+        return self.patients(self.about(which))
+
+    @property
+    def constant(self) -> bool:
+        """Whether every image has the same score."""
+        return bool((self.scores == self.scores[0]).all())
+
+    @property
+    def contradicted(self) -> int:
+        """How many probabilities are 0 or 1, and wrong."""
+        return int((np.where(self.labels, self.scores, 1 - self.scores) <= CLIP).sum())
 
 
 @dataclass(frozen=True)
@@ -117,11 +153,11 @@ def measure(
     return Measured(values, replicates, left_out, len(clusters))
 
 
-def estimates_of(cases: Cases, measured: Measured, least: int = 0) -> dict[str, Estimate]:
+def estimates_of(cases: Tally, measured: Measured, least: int = 0) -> dict[str, Estimate]:
     """Return the estimates of all measured figures of the registry, each with the rules of its entry.
 
     Args:
-        cases: Labels, scores, clusters, threshold.
+        cases: What was measured, or what was counted of it.
         measured: Values and replicates of the same cases.
         least: A figure about fewer images than this, or fewer of either class where it needs both, has no value.
     """
@@ -151,22 +187,27 @@ def share_estimate(measured: Measured, name: str, about: np.ndarray, cases: Case
         cases: Their clusters.
         missing: Why it has no value, where it has none.
     """
-    value, patients = float(measured.values[name]), cases.patients(about)
+    return counted_share(measured, name, int(about.sum()), cases.patients(about), missing)
+
+
+def counted_share(measured: Measured, name: str, images: int, patients: int, missing: str = "") -> Estimate:
+    """Return what `share_estimate` does of so many images and patients."""
+    value = float(measured.values[name])
     return measured.estimate(
-        name, n=int(about.sum()), bounds=(0.0, 1.0), ends=_share_at_ends(value, patients),
+        name, n=images, bounds=(0.0, 1.0), ends=_share_at_ends(value, patients),
         reason="" if np.isfinite(value) else missing, extra={"patients": patients},
     )  # fmt: skip
 
 
-def _estimate(entry: Figure, cases: Cases, measured: Measured, before: dict[str, Estimate], least: int) -> Estimate:
-    about = cases.about(entry.about)
-    value, count = float(measured.values[entry.key]), int(about.sum())
+def _estimate(entry: Figure, cases: Tally, measured: Measured, before: dict[str, Estimate], least: int) -> Estimate:
+    value, count = float(measured.values[entry.key]), cases.images_about(entry.about)
     reason = withheld(entry, cases, least)
     if reason:
         return Estimate(np.nan, np.full_like(measured.replicates[entry.key], np.nan), reason=reason, n=count)
     reason = entry.no_interval if np.isfinite(value) else entry.missing
     if entry.share:
-        return replace(share_estimate(measured, entry.key, about, cases, reason), bounds=(entry.low, entry.high))
+        share = counted_share(measured, entry.key, count, cases.patients_about(entry.about), reason)
+        return replace(share, bounds=(entry.low, entry.high))
     estimate = measured.estimate(
         entry.key, n=count, bounds=(entry.low, entry.high), reason=reason, scale=entry.interval_scale,
         extra={"caution": entry.caution} if entry.caution and not reason else {},
@@ -182,27 +223,28 @@ def _estimate(entry: Figure, cases: Cases, measured: Measured, before: dict[str,
     return estimate
 
 
-def withheld(entry: Figure, cases: Cases, least: int) -> str:
+def withheld(entry: Figure, cases: Tally, least: int) -> str:
     """Say why a figure has no value whatever the statistic gives; empty where it may have one.
 
     Args:
         entry: Of the registry.
-        cases: Labels, scores, threshold.
+        cases: What was measured, or what was counted of it.
         least: As for `estimates_of`.
     """
-    count = int(cases.about(entry.about).sum())
-    if entry.ranking and (cases.scores == cases.scores[0]).all():
+    count = cases.images_about(entry.about)
+    if entry.ranking and cases.constant:
         return "every image has the same probability"
     if entry.key in ("calibration_intercept", "calibration_slope"):
-        wrong = int((np.where(cases.labels, cases.scores, 1 - cases.scores) <= CLIP).sum())
+        wrong = cases.contradicted
         if wrong:
             are = "probability is 0 or 1 and was" if wrong == 1 else "probabilities are 0 or 1 and were"
             return f"{wrong} {are} wrong: no finite recalibration exists"
     if count < least and entry.about != "images":
         return f"{counted(count, 'image')} only; {least} are the least"
-    fewer = min(int(cases.labels.sum()), int((~cases.labels).sum()))
+    positives, negatives = cases.images_about("positives"), cases.images_about("negatives")
+    fewer = min(positives, negatives)
     if entry.events and fewer < least:
-        kind = "positive" if cases.labels.sum() == fewer else "negative"
+        kind = "positive" if positives == fewer else "negative"
         return f"{counted(fewer, f'{kind} image')} only; {least} of either class are the least"
     return ""
 
@@ -216,13 +258,13 @@ def _share_at_ends(value: float, patients: int) -> ClosedForm:
     return limits
 
 
-def auroc_at_ends(value: float, cases: Cases) -> ClosedForm:
+def auroc_at_ends(value: float, cases: Tally) -> ClosedForm:
     """Return what gives Newcombe's interval of an AUROC of 0 or 1."""
 
     def limits() -> Limits | None:
         if value not in (0.0, 1.0):
             return None
-        low, high = perfect_auroc(cases.patients(cases.labels), cases.patients(~cases.labels))
+        low, high = perfect_auroc(cases.patients_about("positives"), cases.patients_about("negatives"))
         return Limits(low, high, NEWCOMBE) if value == 1.0 else Limits(1 - high, 1 - low, NEWCOMBE)
 
     return limits
