@@ -43,7 +43,8 @@ def fate_of(table: pd.DataFrame) -> pd.Series:
 
     `exclude` and `error` say why, `status` what; any other status than those of a bundle counts as answered.
     """
-    status = text_of(table, STATUS).map(name_key)
+    status = text_of(table, STATUS)
+    status = status.map({text: name_key(text) for text in status.unique()})
     fates = np.select(
         [
             text_of(table, "exclude") != "",

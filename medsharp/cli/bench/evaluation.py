@@ -53,6 +53,18 @@ def evaluation(
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Manifest or data set folder, for --bundle.")] = None,
+    streamed: Annotated[
+        int | None,
+        typer.Option(
+            min=10_000,
+            max=10_000_000_000,
+            metavar="IMAGES",
+            help="Instead: `score --stream` of a table of so many images, ten a patient, made in the folder --disk.",
+        ),
+    ] = None,
+    disk: Annotated[
+        Path | None, typer.Option(help="Folder for the table of --streamed; the system's for temporary files.")
+    ] = None,
     json_: JsonFile = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
@@ -60,10 +72,16 @@ def evaluation(
     check_json(json_)
     if (bundle is None) != (data is None):
         raise InputError("--bundle and --data are given together")
-    if coverage + seeds + pooling + (bundle is not None) > 1:
-        raise InputError("--coverage, --seeds, --pooling and --bundle are different measurements; give one of them")
+    if disk is not None and streamed is None:
+        raise InputError("--disk is of --streamed")
+    if coverage + seeds + pooling + (bundle is not None) + (streamed is not None) > 1:
+        raise InputError(
+            "--coverage, --seeds, --pooling, --streamed and --bundle are different measurements; give one of them"
+        )
     if bundle is not None and data is not None:
         tables, values = _beside_a_loop(bundle, data, resamples or 2000, seed)
+    elif streamed is not None:
+        tables, values = _streamed(streamed, disk, resamples or 2000, seed)
     elif seeds:
         tables, values = _seeds(studies or 2000, patients or 300, resamples or 150, seed)
     elif coverage:
@@ -90,6 +108,20 @@ def _timings(large: bool, resamples: int, seed: int) -> tuple[Tables, list[dict[
     timings: list[Timing] = measure_usual(resamples=resamples, seed=seed)
     if large:
         timings += measure_large(seed=seed)
+    return _table_of(timings)
+
+
+def _streamed(images: int, disk: Path | None, resamples: int, seed: int) -> tuple[Tables, list[dict[str, Any]]]:
+    from medsharp.evaluation.streamed.benchmark import measure_streamed
+
+    with progress_bar() as report:
+        timings = measure_streamed(
+            images=images, patients=images // 10, folder=disk, resamples=resamples, seed=seed, progress=report
+        )
+    return _table_of(timings)
+
+
+def _table_of(timings: list[Timing]) -> tuple[Tables, list[dict[str, Any]]]:
     rows: list[tuple[str, ...]] = [(timing.what, f"{timing.seconds:.3g}", timing.note) for timing in timings]
     return [(("what", "seconds", ""), rows)], [timing.as_dict() for timing in timings]
 

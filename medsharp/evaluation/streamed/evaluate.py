@@ -149,7 +149,7 @@ def _evaluated(
     disk = [sum(run.size for run in stored.runs)]
     for run in (stored.images, stored.groups, stored.places):
         run.close()  # the disk is needed
-    fit = None if stored.ranked else recalibrate_stored(stored.scores, place, tallies.log_odds, progress)
+    fit = None if stored.ranked else recalibrate_stored(stored.scores, place, positives, tallies.log_odds, progress)
     edges = np.histogram_bin_edges([tallies.least, tallies.greatest] if stored.ranked else [0.0, 1.0], HISTOGRAM)
     with SortedRuns(folder, PATIENT_FIELDS, stored.scores.held) as patients:
         ranked = rank(
@@ -181,7 +181,7 @@ def _content(
     measured = _measured(found, place, threshold, prevalence, fit)
     point = _operating_point(found, place, threshold)
     counted = _Counted(_about(point), found.about, tallies.least == tallies.greatest, tallies.contradicted)
-    figures = figures_of(estimates_of(counted, measured))
+    figures = {key: _poisson(figure) for key, figure in figures_of(estimates_of(counted, measured)).items()}
     areas = _areas(ranked, found)
     figures |= _ranking(ranked, counted, areas["obuchowski"], found.clusters)
     figures = {key: figures[key] for key in FIGURES if key in figures}
@@ -234,6 +234,12 @@ def _content(
         "streamed": {"rows_in_memory": stored.scores.held, "temporary_bytes": disk},
     }
     return content | ({"scale": "score"} if stored.ranked else {})
+
+
+def _poisson(figure: dict[str, Any]) -> dict[str, Any]:
+    """Say of an interval of resamples how they were drawn."""
+    method = figure.get("method", "")
+    return figure | {"method": f"Poisson {method}"} if method.startswith("patient bootstrap") else figure
 
 
 def _measured(

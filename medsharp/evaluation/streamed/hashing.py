@@ -11,6 +11,9 @@ import pandas as pd
 
 from medsharp.keys import Keys
 
+_IMAGES = "medsharp's image"
+"""A key of SipHash of their own, as images are never compared with anything else."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
@@ -25,6 +28,11 @@ def hashes_of(keys: Keys, kind: str) -> np.ndarray:
     names = np.array([f"{kind}\x1f{name}" for name in keys.names], dtype=object)
     numbers = pd.util.hash_array(names, categorize=False) if len(names) else np.empty(0, dtype=np.uint64)
     return np.append(numbers, np.uint64(0))[keys.codes]
+
+
+def hashes_of_images(names: pd.Series) -> np.ndarray:
+    """Return the number of each image's name, uint64 [n]; no two rows of a table should have the same."""
+    return pd.util.hash_array(names.to_numpy(dtype=object), hash_key=_IMAGES, categorize=False)
 
 
 def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:

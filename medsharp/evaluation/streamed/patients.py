@@ -135,7 +135,8 @@ def resample_patients(
         progress: Called with images done.
     """
     bins = ranked.bins.shape[1]
-    fitted = fit is not None and all(np.isfinite(part).all() for part in fit)
+    # Without a slope, the sums of its steps are NaN, and nothing else is.
+    fitted = fit is not None and bool(np.isfinite(fit.in_the_large).all())
     columns = Columns.of(classes, bins, ranked=fit is None, fitted=fitted)
     found = Patients(
         columns, np.zeros(columns.count), np.zeros((columns.count, resamples)), np.zeros(classes, dtype=np.int64),

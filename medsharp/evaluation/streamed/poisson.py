@@ -1,9 +1,9 @@
 """How often a patient is drawn in each resample, from nothing but the patient and a seed: the Poisson bootstrap.
 
 A multinomial bootstrap of n patients needs all of them to draw one: each is in a resample a Binomial(n, 1 / n) number
-of times, which tends to Poisson(1). Drawing that number for each patient by itself (Hanley and MacGibbon, Computer Methods
-and Programs in Biomedicine 83, 2006; Chamandy, Muralidharan, Najmi and Naidu, Estimating uncertainty for massive data
-streams, Google 2012) makes resamples of n -+ sqrt(n) patients in one pass over rows in any order.
+of times, which tends to Poisson(1). Drawing that number for each patient by itself makes resamples of n -+ sqrt(n)
+patients in one pass over rows in any order (Hanley and MacGibbon, Comput Methods Programs Biomed 83, 2006; Chamandy et
+al., Estimating uncertainty for massive data streams, Google 2012).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from medsharp.evaluation.predictions import (
 )
 from medsharp.evaluation.statistics.calibration import CLIP, logit
 from medsharp.evaluation.statistics.decision import CUTS
-from medsharp.evaluation.streamed.hashing import hashes_of, joined
+from medsharp.evaluation.streamed.hashing import hashes_of, hashes_of_images, joined
 from medsharp.evaluation.streamed.runs import SortedRuns
 from medsharp.keys import group_key, keys_in, patient_key, site_key, text_of
 from medsharp.progress import Progress
@@ -343,7 +343,7 @@ def _lay(
     kept = fates[~fates.isin((EXCLUDED, FAILED))]
     for part, mask in ((checked.rows, kept != REFUSED), (checked.refused, kept == REFUSED)):
         if len(part):
-            images.add(_rows(images, key=_of(part, "image", str), row=places[mask.to_numpy()].to_numpy() + 2))
+            images.add(_rows(images, key=hashes_of_images(part["image"]), row=places[mask.to_numpy()].to_numpy() + 2))
     rows = checked.rows
     if not len(rows):
         return 0
@@ -357,7 +357,8 @@ def _lay(
     ties = [_of(rows, column, key) for column, key in (("group", group_key), ("sha256", str)) if column in rows]
     for tie in ties:
         node = np.where(node == 0, tie, node)
-    node = np.where(node == 0, _of(rows, "image", str), node)
+    if not node.all():
+        node = np.where(node == 0, hashes_of_images(rows["image"]), node)
     for tie in ties:
         groups.add(_pairs(groups, tie[tie > 0], node[tie > 0]))
     label = pd.Categorical(rows["label"], categories=list(classes)).codes.astype(np.uint8)

@@ -11,7 +11,7 @@ from medsharp.progress import Progress
 
 
 def recalibrate_stored(
-    scores: SortedRuns, place: int, log_odds: tuple[int, float, float], progress: Progress | None = None
+    scores: SortedRuns, place: int, positives: int, log_odds: tuple[int, float, float], progress: Progress | None = None
 ) -> Recalibration:
     """Fit both recalibration models of `medsharp.evaluation.statistics.calibration.recalibrate` to all images.
 
@@ -21,6 +21,7 @@ def recalibrate_stored(
     Args:
         scores: See `medsharp.evaluation.streamed.reading.Stored`; probabilities.
         place: Of the positive class among the classes.
+        positives: Images of it.
         log_odds: Their number, sum and sum of squares.
         progress: Called with images done in all passes.
     """
@@ -29,15 +30,13 @@ def recalibrate_stored(
     scale = max(0.0, squares / count - centre**2) ** 0.5 or 1.0
     some = scores.sample()
     labels = split_label(some["label"])[0] == place
-    start = recalibrate(labels, -some["key"], np.ones((1, len(some))))
-    near = all(np.isfinite(part).all() for part in start)
-    large = start.in_the_large[:, None] if near else np.zeros((1, 1))
-    full = np.zeros((1, 2))
-    if near:
-        full[0] = start.constant[0] + start.slope[0] * centre, start.slope[0] * scale
+    near = recalibrate(labels, -some["key"], np.ones((1, len(some))))
+    share = np.clip(positives / count, 1e-3, 1 - 1e-3)
     passes = _Passes(scores, place, centre, scale, progress)
-    large = newton(lambda active, beta: passes.slopes(beta), large)
-    full = newton(lambda active, beta: passes.slopes(beta), full)
+    # Where the first images lead astray, as those of one class would, it begins where `recalibrate` does.
+    large = passes.fit(near.in_the_large, np.zeros(1))
+    close = np.concatenate([near.constant + near.slope * centre, near.slope * scale])
+    full = passes.fit(close, np.array([np.log(share / (1 - share)), 0.0]))
     slope = full[:, 1] / scale
     return Recalibration(large[:, 0], slope, full[:, 0] - slope * centre)
 
@@ -46,6 +45,14 @@ class _Passes:
     def __init__(self, scores: SortedRuns, place: int, centre: float, scale: float, progress: Progress | None) -> None:
         self._scores, self._place, self._centre, self._scale = scores, place, centre, scale
         self._progress, self._done = progress, 0
+
+    def fit(self, *starts: np.ndarray) -> np.ndarray:
+        """Return the coefficients [1, K] from the first start [K] that leads to them; NaN where none does."""
+        fitted = np.full((1, len(starts[0])), np.nan)
+        for start in starts:
+            if np.isfinite(start).all() and not np.isfinite(fitted).all():
+                fitted = newton(lambda active, beta: self.slopes(beta), start[None])
+        return fitted
 
     def slopes(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient and curvature over all images: of one coefficient beside the log odds, or of two."""

@@ -48,7 +48,7 @@ class KeyRange:
         for run, end in enumerate(self._end):
             while first[run] < end:
                 last = first.copy()
-                last[run] = min(end, first[run] + self._runs.held)
+                last[run] = min(end, first[run] + self._runs.range_rows)
                 yield self._runs.read(first, last)
                 first[run] = last[run]
 
@@ -90,6 +90,11 @@ class SortedRuns:
         return sum(self._lengths) + sum(map(len, self._waiting))
 
     @property
+    def range_rows(self) -> int:
+        """Rows of a range: a quarter of a run, as what is computed of a row takes more than the row."""
+        return max(1, self.held // 4)
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(self._lengths) * self.kind.itemsize
@@ -97,6 +102,7 @@ class SortedRuns:
     def close(self) -> None:
         """Give the disk back."""
         self._waiting.clear()
+        self._samples.clear()
         try:
             self._file.close()
         except OSError as error:  # of what was still to be written
@@ -130,16 +136,18 @@ class SortedRuns:
         return InputError(f"cannot write a temporary file in {self._folder}: {error.strerror or error}")
 
     def ranges(self, rows: int | None = None) -> Iterator[KeyRange]:
-        """Give all rows in ascending order of their keys, in ranges of about `rows` rows; nothing can be added then.
+        """Give all rows in ascending order of their keys, in ranges; nothing can be added then.
 
-        A range has no more than `rows`, and a 1,024th of all, unless it has a single key.
+        Args:
+            rows: Of a range, of which it has no more beside a 1,024th of all, unless it has a single key; a quarter of
+                a run by default.
         """
         if self._waiting:
             self._write()
         if not self._lengths:
             return
         before = np.zeros(len(self._lengths), dtype=np.int64)
-        for end, single in self._borders(self.held if rows is None else rows):
+        for end, single in self._borders(self.range_rows if rows is None else rows):
             count = int((end - before).sum())
             if count:
                 yield KeyRange(int(before.sum()), count, single, self, before, end)
