@@ -188,6 +188,14 @@ def test_what_it_does_not_take(tmp_path: Path, options: tuple[str, str]) -> None
     sentence(tmp_path / "a.csv", tmp_path, "--stream reads rows in passes, and takes none of --by", options=options)
 
 
+def test_a_row_for_each_reader_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    rows = pd.concat([table().assign(reader=name, birads=4) for name in ("A", "B")])
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    said = sentence(tmp_path / "a.csv", tmp_path, "row 302: 0.png stands twice (300 such rows)")
+    assert said.endswith("a table with a row for each reader is read without --stream")
+
+
 def test_an_earlier_report_stays_when_a_later_one_fails(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "a.csv", index=False)
     assert run("score", tmp_path / "a.csv", "--stream", "--out", tmp_path / "out").exit_code == 0

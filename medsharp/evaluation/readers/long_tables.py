@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def one_row_an_image(table: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list
         InputError: No column, or more than one, holds what readers said, a reader is not named or has an image twice,
             or rows of an image contradict each other; the sentence names the row.
     """
-    who = next((str(name) for name in table if name_key(str(name)) in _WHO), None)
+    who = reader_column(list(map(str, table.columns)))
     if who is None or not table["image"].duplicated().any():
         return table, []
     what = _judgement(table, file, who)
@@ -52,6 +53,11 @@ def one_row_an_image(table: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list
     if dropped:
         notes.append(f"{file}: {named(dropped)} differ between the rows of an image and are not read")
     return wide, notes
+
+
+def reader_column(columns: Sequence[str]) -> str | None:
+    """Return the column that names readers, if there is one."""
+    return next((name for name in columns if name_key(name) in _WHO), None)
 
 
 def _judgement(table: pd.DataFrame, file: str, who: str) -> str:

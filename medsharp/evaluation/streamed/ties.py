@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medsharp.errors import InputError
+from medsharp.evaluation.readers.long_tables import reader_column
 from medsharp.evaluation.streamed.runs import SortedRuns
 from medsharp.tables import TablePieces
 
@@ -88,8 +89,10 @@ def assert_once(images: SortedRuns, table: TablePieces) -> None:
     names = _names(table, {int(row) for pair in suspects for row in pair})
     twice = sorted(int(max(pair)) for pair in suspects if names[int(pair[0])] == names[int(pair[1])])
     if twice:
+        who = reader_column(table.columns)
+        several = "" if who is None else f"; a table with a row for each {who} is read without --stream"
         more = f" ({len(twice)} such rows)" if len(twice) > 1 else ""
-        raise InputError(f"{table.path.name}, row {twice[0]}: {names[twice[0]]} stands twice{more}")
+        raise InputError(f"{table.path.name}, row {twice[0]}: {names[twice[0]]} stands twice{more}{several}")
 
 
 def _names(table: TablePieces, rows: set[int]) -> dict[int, str]:
