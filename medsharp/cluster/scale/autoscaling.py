@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +81,10 @@ def simulate_step(
     counts = {"asked": 0, "most": first}
     wishes: list[tuple[float, int]] = []
 
-    def scale() -> Iterator[Any]:
+    def scale() -> Generator[Any, Any, Any]:
         starting = 0
 
-        def start() -> Iterator[Any]:
+        def start() -> Generator[Any, Any, Any]:
             nonlocal starting
             yield world.timeout(scaler.start_seconds)
             servers.append(Server(world, replica))
@@ -104,7 +104,7 @@ def simulate_step(
             if world.now > scaler.down_after and recent < len(servers):
                 del servers[recent:]
 
-    def request(server: Server) -> Iterator[Any]:
+    def request(server: Server) -> Generator[Any, Any, Any]:
         came = world.now
         yield from server.answer(came)
         if came < settle:
@@ -114,7 +114,7 @@ def simulate_step(
         else:
             latencies.append(world.now - came)
 
-    def arrivals() -> Iterator[Any]:
+    def arrivals() -> Generator[Any, Any, Any]:
         while world.now < settle + seconds:
             yield world.timeout(rng.exponential(1 / (before if world.now < settle else after)))
             one, other = rng.integers(len(servers), size=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ def simulate_bulk(images: int, machines: int, rates: Rates) -> float:
             yield world.timeout(size / cluster.node_bytes_per_second)
         return count
 
-    def core(link: Any) -> Iterator[Any]:
+    def core(link: Any) -> Generator[Any, Any, Any]:
         yield world.timeout(one.start_seconds)
         coming = world.process(read(link))
         while count := (yield coming):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def simulate_cells(cells: int, workers: int, rates: Rates, *, resumed: bool = Tr
     world = simpy.Environment()
     left = iter(range(cells))
 
-    def worker() -> Iterator[Any]:
+    def worker() -> Generator[Any, Any, Any]:
         for cell in left:
             yield world.timeout(one.start_seconds)
             if fails[cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -94,7 +94,7 @@ class Server:
         self._decoders = simpy.Resource(world, capacity=replica.decoders)
         self._running = False
 
-    def answer(self, came: float) -> Iterator[Any]:
+    def answer(self, came: float) -> Generator[Any, Any, Any]:
         """Decode an image and wait for its batch."""
         self.inside += 1
         with self._decoders.request() as turn:
@@ -109,7 +109,7 @@ class Server:
         yield done
         self.inside -= 1
 
-    def _work(self) -> Iterator[Any]:
+    def _work(self) -> Generator[Any, Any, Any]:
         while self.queue:
             batch: list[Any] = []
             while self.queue and len(batch) < self.replica.max_batch:
@@ -155,7 +155,7 @@ def simulate_serving(
     latencies: list[float] = []
     counts = {"asked": 0, "refused": 0, "late": 0}
 
-    def request(server: Server, counted: bool) -> Iterator[Any]:
+    def request(server: Server, counted: bool) -> Generator[Any, Any, Any]:
         came = world.now
         yield from server.answer(came)
         took = world.now - came
@@ -166,7 +166,7 @@ def simulate_serving(
         else:
             latencies.append(took)
 
-    def arrivals() -> Iterator[Any]:
+    def arrivals() -> Generator[Any, Any, Any]:
         while world.now < warm_up + seconds:
             yield world.timeout(rng.exponential(1 / requests_per_second))
             first, second = rng.integers(replicas, size=2)
