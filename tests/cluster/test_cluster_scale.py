@@ -21,7 +21,6 @@ from medsharp.cluster.scale.serving import Replica, simulate_serving
 from medsharp.data.phantom import simulate_image
 from medsharp.inference import Predictor
 
-
 RATES = Rates(
     measured=Measured(
         image_bytes=2e5,
