@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -25,6 +27,8 @@ _RARELY = 1.0
 
 _PATIENCE = 10.0
 """Seconds in which what a task told must have come, before it ends without knowing."""
+
+_THREADS = "OMP_NUM_THREADS"
 
 Work = Callable[[str, str], Iterator[dict[str, Any]]]
 """Does the piece of a name on a device and gives its events; the last is `ended`, with `failure`."""
@@ -63,7 +67,7 @@ class PieceTasks:
         device = "cuda" if self._gpus else "cpu"
 
         def begin(name: str) -> Any:
-            return task.remote(work, name, device, told)
+            return task.remote(work, name, device, self._cpus, told)
 
         running = {begin(name): (name, 1) for name in names}
         try:
@@ -83,22 +87,39 @@ class PieceTasks:
             told.shutdown(force=True)
 
 
-def _do(work: Work, name: str, device: str, told: Queue) -> str:
+def _do(work: Work, name: str, device: str, cpus: int, told: Queue) -> str:
     """Do a piece in a task; return why it failed, or nothing."""
     last, failure, sent = 0.0, "", None
     actor: Any = told.actor  # its methods have `remote`, which Ray's type hints do not know
-    for event in work(name, device):
-        if event["kind"] == "ended":
-            failure = str(event["failure"])
-            break
-        often = event["kind"] == "batch"
-        if not often or time.monotonic() - last >= _RARELY:
-            sent = actor.put_nowait.remote((name, event))  # what becomes of it is not waited for
-            last = time.monotonic() if often else last
+    with _threads(cpus):
+        for event in work(name, device):
+            if event["kind"] == "ended":
+                failure = str(event["failure"])
+                break
+            often = event["kind"] == "batch"
+            if not often or time.monotonic() - last >= _RARELY:
+                sent = actor.put_nowait.remote((name, event))  # what becomes of it is not waited for
+                last = time.monotonic() if often else last
     if sent is not None:
         # But of the last: what is on its way would come after the end, or never if the next task ends the process.
         ray.wait([sent], timeout=_PATIENCE)
     return failure
+
+
+@contextmanager
+def _threads(cpus: int) -> Iterator[None]:
+    """Have the processes of a piece compute on the cores that it asked for, unless the machine's environment says how.
+
+    Otherwise each takes all cores, waits for those of other pieces, and sums in another order than it does elsewhere.
+    """
+    if _THREADS in os.environ:
+        yield
+        return
+    os.environ[_THREADS] = str(cpus)
+    try:
+        yield
+    finally:
+        del os.environ[_THREADS]
 
 
 def _outcome(one: Any) -> tuple[str, bool]:

@@ -27,8 +27,11 @@ def cluster() -> Iterator[Cluster]:
     pytest.importorskip("ray")
     from medsharp.cluster import joined
 
-    with joined(cpus=2) as cluster:
-        yield cluster
+    # As on a machine where nobody has said how many threads to use.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        with joined(cpus=2) as cluster:
+            yield cluster
 
 
 def weights_of(root: Path) -> dict[str, bytes]:
@@ -87,16 +90,18 @@ def test_piece_whose_process_dies_every_time_is_a_failure_and_others_are_done(cl
     from medsharp.cluster import PieceTasks
 
     def work(name: str, device: str) -> Iterator[dict[str, Any]]:
-        yield {"kind": "note", "device": device}
+        yield {"kind": "note", "device": device, "threads": os.environ.get("OMP_NUM_THREADS")}
         time.sleep(0.1)
         if name == "dead":
             os._exit(9)
         yield {"kind": "ended", "failure": "no such thing" if name == "bad" else ""}
 
     found = list(PieceTasks(cluster)(["good", "bad", "dead"], work))
-    assert ("good", {"kind": "note", "device": "cpu"}) in found
+    assert ("good", {"kind": "note", "device": "cpu", "threads": "1"}) in found
     ends = {name: event["failure"] for name, event in found if event["kind"] == "ended"}
     assert ends["good"] == ""
     assert ends["bad"] == "no such thing"
     assert ends["dead"].startswith("WorkerCrashedError: ")
     assert len(ends) == 3
+    found = list(PieceTasks(cluster, cpus_each=2)(["wide"], work))  # in a process that may have done a narrow one
+    assert found[0] == ("wide", {"kind": "note", "device": "cpu", "threads": "2"})
