@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsharp.cli._console import CPUS_HELP, GPUS_HELP, LIMIT_HELP, RANGE_HELP, console, note
+from medsharp.cli._console import LIMIT_HELP, RANGE_HELP, console, note
 from medsharp.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,14 +18,9 @@ _WHO = "Who may ask"
 _RECORD = "What is written of it"
 _NETWORK = "On a network"
 _RAY = "On Ray"
-_ROOT_HELP = "Where a proxy serves it, such as /medsharp."
 
 _LOOK_SECONDS = 5.0
 """Between looks at whether Ray Serve still has the application."""
-
-REPLICAS_HELP = (
-    "With --ray: processes that answer; the second number is how many at most where many requests are ongoing."
-)
 
 
 def serve(
@@ -115,7 +110,9 @@ def serve(
     keyfile: Annotated[
         Path | None, typer.Option(metavar="PEM", help="Its key, if in another file.", rich_help_panel=_NETWORK)
     ] = None,
-    root_path: Annotated[str, typer.Option(metavar="PATH", help=_ROOT_HELP, rich_help_panel=_NETWORK)] = "",
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Where a proxy serves it, such as /medsharp.", rich_help_panel=_NETWORK)
+    ] = "",
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,24 +123,32 @@ def serve(
         str | None,
         typer.Option(
             metavar="[ADDRESS]",
-            help="Answer with replicas on Ray Serve (medsharp\\[cluster-serve]), the API alone, without the page: on "
-            "this machine without an address or with local, else auto or HOST:6379; docs/cluster.md.",
+            help="Answer by replicas on Ray Serve, by the API alone; docs/cluster.md.",
             rich_help_panel=_RAY,
         ),
     ] = None,
     replicas: Annotated[
-        str | None, typer.Option(metavar="MIN:MAX", help=REPLICAS_HELP + " Default: 1.", rich_help_panel=_RAY)
+        str | None,
+        typer.Option(metavar="MIN:MAX", help="Of them, at least and at most; default: 1.", rich_help_panel=_RAY),
     ] = None,
     target_ongoing_requests: Annotated[
         float | None,
         typer.Option(
-            min=0.1,
-            help="With --ray: requests of a replica beyond which another is started, on the mean. Default: 2.",
+            min=0.1, metavar="N", help="In each, beyond which more are started; default: 2.", rich_help_panel=_RAY
+        ),
+    ] = None,
+    cpus_each: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Cores of a replica; default: 1.", rich_help_panel=_RAY)
+    ] = None,
+    gpus_each: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="GPUs of a replica, also a part of one; default: 1 where there are any.",
             rich_help_panel=_RAY,
         ),
     ] = None,
-    cpus_each: Annotated[int | None, typer.Option(min=1, help=CPUS_HELP + " Default: 1.", rich_help_panel=_RAY)] = None,
-    gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP, rich_help_panel=_RAY)] = None,
 ) -> None:
     """Open a page that takes an image and shows probability, operating point and heat map, and the API.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.schema import LoggingConfig
 
@@ -149,13 +150,12 @@ def deployed(
     try:
         serve.start(
             proxy_location="EveryNode" if everywhere else "HeadOnly",
-            http_options=HTTPOptions(
-                host=listening.host,
-                port=listening.port,
-                **listening.tls(),
-            ),
+            http_options=HTTPOptions(host=listening.host, port=listening.port, **listening.tls()),
             logging_config=logging_config,
         )
+    except RayError as error:
+        raise InputError(f"Ray Serve does not start at {cluster.address}: {_last_line(str(error))}") from error
+    try:
         try:
             serve.run(deployment.bind(build, __version__), name=NAME, route_prefix="/")
         except RuntimeError as error:
@@ -237,7 +237,9 @@ async def _status_of(app: App, path: str) -> int:
 def _reason(said: str) -> str:
     """Return why no replica starts: the sentence of an InputError, where that is it."""
     found = re.findall(r"InputError: (.+)", said)
-    if found:
-        return str(found[-1]).strip()
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return f"no replica starts: {lines[-1]}" if lines else "no replica starts"
+    return str(found[-1]).strip() if found else f"no replica starts: {_last_line(said)}"
+
+
+def _last_line(said: str) -> str:
+    """Return the last line of what Ray says, which names the error after its traces."""
+    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it does not say why")

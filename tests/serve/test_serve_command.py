@@ -295,7 +295,7 @@ def test_help_is_readable_in_a_terminal_of_eighty_columns() -> None:
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 100
-    for panel in ("Under load", "Who may ask", "What is written of it", "On a network"):
+    for panel in ("Under load", "Who may ask", "What is written of it", "On a network", "On Ray"):
         assert any(panel in line for line in lines), panel
 
 
