@@ -143,7 +143,9 @@ def _streamed(
 
     if prevalence is not None and not 0 < prevalence < 1:
         raise InputError(f"--prevalence {prevalence:g} is not a share between 0 and 1")
-    folder = Path(tempfile.gettempdir()) if out is None else out.resolve().parent
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")  # before the work, which may be long
+    folder = Path(tempfile.gettempdir()) if out is None else out.resolve()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     with progress_bar() as report:

@@ -126,8 +126,10 @@ def _parquet(
                     filled |= columns[title] != ""
             frame = pd.DataFrame(columns, index=pd.RangeIndex(first, first + batch.num_rows), copy=False)
             first += batch.num_rows
-            if filled.any():
-                yield frame if filled.all() else frame[filled]
+            # What is blank in the columns that are read may not be in the others; then its lack is told.
+            kept = filled if len(read) == len(given) else np.ones_like(filled)
+            if kept.any():
+                yield frame if kept.all() else frame[kept]
 
     with reading_parquet(path):
         count = found.count_rows()

@@ -196,6 +196,25 @@ def test_a_row_for_each_reader_is_not_read(tmp_path: Path, monkeypatch: pytest.M
     assert said.endswith("a table with a row for each reader is read without --stream")
 
 
+def test_rows_that_are_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    rows = table().astype(object)
+    rows.loc[[90, 91], :] = None
+    path = in_parts(rows, tmp_path / "a.parquet", 80)
+    whole, stream = (run("score", path, "--resamples", "100", *more) for more in ((), ("--stream",)))
+    assert (whole.exit_code, stream.exit_code) == (0, 0), stream.output
+    other = in_parts(rows.assign(centre="C"), tmp_path / "b.parquet", 80)  # a column that is not read
+    said = refused(run("score", other), "row 92: has no label", "(2 such rows)")
+    assert sentence(other, tmp_path) == said
+
+
+def test_out_that_is_a_file_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    said = refused(run("score", tmp_path / "absent.csv", "--stream", "--out", tmp_path / "out"), "is a file")
+    assert "absent" not in said
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_an_earlier_report_stays_when_a_later_one_fails(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "a.csv", index=False)
     assert run("score", tmp_path / "a.csv", "--stream", "--out", tmp_path / "out").exit_code == 0

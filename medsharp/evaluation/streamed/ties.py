@@ -91,7 +91,8 @@ def assert_once(images: SortedRuns, table: TablePieces) -> None:
     if twice:
         who = reader_column(table.columns)
         several = "" if who is None else f"; a table with a row for each {who} is read without --stream"
-        more = f" ({len(twice)} such rows)" if len(twice) > 1 else ""
+        least = " or more" if len(suspects) >= _MOST_SUSPECTS else ""
+        more = f" ({len(twice)} such rows{least})" if len(twice) > 1 else ""
         raise InputError(f"{table.path.name}, row {twice[0]}: {names[twice[0]]} stands twice{more}{several}")
 
 
