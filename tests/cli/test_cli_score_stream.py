@@ -142,8 +142,10 @@ def test_thresholds_that_differ_between_pieces(tmp_path: Path, monkeypatch: pyte
     sentence(path, tmp_path, "has rows of several thresholds, 0.35 and 0.4 among them", "--threshold")
     assert run("score", path, "--stream", "--threshold", "0.37").exit_code == 0
     rows["threshold"] = np.where(np.arange(300) < 160, 0.35, np.nan)
-    rows.to_csv(tmp_path / "b.csv", index=False)
+    rows.to_csv(tmp_path / "b.csv", index=False)  # in the midst of a piece
     sentence(tmp_path / "b.csv", tmp_path, "row 162: the threshold is missing")
+    apart = in_parts(rows, tmp_path / "b.parquet", 40)  # between two
+    sentence(apart, tmp_path, "row 162: the threshold is missing")
     rows.drop(columns="threshold").to_csv(tmp_path / "c.csv", index=False)
     sentence(tmp_path / "c.csv", tmp_path, "has no column threshold with numbers and no bundle lies beside it")
 

@@ -238,9 +238,10 @@ def _stored(
         piece = answered(with_exclusions(frame), name, positive, score, scores=True, labels=labels)
         if classes is None:
             ranked, classes = has_scores_only(piece), _classes(piece, positive, labels, table.path)
-        checked = check_scores(piece, name, whole=False) if ranked else check_predictions(
-            piece, classes, name, whole=False
-        )  # fmt: skip
+        if ranked:
+            checked = check_scores(piece, name, whole=False)
+        else:
+            checked = check_predictions(piece, classes, name, whole=False)
         fates = fate_of(piece)
         tallies.fates.update({str(fate): int(count) for fate, count in fates.value_counts().items()})
         tallies.excluded.update(checked.excluded)
