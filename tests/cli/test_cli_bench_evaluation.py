@@ -37,3 +37,26 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         refused(run(*COMMAND, alone, tmp_path), "--bundle and --data are given together")
     both = ("--bundle", tmp_path, "--data", tmp_path, "--coverage")
     refused(run(*COMMAND, *both), "different measurements; give one of them")
+
+
+def test_a_made_table_is_scored_in_passes_and_removed(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "disk").mkdir()
+    result = run(
+        *COMMAND,
+        "--streamed",
+        "10000",
+        "--disk",
+        tmp_path / "disk",
+        "--resamples",
+        "100",
+        "--json",
+        tmp_path / "t.json",
+    )
+    assert result.exit_code == 0, result.output
+    written, scored = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert written["what"] == "writing the table of 10,000 images"
+    assert scored["what"] == "medsharp score --stream: 10,000 images of 1,000 patients, 100 resamples"
+    assert "of memory at most" in scored["note"]
+    assert list((tmp_path / "disk").iterdir()) == []
+    refused(run(*COMMAND, "--disk", tmp_path), "--disk is of --streamed")
