@@ -21,6 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Threads that wait for each other sleep. By default they spin, and where another process has the core that one of them
 # needs, a training takes twenty times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# The console keeps the width that it finds when it is made, whatever a test asks for; processes of xdist are given one.
+os.environ.pop("COLUMNS", None)
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

@@ -65,9 +65,10 @@ class PieceTasks:
         told = Queue(actor_options={"num_cpus": 0})
         task = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(_do)
         device = "cuda" if self._gpus else "cpu"
+        threads = os.environ.get(_THREADS, str(self._cpus))  # as of a piece on this machine
 
         def begin(name: str) -> Any:
-            return task.remote(work, name, device, self._cpus, told)
+            return task.remote(work, name, device, threads, told)
 
         running = {begin(name): (name, 1) for name in names}
         try:
@@ -87,11 +88,11 @@ class PieceTasks:
             told.shutdown(force=True)
 
 
-def _do(work: Work, name: str, device: str, cpus: int, told: Queue) -> str:
+def _do(work: Work, name: str, device: str, threads: str, told: Queue) -> str:
     """Do a piece in a task; return why it failed, or nothing."""
     last, failure, sent = 0.0, "", None
     actor: Any = told.actor  # its methods have `remote`, which Ray's type hints do not know
-    with _threads(cpus):
+    with _threads(threads):
         for event in work(name, device):
             if event["kind"] == "ended":
                 failure = str(event["failure"])
@@ -107,19 +108,20 @@ def _do(work: Work, name: str, device: str, cpus: int, told: Queue) -> str:
 
 
 @contextmanager
-def _threads(cpus: int) -> Iterator[None]:
-    """Have the processes of a piece compute on the cores that it asked for, unless the machine's environment says how.
+def _threads(count: str) -> Iterator[None]:
+    """Have the processes of a piece compute with so many threads.
 
     Otherwise each takes all cores, waits for those of other pieces, and sums in another order than it does elsewhere.
+    What Ray sets by itself depends on what the process did before.
     """
-    if _THREADS in os.environ:
-        yield
-        return
-    os.environ[_THREADS] = str(cpus)
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = count
     try:
         yield
     finally:
-        del os.environ[_THREADS]
+        os.environ.pop(_THREADS)
+        if before is not None:
+            os.environ[_THREADS] = before
 
 
 def _outcome(one: Any) -> tuple[str, bool]:

@@ -27,11 +27,13 @@ def cluster() -> Iterator[Cluster]:
     pytest.importorskip("ray")
     from medsharp.cluster import joined
 
-    # As on a machine where nobody has said how many threads to use.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("OMP_NUM_THREADS", raising=False)
-        with joined(cpus=2) as cluster:
-            yield cluster
+    with joined(cpus=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def nobody_says_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 def weights_of(root: Path) -> dict[str, bytes]:
@@ -44,7 +46,8 @@ def test_runs_are_those_of_one_process_also_after_a_worker_was_killed_in_mid_tra
 ) -> None:
     from medsharp.cluster import PieceTasks
 
-    study = define(hospitals=[{"name": "north", "site": "North"}], base={"schedule": {"epochs": 3}})
+    # Long enough that a run has not come to its end when its first epoch is heard of.
+    study = define(hospitals=[{"name": "north", "site": "North"}], base={"schedule": {"epochs": 25}})
     assert not run_study(study, out=tmp_path / "here").failures
     seen: list[dict[str, Any]] = []
 
@@ -86,7 +89,9 @@ def test_command_goes_on_in_a_folder_of_one_process_and_lists_what_fails(
     assert "and a piece of the work needs 4 CPUs and 0.5 GPUs; ask for less" in refused.output
 
 
-def test_piece_whose_process_dies_every_time_is_a_failure_and_others_are_done(cluster: Cluster) -> None:
+def test_piece_whose_process_dies_every_time_is_a_failure_and_others_are_done(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from medsharp.cluster import PieceTasks
 
     def work(name: str, device: str) -> Iterator[dict[str, Any]]:
@@ -105,3 +110,6 @@ def test_piece_whose_process_dies_every_time_is_a_failure_and_others_are_done(cl
     assert len(ends) == 3
     found = list(PieceTasks(cluster, cpus_each=2)(["wide"], work))  # in a process that may have done a narrow one
     assert found[0] == ("wide", {"kind": "note", "device": "cpu", "threads": "2"})
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # somebody has said how many
+    found = list(PieceTasks(cluster)(["narrow"], work))
+    assert found[0] == ("narrow", {"kind": "note", "device": "cpu", "threads": "3"})
