@@ -179,6 +179,7 @@ def _seconds(*words: str | Path, **variables: str) -> float:
         [sys.executable, *map(str, words)], env=os.environ | variables, capture_output=True, text=True, check=False
     )
     if done.returncode not in (0, 1):  # 1: some images were refused, which costs the same
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise InputError(f"{' '.join(map(str, words))} ended with code {done.returncode}: {said[-1] if said else ''}")
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        sentence = said[-1].removeprefix("error: ") if said else "it said nothing"
+        raise InputError(f"a command that was measured ended with code {done.returncode}: {sentence}")
     return perf_counter() - begun

@@ -117,6 +117,17 @@ def test_sizes_that_show_nothing_are_refused(speckle_bundle: Path, sizes: str) -
     assert "--sizes" in result.output
 
 
+def test_what_is_not_there_is_a_sentence_before_anything_is_measured(speckle_bundle: Path, tmp_path: Path) -> None:
+    result = run("bench", "cluster", tmp_path / "no-bundle", "--no-training")
+    assert result.exit_code == 2
+    assert "Predicting" not in result.output
+    assert "no-bundle does not exist" in " ".join(result.output.split())
+    for name, *options in (("cluster",), ("inference", "--no-torch"), ("scale",), ("serve",)):
+        result = run("bench", name, speckle_bundle, "--images", tmp_path / "none", *options)
+        assert result.exit_code == 2, name
+        assert "none is no folder" in " ".join(result.output.split()), name
+
+
 def test_command_that_fails_is_told_by_its_own_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ended with code 2: .*nowhere"):
         measure_prediction(tmp_path / "nowhere", [Path(__file__)], 2, tmp_path / "aside")

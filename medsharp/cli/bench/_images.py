@@ -15,13 +15,15 @@ def image_files(folder: Path | None, aside: Path) -> list[Path]:
         aside: Where these are written.
 
     Raises:
-        InputError: The folder holds no images.
+        InputError: There is no such folder, or it holds no images.
     """
     if folder is None:
         from medsharp.data.phantom import write_phantom
 
         folder = aside / "hospital"
         write_phantom(folder, hospital="A", patients=24, size=512)
+    elif not folder.is_dir():
+        raise InputError(f"--images {folder} is no folder")
     from medsharp.data.sources import list_images
 
     found = list_images(folder).images

@@ -38,11 +38,13 @@ def cluster(
     """Predict by one process and by Ray on this machine, and train by one process and by two, with the same steps."""
     from tempfile import TemporaryDirectory
 
+    from medsharp.bundle import read_bundle
     from medsharp.cli.bench._images import image_files
     from medsharp.cluster.benchmark import measure_prediction, measure_training
 
     check_json(json_)
     counts = _counts(sizes)
+    read_bundle(bundle)
     values: dict[str, Any] = {"cores": usable_cores()}
     with TemporaryDirectory() as aside:
         files = image_files(images, Path(aside))
