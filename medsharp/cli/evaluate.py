@@ -180,14 +180,16 @@ def evaluate_data(
     internal = evaluate_internal(predictor.spec, bundle, **options)
     if internal is not None:
         evaluations.append(internal)
+    # Refused images are predicted too, here and on a cluster: the figures with and without them are given.
     manifests, ready = [], ReadyImages(predictor.answering_anyway())
+    anyway = None if model is None else model.answering_anyway()
     for path, manifest in zip(data, listed, strict=True):
         heading(f"Reading {path}")
         with progress_bar() as report:
-            if model is None:
+            if anyway is None:
                 manifests.append(tie_external(manifest, predictor, ready=ready, progress=report))
             else:
-                manifests.append(model.tie(manifest, ready=ready, progress=report))
+                manifests.append(anyway.tie(manifest, ready=ready, progress=report))
         for sentence in manifests[-1].notes:
             note(sentence)
     # Before anything is told: hospitals that share images are not two hospitals.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,15 +82,15 @@ class ClusterModel:
         self.preparation = Preparation.of(self.spec, limits=limits, inpaint=inpaint, value_range=value_range)
         self._cluster = cluster
         self.loading = Loading(
-            ray.put(bundle_files(folder, self.spec)),
-            device,
-            choose_precision(folder, self.spec, precision),
-            1,
-            limits,
-            inpaint,
-            value_range,
-            answer_anyway,
-            onnxruntime.__version__,
+            files=ray.put(bundle_files(folder, self.spec)),
+            device=device,
+            precision=choose_precision(folder, self.spec, precision),
+            threads=1,
+            limits=limits,
+            inpaint=inpaint,
+            value_range=value_range,
+            answer_anyway=answer_anyway,
+            runtime=onnxruntime.__version__,
         )
         self.gpus = 0.0 if device == "cpu" else 1.0 if gpus_each is None else gpus_each
         if cluster.gpus < self.gpus:
@@ -124,8 +125,8 @@ class ClusterModel:
 
     def answering_anyway(self) -> ClusterModel:
         """Return a model of the same bundle that gives refused images their number."""
-        other = ClusterModel.__new__(ClusterModel)
-        other.__dict__ = self.__dict__ | {"loading": replace(self.loading, answer_anyway=True)}
+        other = copy(self)
+        other.loading = replace(self.loading, answer_anyway=True)
         return other
 
     def predict_manifest(

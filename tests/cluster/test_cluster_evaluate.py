@@ -7,10 +7,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from command_line import refused, run
 from killing import killed
+from PIL import Image
+
+from medsharp.bundle import default_bundle
+from medsharp.inference.predictor import BATCH
 
 if TYPE_CHECKING:
     from medsharp.cluster import Cluster
@@ -22,13 +27,26 @@ QUICK = ("--resamples", "100", "--device", "cpu")
 
 @pytest.fixture(scope="module")
 def hospital(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a copy of one image, a copy of another under the other label, and patients."""
+    """The same with patients, two copies, one under the other label, and images that are refused or cautioned."""
     folder = tmp_path_factory.mktemp("evaluated") / "north"
     shutil.copytree(manifest.parent, folder)
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     table["patient"] = [f"P{number // 2}" for number in range(len(table))]
-    for name, other, label in (("copy", 4, "benign"), ("contradiction", 12, "malignant")):
+    noise = np.random.default_rng(1).integers(0, 256, size=(131, 150), dtype=np.uint8)
+    dark = np.asarray(Image.open(folder / "scans/08.png")) // 6
+    thumbnail = np.asarray(Image.open(folder / "scans/10.png"))[40:65, 50:80]
+    for name, pixels in (("noise", noise), ("thumbnail", thumbnail), ("dark", dark)):
+        Image.fromarray(pixels).save(folder / f"scans/{name}.png")
+    for name, other in (("copy", 4), ("contradiction", 12)):
         shutil.copy(folder / f"scans/{other:02d}.png", folder / f"scans/{name}.png")
+    more = {
+        "copy": "benign",
+        "contradiction": "malignant",
+        "noise": "malignant",
+        "thumbnail": "benign",
+        "dark": "benign",
+    }
+    for name, label in more.items():
         table.loc[len(table)] = {"image": f"scans/{name}.png", "label": label, "patient": name} | dict.fromkeys(
             ("mask", "exclude", "ward", "flags"), ""
         )
@@ -42,10 +60,13 @@ def figures(out: Path) -> Any:
     return {key: value for key, value in found.items() if key not in ("created", "time")}
 
 
+@pytest.mark.parametrize("more", [(), ("--answer-anyway",)], ids=["refusals", "answer-anyway"])
 def test_evaluation_is_that_of_one_process(
-    cluster: Cluster, speckle_bundle: Path, hospital: Path, tmp_path: Path
+    cluster: Cluster, hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
-    command = ("evaluate", speckle_bundle, "--data", hospital, *QUICK, "--by", "ward", "--thumbnails")
+    """Also where checks refuse images, whose numbers the figures need, whatever the table shows."""
+    monkeypatch.setattr("medsharp.inference.table.BLOCK", BATCH)  # the digits of this network follow the batch
+    command = ("evaluate", default_bundle(), "--data", hospital, *QUICK, "--by", "ward", "--thumbnails", *more)
     here = run(*command, "--out", tmp_path / "here")
     assert here.exit_code == 0, here.output
     there = run(*command, "--out", tmp_path / "there", "--ray")
@@ -60,7 +81,12 @@ def test_evaluation_is_that_of_one_process(
     rows = pd.read_csv(tmp_path / "there" / name)
     assert {"scans/copy.png", "scans/contradiction.png", "scans/12.png", "scans/09.png"}.isdisjoint(rows["image"])
     assert "scans/04.png" in set(rows["image"])
-    for left_out in ("2 of 43 images left out: contradictory", "1 of 43 images left out: exact duplicate"):
+    row = rows.set_index("image")
+    assert row["checks"]["scans/noise.png"] == "refusal:not_ultrasound; caution:distance"
+    assert row["checks"]["scans/thumbnail.png"] == "refusal:too_small"
+    assert row["checks"]["scans/dark.png"] == "caution:dark"
+    assert row["p_malignant"][["scans/noise.png", "scans/thumbnail.png"]].notna().tolist() == [bool(more)] * 2
+    for left_out in ("2 of 46 images left out: contradictory", "1 of 46 images left out: exact duplicate"):
         assert left_out in there.output
 
 
