@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from medsharp.cluster import ClusterModel
 
 
+def assert_on_cluster(address: str | None, **asked: object) -> None:
+    """Refuse options that are of a cluster where none was asked for, rather than ignore them.
+
+    Args:
+        address: As for `--ray`.
+        asked: The options by name, such as `gpus_each`; None where they were not given.
+
+    Raises:
+        InputError: One was given without an address.
+    """
+    for name, value in asked.items():
+        if value is not None and address is None:
+            raise InputError(f"--{name.replace('_', '-')} is of a cluster; give --ray too")
+
+
 @contextmanager
 def models_on(
     address: str | None, bundles: Sequence[Path], device: str, gpus_each: float | None, loaded: dict[str, Any]
@@ -31,9 +46,8 @@ def models_on(
         InputError: Nothing answers there, or the cluster lacks what the device needs; or GPUs are asked for without an
             address.
     """
+    assert_on_cluster(address, gpus_each=gpus_each)
     if address is None:
-        if gpus_each is not None:
-            raise InputError("--gpus-each is of a cluster; give --ray too")
         yield []
         return
     from medsharp.cluster import ClusterModel, joined

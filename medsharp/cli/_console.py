@@ -114,7 +114,7 @@ GPUS_HELP = (
     "With --ray: GPUs that each piece of the work takes, also a part of one, such as 0.25; by default one where there "
     "are any. 0: the CPU."
 )
-CPUS_HELP = "With --ray: cores that each piece of the work takes."
+CPUS_HELP = "With --ray: cores that each piece of the work takes; one by default."
 
 
 class IntervalKind(StrEnum):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from medsharp.cli._cluster_models import assert_on_cluster
 from medsharp.cli._console import note
 from medsharp.errors import InputError
 
@@ -14,18 +15,22 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def pieces_on(address: str | None, gpus_each: float | None, cpus_each: int, devices: str) -> Iterator[HandOut | None]:
+def pieces_on(
+    address: str | None, gpus_each: float | None, cpus_each: int | None, devices: str
+) -> Iterator[HandOut | None]:
     """Give what has runs trained by a cluster, which is left afterwards; None without an address.
 
     Args:
         address: As for `--ray`.
         gpus_each: As for `--gpus-each`.
-        cpus_each: As for `--cpus-each`.
+        cpus_each: As for `--cpus-each`; one by default.
         devices: As for `--devices`.
 
     Raises:
-        InputError: Nothing answers there, no run would find so many GPUs, or devices were given too.
+        InputError: Nothing answers there, no run would find so many GPUs, or devices were given too; or GPUs or cores
+            were asked for without an address.
     """
+    assert_on_cluster(address, gpus_each=gpus_each, cpus_each=cpus_each)
     if address is None:
         yield None
         return
@@ -35,4 +40,4 @@ def pieces_on(address: str | None, gpus_each: float | None, cpus_each: int, devi
 
     with joined(address) as cluster:
         note(f"runs on {cluster.text}")
-        yield PieceTasks(cluster, gpus_each=gpus_each, cpus_each=cpus_each)
+        yield PieceTasks(cluster, gpus_each=gpus_each, cpus_each=cpus_each or 1)

@@ -66,7 +66,7 @@ def crossvalidate(
     ] = 0.95,
     ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
     gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP)] = None,
-    cpus_each: Annotated[int, typer.Option(min=1, help=CPUS_HELP)] = 1,
+    cpus_each: Annotated[int | None, typer.Option(min=1, help=CPUS_HELP)] = None,
 ) -> None:
     """Train every fold as a run of its own, pool what each leaves out, and evaluate it.
 

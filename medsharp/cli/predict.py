@@ -88,8 +88,12 @@ def predict(
     Exit code 0: every image has a number; 1: some have none, as they failed or were refused (also where all were
     refused: the answer is that there is none), and are listed with the reason; 2: none could be read.
     """
+    from medsharp.cli._cluster_models import assert_on_cluster
     from medsharp.images import ImageLimits, read_range
 
+    assert_on_cluster(ray, gpus_each=gpus_each)
+    if merge and ray is not None:
+        raise InputError("--merge joins what was predicted, which needs no cluster; leave --ray out")
     wanted, limits = _frames(frames), ImageLimits()
     if limit:
         from medsharp.config import read_limits  # all of the configuration, which takes a tenth of a second
@@ -113,6 +117,8 @@ def predict(
         for option, given in (("--shard", shard is not None), ("--merge", merge), ("--ray", ray is not None)):
             if given:
                 raise InputError(f"{option} takes a manifest, not images")
+        if out is not None and out.suffix.lower() == ".parquet":
+            raise InputError(f"--out {out}: a table of Parquet takes a manifest, not images; give a CSV")
         seen = _of_images(bundle, [Path(image) for image in images], wanted, loaded, out, heatmaps, box)
     seen.show()
     if out is not None and shard is None:

@@ -60,7 +60,7 @@ def run(
     ] = False,
     ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help=RAY_HELP)] = None,
     gpus_each: Annotated[float | None, typer.Option(min=0, help=GPUS_HELP)] = None,
-    cpus_each: Annotated[int, typer.Option(min=1, help=CPUS_HELP)] = 1,
+    cpus_each: Annotated[int | None, typer.Option(min=1, help=CPUS_HELP)] = None,
 ) -> None:
     """Train every run that is not finished; it may be stopped at any time and goes on with the same command.
 

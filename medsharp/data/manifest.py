@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
@@ -142,8 +143,9 @@ class Manifest:
         if not self.store:
             yield self
             return
-        names = [name for column in ("image", "mask") for cell in self.included[column] for name in cell.split(";")]
-        with copied(self.store, filter(None, names)) as folder:
+        rows = self.included
+        masks = (name for cell in rows["mask"] for name in cell.split(";") if name)
+        with copied(self.store, (*rows["image"], *masks)) as folder:
             here = dataclasses.replace(self, root=folder, store="")
             check_files(here)
             yield here
@@ -344,12 +346,23 @@ def _place_of_images(path: Path, root: str, store: str) -> tuple[Path, str]:
         path: The manifest.
         root: What its `manifest.yaml` says.
         store: The URL of the folder that it was read from, or nothing.
+
+    Raises:
+        InputError: A manifest in a store names a folder of this machine, or one above the store.
     """
-    if is_url(root):
+    ours = root.partition("://")[0] in ("file", "local")
+    if is_url(root) and not (store and ours):
         return path.parent, root.rstrip("/")
-    if store and not Path(root).is_absolute():
-        return path.parent, "/".join(filter(None, (store, root.strip("/"))))
-    return path.parent / root, ""  # an absolute root stands by itself
+    if not store:
+        return path.parent / root, ""  # an absolute root stands by itself
+    if not root:
+        return path.parent, store
+    scheme, _, folder = store.partition("://")
+    place = posixpath.normpath(posixpath.join(folder, root))
+    bucket = folder.partition("/")[0]  # or the host
+    if ours or root.startswith("/") or PureWindowsPath(root).is_absolute() or place.partition("/")[0] != bucket:
+        raise InputError(f"{store}/{ABOUT}: root '{root}' is not in the store; give a folder there, or a URL")
+    return path.parent, f"{scheme}://{place}"
 
 
 def _classes(about: dict[str, Any], path: Path) -> tuple[str, ...]:

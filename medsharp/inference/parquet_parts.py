@@ -46,7 +46,7 @@ def write_parts(out: Path, files: Sequence[Path], numbers: Sequence[str]) -> Non
         numbers: Columns of numbers; all others are text.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: It cannot be written, or a file is damaged.
     """
     import pyarrow
     from pyarrow import parquet
@@ -86,12 +86,16 @@ def _typed(path: Path, numbers: Sequence[str]) -> pyarrow.Table:
     with path.open(encoding="utf-8", newline="") as stream:
         names = next(text_csv.reader(stream))
     kinds = {name: pyarrow.float64() if name in numbers else pyarrow.string() for name in names}
-    return csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        # An empty cell is no number, and a text without letters.
-        convert_options=csv.ConvertOptions(column_types=kinds, null_values=[""], strings_can_be_null=False),
-    )
+    try:
+        return csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            # An empty cell is no number, and a text without letters.
+            convert_options=csv.ConvertOptions(column_types=kinds, null_values=[""], strings_can_be_null=False),
+        )
+    except pyarrow.ArrowInvalid as error:
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is damaged ({told}); remove it, and the same command makes it anew") from error
 
 
 def _is_part(path: Path) -> bool:

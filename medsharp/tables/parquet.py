@@ -46,16 +46,22 @@ def parquet_cells(path: Path, data: bytes | None = None) -> pd.DataFrame:
 
 
 def parquet_dataset(path: Path) -> pyarrow.dataset.Dataset:
-    """Open a file, or a folder of files of one table; nothing but their schema is read.
+    """Open a file, or a folder of files of one table; nothing but their schemas is read.
+
+    A column that some of the files have is one of the table, and empty in the others.
 
     Raises:
-        InputError: As `parquet_cells`.
+        InputError: As `parquet_cells`, or files have a column of one name that is text in one and numbers in another.
     """
     with reading_parquet(path):
+        import pyarrow
         from pyarrow import dataset
 
         # A column that the folders' names tell, such as site=A, is one too.
-        return dataset.dataset(path, format="parquet", partitioning="hive")
+        found = dataset.dataset(path, format="parquet", partitioning="hive")
+        # By itself, Arrow takes the first file's columns, and leaves out in silence what only others have.
+        schemas = [found.schema, *(fragment.physical_schema for fragment in found.get_fragments())]
+        return found.replace_schema(pyarrow.unify_schemas(schemas, promote_options="permissive"))
 
 
 @contextmanager

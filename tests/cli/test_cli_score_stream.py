@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -246,3 +247,77 @@ def test_names_are_counted_in_one_spelling_and_not_without_end(tmp_path: Path, m
     entry = json.loads((tmp_path / "few" / "evaluation.json").read_text(encoding="utf-8"))["datasets"][0]
     assert set(entry["counts"]["by"]) == {"site"}
     assert any("column device" in note for note in entry["notes"])
+
+
+def test_decimal_commas_and_points_in_one_column_are_refused_whichever_pieces_they_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch)
+    rows = table()[["image", "patient", "label"]]
+    numbers = np.random.default_rng(0).integers(1, 900, len(rows))
+    for comma, point in ((252, 7), (7, 252)):
+        rows["score"] = [str(number) for number in numbers]
+        rows.loc[comma, "score"], rows.loc[point, "score"] = "1,234", "850.5"
+        path = tmp_path / f"{comma}.csv"
+        rows.to_csv(path, index=False)
+        for more in ((), ("--stream",)):
+            words = (f"row {comma + 2}: score is '1,234', not a number",)
+            refused(run("score", path, "--threshold", "300", *more), *words)
+    rows["score"] = [f"{number},5" if number % 3 else str(number) for number in numbers]
+    rows["Probability"] = "1.5 or 2,5"  # what is no answer may say what it likes
+    rows.to_csv(tmp_path / "commas.csv", index=False)
+    for more in ((), ("--stream",)):
+        result = run("score", tmp_path / "commas.csv", "--score", "score", "--threshold", "300", *more)
+        assert result.exit_code == 0, result.output
+
+
+def test_columns_that_only_some_parts_have_are_of_the_table(tmp_path: Path) -> None:
+    rows = table()
+    rows["exclude"] = [None] * 200 + ["doppler"] * 100
+    folder = tmp_path / "a.parquet"
+    folder.mkdir()
+    rows.iloc[:100].drop(columns="exclude").to_parquet(folder / "part-0.parquet", index=False)
+    rows.iloc[100:200].to_parquet(folder / "part-1.parquet", index=False)  # a column of nothing
+    rows.iloc[200:].to_parquet(folder / "part-2.parquet", index=False)
+    for name, more in (("whole", ()), ("stream", ("--stream",))):
+        result = run("score", folder, "--out", tmp_path / name, *more)
+        assert result.exit_code == 0, result.output
+        counts = json.loads((tmp_path / name / "evaluation.json").read_text(encoding="utf-8"))["datasets"][0]["counts"]
+        assert counts["images"] == 200
+        assert counts["excluded"] == {"doppler": 100}
+
+
+def test_options_reach_the_figures(tmp_path: Path) -> None:
+    rows = table()
+    rows["rank"] = np.random.default_rng(3).permutation(300)
+    path = in_parts(rows, tmp_path / "a.parquet")
+
+    def scored(name: str, *options: str) -> dict[str, Any]:
+        found = []
+        for more in ((), ("--stream",)):
+            result = run("score", path, "--out", tmp_path / f"{name}{len(more)}", *options, *more)
+            assert result.exit_code == 0, result.output
+            found.append(json.loads((tmp_path / f"{name}{len(more)}/evaluation.json").read_text(encoding="utf-8")))
+        whole, stream = found
+        for key in ("positive", "scale", "stated_prevalence"):
+            assert whole["datasets"][0].get(key) == stream["datasets"][0].get(key), key
+        ours, theirs = stream["datasets"][0]["figures"], whole["datasets"][0]["figures"]
+        for key, figure in ours.items():
+            if figure["value"] is not None:
+                assert figure["value"] == pytest.approx(theirs[key]["value"], abs=1e-6), key
+        return dict(stream)
+
+    usual = scored("usual")
+    benign = scored("benign", "--positive", "benign", "--threshold", "0.6")
+    assert benign["datasets"][0]["figures"]["sensitivity"] != usual["datasets"][0]["figures"]["sensitivity"]
+    rare = scored("rare", "--prevalence", "0.04")["datasets"][0]["figures"]
+    assert set(rare) > set(usual["datasets"][0]["figures"])
+    ranked = scored("ranked", "--score", "rank", "--threshold", "150")["datasets"][0]["figures"]
+    assert ranked["auroc"]["value"] != usual["datasets"][0]["figures"]["auroc"]["value"]
+    limits = {}
+    for name, options in (("few", ("--resamples", "300")), ("seed", ("--resamples", "300", "--seed", "5"))):
+        document = scored(name, *options)
+        assert document["datasets"][0]["intervals"]["resamples"] == 300
+        assert document["datasets"][0]["intervals"]["seed"] == (5 if name == "seed" else 0)
+        limits[name] = document["datasets"][0]["figures"]["brier"]["low"]
+    assert limits["few"] != limits["seed"]

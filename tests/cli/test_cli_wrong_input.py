@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from command_line import refused, run
 
+from medsharp.cli._cluster_models import models_on
+from medsharp.cli._pieces import pieces_on
+from medsharp.errors import InputError
+
 
 def test_help_loads_no_heavy_library() -> None:
     code = (
@@ -107,3 +111,38 @@ def test_training_without_its_extra_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "timm", None)
     result = run("train", "--print-config")
     refused(result, "pip install 'medsharp[train]'")
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("predict", "b", "m.csv", "--gpus-each", "1"), "--gpus-each is of a cluster; give --ray too"),
+        (("predict", "b", "m.csv", "--out", "o.csv", "--merge", "--ray"), "--merge joins what was predicted"),
+        (("predict", "b", "a.png", "--out", "o.parquet"), "o.parquet: a table of Parquet takes a manifest, not images"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    command: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("m.csv", "a.png"):
+        (tmp_path / name).touch()
+    result = run(*command)
+    assert result.exit_code == 2, result.output
+    assert sentence in " ".join(result.output.split())
+    assert not (tmp_path / "o.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "option"), [(0.5, None, "--gpus-each"), (None, 2, "--cpus-each"), (None, 1, "--cpus-each")]
+)
+def test_runs_on_this_machine_refuse_what_is_of_a_cluster(gpus: float | None, cpus: int | None, option: str) -> None:
+    with pytest.raises(InputError, match=f"{option} is of a cluster; give --ray too"), pieces_on(None, gpus, cpus, ""):
+        pass
+    with pieces_on(None, None, None, "cpu,cpu") as pieces:
+        assert pieces is None
+
+
+def test_bundles_on_this_machine_refuse_what_is_of_a_cluster() -> None:
+    with pytest.raises(InputError, match="--gpus-each is of a cluster"), models_on(None, [], "auto", 1.0, {}):
+        pass

@@ -226,3 +226,33 @@ def test_a_table_of_many_images_is_written_in_parts_and_the_same(
     table = pd.read_csv(tmp_path / "one.csv")
     assert list(table["image"]) == [str(path) for path in images]
     assert table["status"].tolist().count("failed") == 1
+
+
+def test_parquet_has_the_rows_of_the_csv_in_their_order(
+    bundle: Path, manifest: Path, tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr("medsharp.inference.parquet_parts._ROWS", 5)
+    out = tmp_path / "o.parquet"
+    result = run("predict", bundle, manifest, "--out", out, "--device", "cpu")
+    assert result.exit_code == 1, result.output
+    assert len(list(out.iterdir())) == 3  # of blocks of 4 images: 8, 8 and 5 rows
+    found, wanted = pd.read_parquet(out), pd.read_csv(tmp_path / "whole.csv", dtype=str, keep_default_na=False)
+    assert list(found) == list(wanted)
+    assert list(found["image"]) == list(wanted["image"])
+    pd.testing.assert_series_equal(
+        found["p_malignant"], pd.to_numeric(wanted["p_malignant"]), check_exact=True, check_dtype=False
+    )
+
+
+def test_block_that_was_damaged_is_a_sentence_and_no_table(bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    command = ("predict", bundle, manifest, "--out", tmp_path / "o.parquet", "--device", "cpu")
+    for shard in ("1/2", "2/2"):
+        run(*command, "--shard", shard)
+    block = sorted((tmp_path / "o.parquet.parts").glob("[0-9]*.csv"))[1]
+    block.write_bytes(block.read_bytes() + b"one,cell,too\n")
+    result = run(*command[:5], "--merge")
+    assert result.exit_code == 2, result.output
+    assert f"{block.name} is damaged" in said(result)
+    assert not (tmp_path / "o.parquet").exists()

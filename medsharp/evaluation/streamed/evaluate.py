@@ -196,7 +196,8 @@ def _content(
     origin = f"Threshold {stored.threshold.text}, {stored.threshold.origin}."
     warnings = [origin, NOT_GIVEN, *([WITHHELD_NOTE] if stored.ranked else []), *stored.notes]
     warnings += [
-        f"More than so many names that they are counted: column {column}." for column in sorted(tallies.crowded)
+        f"In column {column} there are more names than are counted; its images are not counted by name."
+        for column in sorted(tallies.crowded)
     ]
     content: dict[str, Any] = {
         "name": name,
@@ -307,7 +308,7 @@ def _operating_point(found: Patients, place: int, threshold: float) -> dict[str,
 
 def _about(point: dict[str, Any]) -> dict[About, int]:
     tp, fn, fp, tn = (
-        point[f"{kind}"] for kind in ("true_positives", "false_negatives", "false_positives", "true_negatives")
+        point[kind] for kind in ("true_positives", "false_negatives", "false_positives", "true_negatives")
     )
     return {
         "images": tp + fn + fp + tn, "positives": tp + fn, "negatives": fp + tn, "called": tp + fp,

@@ -221,6 +221,45 @@ _FIELDS: tuple[list[tuple[str, str]], ...] = (
 )
 
 
+_WITH_COMMA = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
+_WITH_POINT = r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?"
+
+
+class _Decimals:
+    """Whether the numbers of a column have a point or a comma: a table has one of them, whichever piece they stand in.
+
+    Args:
+        file: Name of the table.
+        score: The column of scores that are no probabilities.
+    """
+
+    def __init__(self, file: str, score: str | None) -> None:
+        self._file, self._score = file, score
+        self._commas: dict[str, tuple[int, str]] = {}
+        self._others: set[str] = set()
+
+    def add(self, piece: pd.DataFrame) -> None:
+        """Look at a piece, whose index counts the rows of the table from 0.
+
+        Raises:
+            InputError: A column has numbers with a comma, and others that are not whole.
+        """
+        for name in filter(lambda column: is_answer(column, self._score), map(str, piece)):
+            column = piece[name]
+            if pd.api.types.is_float_dtype(column.dtype):
+                continue
+            if name not in self._commas:
+                given = column[column.str.contains(",", regex=False).to_numpy(dtype=bool)]
+                given = given[given.str.fullmatch(_WITH_COMMA).to_numpy(dtype=bool)]
+                if len(given):
+                    self._commas[name] = int(given.index[0]), str(given.iloc[0])
+            if name not in self._others and column.str.fullmatch(_WITH_POINT).any():
+                self._others.add(name)
+            if name in self._commas and name in self._others:
+                row, text = self._commas[name]
+                raise InputError(f"{self._file}, row {row + 2}: {name} is '{text}', not a number")
+
+
 def _stored(
     table: TablePieces,
     runs: Sequence[SortedRuns],
@@ -232,9 +271,10 @@ def _stored(
     name, tallies, thresholds = table.path.name, Tallies(), _Thresholds(table.path, positive, threshold)
     labels = None if has_every_class(table.columns, score) else _labels(table, progress)
     classes: list[str] | None = None
-    ranked, done = False, 0
+    ranked, done, decimals = False, 0, _Decimals(name, score)
     for frame in table.read():
         frame.index = frame.index - 2
+        decimals.add(frame)
         piece = answered(with_exclusions(frame), name, positive, score, scores=True, labels=labels)
         if classes is None:
             ranked, classes = has_scores_only(piece), _classes(piece, positive, labels, table.path)
