@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -75,11 +76,11 @@ class Store:
 
     def _get(self, name: str, to: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
-        with _told(f"{self.root}/{name}"):
-            try:
+        try:
+            with _told(f"{self.root}/{name}"):
                 self._files.get_file(f"{self._folder}/{name}", str(to))
-            except FileNotFoundError:
-                to.unlink(missing_ok=True)
+        except FileNotFoundError:
+            to.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -109,7 +110,8 @@ def _opened(url: str) -> tuple[Any, str]:
         from fsspec.implementations.arrow import ArrowFSWrapper
 
         with _told(url):
-            return ArrowFSWrapper(_BY_ARROW[protocol](path.partition("/")[0])), path
+            by_arrow = _BY_ARROW[protocol](path.partition("/")[0])
+        return ArrowFSWrapper(by_arrow), path
     except ImportError as error:
         raise InputError(f"{url} needs more packages ({error}): pip install 'medsharp[cluster]'") from error
     except ValueError as error:
@@ -141,17 +143,22 @@ def _az(container: str) -> Any:
     return AzureFileSystem(account, account_key=os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"))
 
 
+_OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of writing a copy, and not of the store."""
+
 _BY_ARROW = {"s3": _s3, "s3a": _s3, "gs": _gs, "gcs": _gs, "az": _az, "abfs": _az}
 
 
 @contextmanager
 def _told(url: str) -> Iterator[None]:
-    """Tell in a sentence what a store answers, other than that a file is not there."""
+    """Tell in a sentence what a store answers, other than that a file is not there, or what this machine lacks."""
     try:
         yield
-    except (FileNotFoundError, InputError):
+    except (FileNotFoundError, ImportError, InputError):
         raise
     # Each store's package raises what its maker's library does, of classes that have nothing in common.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THIS_MACHINE:
+            raise
         said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(f"{url} cannot be reached: {said[:300]}") from error
