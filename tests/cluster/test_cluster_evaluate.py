@@ -86,7 +86,8 @@ def test_evaluation_is_that_of_one_process(
     assert row["checks"]["scans/thumbnail.png"] == "refusal:too_small"
     assert row["checks"]["scans/dark.png"] == "caution:dark"
     assert row["p_malignant"][["scans/noise.png", "scans/thumbnail.png"]].notna().tolist() == [bool(more)] * 2
-    assert row["flags"].fillna("").astype(str).str.contains("inpainted").sum() == (rows["error"].isna().sum() if more else 0)
+    inpainted = row["flags"].fillna("").astype(str).str.contains("inpainted")
+    assert inpainted.sum() == (rows["error"].isna().sum() if more else 0)
     for left_out in ("2 of 46 images left out: contradictory", "1 of 46 images left out: exact duplicate"):
         assert left_out in there.output
 
