@@ -14,8 +14,9 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.config import AutoscalingConfig, HTTPOptions
+from ray.serve.config import AutoscalingConfig, ControllerOptions, HTTPOptions
 from ray.serve.schema import LoggingConfig
+from ray.util import list_named_actors
 
 from medsharp import __version__
 from medsharp.cluster.reading import check_version
@@ -31,6 +32,14 @@ _DRAIN_SECONDS = 60.0
 
 _BESIDE = 32
 """Requests that a replica is sent beside those that it takes on, such as questions whether it is ready."""
+
+_CONTROLLER = {"name": "SERVE_CONTROLLER_ACTOR", "namespace": "serve"}
+"""What starts Ray Serve's proxies and replicas."""
+
+_PROXY_ENVIRONMENT = {"FORWARDED_ALLOW_IPS": ""}
+"""Uvicorn, in Ray Serve's proxies, would take the client's address and the scheme from the headers of whoever asks from
+loopback, or whom the cluster's environment names; the application itself says whose headers it takes. It is the
+controller's environment that proxies get, on each machine of a cluster."""
 
 App = Callable[..., Any]
 """An ASGI application."""
@@ -123,7 +132,8 @@ def deployed(
     Raises:
         InputError: Ray Serve runs there already, or no replica starts.
     """
-    if serve.status().proxies:
+    # One without proxies too: those that it starts would have its environment.
+    if _CONTROLLER in list_named_actors(all_namespaces=True):
         raise InputError(
             f"Ray Serve runs at {cluster.address} already, with an address of its own; end it with `serve shutdown`"
         )
@@ -152,6 +162,7 @@ def deployed(
             proxy_location="EveryNode" if everywhere else "HeadOnly",
             http_options=HTTPOptions(host=listening.host, port=listening.port, **listening.tls()),
             logging_config=logging_config,
+            controller_options=ControllerOptions(runtime_env={"env_vars": _PROXY_ENVIRONMENT}),
         )
     except RayError as error:
         raise InputError(f"Ray Serve does not start at {cluster.address}: {_last_line(str(error))}") from error

@@ -99,8 +99,14 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(serve_command: Callable[..., RunningServer], audit: Path) -> Iterator[RunningServer]:
-    """Two replicas on this machine, for whoever has a key."""
-    return serve_command("--ray", "--replicas", "2:2", "--audit-log", audit, MEDSHARP_API_KEYS=KEY)
+    """Two replicas on this machine, for whoever has a key, in an environment that would have everybody believed."""
+    options = ("--audit-log", audit, "--audit-addresses", "--trusted-proxy", "10.9.8.7")
+    return serve_command("--ray", "--replicas", "2:2", *options, MEDSHARP_API_KEYS=KEY, FORWARDED_ALLOW_IPS="*")
+
+
+def written(audit: Path) -> list[dict[str, Any]]:
+    """Return what all replicas wrote."""
+    return [json.loads(line) for log in audit.parent.glob("audit.jsonl.*") for line in log.read_text().splitlines()]
 
 
 def test_answer_is_that_of_one_process(server: RunningServer, client: TestClient, png: bytes) -> None:
@@ -129,6 +135,20 @@ def test_who_may_ask_and_by_which_name_is_as_in_one_process(server: RunningServe
     status, refusal = ask(server, "model", Host="elsewhere.example")
     assert (status, refusal["detail"]) == (421, "this server is not asked by that name; --allowed-host lets it be")
     assert assess(server, png, Origin="http://elsewhere.example")[0] == 403
+
+
+def test_client_is_not_who_it_says_it_is_unless_a_trusted_proxy_says_so(
+    server: RunningServer, audit: Path, png: bytes
+) -> None:
+    said = {"X_Forwarded_For": "10.9.8.7", "X_Forwarded_Host": "localhost", "X_Forwarded_Proto": "https"}
+    assert ask(server, "model", Host="evil.example", **said)[0] == 421
+    # As plain HTTP; under TLS the page would be another origin.
+    origin = server.address.rstrip("/")
+    for given in ("9.9.9.9", "10.9.8.7", "9.9.9.9:1234, 10.9.8.7", ""):
+        number = uuid.uuid4().hex
+        headers = {"X_Forwarded_For": given, "X_Forwarded_Proto": "https", "X_Request_ID": number}
+        assert assess(server, png, Origin=origin, **headers)[0] == 200
+        assert [line["address"] for line in written(audit) if line["request"] == number] == ["127.0.0.1"], given
 
 
 def test_limits_are_as_in_one_process(server: RunningServer, png: bytes) -> None:
@@ -170,11 +190,10 @@ def test_killed_replica_is_replaced_and_no_later_request_fails(server: RunningSe
 
 def test_each_replica_keeps_an_audit_log_of_its_own(server: RunningServer, audit: Path, png: bytes) -> None:
     assert not audit.exists()
-    logs = list(audit.parent.glob("audit.jsonl.*"))
-    assert len(logs) >= 2
-    before = sum(len(log.read_text().splitlines()) for log in logs)
+    assert len(list(audit.parent.glob("audit.jsonl.*"))) >= 2
+    before = len(written(audit))
     assert all(assess(server, png)[0] == 200 for _ in range(5))
-    lines = [json.loads(line) for log in audit.parent.glob("audit.jsonl.*") for line in log.read_text().splitlines()]
+    lines = written(audit)
     assert len(lines) == before + 5
     assert {line["who"] for line in lines} == {"tests"}
 
