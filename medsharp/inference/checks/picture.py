@@ -13,6 +13,9 @@ LOOKED_AT = 256
 """Longest side in pixels at which seams and colours are looked for; images are made smaller, never larger."""
 
 
+_GREYS = np.arange(256.0)
+
+
 class Picture:
     """A decoded image, and what several checks need of it, each made when first asked for.
 
@@ -53,12 +56,12 @@ class Picture:
     @cached_property
     def mean(self) -> float:
         """Mean grey level."""
-        return float(self.levels @ np.arange(256))
+        return float(self.levels @ _GREYS)
 
     @cached_property
     def deviation(self) -> float:
         """Standard deviation of the grey levels."""
-        return float(np.sqrt(self.levels @ (np.arange(256) - self.mean) ** 2))
+        return float(np.sqrt(self.levels @ (_GREYS - self.mean) ** 2))
 
 
 def reduced(grey: np.ndarray, longest: int, *, enlarge: bool = False) -> np.ndarray:

@@ -33,13 +33,13 @@ def _seam(picture: Picture) -> float:
     strongest = 0.0
     for gap in _GAPS:
         differences = _median(np.abs(bands[:, gap + 1 :] - bands[:, : -gap - 1]))
-        typical = float(np.median(differences)) + _OFFSET
+        typical = float(_median(differences[:, None])[0]) + _OFFSET
         strongest = max(strongest, float(differences[max(0, low - gap) : high].max()) / typical)
     return strongest
 
 
 def _median(values: np.ndarray) -> np.ndarray:
-    """Return the median of each column of [N, K]; of two dozen rows a sort takes a quarter of `np.median`."""
+    """Return the median of each column of [N, K]; of a few values a sort takes a quarter of `np.median`."""
     rows = np.sort(values, axis=0)
     middle = len(rows) // 2
     return rows[middle] if len(rows) % 2 else (rows[middle - 1] + rows[middle]) / 2
