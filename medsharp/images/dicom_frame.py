@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medsharp.images.apart import DecoderError, decode_apart, decode_frame
 from medsharp.images.codestream import Codestream, mark_jpeg_as, read_jpeg2000_header, read_jpeg_header
 from medsharp.images.dicom_grey import looks_mislabelled
 from medsharp.images.limits import ImageError
@@ -20,6 +21,8 @@ _DECODERS = {
     **dict.fromkeys([f"{_JPEG}.{number}" for number in (51, 57, 70, 80, 81)] + sorted(_JPEG_2000), "pylibjpeg"),
 }
 """pydicom's plugin for each compression: it would take whichever is installed, and some crash on damaged files."""
+
+_MAY_CRASH = frozenset({"pylibjpeg"})
 
 _MOST_TILES = 4096
 
@@ -57,10 +60,9 @@ def compressed_frame(dataset: Any, encoded: bytes, name: str) -> FrameSamples:
     """Decode the bytes of a compressed frame, which is believed before its label.
 
     Raises:
-        ImageError: Its decoder is not installed.
+        ImageError: Its decoder is not installed, refuses it, or crashed.
         Exception: Whatever pydicom raises at damage.
     """
-    from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
     from pydicom.pixels.utils import as_pixel_options
 
@@ -85,9 +87,13 @@ def compressed_frame(dataset: Any, encoded: bytes, name: str) -> FrameSamples:
             encoded = mark_jpeg_as(encoded, colour)
         options["photometric_interpretation"] = "RGB" if colour == "RGB" else "YBR_FULL"
         options["planar_configuration"] = 0  # the label's is that of uncompressed samples
-    samples, about = decoder.as_array(encapsulate([encoded]), index=0, decoding_plugin=plugin, raw=True, **options)
+    decode = decode_apart if plugin in _MAY_CRASH else decode_frame
+    try:
+        samples, interpretation = decode(encoded, str(syntax), plugin, options)
+    except DecoderError as error:
+        raise ImageError(f"{name} is a DICOM object that cannot be decoded ({error})") from None
     by_label = found is None or found.colour is None
-    frame = _as_rgb(samples >> shift, str(about["photometric_interpretation"]), by_label)
+    frame = _as_rgb(samples >> shift, interpretation, by_label)
     return frame._replace(flag="colour label corrected") if contradicted else frame
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -72,7 +74,7 @@ def _spectrum(grey: np.ndarray) -> dict[str, float]:
     down, across = np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij")
     radius, angle = np.hypot(down, across), np.degrees(np.arctan2(np.abs(down), np.abs(across)))
     edges = (0.015, 0.03, 0.06, 0.12, 0.2, 0.3, 0.5)
-    bands = [power[(radius >= low) & (radius < high)].sum() for low, high in zip(edges, edges[1:], strict=False)]
+    bands = [power[(radius >= low) & (radius < high)].sum() for low, high in itertools.pairwise(edges)]
     found = {f"band_{number}": np.log(band / (sum(bands) + 1) + 1e-4) for number, band in enumerate(bands)}
     for name, low, high in (("coarse", 0.03, 0.12), ("fine", 0.12, 0.4)):
         inside = (radius >= low) & (radius < high)
