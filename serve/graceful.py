@@ -7,6 +7,9 @@ import contextlib
 import os
 import signal
 import socket
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -26,12 +29,20 @@ class GracefulServer(uvicorn.Server):
         config: For it. Its `timeout_graceful_shutdown` is for what holds a connection without being answered, such as
             an open page.
         drain_seconds: How long requests inside are waited for.
+        hangup: Set where SIGHUP came while the application was built: what was loaded then may be old.
     """
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config, drain_seconds: float = DRAIN_SECONDS) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        config: uvicorn.Config,
+        drain_seconds: float = DRAIN_SECONDS,
+        hangup: threading.Event | None = None,
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._drain_seconds = drain_seconds
+        self._hangup = hangup
         self._reloads: set[asyncio.Task[None]] = set()
         self._had_terminal = _has_terminal()
 
@@ -42,6 +53,8 @@ class GracefulServer(uvicorn.Server):
             # Only the main thread hears signals; a server in another one is reloaded by its program.
             with contextlib.suppress(ValueError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hear_hangup)
+        if self._hangup is not None and self._hangup.is_set():
+            self._hear_hangup()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is inside, then end."""
@@ -61,6 +74,26 @@ class GracefulServer(uvicorn.Server):
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._app.state.models.reload))
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
+
+
+@contextlib.contextmanager
+def hangup_noted() -> Iterator[threading.Event]:
+    """Give an event that SIGHUP sets, which then does not end the process, unless its terminal is closed."""
+    noted, had_terminal = threading.Event(), _has_terminal()
+
+    def note(number: int, _: FrameType | None) -> None:
+        if had_terminal and not _has_terminal():
+            raise KeyboardInterrupt
+        noted.set()
+
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGHUP, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _has_terminal() -> bool:

@@ -66,14 +66,14 @@ def run(
     check_certificate(certificate, private_key)
     root_path = check_root_path(root_path)
     listening = listen(host, port)
-    with listening:
+    from serve.graceful import GracefulServer, hangup_noted
+
+    with listening, hangup_noted() as hangup:
         from serve.app import create_app
 
         quiet_logging()
         app = create_app(bundles, limits=limits, batching=batching, load=load, security=security)
         import uvicorn
-
-        from serve.graceful import GracefulServer
 
         # No access log: the addresses and requests of visitors are nobody's business. An open page holds a
         # connection for as long as it is open, so stopping does not wait for that. The application itself says whose
@@ -100,7 +100,7 @@ def run(
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         # Ctrl-C is how one stops a server, and no error.
         with contextlib.suppress(KeyboardInterrupt):
-            GracefulServer(app, config).run(sockets=[listening])
+            GracefulServer(app, config, hangup=hangup).run(sockets=[listening])
 
 
 def check_certificate(certificate: str | Path | None, private_key: str | Path | None) -> None:

@@ -202,6 +202,55 @@ def test_running_server_loads_its_bundle_again_at_a_signal(copy: Any, scan: byte
         process.communicate()
 
 
+SIGNALLED = """
+import os, shutil, signal, sys
+import serve.app
+
+build = serve.app.create_app
+
+def create_app(*given, **settings):
+    app = build(*given, **settings)
+    shutil.copytree(sys.argv[2], sys.argv[1], dirs_exist_ok=True)
+    os.kill(os.getpid(), signal.SIGHUP)
+    return app
+
+serve.app.create_app = create_app
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+def test_signal_while_the_first_bundle_is_loaded_is_not_lost_and_ends_nothing(copy: Any) -> None:
+    first = copy("a", name="one")
+    point = read_bundle(first).operating_point.model_copy(update={"threshold": 0.0123})
+    command = [sys.executable, "-c", SIGNALLED + START, str(first), str(copy("b", name="one", operating_point=point))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        threshold, end = 1.0, time.monotonic() + 120
+        while threshold != 0.0123 and time.monotonic() < end:
+            with urllib.request.urlopen(f"{address}model") as answer:
+                threshold = json.load(answer)["threshold"]
+        process.terminate()
+    assert threshold == 0.0123
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+def test_server_that_loads_ends_when_its_terminal_is_closed(bundle: Path) -> None:
+    terminal, its_end = os.openpty()
+    loading = "lambda *_, **__: print('loading', flush=True) or time.sleep(60)"
+    code = f"import time, serve.app; serve.app.create_app = {loading}\n{START}"
+    command = [sys.executable, "-c", code, str(bundle)]
+    with subprocess.Popen(
+        command, stdin=its_end, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        os.close(its_end)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) != 0
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_server_stops_when_the_terminal_is_closed_in_which_it_was_started(bundle: Path) -> None:
     terminal, its_end = os.openpty()
