@@ -39,8 +39,8 @@ _SHOW = "(answer, earlier) => window.medsharp.show(answer, earlier)"
 _CLEAR = "() => window.medsharp.clear()"
 
 
-def assess_tab(page: Any, asking: Asking, limits: Limits, memory: Memory, uploads: Uploads) -> None:
-    """Lay out the tab, inside of it, with its events.
+def assess_tab(page: Any, asking: Asking, limits: Limits, memory: Memory, uploads: Uploads) -> Any:
+    """Lay out the tab, inside of it, with its events; return the choice of a model, None where there is one only.
 
     Args:
         page: The `gradio.Blocks`.
@@ -85,6 +85,7 @@ def assess_tab(page: Any, asking: Asking, limits: Limits, memory: Memory, upload
             event, chosen, answer, preprocess=False, trigger_mode="multiple", api_visibility="private"
         )
         answered.then(None, [answer, earlier], earlier, js=_SHOW, **quietly)
+    return chosen[0] if several else None
 
 
 def _conditions(limits: Limits) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def build_page(asking: Asking, limits: Limits, memory: Memory, uploads: Uploads)
         head = gr.HTML(_head(asking))
         with gr.Tabs(overflow_behavior="wrap"):  # a menu of what is left over hides half of the page on a phone
             with gr.Tab("Assess"):
-                assess_tab(page, asking, limits, memory, uploads)
+                chosen = assess_tab(page, asking, limits, memory, uploads)
             with gr.Tab("Batch", render_children=True):
                 batch_tab(asking, limits)
             with gr.Tab("Robustness", render_children=True):
@@ -136,7 +137,10 @@ def build_page(asking: Asking, limits: Limits, memory: Memory, uploads: Uploads)
         gr.HTML(_foot(asking) + _STATUS)
         # What is said of a model is that of the one that answers now, which may have been replaced since the start.
         quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-        page.load(lambda: _head(asking), None, head, **quietly)
+        given = [] if chosen is None else [chosen]
+        page.load(partial(_head, asking), given, head, **quietly)
+        if chosen is not None:
+            chosen.change(partial(_head, asking), given, head, **quietly)
         for component, draw in show_models:
             page.load(draw, None, component, **quietly)
     accept_only_uploads(page, uploads)
@@ -145,8 +149,9 @@ def build_page(asking: Asking, limits: Limits, memory: Memory, uploads: Uploads)
     return page
 
 
-def _head(asking: Asking) -> str:
-    predictor = asking.model().predictor
+def _head(asking: Asking, name: str = "") -> str:
+    """Draw what stands above all tabs: which model answers in the tab Assess, and how it did."""
+    predictor = asking.model(name if name in asking.names else "").predictor
     return (
         '<header class="ms-head"><h1>Breast-ultrasound lesion classifier</h1>'
         f"<p>Model <b>{html.escape(predictor.spec.name)}</b>, served by medsharp</p></header>{performance(predictor)}"

@@ -432,6 +432,18 @@ def test_last_image_is_corrupted_and_asked_of_all_models(visitor: Visitor) -> No
     assert "Model card of busi-resnet18" in visitor.page.locator("body").text_content()
 
 
+def test_what_stands_above_is_of_the_model_that_is_chosen(visitor: Visitor, server: Server) -> None:
+    page, (first, second) = visitor.page, server.app.state.models.names
+    told = page.locator(".prose", has=page.locator(".ms-head"))
+    told.get_by_text(f"Model {first},").wait_for()
+    figures = told.inner_text().replace(first, "")
+    for name in (second, first):
+        page.locator("#model input").click()
+        page.get_by_role("option", name=name).click()
+        told.get_by_text(f"Model {name},").wait_for()
+        assert (told.inner_text().replace(name, "") == figures) == (name == first)
+
+
 def test_everything_is_done_with_the_keyboard_alone(visitor: Visitor) -> None:
     keys = visitor.page.keyboard
 
