@@ -14,6 +14,20 @@ def usable_cores() -> int:
     return max(1, min(_cores_to_run_on(), _cores_of_quota(_QUOTA)))
 
 
+def wait_asleep() -> None:
+    """Have threads of OpenMP sleep after a microsecond of waiting for each other, where the environment does not say.
+
+    GNU's, which PyTorch brings on Linux, spin for a millisecond otherwise. Where other programs have the cores, what a
+    thread waits for does not come in that time, and the waiting takes the time of the work. To be called before
+    PyTorch is imported; processes that are begun later inherit it.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+
+
+_SPINS = "1000"
+
+
 def _cores_to_run_on() -> int:
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         return os.process_cpu_count() or 1

@@ -31,6 +31,7 @@ from medsharp.cli import (
     train,
 )
 from medsharp.cli._console import fail
+from medsharp.cores import wait_asleep
 from medsharp.errors import InputError, ToldElsewhereError
 
 INTERRUPTED = 130
@@ -159,4 +160,5 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    wait_asleep()
     app()
