@@ -66,9 +66,11 @@ class Objective(nn.Module):
         """
         features = self.network.forward_features(batch["image"])
         logits = _at_least_float32(self.network.forward_head(features))  # [B, C]
-        losses = F.cross_entropy(
-            logits, batch["label"], self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
-        )
+        losses = F.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing, reduction="none")
+        if self.class_weights is not None:
+            # An image weighs as its class does. Weights inside the cross entropy would weigh the smoothed part of each
+            # label too, and make of a rare class the likeliest answer to every image.
+            losses = losses * self.class_weights[batch["label"]]
         lesion = self.lesion if self.network.lesion is None else self.network.lesion
         if self.mask_weight > 0 and lesion is not None:
             cells = _at_least_float32(lesion(features))  # [B, 1, h, w]
@@ -80,14 +82,15 @@ class Objective(nn.Module):
 def balanced_weights(class_counts: Tensor) -> Tensor:
     """Return the weight of each class with which all classes that occur weigh the same, and an image 1 on average.
 
-    `w_c = N / (C n_c)`, N images of C classes that occur, n_c of class c. A class that does not occur gets the weight
-    of a single image; nothing is multiplied by it.
+    `w_c = N / (C n_c)`, N images of C classes that occur, n_c of class c. That of a class that does not occur is
+    1; nothing is multiplied by it.
 
     Args:
-        class_counts: n_c, [C].
+        class_counts: n_c, [C], which may be shares.
     """
-    present = (class_counts > 0).sum().clamp_min(1)
-    return class_counts.sum() / (present * class_counts.clamp_min(1))
+    occurs = class_counts > 0
+    weights = class_counts.sum() / (occurs.sum().clamp_min(1) * class_counts)
+    return torch.where(occurs, weights, torch.ones_like(weights))
 
 
 def lesion_losses(logits: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:

@@ -91,9 +91,14 @@ def change_settings(folder: Path, overrides: Sequence[str]) -> Run:
         return before
     with only_writer(folder / _LOCK, _busy(folder)):
         config = load_config(folder / runs.CONFIG, overrides)
+        if (was := before.config.schedule).frozen_epochs == was.epochs:
+            # Frozen to the end, however far that is.
+            frozen = f"schedule.frozen_epochs={config.schedule.epochs}"
+            config = load_config(folder / runs.CONFIG, [*overrides, frozen])
         old, new = (dict(_flat(one.model_dump(mode="json"))) for one in (before.config, config))
         changed = [key for key in new if new[key] != old.get(key)]
-        fixed = next((key for key in changed if key not in CHANGEABLE), None)
+        follows = {"schedule.frozen_epochs"} if was.frozen_epochs == was.epochs else set()
+        fixed = next((key for key in changed if key not in {*CHANGEABLE, *follows}), None)
         if fixed is not None:
             raise InputError(
                 f"{fixed} of a run that has begun stays as it is; --set beside --resume takes {', '.join(CHANGEABLE)}"

@@ -62,7 +62,7 @@ class Schedule:
 def rate_factor(step: int, steps_per_epoch: int, schedule: ScheduleConfig) -> float:
     """Return the share of the learning rate at a step: linear warm-up, then a cosine down to `final_lr_ratio`.
 
-    The first step of the warm-up is not 0, as it would be lost; the last step of all has `final_lr_ratio` exactly.
+    The first step of the warm-up is not 0, as it would be lost; the last step of several has `final_lr_ratio` exactly.
     I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, eq. 5, one period.
 
     Args:
@@ -71,9 +71,10 @@ def rate_factor(step: int, steps_per_epoch: int, schedule: ScheduleConfig) -> fl
         schedule: Epochs, warm-up and the last share.
     """
     steps = schedule.epochs * steps_per_epoch
-    warmup = min(round(schedule.warmup_epochs * steps_per_epoch), steps)
+    warmup = min(round(schedule.warmup_epochs * steps_per_epoch), steps - 1)
     if step < warmup:
         return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - 1 - warmup)
+    falling = steps - 1 - warmup
+    done = (step - warmup) / falling if falling else float(steps > 1)
     final = schedule.final_lr_ratio
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))

@@ -136,7 +136,10 @@ def cached_images(
     """
     folder = None if recipe is None else _private_folder(recipe)
     segments = [] if folder is None else _sound_segments(folder, set(keys), shape)
-    found = {key: (number, row) for number, part in enumerate(segments) for row, key in enumerate(part.keys)}
+    found: dict[bytes, tuple[int, int]] = {}
+    for number, part in enumerate(segments):
+        for row, key in enumerate(part.keys):
+            found.setdefault(key, (number, row))  # the first one's checksum was looked at
     lacking = [number for number, key in enumerate(keys) if key not in found]
     if progress is not None and lacking and len(lacking) < len(keys):
         progress(len(keys) - len(lacking), len(keys), what)

@@ -27,6 +27,7 @@ from medsharp.optim import (
     create_optimizer,
     optimizer_info,
 )
+from medsharp.optim.randomness import Generators
 
 
 def closure_of(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, pieces: int = 1) -> Any:
@@ -639,3 +640,25 @@ def test_optimizers_are_found_by_other_spellings() -> None:
     assert optimizer_info("CR-SAM").name == "crsam"
     assert optimizer_info("bSAM").name == "bayesiansam"
     assert isinstance(create_optimizer("Eigen-SAM", perceptron()), SharpnessAware)
+
+
+def test_noise_goes_on_where_it_was_and_is_new_on_a_device_that_drew_none() -> None:
+    """A run that was begun on a GPU may go on without one; what was drawn already is not drawn again."""
+    generators = Generators(7)
+    first, second = (torch.rand(5, generator=generators.on(torch.device("cpu"))) for _ in range(2))
+    halfway = Generators(7)
+    torch.rand(5, generator=halfway.on(torch.device("cpu")))
+    saved = halfway.state_dict()
+    again = Generators(7)
+    again.load_state_dict(saved)
+    torch.testing.assert_close(torch.rand(5, generator=again.on(torch.device("cpu"))), second)
+    elsewhere = Generators(7)
+    elsewhere.load_state_dict({"cuda:5": saved["cpu"]})
+    assert elsewhere.state_dict().keys() == {"cuda:5"}
+    drawn = torch.rand(5, generator=elsewhere.on(torch.device("cpu")))
+    assert not torch.equal(drawn, first)
+    assert not torch.equal(drawn, second)
+    assert elsewhere.state_dict().keys() == {"cuda:5", "cpu"}
+    once_more = Generators(7)
+    once_more.load_state_dict({"cuda:5": saved["cpu"]})
+    torch.testing.assert_close(torch.rand(5, generator=once_more.on(torch.device("cpu"))), drawn)

@@ -118,6 +118,28 @@ def test_erasing_fills_one_box_with_the_mean() -> None:
     assert box[0, 0] == pytest.approx(90)
 
 
+@pytest.mark.parametrize("name", ["noise", "erasing"])
+def test_what_surrounds_the_scan_stays_black(name: str) -> None:
+    """By that the network tells it from tissue, in training as afterwards."""
+    image = flat()
+    image[:, :30] = 0
+    image[:, :, 70:] = 0
+    touched = 0
+    for seed in range(12):
+        after = changed(name, image, seed, **({"largest": 0.8} if name == "erasing" else {"amount": 30}))
+        assert np.all(after[:30] == 0)
+        assert np.all(after[:, 70:] == 0)
+        touched += int(np.any(after[30:, :70] != 120))
+    assert touched > 8
+
+
+def test_erasing_hides_a_black_lesion_too() -> None:
+    image = flat()
+    image[:, 40:50, 40:60] = 0
+    hidden = [changed("erasing", image, seed, largest=0.8)[40:50, 40:60].min() > 0 for seed in range(40)]
+    assert any(hidden)
+
+
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "none"])
 def test_threads_change_nothing(name: str) -> None:
     image = np.random.default_rng(1).uniform(0, 255, (1, 224, 224)).astype(np.float32)

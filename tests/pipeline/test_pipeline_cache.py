@@ -323,3 +323,37 @@ def test_image_that_is_not_the_manifests_is_refused(manifest: Manifest) -> None:
     Image.new("L", (60, 48), 90).save(known.path("benign/3.png"))
     with pytest.raises(InputError, match=r"row 5: benign/3\.png is another file"):
         dataset(known)
+
+
+def test_image_that_two_segments_hold_is_that_whose_checksum_was_looked_at(empty_cache: Path) -> None:
+    """As two trainings leave them that begin at once."""
+    keys = [bytes([number]) * 32 for number in range(4)]
+    images = [np.full((5, 7), 10 + number, dtype=np.uint8) for number in range(4)]
+
+    def made(numbers: list[int]) -> list[int]:
+        asked: list[int] = []
+
+        def make(place: int) -> np.ndarray:
+            asked.append(numbers[place])
+            return images[numbers[place]]
+
+        found = cache.cached_images([keys[number] for number in numbers], make, shape=(5, 7), recipe="recipe")
+        assert [int(found[place][0, 0]) for place in range(len(numbers))] == [10 + number for number in numbers]
+        return asked
+
+    assert made([1, 2]) == [1, 2]
+    (first,) = empty_cache.rglob(f"*{cache._SUFFIX}")
+    kept = first.read_bytes()
+    first.unlink()
+    assert made([2, 3]) == [2, 3]
+    (second,) = empty_cache.rglob(f"*{cache._SUFFIX}")
+    for name, expected in {"0": [], "zzzz": [3]}.items():  # looked at before it and after it
+        other = first.with_name(name + cache._SUFFIX)
+        other.write_bytes(kept)
+        whole = second.read_bytes()
+        # Of the image that both hold, the second one's pixels are damaged.
+        second.write_bytes(whole.replace(bytes([12]) * 35, bytes([99]) * 35))
+        assert second.read_bytes() != whole
+        assert made([1, 2, 3]) == expected
+        second.write_bytes(whole)
+        other.unlink()

@@ -39,6 +39,27 @@ def test_an_image_weighs_one_on_average_over_the_training_images() -> None:
         torch.testing.assert_close(shares, shares[:1].expand_as(shares))
 
 
+def test_weights_of_shares_are_those_of_counts() -> None:
+    """Drawing that knows no counts gives shares, some below one."""
+    for counts in ([875.0, 125.0], [7.0, 90.0, 3.0], [5.0, 0.0, 15.0]):
+        numbers = torch.tensor(counts)
+        torch.testing.assert_close(balanced_weights(numbers / numbers.mean()), balanced_weights(numbers))
+
+
+def test_rare_class_is_the_answer_to_its_own_images_alone() -> None:
+    """The loss of an image is least at its smoothed label, whatever the weights of classes."""
+    network = create_network("resnet10_w16", num_classes=3, image_size=32)
+    objective = Objective(network, LossConfig(label_smoothing=0.1), torch.tensor([700.0, 290.0, 10.0]))
+    for label in range(3):
+        logits = torch.zeros(1, 3, requires_grad=True)
+        network.forward_features = network.forward_head = lambda _, logits=logits: logits  # type: ignore[method-assign]
+        objective({"image": torch.zeros(1, 1, 32, 32), "label": torch.tensor([label])}).backward()
+        target = torch.full((3,), 0.1 / 3)
+        target[label] += 0.9
+        weight = 1000 / (3 * [700.0, 290.0, 10.0][label])
+        torch.testing.assert_close(logits.grad, weight * (1 / 3 - target)[None])
+
+
 def test_loss_is_cross_entropy_plus_the_weighted_lesion_loss() -> None:
     network = create_network("resnet10_w16", num_classes=2, image_size=32)
     config = LossConfig(label_smoothing=0.1, mask_weight=0.7)
@@ -47,10 +68,10 @@ def test_loss_is_cross_entropy_plus_the_weighted_lesion_loss() -> None:
     batch["label"] = torch.tensor([0, 1, 0, 0])
     batch["has_mask"] = torch.tensor([1.0, 1.0, 0.0, 1.0])
     features = network.forward_features(batch["image"])
-    # Classes and masks as often as among the training images: their mean weights are those of the batch.
-    plain = torch.nn.functional.cross_entropy(
-        network(batch["image"]), batch["label"], objective.class_weights, label_smoothing=0.1
-    )
+    # Masks as often as among the training images: their mean weight is that of the batch.
+    logs = network(batch["image"]).log_softmax(dim=1)
+    smooth = torch.tensor([[0.95, 0.05], [0.05, 0.95]])[batch["label"]]
+    plain = (torch.tensor([4 / 6, 4 / 2])[batch["label"]] * -(smooth * logs).sum(dim=1)).mean()
     assert objective.lesion is not None
     lesion = lesion_losses(objective.lesion(features), batch["mask"], batch["has_mask"])
     losses = objective(batch)

@@ -170,6 +170,21 @@ def test_finished_run_trains_longer(squares: Manifest, configure: Configure, tmp
     assert len(run.metrics()) == 6
 
 
+def test_backbone_that_was_frozen_to_the_end_stays_so(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
+    for frozen, after in ((2, 3), (1, 1)):
+        config = configure(schedule={"epochs": 2, "frozen_epochs": frozen, "keep": "last"})
+        run = train(config, squares, out=tmp_path / f"run-{frozen}")
+        before = run.load_network().backbone.state_dict()
+        longer = change_settings(run.folder, ["schedule.epochs=3"])
+        assert longer.config.schedule.frozen_epochs == after
+        train(longer.config, longer.manifest, out=run.folder, resume=True)
+        weights = {key: value for key, value in before.items() if key.startswith("conv1")}
+        trained = Run(run.folder).load_network().backbone.state_dict()
+        assert all(torch.equal(value, trained[key]) for key, value in weights.items()) == (frozen == 2)
+    with pytest.raises(InputError, match=r"schedule\.frozen_epochs of a run that has begun stays as it is"):
+        change_settings(tmp_path / "run-1", ["schedule.frozen_epochs=2", "schedule.epochs=5"])
+
+
 def test_run_that_was_stopped_may_end_earlier(squares: Manifest, configure: Configure, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(configure(), squares, out=tmp_path / "run", events=stop_at(2, 1))

@@ -21,7 +21,7 @@ from medsharp.errors import InputError
 from training import Interrupted, Run, train
 from training.datasets import class_counts, make_datasets, mask_share
 from training.loop import _Trainer
-from training.losses import Objective
+from training.losses import Objective, balanced_weights
 
 
 @pytest.fixture
@@ -95,6 +95,8 @@ def test_loss_knows_the_classes_and_masks_that_drawing_hospitals_equally_shows(
         sites = data["site"].str.upper()
         malignant = (data["label"] == "malignant").groupby(sites).mean().mean() if sampling == "sites" else 0.5
         assert float(counts[1] / counts.sum()) == pytest.approx(malignant)
+        weights = balanced_weights(counts)
+        assert weights.tolist() == pytest.approx([0.5 / (1 - malignant), 0.5 / malignant])
         strata = [sites] if sampling == "sites" else [sites, data["label"]]
         assert mask_share(training, config) == pytest.approx((data["mask"] != "").groupby(strata).mean().mean())
 

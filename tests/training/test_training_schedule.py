@@ -32,6 +32,17 @@ def test_learning_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
     assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(2, 2.0), (2, 5.0), (5, 4.75), (1, 1.0)])
+def test_last_step_has_the_last_rate_though_the_warm_up_takes_all(epochs: int, warmup: float) -> None:
+    schedule = ScheduleConfig(epochs=epochs, warmup_epochs=warmup, final_lr_ratio=0.1)
+    steps = 4 * epochs
+    factors = [rate_factor(step, 4, schedule) for step in range(steps)]
+    assert factors[-1] == pytest.approx(0.1)
+    assert factors[-2] == 1.0
+    assert factors[0] == pytest.approx(1 / (steps - 1))
+    assert rate_factor(0, 1, ScheduleConfig(epochs=1, warmup_epochs=warmup)) == 1.0
+
+
 def radii(**options: Any) -> list[float]:
     """What rho is in each of 20 steps, whose highest is 0.4, with a learning rate of 0.1 at most."""
     optimizer = SAM([nn.Parameter(torch.zeros(1))], torch.optim.SGD, lr=0.1, rho=0.4)

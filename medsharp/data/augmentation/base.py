@@ -56,3 +56,10 @@ def distance_from_probe(side: int) -> np.ndarray:
     distance = np.hypot(depth, across)
     distance.flags.writeable = False
     return distance
+
+
+def scanned(image: np.ndarray) -> np.ndarray:
+    """Return float32 [S, S], 1 in rows and columns that show anything: padding and what was shifted in show nothing."""
+    shown = image > 4
+    rows, columns = (np.asarray(shown.any(axis=axis), dtype=np.float32) for axis in (1, 0))
+    return np.outer(rows, columns)

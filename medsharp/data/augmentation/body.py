@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from medsharp.data.augmentation.base import GreyTransform, distance_from_probe, resized
+from medsharp.data.augmentation.base import GreyTransform, distance_from_probe, resized, scanned
 
 
 class RandomDepthAttenuation(GreyTransform):
@@ -67,7 +67,7 @@ class RandomHaze(GreyTransform):
         strength = self.R.uniform(self.strength / 3, self.strength)
         ring = np.exp(-0.5 * ((distance_from_probe(side) - np.float32(radius)) / np.float32(depth)) ** 2)
         uneven = 1 + 0.35 * resized(self.noise((8, 8)), (side, side), Image.Resampling.BICUBIC)
-        return image + np.float32(255 * strength) * ring * np.clip(uneven, 0, 2) * _scanned(image)
+        return image + np.float32(255 * strength) * ring * np.clip(uneven, 0, 2) * scanned(image)
 
 
 class RandomSpeckle(GreyTransform):
@@ -85,10 +85,3 @@ class RandomSpeckle(GreyTransform):
         coarse = self.noise((max(2, round(side / axial)), max(2, round(side / lateral))))
         noise = resized(coarse, (side, side), Image.Resampling.BILINEAR)
         return image * (1 + np.float32(self.R.uniform(self.amount / 4, self.amount)) * noise)
-
-
-def _scanned(image: np.ndarray) -> np.ndarray:
-    """Return float32 [S, S], 1 in rows and columns that show anything: padding and what was shifted in show nothing."""
-    shown = image > 4
-    rows, columns = (np.asarray(shown.any(axis=axis), dtype=np.float32) for axis in (1, 0))
-    return np.outer(rows, columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from medsharp.data.augmentation.base import GreyTransform, resized
+from medsharp.data.augmentation.base import GreyTransform, resized, scanned
 
 
 class RandomGain(GreyTransform):
@@ -56,7 +56,10 @@ class RandomResolution(GreyTransform):
 
 
 class RandomNoise(GreyTransform):
-    """Additive Gaussian noise; `amount` is the largest standard deviation in grey levels."""
+    """Additive Gaussian noise; `amount` is the largest standard deviation in grey levels.
+
+    Black stays black, as what surrounds a scan does: `network.normalization: image` tells it from tissue by that.
+    """
 
     def __init__(self, amount: float, prob: float = 0.5) -> None:
         super().__init__(prob)
@@ -64,11 +67,11 @@ class RandomNoise(GreyTransform):
 
     def change(self, image: np.ndarray) -> np.ndarray:
         """Add noise of a random strength."""
-        return image + np.float32(self.R.uniform(0, self.amount)) * self.noise(image.shape)
+        return np.where(image > 0, image + np.float32(self.R.uniform(0, self.amount)) * self.noise(image.shape), image)
 
 
 class RandomErasing(GreyTransform):
-    """Fill a box with the image's mean."""
+    """Fill a box with the image's mean, where the scan is."""
 
     def __init__(self, largest: float, prob: float = 0.25) -> None:
         super().__init__(prob)
@@ -79,9 +82,9 @@ class RandomErasing(GreyTransform):
         side = image.shape[-1]
         height, width = (max(1, int(side * self.R.uniform(0.05, self.largest))) for _ in range(2))
         top, left = self.R.randint(0, side - height), self.R.randint(0, side - width)
-        erased = image.copy()
-        erased[top : top + height, left : left + width] = image.mean()
-        return erased
+        box = np.zeros(image.shape, dtype=bool)
+        box[top : top + height, left : left + width] = True
+        return np.where(box & (scanned(image) > 0), image.mean(), image)
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:
