@@ -16,7 +16,7 @@ from serve.engine import BusyError, ClosingError, DeadlineError
 from serve.engine.capacity import RETRY_AFTER
 from serve.security.audit import AuditError
 from serve.security.crashes import log_fault
-from serve.security.gate import NOTICE, refuse
+from serve.security.gate import refuse, route_path
 
 _GONE = 499
 """Status of an answer that nobody receives, since the client has left."""
@@ -31,7 +31,7 @@ def add_refusals(app: FastAPI) -> None:
     for route in app.routes:
         if isinstance(route, Route):
             allowed.setdefault(route.path, set()).update(route.methods or ())
-    app.router.routes += [Route(path, _OtherMethod(path, methods)) for path, methods in allowed.items()]
+    app.router.routes += [Route(path, _OtherMethod(methods)) for path, methods in allowed.items()]
 
     @app.exception_handler(HTTPException)
     async def explain(request: Request, error: HTTPException) -> JSONResponse:
@@ -68,12 +68,8 @@ def add_refusals(app: FastAPI) -> None:
         return Response(status_code=_GONE)
 
 
-def _refusal(asked: Request | str, status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Refuse a request, or one of a route, in the words of its protocol."""
-    route = asked if isinstance(asked, str) else getattr(asked.scope.get("route"), "path", "")
-    if route == "/v2" or route.startswith("/v2/"):
-        return JSONResponse({"error": sentence, "notice": NOTICE}, status, headers)
-    return refuse(status, sentence, headers)
+def _refusal(request: Request, status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return refuse(status, sentence, headers, path=route_path(request.scope))
 
 
 class Faults:
@@ -107,16 +103,16 @@ class Faults:
             log_fault(f"the request{number} could not be answered", error)
             if not begun:
                 sentence = f"the server failed at this request ({type(error).__name__}); its log says where"
-                await refuse(500, sentence)(scope, receive, send)
+                await refuse(500, sentence, path=route_path(scope))(scope, receive, send)
 
 
 class _OtherMethod:
     """ASGI application that answers a request with a method that its path does not have."""
 
-    def __init__(self, route: str, methods: set[str]) -> None:
-        self._route = route
+    def __init__(self, methods: set[str]) -> None:
         self._allowed = ", ".join(sorted(methods))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sentence = f"{scope['path']} takes {self._allowed}, not {scope['method']}; /docs says how"
-        await _refusal(self._route, 405, sentence, {"Allow": self._allowed})(scope, receive, send)
+        refusal = refuse(405, sentence, {"Allow": self._allowed}, path=route_path(scope))
+        await refusal(scope, receive, send)

@@ -17,6 +17,9 @@ from serve.uploads import Limits
 
 LOG = logging.getLogger("medsharp.serve")
 
+_LONGEST_NAME = 100
+"""Characters of a client's name that a sentence repeats."""
+
 Load = Callable[[Path], Predictor]
 """Loads the bundle in a folder; raises InputError."""
 
@@ -113,7 +116,8 @@ class Models(Mapping[str, Served]):
         if name is None:
             return self.default
         if name not in self._served:
-            raise InputError(f"there is no model {name!r} here{nearest(name, self._served)}")
+            begin = name[:_LONGEST_NAME]
+            raise InputError(f"there is no model {begin!r} here{nearest(begin, self._served)}")
         return self._served[name]
 
     def reload(self) -> None:

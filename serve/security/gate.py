@@ -19,6 +19,8 @@ from serve.security.settings import Security
 
 NOTICE = "Not for diagnostic use."
 
+_LONGEST_SENTENCE = 1000
+
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """What an orchestrator asks, without a password, and what says nothing of anybody."""
 
@@ -54,15 +56,15 @@ class Gate:
                 await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
-        path = _route_path(scope)
+        path = route_path(scope)
         number = request_id(headers.get("x-request-id"))
         answering = with_headers(send, path, number)
-        refusal = self._refused_sender(scope, headers)
+        refusal = self._refused_sender(scope, headers, path)
         if refusal is None:
             try:
                 who = await self._who(scope, headers, path)
             except RefusedError as error:
-                refusal = refuse(error.status, str(error), error.headers)
+                refusal = refuse(error.status, str(error), error.headers, path=path)
             else:
                 # A copy, since connections share what was there before.
                 scope = {**scope, "state": {**scope.get("state", {}), "who": replace(who, request_id=number)}}
@@ -72,15 +74,15 @@ class Gate:
         else:
             await self.app(scope, self._counted(receive), answering)
 
-    def _refused_sender(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+    def _refused_sender(self, scope: Scope, headers: Headers, path: str) -> JSONResponse | None:
         """Refuse what comes by an unknown name, or from a page of another origin."""
         names = self._security.hosts
         host = headers.get("host")
         if names is not None and not is_known_host(host, names):
-            return refuse(421, "this server is not asked by that name; --allowed-host lets it be")
+            return refuse(421, "this server is not asked by that name; --allowed-host lets it be", path=path)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if is_foreign(scope["method"], scope.get("scheme", "http"), host, origin, site, names or frozenset()):
-            return refuse(403, "a page of another origin may not send this")
+            return refuse(403, "a page of another origin may not send this", path=path)
         return None
 
     async def _who(self, scope: Scope, headers: Headers, path: str) -> Access:
@@ -93,10 +95,10 @@ class Gate:
 
     def _refused_route(self, path: str, headers: Headers) -> JSONResponse | None:
         if any(f"/gradio_api{route}" in path for route in _NEVER_SERVED):
-            return refuse(404, "uploads are not handed out")
+            return refuse(404, "uploads are not handed out", path=path)
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_request_bytes:
-            return refuse(413, self._too_large())
+            return refuse(413, self._too_large(), path=path)
         return None
 
     def _too_large(self) -> str:
@@ -125,10 +127,26 @@ class Gate:
 
 
 def refuse(
-    status: int, sentence: str, headers: dict[str, str] | Sequence[tuple[str, str]] | None = None
+    status: int,
+    sentence: str,
+    headers: dict[str, str] | Sequence[tuple[str, str]] | None = None,
+    *,
+    path: str,
 ) -> JSONResponse:
-    """Make the answer to a request that is not served: one sentence, and the notice that every answer carries."""
-    response = JSONResponse({"detail": sentence, "notice": NOTICE}, status)
+    """Make the answer to a request that is not served: one sentence, and the notice that every answer carries.
+
+    Args:
+        status: Of it.
+        sentence: What is wrong; it may repeat what a client has written, of which no more than a part is sent.
+        headers: That go with it.
+        path: Of the request; see `route_path`. Below `/v2` the sentence is where the Open Inference Protocol has it.
+    """
+    if len(sentence) > _LONGEST_SENTENCE:
+        sentence = sentence[:_LONGEST_SENTENCE] + "…"
+    # JSON can hold half a pair of surrogates, which no encoding can.
+    said = sentence.encode("utf-8", "replace").decode()
+    is_protocol = path == "/v2" or path.startswith("/v2/")
+    response = JSONResponse({"error" if is_protocol else "detail": said, "notice": NOTICE}, status)
     for name, value in headers.items() if isinstance(headers, dict) else headers or ():
         response.headers.append(name, value)
     return response
@@ -139,7 +157,7 @@ def megabytes(count: int) -> str:
     return f"{count / 2**20:.4g} MiB" if count >= 2**20 else f"{count / 2**10:.3g} KiB"
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
     """Return the path of a request below the root path that a proxy serves the application at."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")

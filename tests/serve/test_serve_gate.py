@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -14,10 +15,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
-from serve import create_app
+from serve import Limits, create_app
 from serve.security import who_asks
 from serve.security.accounts import Accounts, key
-from serve.security.gate import OPEN_PATHS
+from serve.security.gate import OPEN_PATHS, refuse
 from serve.security.login import Login
 from serve.security.settings import Security
 
@@ -224,3 +225,63 @@ def test_a_crash_is_500_and_logs_its_place_and_not_its_words(
     assert "KeyError" in caplog.text
     assert "test_serve_gate.py" in caplog.text
     assert "Doe" not in caplog.text + answer.text
+
+
+@pytest.mark.parametrize("root_path", ["", "/medsharp"])
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/v2", "error"),
+        ("/v2/models/a/infer", "error"),
+        ("/v2/nowhere", "error"),
+        ("/v20", "detail"),
+        ("/v1/predict", "detail"),
+        ("/nowhere/v2/", "detail"),
+    ],
+)
+def test_refusals_below_v2_are_as_its_protocol_has_them(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, root_path: str, path: str, word: str
+) -> None:
+    security = Security(Login(Accounts([key(KEY)])), frozenset())
+    app = create_app(predictor, security=security, limits=Limits(max_request_bytes=100))
+    client = TestClient(app, "http://127.0.0.1", root_path=root_path)
+
+    def ask(content: bytes = b"", key: str = KEY, **headers: str) -> tuple[int, set[str]]:
+        sent = {"authorization": f"Bearer {key}", **headers}
+        answer = client.post(root_path + path, content=content, headers=sent)
+        return answer.status_code, set(answer.json())
+
+    assert ask(key="") == (401, {word, "notice"})
+    assert ask(host="evil.example") == (421, {word, "notice"})
+    assert ask(origin="https://evil.example") == (403, {word, "notice"})
+    assert ask(bytes(101)) == (413, {word, "notice"})
+    for _ in range(5):
+        ask(key="pacs.9999999999abcdef0123")
+    assert ask(key="pacs.9999999999abcdef0123") == (429, {word, "notice"})
+
+
+def test_a_crash_below_v2_is_told_as_its_protocol_has_it(make_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError("Doe_Jane")
+
+    monkeypatch.setattr("serve.api.inference_protocol.routes.find_protocol_model", crash)
+    answer = make_client().get("/v2/models/a")
+    assert (answer.status_code, set(answer.json())) == (500, {"error", "notice"})
+
+
+def test_what_a_client_wrote_is_repeated_in_part_and_never_breaks_the_answer() -> None:
+    answer = refuse(400, "x" * 5000, path="/")
+    assert len(answer.body) < 1200
+    said = refuse(400, "it was given \ud800", path="/v2").body
+    assert json.loads(bytes(said))["error"] == "it was given ?"
+
+
+def test_long_name_of_a_model_is_repeated_in_part(make_client: Client, png: bytes) -> None:
+    client = make_client()
+    files = [("files", ("a.png", png))]
+    answer = client.post("/v1/predict", files=files, data={"model": "m" * 100_000})
+    assert answer.status_code == 404
+    assert f"no model '{'m' * 100}' here" in answer.json()["detail"]
+    answer = client.put("/v1/models/" + "m" * 5000)
+    assert answer.status_code == 405
+    assert len(answer.content) < 1200

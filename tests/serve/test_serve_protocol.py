@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
 from serve import Limits, create_app
+from serve.api.inference_protocol.tensors import ProtocolError, read_files, read_images
+from serve.security.accounts import Accounts
+from serve.security.accounts import key as account_of
+from serve.security.login import Login
+from serve.security.settings import Security
 
 triton: Any = pytest.importorskip("tritonclient.http")
 
@@ -24,17 +32,24 @@ SIDE = 64
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def address(predictor: Predictor) -> Iterator[str]:
+@contextlib.contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """Serve an application, and give its address."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(16)
-        server = uvicorn.Server(uvicorn.Config(create_app(predictor), log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         yield f"127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(predictor: Predictor) -> Iterator[str]:
+    with running(create_app(predictor)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +148,20 @@ def test_clients_error_is_the_servers_sentence(asking: Any, predictor: Predictor
         asking.infer(predictor.spec.name, [tensor(images)], timeout=1)
 
 
+def test_clients_error_is_the_doors_sentence_too(predictor: Predictor, images: np.ndarray) -> None:
+    key = "pacs.0123456789abcdef0123"
+    app = create_app(
+        predictor, security=Security(Login(Accounts([account_of(key)]))), limits=Limits(max_request_bytes=99)
+    )
+    with running(app) as address, contextlib.closing(triton.InferenceServerClient(address)) as client:
+        with pytest.raises(triton.InferenceServerException, match="log in: user and password, or a key"):
+            client.infer(predictor.spec.name, [tensor(images)])
+        headers = {"authorization": f"Bearer {key}"}
+        with pytest.raises(triton.InferenceServerException, match="the request is larger than"):
+            client.infer(predictor.spec.name, [tensor(images)], headers=headers)
+        assert client.is_server_live(headers=headers)
+
+
 GOOD = {"name": "image", "datatype": "UINT8", "shape": [1, 1, SIDE, SIDE], "data": [0] * SIDE**2}
 
 
@@ -141,12 +170,22 @@ GOOD = {"name": "image", "datatype": "UINT8", "shape": [1, 1, SIDE, SIDE], "data
     [
         ({"inputs": [{**GOOD, "data": [256] + [0] * (SIDE**2 - 1)}]}, "not between 0 and 255"),
         ({"inputs": [{**GOOD, "data": [-1] + [0] * (SIDE**2 - 1)}]}, "not between 0 and 255"),
-        ({"inputs": [{**GOOD, "data": [0.5] * SIDE**2}]}, "not 4096 whole numbers"),
-        ({"inputs": [{**GOOD, "data": [True] * SIDE**2}]}, "not 4096 whole numbers"),
-        ({"inputs": [{**GOOD, "data": [10**400] * SIDE**2}]}, "whole numbers"),
+        ({"inputs": [{**GOOD, "data": [0.5] * SIDE**2}]}, "not whole numbers"),
+        ({"inputs": [{**GOOD, "data": [True] * SIDE**2}]}, "not whole numbers"),
+        ({"inputs": [{**GOOD, "data": [False] + [0] * (SIDE**2 - 1)}]}, "not whole numbers"),
+        ({"inputs": [{**GOOD, "data": [0] * (SIDE**2 - 1) + ["0"]}]}, "not whole numbers"),
+        ({"inputs": [{**GOOD, "data": [0] * (SIDE**2 - 1) + [[0]]}]}, "not whole numbers"),
+        ({"inputs": [{**GOOD, "data": [10**400] * SIDE**2}]}, "not between 0 and 255"),
         ({"inputs": [{**GOOD, "data": [[1], [1, 2]]}]}, "not numbers of its shape"),
-        ({"inputs": [{**GOOD, "data": [0]}]}, "not 4096 whole numbers"),
-        ({"inputs": [{**GOOD, "data": None}]}, "not 4096 whole numbers"),
+        (
+            {"inputs": [{**GOOD, "data": [[[[0] * SIDE] * (SIDE - 1) + [[0] * (SIDE + 1)]]]}]},
+            "not numbers of its shape",
+        ),
+        ({"inputs": [{**GOOD, "data": [[[0] * SIDE**2]]}]}, "not numbers of its shape"),
+        ({"inputs": [{**GOOD, "data": [0] * (SIDE**2 + 1)}]}, "not numbers of its shape"),
+        ({"inputs": [{**GOOD, "data": [0]}]}, "not numbers of its shape"),
+        ({"inputs": [{**GOOD, "data": "0" * SIDE**2}]}, "not numbers of its shape"),
+        ({"inputs": [{**GOOD, "data": None}]}, "not numbers of its shape"),
         ({"inputs": [{**GOOD, "shape": [0, 1, SIDE, SIDE], "data": []}]}, "image has 0 images"),
         ({"inputs": [{**GOOD, "shape": [257, 1, SIDE, SIDE]}]}, "image has 257 images; send 1 to 256"),
         ({"inputs": [{**GOOD, "shape": [True, 1, SIDE, SIDE]}]}, "shape of image"),
@@ -165,15 +204,69 @@ GOOD = {"name": "image", "datatype": "UINT8", "shape": [1, 1, SIDE, SIDE], "data
         ({"parameters": {"timeout": "soon"}}, "whole number of microseconds"),
         ({"parameters": []}, "parameters must be a JSON object"),
         ({"id": 7}, "id must be a string"),
+        ({"inputs": [{**GOOD, "name": "\ud800"}]}, r"it was given 1: '\ud800'"),
+        ({"inputs": [{**GOOD, "name": f"{number}" * 200} for number in range(5)]}, f"given 5: '{'0' * 100}' and so on"),
+        ({"inputs": [{**GOOD, "name": "\udfff", "parameters": 7}]}, r"parameters of input '\udfff'"),
+        ({"inputs": [{**GOOD, "name": "\udfff", "parameters": {"binary_data_size": 9}}]}, r"input '\udfff' is more"),
+        ({"outputs": [{"name": "\udfff", "parameters": 7}]}, r"parameters of output '\udfff'"),
+        ({"outputs": [{"name": "x" * 1000}]}, f"no output '{'x' * 100}' and so on;"),
     ],
 )
 def test_request_that_is_not_as_the_protocol_has_it_is_400_with_a_sentence(
     client: TestClient, predictor: Predictor, changed: dict[str, Any], sentence: str | None
 ) -> None:
-    answer = client.post(f"/v2/models/{predictor.spec.name}/infer", json={"inputs": [GOOD], **changed})
+    # As ASCII, in which half a pair of surrogates can be written.
+    body = json.dumps({"inputs": [GOOD], **changed}).encode()
+    answer = client.post(f"/v2/models/{predictor.spec.name}/infer", content=body)
     assert answer.status_code == (200 if sentence is None else 400), answer.text
     if sentence is not None:
         assert sentence in answer.json()["error"]
+        assert len(answer.content) < 1000
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_tensor_in_json_is_flat_or_nested_as_its_shape(
+    client: TestClient, predictor: Predictor, images: np.ndarray, nested: bool
+) -> None:
+    tensor = {**GOOD, "shape": list(images.shape), "data": images.tolist() if nested else images.ravel().tolist()}
+    answer = client.post(f"/v2/models/{predictor.spec.name}/infer", json={"inputs": [tensor]}).json()
+    (logits,) = (output["data"] for output in answer["outputs"] if output["name"] == "logits")
+    np.testing.assert_allclose(logits, predictor.session.run(images[:, 0])["logits"].ravel(), atol=1e-5)
+
+
+@contextlib.contextmanager
+def taking_at_most(count: int) -> Iterator[None]:
+    """Fail where more bytes are taken meanwhile, those of NumPy's arrays too."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < count
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_strings_in_place_of_numbers_take_no_room_of_their_own(nested: bool) -> None:
+    row = ["x" * 10_000, *[""] * (SIDE - 1)]
+    data: list[Any] = [[[row] * SIDE]] if nested else row * SIDE
+    with taking_at_most(2**20), pytest.raises(ProtocolError, match="not whole numbers"):
+        read_images({**GOOD, "data": data}, SIDE, 256)
+
+
+def test_binary_elements_beyond_the_shape_are_not_split_off() -> None:
+    given = {"name": "image_bytes", "datatype": "BYTES", "shape": [2], "raw": bytes(4_000_000)}
+    with taking_at_most(2**20), pytest.raises(ProtocolError, match="more files than its shape, which has 2"):
+        read_files(given, 32)
+    with pytest.raises(ProtocolError, match="has 1 files, and its shape 2"):
+        read_files({**given, "raw": bytes(4)}, 32)
+    assert read_files({**given, "raw": bytes(8)}, 32) == [b"", b""]
+
+
+def test_base64_beyond_the_shape_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base64, "b64decode", lambda *_, **__: pytest.fail("it was decoded"))
+    given = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": ["eA=="] * 2}
+    with pytest.raises(ProtocolError, match="has 2 files, and its shape 1"):
+        read_files(given, 32)
 
 
 @pytest.mark.parametrize(
@@ -187,11 +280,16 @@ def test_request_that_is_not_as_the_protocol_has_it_is_400_with_a_sentence(
         (b"{}", "3"),
         (b"{}", "-1"),
         (b"{}", "9" * 30),
+        (b"{}", "9" * 5000),
+        (b"{}", "0" * 17 + "1" + "0" * 5000),
+        (b"{}", "\xb2"),
+        (b"[" * 900 + b"]" * 900, None),
+        (b'{"inputs": ' + b"[" * 900 + b"]" * 900 + b"}", None),
         (b'{"inputs": [{"name": "image"}]}behind', "31"),
     ],
 )
 def test_body_that_is_none_is_400(client: TestClient, predictor: Predictor, body: bytes, header: str | None) -> None:
-    headers = {} if header is None else {"Inference-Header-Content-Length": header}
+    headers = {} if header is None else {b"inference-header-content-length": header.encode("latin-1")}
     answer = client.post(f"/v2/models/{predictor.spec.name}/infer", content=body, headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"]

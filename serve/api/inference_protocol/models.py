@@ -15,7 +15,7 @@ from serve.api.answers import answer
 from serve.api.assessing import assess, record, unless_gone
 from serve.api.context import Context
 from serve.api.inference_protocol.shapes import ModelMetadata, TensorMetadata
-from serve.api.inference_protocol.tensors import InferRequest, ProtocolError, read_files, read_images
+from serve.api.inference_protocol.tensors import InferRequest, ProtocolError, read_files, read_images, shown
 from serve.models import Served
 from serve.security.gate import NOTICE
 
@@ -25,6 +25,9 @@ CHECKED = "-checked"
 VERSION = "1"
 MOST_ROWS = 256
 """Preprocessed images in one request."""
+
+_MOST_NAMES = 3
+"""Inputs that a sentence names."""
 
 Outputs = Mapping[str, np.ndarray | list[bytes]]
 
@@ -63,7 +66,8 @@ class ProtocolModel(ABC):
 
     def _input(self, asked: InferRequest, name: str) -> dict[str, Any]:
         if list(asked.inputs) != [name]:
-            raise ProtocolError(f"{self.name} takes one input, {name}; it was given {', '.join(asked.inputs)}")
+            given = ", ".join(map(shown, list(asked.inputs)[:_MOST_NAMES]))
+            raise ProtocolError(f"{self.name} takes one input, {name}; it was given {len(asked.inputs)}: {given}")
         return asked.inputs[name]
 
 

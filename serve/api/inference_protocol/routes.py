@@ -26,6 +26,7 @@ from serve.api.inference_protocol.tensors import (
     OutputTensor,
     ProtocolError,
     read_request,
+    shown,
     write_answer,
 )
 
@@ -148,7 +149,7 @@ def _ready(context: Context) -> Response:
 def _find(context: Context, request: Request, name: str) -> ProtocolModel:
     model = find_protocol_model(context, name)
     if model is None:
-        raise HTTPException(404, f"there is no model {name!r} here; there is {', '.join(context.models.names)}")
+        raise HTTPException(404, f"there is no model {shown(name)} here; there is {', '.join(context.models.names)}")
     if request.path_params.get("version", VERSION) != VERSION:
         raise HTTPException(404, f"{name} has version {VERSION} only")
     return model
@@ -161,5 +162,5 @@ def _wanted(model: ProtocolModel, asked: InferRequest) -> dict[str, bool]:
         return dict.fromkeys(there, asked.binary)
     for name in asked.outputs:
         if name not in there:
-            raise ProtocolError(f"{model.name} has no output {name!r}; it has {', '.join(there)}")
+            raise ProtocolError(f"{model.name} has no output {shown(name)}; it has {', '.join(there)}")
     return asked.outputs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,10 @@ from medsharp.errors import InputError
 
 MOST_JSON = 8 * 2**20
 """Bytes of JSON: numbers as text take several times the room of binary ones, and reading them keeps others waiting."""
+
+_HEADER = re.compile("[0-9]{1,9}")
+_LONGEST_NAME = 100
+"""Characters of a client's name that a sentence repeats."""
 
 _LENGTH = 4
 """Bytes of the little-endian number before each element of a BYTES tensor."""
@@ -67,7 +73,7 @@ def read_request(body: bytes, header: str | None) -> InferRequest:
     Raises:
         ProtocolError: It is not as the protocol has it.
     """
-    if header is not None and not (header.isascii() and header.isdigit() and 0 < int(header[:18]) <= len(body)):
+    if header is not None and not (_HEADER.fullmatch(header) and 0 < int(header) <= len(body)):
         raise ProtocolError("Inference-Header-Content-Length is not the length of JSON at the start of the body")
     length = len(body) if header is None else int(header)
     if length > MOST_JSON:
@@ -99,14 +105,14 @@ def _read_inputs(given: Any, behind: bytes) -> dict[str, dict[str, Any]]:
         name = tensor.get("name")
         if not isinstance(name, str) or name in inputs:
             raise ProtocolError("each input needs a name of its own")
-        parameters = _object(tensor.get("parameters", {}), f"the parameters of input {name}")
+        parameters = _object(tensor.get("parameters", {}), f"the parameters of input {shown(name)}")
         if any(key.startswith("shared_memory") for key in parameters):
             raise ProtocolError("shared memory is not served; send the tensor in the request")
         size = parameters.get("binary_data_size")
         tensor.pop("raw", None)
         if size is not None:
             if not _is_count(size) or offset + size > len(behind):
-                raise ProtocolError(f"binary_data_size of input {name} is more than there is behind the JSON")
+                raise ProtocolError(f"binary_data_size of input {shown(name)} is more than there is behind the JSON")
             tensor["raw"] = behind[offset : offset + size]
             offset += size
         inputs[name] = tensor
@@ -125,7 +131,7 @@ def _read_outputs(given: Any) -> dict[str, bool] | None:
         name = _object(one, "an output").get("name")
         if not isinstance(name, str):
             raise ProtocolError("each output needs its name")
-        parameters = _object(one.get("parameters", {}), f"the parameters of output {name}")
+        parameters = _object(one.get("parameters", {}), f"the parameters of output {shown(name)}")
         if parameters.get("classification") or any(key.startswith("shared_memory") for key in parameters):
             raise ProtocolError("outputs are given as they are: neither by classification nor in shared memory")
         outputs[name] = parameters.get("binary_data") is True
@@ -156,15 +162,41 @@ def read_images(tensor: dict[str, Any], side: int, most: int) -> np.ndarray:
         if len(tensor["raw"]) != count * side * side:
             raise ProtocolError(f"image has {len(tensor['raw'])} bytes, and its shape {count * side * side}")
         return np.frombuffer(tensor["raw"], dtype=np.uint8).reshape(count, side, side)
+    data = tensor.get("data")
+    is_flat = isinstance(data, list) and bool(data) and not isinstance(data[0], list)
+    shape = [count * side * side] if is_flat else [count, 1, side, side]
+    pixels = bytearray()
+    for row in _rows(data, shape):
+        pixels += _pixels(row)
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(count, side, side)
+
+
+def _rows(data: Any, shape: list[int]) -> Iterator[list[Any]]:
+    """Give the innermost lists of data in order; no list is looked into that has another length than `shape` says.
+
+    Raises:
+        ProtocolError: One has.
+    """
+    if not isinstance(data, list) or len(data) != shape[0]:
+        raise ProtocolError("the data of image are not numbers of its shape")
+    if len(shape) == 1:
+        yield data
+        return
+    for part in data:
+        yield from _rows(part, shape[1:])
+
+
+def _pixels(row: list[Any]) -> bytes:
+    """Read whole numbers from 0 to 255, which true and false are not.
+
+    NumPy would make room for as many characters as the longest string of a list has, for each of its elements.
+    """
+    if set(map(type, row)) != {int}:
+        raise ProtocolError("the data of image are not whole numbers")
     try:
-        values = np.asarray(tensor.get("data"))
-    except (ValueError, OverflowError) as error:  # lists of different lengths
-        raise ProtocolError("the data of image are not numbers of its shape") from error
-    if values.dtype.kind not in "iu" or values.size != count * side * side:
-        raise ProtocolError(f"the data of image are not {count * side * side} whole numbers")
-    if values.min() < 0 or values.max() > 255:
-        raise ProtocolError("the data of image are not between 0 and 255")
-    return values.astype(np.uint8).reshape(count, side, side)
+        return bytes(row)
+    except ValueError as error:
+        raise ProtocolError("the data of image are not between 0 and 255") from error
 
 
 def read_files(tensor: dict[str, Any], most: int) -> list[bytes]:
@@ -179,29 +211,33 @@ def read_files(tensor: dict[str, Any], most: int) -> list[bytes]:
     """
     count = _count(tensor, "BYTES", [], most)
     if "raw" in tensor:
-        files = _split(tensor["raw"])
-    else:
-        data = tensor.get("data")
-        if not isinstance(data, list) or not all(isinstance(one, str) for one in data):
-            raise ProtocolError("the data of image_bytes are not strings of Base64")
-        try:
-            files = [base64.b64decode(one, validate=True) for one in data]
-        except ValueError as error:
-            raise ProtocolError("the data of image_bytes are not Base64; or send the tensor as binary data") from error
-    if len(files) != count:
-        raise ProtocolError(f"image_bytes has {len(files)} files, and its shape {count}")
-    return files
+        return _split(tensor["raw"], count)
+    data = tensor.get("data")
+    if not isinstance(data, list) or not all(isinstance(one, str) for one in data):
+        raise ProtocolError("the data of image_bytes are not strings of Base64")
+    if len(data) != count:
+        raise ProtocolError(f"image_bytes has {len(data)} files, and its shape {count}")
+    try:
+        return [base64.b64decode(one, validate=True) for one in data]
+    except ValueError as error:
+        raise ProtocolError("the data of image_bytes are not Base64; or send the tensor as binary data") from error
 
 
-def _split(raw: bytes) -> list[bytes]:
-    files, at = [], 0
+def _split(raw: bytes, count: int) -> list[bytes]:
+    """Split a BYTES tensor into its elements, and stop where it has more than its shape says."""
+    files: list[bytes] = []
+    at = 0
     while at < len(raw):
+        if len(files) == count:
+            raise ProtocolError(f"image_bytes has more files than its shape, which has {count}")
         size = int.from_bytes(raw[at : at + _LENGTH], "little")
         at += _LENGTH
         if at + size > len(raw):
             raise ProtocolError("image_bytes is cut off: each file is its length, in 4 bytes, and its bytes")
         files.append(raw[at : at + size])
         at += size
+    if len(files) != count:
+        raise ProtocolError(f"image_bytes has {len(files)} files, and its shape {count}")
     return files
 
 
@@ -220,6 +256,12 @@ def _count(tensor: dict[str, Any], datatype: str, rest: list[int], most: int) ->
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def shown(name: str) -> str:
+    """Write a name that a client chose so that a sentence can repeat it: of harmless characters, and not at length."""
+    text = repr(name[:_LONGEST_NAME])
+    return f"{text} and so on" if len(name) > _LONGEST_NAME else text
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
