@@ -40,6 +40,11 @@ def name_key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def says_nothing(text: str) -> bool:
+    """Whether a cell is empty, or says in one of the usual ways that nothing is known."""
+    return _UNKNOWN.fullmatch(name_key(text)) is not None
+
+
 def patient_key(text: str) -> str:
     """Return what is compared of a patient's identifier; empty where it says that the patient is not known.
 

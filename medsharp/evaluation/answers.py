@@ -22,6 +22,10 @@ _P, _LOGIT = "p_", "logit_"
 _OF_POSITIVE = {"probability": _P, "prob": _P, "logit": _LOGIT}
 """Headings of one column that is of the positive class, whatever it is called."""
 
+WITH_COMMA = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
+WITH_POINT = r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?"
+"""Numbers with a decimal comma, and such that have none: a column has one of them."""
+
 SHAPES = "p_<class> or logit_<class> for each class, or for one of two; or, of the positive class, probability or logit"
 
 
@@ -113,15 +117,24 @@ def numbers_of(values: pd.Series, file: str) -> pd.Series:
     """
     if pd.api.types.is_float_dtype(values.dtype):
         return values
-    if values.str.fullmatch(r"|[+-]?\d+|[+-]?\d*,\d+([eE][+-]?\d+)?").all():
-        values = values.str.replace(",", ".")  # as spreadsheets write numbers in half of Europe
-    given = values.str.strip() != ""
-    numbers = pd.to_numeric(values.where(given), errors="coerce").astype(float)
-    wrong = np.flatnonzero((given & numbers.isna()).to_numpy())
+    numbers = numbers_in(values)
+    wrong = np.flatnonzero(((values.str.strip() != "") & numbers.isna()).to_numpy())
     if len(wrong):
         row = int(wrong[0])
         raise InputError(f"{file}, row {values.index[row] + 2}: {values.name} is '{values.iloc[row]}', not a number")
     return numbers
+
+
+def numbers_in(texts: pd.Series) -> pd.Series:
+    """Return text as numbers, NaN where a cell is empty or none.
+
+    Decimal commas, as spreadsheets write them in half of Europe, are read where no number of the column has a point.
+    """
+    texts = texts.str.strip()
+    commas = texts.str.fullmatch(WITH_COMMA)
+    if commas.any() and not texts.str.fullmatch(WITH_POINT).any():
+        texts = texts.where(~commas, texts.str.replace(",", "."))
+    return pd.to_numeric(texts.where(texts != ""), errors="coerce").astype(float)
 
 
 def _of_all_classes(table: pd.DataFrame, numbers: pd.DataFrame, prefix: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from medsharp.evaluation.by_patient import by_unit_of
 from medsharp.evaluation.conformal import Conformal, conformal_figures
 from medsharp.evaluation.counts import confusion_of, counts_of, patients_before
 from medsharp.evaluation.failures import failures_of
+from medsharp.evaluation.frozen import thresholds_of
 from medsharp.evaluation.grouping import Grouping, assert_columns
 from medsharp.evaluation.interactions import interactions_of
 from medsharp.evaluation.notes import is_extreme, notes_of
@@ -24,7 +25,7 @@ from medsharp.evaluation.readers import readers_of
 from medsharp.evaluation.sites import Site, site_of, sites_of, summarise_sites
 from medsharp.evaluation.statistics.bootstrap import affordable
 from medsharp.evaluation.statistics.calibration_error import expected_if_calibrated
-from medsharp.evaluation.statistics.curves import curves_of
+from medsharp.evaluation.statistics.curves import curves_of, with_sensible
 from medsharp.evaluation.statistics.decision import net_benefit
 from medsharp.evaluation.statistics.delong import area_intervals
 from medsharp.evaluation.statistics.discrimination import curve_values
@@ -172,12 +173,13 @@ def evaluate_predictions(
         "classes": list(classes),
         "positive": positive,
         "threshold": float(threshold),
+        "thresholds": thresholds_of(np.array([threshold])),
         "stated_prevalence": prevalence,
         "counts": counts,
         "figures": figures,
         "auroc_intervals": area_intervals(labels, cases.scores, cases.clusters),
         "operating_point": operating_point(labels, cases.scores, threshold),
-        "curves": curves_of(cases, smooth, measured),
+        "curves": with_sensible(curves_of(cases, smooth, measured), positive, classes),
         "conformal": conformal and conformal_figures(conformal, rows, cases, **how),
         "subgroups": subgroups,
         "site_summary": summarise_sites(sites_of(rows, cases, subgroups)),
@@ -185,7 +187,9 @@ def evaluate_predictions(
         "multiclass": multiclass_figures(rows, classes, cases, **how) if several else None,
         "failures": failures_of(rows, classes=classes, positive=positive, threshold=threshold),
         "notes": [*warnings, *notes_of(counts, extreme=int(is_extreme(cases.scores).sum()), constant=cases.constant)],
-        "readers": readers_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
+        "readers": readers_of(
+            rows, cases, positive=positive, classes=classes, resamples=resamples, rng=rng, interval=interval
+        ),
         **by_unit_of(rows, cases, resamples=resamples, rng=rng, interval=interval),
         "interactions": interactions_of(groups, by) if cases.patients() > 1 else [],
         "abstention": abstention_of(

@@ -10,7 +10,8 @@ import pandas as pd
 
 from medsharp.bundle import SPEC, read_bundle
 from medsharp.errors import InputError
-from medsharp.evaluation.findings import is_answered
+from medsharp.evaluation.answers import SCORE, numbers_in
+from medsharp.evaluation.findings import EXCLUDED, FAILED, REFUSED, fate_of
 from medsharp.evaluation.predictions import text_of
 
 THRESHOLD, ORIGIN, OF_CLASS = "threshold", "threshold_from", "threshold_class"
@@ -25,7 +26,8 @@ class FrozenThreshold:
     """What decides each row.
 
     Attributes:
-        values: Of each row of the table, float [N] with the table's index; rows without a prediction have one too.
+        values: Of each row of the table, float [N] with the table's index; rows that nothing is decided of have that of
+            another row.
         origin: Where it comes from, in words.
     """
 
@@ -59,6 +61,11 @@ def threshold_text(distinct: np.ndarray) -> str:
     if len(distinct) == 1:
         return f"{distinct[0]:.4f}"
     return f"{len(distinct)} from {distinct[0]:.4f} to {distinct[-1]:.4f}"
+
+
+def thresholds_of(distinct: np.ndarray) -> dict[str, int | float]:
+    """Return what stands under `thresholds` in `evaluation.json`: how many images are decided at, and between which."""
+    return {"count": len(distinct), "least": float(distinct.min()), "greatest": float(distinct.max())}
 
 
 def frozen_threshold(
@@ -116,14 +123,17 @@ def stated_threshold(
 def _of_column(
     table: pd.DataFrame, texts: pd.Series, file: Path, positive: str, probabilities: bool
 ) -> FrozenThreshold:
-    classes = set(text_of(table, OF_CLASS)) - {"", positive}
-    if classes:
-        raise InputError(_other_class(str(file), min(classes), positive))
-    # A spreadsheet in half of Europe writes 0,5.
-    numbers = pd.to_numeric(texts.str.replace(r"^([+-]?\d*),(\d+)$", r"\1.\2", regex=True), errors="coerce").astype(
-        float
-    )
-    predicted = is_answered(table)
+    fates = fate_of(table)
+    predicted, used = ~fates.isin((EXCLUDED, FAILED, REFUSED)), _decided(table, fates)
+    classes = set(text_of(table[used], OF_CLASS)) - {""}
+    if classes and not probabilities:
+        raise InputError(
+            f"the threshold of {file} is of the probability of {min(classes)}, and says nothing of scores on another "
+            "scale: give one on theirs as --threshold"
+        )
+    if classes - {positive}:
+        raise InputError(_other_class(str(file), min(classes - {positive}), positive))
+    numbers = numbers_in(texts)
     right = numbers.between(0, 1) if probabilities else pd.Series(np.isfinite(numbers), index=numbers.index)
     wrong = np.flatnonzero((~right & (predicted | (texts != ""))).to_numpy())
     if len(wrong):
@@ -131,12 +141,33 @@ def _of_column(
         said = f"is '{texts.iloc[row]}', which {_impossible(probabilities)}" if texts.iloc[row] else "is missing"
         more = f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
         raise InputError(f"{file}, row {int(table.index[row]) + 2}: the {THRESHOLD} {said}{more}")
-    origins = sorted(set(text_of(table, ORIGIN)) - {""})
+    origins = sorted(set(text_of(table[used], ORIGIN)) - {""})
     origin = f"column {THRESHOLD} of {file.name}"
     if origins:
         origin += f": {origins[0]}" if len(origins) == 1 else f", of {len(origins)} origins"
-    # What was not predicted is not decided, and shall not count as a threshold of its own.
+    numbers = of_decided(table, numbers)
+    # A refused image may have an answer, and no threshold.
     return FrozenThreshold(numbers.fillna(numbers[predicted].iloc[0] if predicted.any() else numbers.max()), origin)
+
+
+def of_decided(table: pd.DataFrame, thresholds: pd.Series) -> pd.Series:
+    """Return thresholds in which rows that nothing is decided of have the one of another row.
+
+    Excluded and failed rows, and refused ones without an answer, shall not count as a threshold of their own.
+
+    Args:
+        table: As `read_predictions` gives it.
+        thresholds: Of its rows [N].
+    """
+    used = _decided(table, fate_of(table))
+    return thresholds.where(used, thresholds[used].iloc[0]) if used.any() else thresholds
+
+
+def _decided(table: pd.DataFrame, fates: pd.Series) -> pd.Series:
+    """Return of each row whether its answer meets a threshold: it is not excluded, did not fail, and has an answer."""
+    answers = [name for name in map(str, table) if name.startswith("p_") or name == SCORE]
+    silent = table[answers].isna().all(axis=1) if answers else pd.Series(False, index=table.index)
+    return ~fates.isin((EXCLUDED, FAILED)) & ~(fates.eq(REFUSED) & silent)
 
 
 def _possible(threshold: float, probabilities: bool) -> bool:

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
+from medsharp.evaluation.answers import numbers_in
 from medsharp.evaluation.predictions import text_of
+from medsharp.keys import says_nothing
 
 NOT_RECORDED = "not recorded"
 """The group of images of which a column says nothing."""
@@ -109,10 +111,13 @@ def groups_by(rows: pd.DataFrame, grouping: Grouping) -> list[Group]:
         return []
     if grouping.cuts:
         return _cut(numbers_of(rows, grouping.column, "only numbers can be cut"), grouping.cuts)
-    numbers = pd.to_numeric(text.where(text != ""), errors="coerce")
-    if numbers.nunique() > _MOST_KINDS and bool(numbers.notna().eq(text != "").all()):
+    known = _known(text)
+    numbers = numbers_in(known)
+    if not bool(numbers.notna().eq(known != "").all()):
+        return categories(text)
+    if numbers.nunique() > _MOST_KINDS:
         return thirds(numbers.to_numpy(dtype=float), ("lowest", "middle", "highest"))
-    return categories(text)
+    return categories(known) if known[known != ""].nunique() > 1 else []
 
 
 def categories(text: pd.Series) -> list[Group]:
@@ -148,30 +153,36 @@ def thirds(values: np.ndarray, names: tuple[str, str, str]) -> list[Group]:
     low, high = np.quantile(values[known], [1 / 3, 2 / 3])
     if low == high:
         return []
-    # NaN compares as False, so that images without a value are in no third.
+    # What is not known, or not finite, is in no third.
     return _groups(
         {
-            f"{names[0]} third (up to {low:.3g})": values <= low,
+            f"{names[0]} third (up to {low:.3g})": known & (values <= low),
             f"{names[1]} third ({low:.3g} to {high:.3g})": (values > low) & (values <= high),
-            f"{names[2]} third (above {high:.3g})": values > high,
+            f"{names[2]} third (above {high:.3g})": known & (values > high),
         },
         known,
     )
 
 
 def numbers_of(rows: pd.DataFrame, column: str, remedy: str = "give a number, or nothing") -> np.ndarray:
-    """Return a column as numbers [N], NaN where nothing stands.
+    """Return a column as numbers [N], NaN where nothing stands, or that nothing is known.
 
     Raises:
         InputError: A value is not a finite number; the sentence names the image.
     """
-    text = text_of(rows, column)
-    numbers = pd.to_numeric(text.where(text != ""), errors="coerce").to_numpy(dtype=float)
+    text = _known(text_of(rows, column))
+    numbers = numbers_in(text).to_numpy()
     wrong = np.flatnonzero((text != "").to_numpy() & ~np.isfinite(numbers))
     if len(wrong):
         first = int(wrong[0])
         raise InputError(f"{rows['image'].iloc[first]}: {column} is '{text.iloc[first]}'; {remedy}")
     return numbers
+
+
+def _known(text: pd.Series) -> pd.Series:
+    """Return text, empty where it says in words that nothing is known: such a word among numbers is no number."""
+    nothing = {value: says_nothing(value) for value in text.unique()}
+    return text.where(~text.map(nothing).astype(bool), "")
 
 
 def natural(name: str) -> tuple[bool, float, str]:

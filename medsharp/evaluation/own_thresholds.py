@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from medsharp.errors import InputError
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.failures import failures_of
+from medsharp.evaluation.frozen import THRESHOLD, of_decided, thresholds_of
 from medsharp.evaluation.predictions import check_predictions
 from medsharp.evaluation.sites import decided_by
 from medsharp.evaluation.statistics.registry import DECIDED
@@ -48,7 +49,8 @@ def evaluate_at_own_thresholds(
     Raises:
         InputError: A threshold is no probability, or as `evaluate_predictions`.
     """
-    thresholds = table["threshold"].to_numpy(dtype=float)
+    table = table.assign(**{THRESHOLD: of_decided(table, table[THRESHOLD].astype(float))})
+    thresholds = table[THRESHOLD].to_numpy(dtype=float)
     if not ((thresholds >= 0) & (thresholds <= 1)).all():
         raise InputError(f"{name}: a threshold is not a probability between 0 and 1")
     settings = {"classes": classes, "positive": positive, "name": name, **options}
@@ -63,6 +65,7 @@ def evaluate_at_own_thresholds(
     plain = evaluate_predictions(table, threshold=common, warnings=[*warnings, sentence], **settings)
     decided = evaluate_predictions(_shifted(table, classes, positive, common), threshold=common, **settings)
     content = _merged(plain.content, decided.content)
+    content["thresholds"] = thresholds_of(distinct)
     content["operating_point"] = decided.content["operating_point"]
     rows = check_predictions(table, classes, name).rows
     own = rows["threshold"].to_numpy(dtype=float)

@@ -14,6 +14,7 @@ from medsharp.evaluation.answers import SCORE
 from medsharp.evaluation.by_patient import RANKED, by_unit_of
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.findings import is_answered
+from medsharp.evaluation.frozen import thresholds_of
 from medsharp.evaluation.predictions import check_predictions, clusters_of
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.registry import CALIBRATION, USE, keys_where
@@ -77,6 +78,7 @@ def evaluate_scores(
     content |= {
         "scale": SCORE,
         "threshold": float(threshold),
+        "thresholds": thresholds_of(np.array([threshold])),
         "operating_point": content["operating_point"] | {"threshold": float(threshold)},
         "figures": without_probabilities(content["figures"]),
         "subgroups": [without_probabilities(group) for group in content["subgroups"]],

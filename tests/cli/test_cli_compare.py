@@ -123,3 +123,91 @@ def test_score_gives_bca_a_stated_prevalence_and_prediction_sets(folder: Path) -
     assert entry["conformal"]["alpha"] == 0.2
     refused(run("score", file, "--calibration", other, "--alpha", "1"), "alpha is 1")
     refused(run("score", file, "--prevalence", "0"), "prevalence 0")
+
+
+def collapsed(folder: Path, name: str) -> Path:
+    """Predictions of a model that gives every image the same probability."""
+    frame = pd.read_csv(folder / "sgd-0" / "predictions.csv").assign(p_benign=0.75, p_malignant=0.25)
+    (folder / name).mkdir()
+    frame.to_csv(folder / name / "predictions.csv", index=False)
+    return folder / name / "predictions.csv"
+
+
+def test_a_model_that_does_not_rank_is_told_and_not_tested(folder: Path) -> None:
+    good, same = folder / "sam-0" / "predictions.csv", collapsed(folder, "collapsed")
+    options = ["--margin", "0.02", "--out", folder / "out", "--resamples", "100"]
+    for files in ((good, same), (same, good)):
+        result = run("compare", *files, *options)
+        assert result.exit_code == 0, result.output
+        pair = json.loads((folder / "out" / "comparison.json").read_text(encoding="utf-8"))["pairs"][0]
+        area = pair["figures"]["auroc"]
+        nothing = {"standard_error": None, "low": None, "high": None, "p": None}
+        assert area["delong"] == area["obuchowski"] == nothing
+        assert [area[key] for key in ("value", "low", "high", "p", "p_holm")] == [None] * 5
+        assert (
+            "cannot be compared: it does not exist for 'collapsed': every image has the same" in pair["conclusions"][0]
+        )
+        assert pair["non_inferiority"]["verdict"] == "not tested"
+        # Decisions are there, and are compared.
+        found = pair["figures"]["sensitivity"]
+        assert 0 in (found["first"], found["second"])
+        assert found["p_holm"] < 0.05
+
+
+def test_one_collapsed_seed_leaves_its_group_without_a_mean_area(folder: Path) -> None:
+    collapsed(folder, "sam-2")
+    options = [f"--group={name}={folder}/{name}-*/predictions.csv" for name in ("sgd", "sam")]
+    result = run("compare", *options, "--out", folder / "out", "--resamples", "200")
+    assert result.exit_code == 0, result.output
+    document = json.loads((folder / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert "cannot be compared: it does not exist for 'sam-2'" in document["pairs"][0]["conclusions"][0]
+    assert document["pairs"][0]["figures"]["sensitivity"]["value"] is not None
+    assert document["groups"][0]["figures"]["auroc"]["value"] > 0.5
+    assert document["groups"][1]["figures"]["auroc"]["value"] is None
+
+
+def rewritten(file: Path, **columns: object) -> pd.DataFrame:
+    frame = pd.read_csv(file).drop(columns="patient").assign(**columns)
+    frame.to_csv(file, index=False)
+    return frame
+
+
+def compared(out: Path, *files: Path) -> dict:
+    result = run("compare", *files, "--out", out, "--resamples", "1000")
+    assert result.exit_code == 0, result.output
+    return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+
+
+def test_what_belongs_together_is_taken_from_every_table_whichever_comes_first(folder: Path) -> None:
+    """One table has no patients, one those of the first half and a few sites, one those of the second half."""
+    a, b, c = (folder / name / "predictions.csv" for name in ("sgd-0", "sam-0", "sgd-1"))
+    number = np.arange(120)
+    patients, sites = np.array([f"P{n // 7 % 11}" for n in number]), np.where(number < 50, "north", "south")
+    rewritten(a)
+    half = rewritten(b, patient=np.where(number < 60, patients, ""), site=np.where(number % 2 == 0, sites, "n/a"))
+    half.iloc[::-1].to_csv(b, index=False)
+    # Spelled otherwise, and the same.
+    rewritten(
+        c, patient=np.where(number < 55, "unknown", np.char.lower(patients)), site=np.where(number % 2, sites, "")
+    )
+    forth, back = compared(folder / "forth", a, b, c), compared(folder / "back", c, b, a)
+    assert forth["counts"]["clusters"] == back["counts"]["clusters"] == len(set(zip(patients, sites, strict=True)))
+    assert forth["counts"]["patients_known"]
+    for key in ("auroc", "sensitivity", "brier"):
+        one, other = forth["pairs"][0]["figures"][key], back["pairs"][2]["figures"][key]
+        assert (one["first"], one["second"]) == (other["second"], other["first"])
+        assert one["low"] == pytest.approx(-other["high"])
+        assert one["high"] == pytest.approx(-other["low"])
+        assert one["p"] == other["p"] or one["p"] == pytest.approx(other["p"])
+
+
+@pytest.mark.parametrize("column", ["patient", "site", "group", "sha256"])
+def test_tables_that_disagree_on_what_belongs_together_are_refused(folder: Path, column: str) -> None:
+    a, b = (folder / name / "predictions.csv" for name in ("sgd-0", "sam-0"))
+    cells = np.array([f"k{n // 5}" for n in range(120)], dtype=object)
+    rewritten(a, **{column: cells})
+    cells[[33, 47]] = "other"
+    rewritten(b, **{column: cells})
+    words = f"33.png has {column} 'k6' in sgd-0, but 'other' in sam-0 (2 such images)"
+    refused(run("compare", a, b, "--out", folder / "out"), words)
+    assert not (folder / "out").exists()

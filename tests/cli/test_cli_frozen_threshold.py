@@ -143,3 +143,57 @@ def test_predict_writes_the_threshold_and_where_it_comes_from(tmp_path: Path) ->
         assert origin.startswith(f"frozen in the bundle {bundle.name} (")
     # The side that stands in the table is that of the threshold beside it.
     assert list(found["threshold_side"] == "above") == list(found["p_malignant"] >= found["threshold"])
+
+
+def with_undecided_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """An excluded row, a failed one and a refused one without an answer, each of another model than the rest."""
+    frame = frame.assign(
+        threshold=0.3, threshold_class="malignant", threshold_from="of this model", exclude="", status="answered"
+    )
+    others = ["threshold", "threshold_class", "threshold_from"]
+    frame.loc[4, ["exclude", *others]] = ["duplicate", 0.9, "benign", "of another"]
+    frame.loc[11, ["p_benign", "p_malignant", "error", *others]] = [np.nan, np.nan, "cut", 0.8, "normal", "of a third"]
+    frame.loc[23, ["p_benign", "p_malignant", "status", "threshold"]] = [np.nan, np.nan, "refused", 0.7]
+    return frame
+
+
+@pytest.mark.parametrize("passes", [(), ("--stream",)])
+def test_rows_that_nothing_is_decided_of_bring_no_threshold(tmp_path: Path, passes: tuple[str, ...]) -> None:
+    frame = with_undecided_rows(table(1))
+    found = scored(tmp_path / "out", written(tmp_path / "a.csv", frame), *passes)
+    assert found["threshold"] == found["operating_point"]["threshold"] == 0.3
+    assert found["thresholds"] == {"count": 1, "least": 0.3, "greatest": 0.3}
+    kept = frame.drop(index=[4, 11, 23])
+    assert found["figures"]["sensitivity"]["value"] == pytest.approx(sensitivity(kept, 0.3))
+    assert found["figures"]["net_benefit_at_threshold"]["value"] is not None
+    assert found["notes"][0] == "Threshold 0.3000, column threshold of a.csv: of this model."
+    # A refused image that was answered anyway is decided, and its threshold counts.
+    frame.loc[23, ["p_benign", "p_malignant"]] = [0.25, 0.75]
+    file = written(tmp_path / "b.csv", frame)
+    if passes:
+        refused(run("score", file, *passes), "0.3 and 0.7 among them")
+    else:
+        assert scored(tmp_path / "more", file)["thresholds"] == {"count": 2, "least": 0.3, "greatest": 0.7}
+
+
+def test_plan_takes_the_threshold_of_the_rows_that_are_decided(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", with_undecided_rows(table(1, images=500)))
+    result = run("plan", "--from", file, "--net-benefit-width", "0.3", "--out", tmp_path / "plan")
+    assert result.exit_code == 0, result.output
+    assumed = json.loads((tmp_path / "plan" / "plan.json").read_text(encoding="utf-8"))["assumptions"]
+    assert assumed["threshold"] == 0.3
+
+
+@pytest.mark.parametrize("passes", [(), ("--stream",)])
+def test_threshold_of_a_probability_decides_no_other_scale(tmp_path: Path, passes: tuple[str, ...]) -> None:
+    frame = table(1).assign(risk=lambda rows: 100 * rows["p_malignant"], threshold=0.1, threshold_class="malignant")
+    file = written(tmp_path / "a.csv", frame)
+    words = "is of the probability of malignant, and says nothing of scores on another scale"
+    refused(run("score", file, "--score", "risk", "--out", tmp_path / "out", *passes), words, "--threshold")
+    assert not (tmp_path / "out").exists()
+    found = scored(tmp_path / "out", file, "--score", "risk", "--threshold", "40", *passes)
+    assert found["figures"]["sensitivity"]["value"] == pytest.approx(sensitivity(frame, 0.4))
+    # A table of scores may have a threshold of theirs.
+    plain = written(tmp_path / "b.csv", frame.assign(threshold=60).drop(columns="threshold_class"))
+    found = scored(tmp_path / "own", plain, "--score", "risk", *passes)
+    assert found["figures"]["sensitivity"]["value"] == pytest.approx(sensitivity(frame, 0.6))

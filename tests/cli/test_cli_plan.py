@@ -277,3 +277,11 @@ def _without_threshold(table: Path) -> Path:
     path = table.parent / "bare.csv"
     pd.read_csv(table).drop(columns="threshold").to_csv(path, index=False)
     return path
+
+
+def test_a_threshold_beside_one_rate_is_refused(tmp_path: Path) -> None:
+    """From each alone another sensitivity follows: 0.9, and 0.63 from 0.5 on."""
+    for rate, other in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
+        options = (*STATED, f"--{rate}", "0.9", "--threshold", "0.5", "--out", tmp_path / "out")
+        refused(run("plan", *options), f"--threshold and --{rate} each say where the model decides", f"--{other} too")
+        assert not (tmp_path / "out").exists()

@@ -23,12 +23,13 @@ from medsharp.evaluation.statistics.holm import holm
 from medsharp.evaluation.statistics.intervals import Z
 from medsharp.evaluation.statistics.registry import COMPARED, DECIDED
 from medsharp.evaluation.statistics.scalars import statistics_of
+from medsharp.keys import named
 
 _AT_ONE_THRESHOLD = "net_benefit_at_threshold"
 _OTHER_PRICES = "the models have different thresholds, which price a false alarm differently"
 
 Estimates = dict[str, Estimate]
-"""Of one network, by the name of the figure."""
+"""Of one network by the name of the figure, or of one figure by the name of the network."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,11 @@ def _pair(
     contrast = np.zeros(len(aligned.scores))
     contrast[members[one]] = -1 / len(members[one])
     contrast[members[other]] = 1 / len(members[other])
+    models = [model.name for group in groups for model in group.models]
     figures = {
         name: _difference(
-            [networks[place][name] for place in members[one]],
-            [networks[place][name] for place in members[other]],
+            {models[place]: networks[place][name] for place in members[one]},
+            {models[place]: networks[place][name] for place in members[other]},
             aligned.patients,
         )
         for name in COMPARED
@@ -188,11 +190,14 @@ def _pair(
     }
 
 
-def _difference(one: Sequence[Estimate], other: Sequence[Estimate], patients: int) -> dict[str, Any]:
-    """Return the later side minus the earlier one, the mean of each side's networks."""
+def _difference(earlier: Estimates, later: Estimates, patients: int) -> dict[str, Any]:
+    """Return the later side minus the earlier one, the mean of each side's networks, which are named."""
+    one, other = list(earlier.values()), list(later.values())
     first, second = Estimate.mean(one), Estimate.mean(other)
     if not (first.exists and second.exists):
-        return _nothing("it does not exist for one of the models on these images")
+        lacking = {name: found for name, found in (earlier | later).items() if not found.exists}
+        why = next((found.reason for found in lacking.values() if found.reason), "the images do not allow it")
+        return _nothing(f"it does not exist for {named(list(lacking))}: {why}")
     result: dict[str, Any] = {"first": first.value, "second": second.value, "value": second.value - first.value}
     if len(one) > 1 or len(other) > 1:
         return result | _mixed(result["value"], [(-1, one), (1, other)], patients)
@@ -241,7 +246,9 @@ def _mixed(value: float, sides: Sequence[tuple[int, Sequence[Estimate]]], patien
     return mixed_interval(value, groups, patients)
 
 
-def _closed_form(value: float, contrast: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
+def _closed_form(value: float | None, contrast: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
+    if value is None:
+        return {"standard_error": None, "low": None, "high": None, "p": None}
     variance = float(contrast @ covariance @ contrast)
     if not variance > 0:
         return {"standard_error": None, "low": None, "high": None, "p": 1.0 if value == 0 else None}

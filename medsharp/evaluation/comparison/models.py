@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,16 @@ import pandas as pd
 from medsharp.errors import InputError
 from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
 from medsharp.evaluation.predictions import check_predictions, read_predictions
-from medsharp.keys import clusters_of, patients_of, resampled, text_of
+from medsharp.keys import clusters_of, group_key, patient_key, patients_of, resampled, site_key, text_of
+from medsharp.quantities import counted
+
+_BELONGS: dict[str, Callable[[str], str]] = {
+    "patient": patient_key,
+    "site": site_key,
+    "group": group_key,
+    "sha256": str,
+}
+"""Columns that tie images together, and what is compared of their cells."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +142,8 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
     """Lay the predictions of all models side by side: of the images that all of them answered.
 
     Raises:
-        InputError: The models were not given the same images with the same labels, or those that all of them answered
-            are of one class.
+        InputError: The models were not given the same images with the same labels, their tables say different things of
+            an image's patient, site, group or file, or those that all of them answered are of one class.
     """
     models = [model for group in groups for model in group.models]
     tables, refused = [], {}
@@ -148,7 +157,8 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
         checked = check_predictions(model.table, classes, model.name)
         tables.append(pd.concat([checked.rows, checked.refused], ignore_index=True))
         refused[model.name] = set(checked.refused["image"])
-    first = tables[0]
+    # In an order that is the same whichever table comes first, so that the same patients are drawn.
+    first = tables[0].sort_values("image", kind="stable", ignore_index=True)
     answered = ~first["image"].isin(set().union(*refused.values())).to_numpy()
     scores, thresholds = [], []
     for model, rows in zip(models, tables, strict=True):
@@ -166,7 +176,7 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
         scores.append(rows[f"p_{positive}"].to_numpy(dtype=float)[place])
         own = rows[THRESHOLD].to_numpy(dtype=float)[place] if model.threshold is None else model.threshold
         thresholds.append(np.broadcast_to(own, len(place)))
-    first = first[answered].reset_index(drop=True)
+    first = _belonging(first, tables, [model.name for model in models])[answered].reset_index(drop=True)
     labels = (first["label"] == positive).to_numpy(dtype=bool)
     if labels.all() or not labels.any():
         out = f" ({(~answered).sum()} were refused)" if not answered.all() else ""
@@ -185,6 +195,34 @@ def align(groups: Sequence[Group], classes: Sequence[str], positive: str) -> Ali
         {name: len(images) for name, images in refused.items() if images},
         int((~answered).sum()),
     )
+
+
+def _belonging(first: pd.DataFrame, tables: Sequence[pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+    """Return the images with what any of the tables says of their patient, site, group and file.
+
+    Raises:
+        InputError: Two tables say different things of an image.
+    """
+    images = pd.Index(first["image"])
+    for column, key in _BELONGS.items():
+        cells = np.full(len(first), "", dtype=object)
+        keys, said_by = cells.copy(), cells.copy()
+        for name, rows in zip(names, tables, strict=True):
+            if column not in rows:
+                continue
+            texts = text_of(rows, column).to_numpy()[pd.Index(rows["image"]).get_indexer(images)]
+            found = np.array([key(text) for text in texts], dtype=object)
+            differing = np.flatnonzero((keys != "") & (found != "") & (keys != found))
+            if len(differing):
+                row = int(differing[0])
+                raise InputError(
+                    f"{images[row]} has {column} '{cells[row]}' in {said_by[row]}, but '{texts[row]}' in {name} "
+                    f"({counted(len(differing), 'such image')}); compare models on the same patients"
+                )
+            new = (keys == "") & (found != "")
+            cells[new], keys[new], said_by[new] = texts[new], found[new], name
+        first = first.assign(**{column: cells})
+    return first
 
 
 def _refuse(missing: pd.Series, who: str, other: str) -> None:

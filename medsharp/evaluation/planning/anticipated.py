@@ -94,7 +94,16 @@ def binormal(
         images: A patient has; every patient has this number, or, where it is not whole, the two next to it.
         icc: Of two images of a patient, in [0, 1].
         design_effect: Instead of `icc`.
+
+    Raises:
+        InputError: A threshold stands beside a sensitivity or a specificity alone, from which another one follows.
     """
+    if threshold is not None and (sensitivity is None) != (specificity is None):
+        given, other = ("sensitivity", "specificity") if specificity is None else ("specificity", "sensitivity")
+        raise InputError(
+            f"--threshold and --{given} each say where the model decides, and may mean two operating points; give one "
+            f"of them, or --{other} too"
+        )
     spread = math.sqrt(2) * float(ndtri(auroc))
     centre = float(exact_logit(prevalence)) - spread**2 / 2
     place = (np.arange(NODES) + 0.5) / NODES

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.birads import CATEGORIES, NO_ASSESSMENT, SUSPICION, category
+from medsharp.evaluation.answers import numbers_in
 from medsharp.keys import named, text_of
 
 NOT_READ = "not read"
@@ -129,7 +130,7 @@ def _of_categories(column: str, texts: pd.Series) -> Reader:
 
 def _of_numbers(column: str, texts: pd.Series) -> Reader:
     """Read a reader's own scores."""
-    numbers = pd.to_numeric(texts.where(texts != ""), errors="coerce").astype(float)
+    numbers = numbers_in(texts)
     numbers = numbers.where(np.isfinite(numbers))
     wrong = texts[(texts != "") & numbers.isna()]
     left_out = {NOT_READ: int((texts == "").sum())} if (texts == "").any() else {}

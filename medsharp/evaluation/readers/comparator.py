@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medsharp.birads import is_suspicious
 from medsharp.evaluation.readers.columns import Reader, readers_in
 from medsharp.evaluation.readers.paired import paired_areas, paired_rates, too_little
 from medsharp.evaluation.readers.study import study_of
@@ -26,15 +28,25 @@ _BUDGET = 20_000_000
 
 
 def readers_of(
-    rows: pd.DataFrame, cases: Cases, *, resamples: int, rng: np.random.Generator, interval: Interval = "percentile"
+    rows: pd.DataFrame,
+    cases: Cases,
+    *,
+    positive: str,
+    classes: Sequence[str],
+    resamples: int,
+    rng: np.random.Generator,
+    interval: Interval = "percentile",
 ) -> dict[str, Any] | None:
     """Compare the model with every reader whose judgements stand in the table; with several, with their mean too.
 
-    Differences are the model's figure less the reader's, on the images that the reader judged.
+    Differences are the model's figure less the reader's, on the images that the reader judged. Readers' judgements rise
+    with suspicion of cancer: where the positive class is another one, each has a `reason` in place of figures.
 
     Args:
         rows: The images, in the order of `cases`; columns as `readers_in` finds them.
         cases: Labels, scores, clusters and threshold.
+        positive: The class of interest.
+        classes: All classes.
         resamples: Of the patient bootstrap.
         rng: Its draws.
         interval: How intervals are made of them.
@@ -46,8 +58,10 @@ def readers_of(
     if not readers:
         return None
     entries = []
+    suspicious = is_suspicious(positive, classes)
+    foreign = "" if suspicious else f"readers say how suspicious of cancer an image is, not how surely it is {positive}"
     for reader in readers:
-        entry = _summary(reader, cases)
+        entry = _summary(reader, cases, foreign)
         notes += reader.notes
         if "reason" not in entry:
             part, ratings = cases.chosen(reader.read), reader.ratings[reader.read]
@@ -68,11 +82,11 @@ def readers_of(
         "caveats": list(CAVEATS),
         "notes": notes,
         "readers": entries,
-        "mrmc": study_of(cases, readers),
+        "mrmc": study_of(cases, readers) if suspicious else None,
     }
 
 
-def _summary(reader: Reader, cases: Cases) -> dict[str, Any]:
+def _summary(reader: Reader, cases: Cases, foreign: str) -> dict[str, Any]:
     read = reader.read
     part = cases.chosen(read)
     entry: dict[str, Any] = {
@@ -93,7 +107,7 @@ def _summary(reader: Reader, cases: Cases) -> dict[str, Any]:
             }
             for name, step in reader.steps.items()
         ]
-    reason = too_little(part)
+    reason = foreign or too_little(part)
     return entry | ({"reason": reason} if reason else {})
 
 

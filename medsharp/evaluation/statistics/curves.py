@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from medsharp.birads import is_suspicious
 from medsharp.evaluation.statistics.calibration import recalibration_curve, reliability
 from medsharp.evaluation.statistics.decision import CUTS, SENSIBLE
 from medsharp.evaluation.statistics.discrimination import GRID, precision_recall_curve, roc_curve
@@ -70,7 +72,6 @@ def curves_of(cases: Cases, smooth: SmoothCalibration, measured: Measured) -> di
             "treat_all": values["treat_all"].tolist(),
             "gain": {"value": values["net_benefit_gain"].tolist(), **limits("net_benefit_gain")},
             "interventions_avoided": {"value": values["avoided"].tolist(), **limits("avoided")},
-            "sensible": list(SENSIBLE),
         },
         "risk_coverage": {
             "coverage": COVERAGES.tolist(),
@@ -78,6 +79,13 @@ def curves_of(cases: Cases, smooth: SmoothCalibration, measured: Measured) -> di
             **limits("risk_at_coverage"),
         },
     }
+
+
+def with_sensible(curves: dict[str, Any], positive: str, classes: Sequence[str]) -> dict[str, Any]:
+    """Return curves with the thresholds from which biopsy is sensible, where positive is what it looks for."""
+    if "net_benefit" not in curves or not is_suspicious(positive, classes):
+        return curves
+    return curves | {"net_benefit": curves["net_benefit"] | {"sensible": list(SENSIBLE)}}
 
 
 def _thinned(values: np.ndarray) -> list[float]:

@@ -13,6 +13,7 @@ from scipy.special import expit
 from medsharp.errors import InputError
 from medsharp.evaluation.evaluate import Evaluation, is_simulated
 from medsharp.evaluation.findings import ANSWERED, CAUTIONED, EXCLUDED, FAILED, REFUSED
+from medsharp.evaluation.frozen import thresholds_of
 from medsharp.evaluation.grouping import NOT_RECORDED
 from medsharp.evaluation.notes import notes_of
 from medsharp.evaluation.scores import WITHHELD_NOTE, without_probabilities
@@ -24,7 +25,8 @@ from medsharp.evaluation.statistics.calibration import (
     reliability_point,
 )
 from medsharp.evaluation.statistics.calibration_error import binned_values, expected_of_bins
-from medsharp.evaluation.statistics.decision import CUTS, SENSIBLE, net_benefit, net_benefit_at
+from medsharp.evaluation.statistics.curves import with_sensible
+from medsharp.evaluation.statistics.decision import CUTS, net_benefit, net_benefit_at
 from medsharp.evaluation.statistics.delong import delong_of_sums, intervals_of_variances, obuchowski_of_sums
 from medsharp.evaluation.statistics.discrimination import Ranking
 from medsharp.evaluation.statistics.estimate import FEWEST_FOR_PERCENTILES, OBUCHOWSKI, ONE_PATIENT
@@ -207,12 +209,13 @@ def _content(
         "classes": list(stored.classes),
         "positive": positive,
         "threshold": threshold,
+        "thresholds": thresholds_of(np.array([threshold])),
         "stated_prevalence": prevalence,
         "counts": counts,
         "figures": without_probabilities(figures) if stored.ranked else figures,
         "auroc_intervals": areas,
         "operating_point": point,
-        "curves": _curves(stored, ranked, found, fit, measured),
+        "curves": with_sensible(_curves(stored, ranked, found, fit, measured), positive, stored.classes),
         "conformal": None,
         "subgroups": [],
         "site_summary": None,
@@ -423,6 +426,5 @@ def _curves(
             "treat_all": np.broadcast_to(benefit["treat_all"], len(CUTS)).tolist(),
             "gain": {"value": benefit["net_benefit_gain"], **nothing},
             "interventions_avoided": {"value": benefit["avoided"], **nothing},
-            "sensible": list(SENSIBLE),
         },
     }

@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError
-from medsharp.evaluation.answers import SCORE, classes_of, has_every_class, has_scores_only, is_answer, labels_of
+from medsharp.evaluation.answers import (
+    SCORE,
+    WITH_COMMA,
+    WITH_POINT,
+    classes_of,
+    has_every_class,
+    has_scores_only,
+    is_answer,
+    labels_of,
+)
 from medsharp.evaluation.answers import with_answers as answered
 from medsharp.evaluation.counts import GROUPS, confusion_of, flags_in
 from medsharp.evaluation.findings import EXCLUDED, FAILED, REFUSED, STATUS, fate_of
@@ -221,10 +230,6 @@ _FIELDS: tuple[list[tuple[str, str]], ...] = (
 )
 
 
-_WITH_COMMA = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
-_WITH_POINT = r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?"
-
-
 class _Decimals:
     """Whether the numbers of a column have a point or a comma: a table has one of them, whichever piece they stand in.
 
@@ -250,10 +255,10 @@ class _Decimals:
                 continue
             if name not in self._commas:
                 given = column[column.str.contains(",", regex=False).to_numpy(dtype=bool)]
-                given = given[given.str.fullmatch(_WITH_COMMA).to_numpy(dtype=bool)]
+                given = given[given.str.fullmatch(WITH_COMMA).to_numpy(dtype=bool)]
                 if len(given):
                     self._commas[name] = int(given.index[0]), str(given.iloc[0])
-            if name not in self._others and column.str.fullmatch(_WITH_POINT).any():
+            if name not in self._others and column.str.fullmatch(WITH_POINT).any():
                 self._others.add(name)
             if name in self._commas and name in self._others:
                 row, text = self._commas[name]
