@@ -56,7 +56,7 @@ class Problem:
     ) -> None:
         if not batches:
             raise ValueError("a loss over no batch is not defined")
-        self.network = copy.deepcopy(network).to(device=device, dtype=dtype).eval()
+        self.network = _copy_of(network).to(device=device, dtype=dtype).eval()
         self.parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError("the network has no parameter that learns")
@@ -185,6 +185,29 @@ class Problem:
 
     def _count_unit(self) -> None:
         self.gradient()
+
+
+_CACHE = "attention_bias_cache"
+
+
+def _copy_of(network: nn.Module) -> nn.Module:
+    """Return a copy that keeps nothing from one pass for the next.
+
+    In evaluation mode, timm's LeViT, TinyViT, EfficientFormer and EfficientViT keep `attention_biases[:, idxs]` of the
+    first pass, with its graph or, after a pass without one, as a constant. A second gradient would go through a graph
+    that is gone, and the loss at other weights would have the biases of the first.
+    """
+    keeping = [module for module in network.modules() if hasattr(module, _CACHE)]
+    # What is kept with a graph cannot be copied, and must not be.
+    copied = copy.deepcopy(network, {id(cache): {} for module in keeping if (cache := getattr(module, _CACHE))})
+    for module in copied.modules():
+        if hasattr(module, _CACHE):
+            module.register_forward_hook(_forget, always_call=True)
+    return copied
+
+
+def _forget(module: nn.Module, *_: Any) -> None:
+    getattr(module, _CACHE).clear()
 
 
 def _placed(batch: Any, dtype: torch.dtype, device: torch.device) -> Any:
