@@ -57,6 +57,12 @@ _EXTRAS = {
     "cluster-serve": CLUSTER_SERVE_PACKAGES,
 }
 
+_TOLD = frozenset(
+    {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT}
+    | {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+)
+"""Refusals of the operating system that are told in a sentence."""
+
 _ADDRESS = re.compile(r"local|auto|[a-z]+://.*|[^/]+:\d+")
 """What may follow `--ray`; anything else is the next argument."""
 
@@ -82,8 +88,9 @@ class _Commands(TyperGroup):
             fail(f"this command needs {error.name}; install what {extra} needs: pip install 'medsharp[{extra}]'")
             raise typer.Exit(2) from error
         except OSError as error:
-            # What is left of the operating system's refusals: a disk that is full, a folder that may not be read.
-            if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT}:
+            # What is left of the operating system's refusals: a disk that is full, a folder that may not be read, no
+            # process or memory left.
+            if error.errno not in _TOLD:
                 raise
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -27,6 +28,10 @@ PATIENCE = 120.0
 _LENGTH = struct.Struct(">Q")
 
 _BEGIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from medsharp.images import apart; apart.serve()"
+
+
+class NoDecoderError(OSError):
+    """The system has no process left, or no memory, for a decoder: no fault of the image."""
 
 
 class DecoderError(Exception):
@@ -47,6 +52,7 @@ def decode_apart(encoded: bytes, syntax: str, plugin: str, options: dict[str, An
 
     Raises:
         DecoderError: The decoder refuses the frame, dies at it, or takes too long.
+        NoDecoderError: None can be begun.
     """
     worker = _taken()
     try:
@@ -88,6 +94,11 @@ class _Worker:
             stderr=subprocess.DEVNULL,
         )
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked: the system may have ended it, where memory is short."""
+        return self._process.poll() is None
+
     def ask(self, about: dict[str, Any], encoded: bytes) -> tuple[dict[str, Any], bytes]:
         """Send a frame; return what is said of it, and its samples.
 
@@ -102,7 +113,10 @@ class _Worker:
 
         late = threading.Timer(PATIENCE, give_up)
         late.daemon = True
-        late.start()
+        try:
+            late.start()
+        except RuntimeError as error:
+            raise NoDecoderError(errno.EAGAIN, f"no decoder can be begun: {error}") from error
         try:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
@@ -139,9 +153,14 @@ _lock = threading.Lock()
 
 def _taken() -> _Worker:
     with _lock:
-        if _idle:
-            return _idle.pop()
-    return _Worker()
+        while _idle:
+            if (worker := _idle.pop()).is_alive:
+                return worker
+            worker.end()
+    try:
+        return _Worker()
+    except OSError as error:
+        raise NoDecoderError(error.errno, f"no decoder can be begun: {error.strerror}") from error
 
 
 def _given_back(worker: _Worker) -> None:
@@ -186,6 +205,11 @@ def _exactly(pipe: IO[bytes], count: int) -> bytes:
     return content
 
 
+def _alarm(seconds: int) -> None:
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
+
+
 def serve() -> None:
     """Decode what comes through the standard input until it is closed; what a worker does."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -201,6 +225,7 @@ def serve() -> None:
         except EOFError:
             return
         answer: dict[str, Any]
+        _alarm(int(PATIENCE) + 5)  # whoever asked may be gone, and not end what takes for ever
         try:
             samples, interpretation = decode_frame(encoded, **about)
         # Whatever pydicom and its decoders raise at damage, memory that is not there among it; what they say of it
@@ -210,5 +235,6 @@ def serve() -> None:
         else:
             answer = {"dtype": samples.dtype.str, "shape": samples.shape, "interpretation": interpretation}
             content = samples.tobytes()
+        _alarm(0)
         _send(answers, json.dumps(answer).encode())
         _send(answers, content)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medsharp.images.apart import NoDecoderError
 from medsharp.images.box import Box
 from medsharp.images.decoded import DecodedImage
 from medsharp.images.dicom_frame import compressed_frame, uncompressed_frame
@@ -129,17 +130,27 @@ class Clip:
                 one = next(encoded)
             yield self._decode(number, one)
 
-    def sharpest(self) -> DecodedImage:
+    def sharpest(self, wanted: Callable[[], bool] = lambda: True) -> DecodedImage:
         """Decode every frame and return the sharpest, the first among equals.
 
+        Args:
+            wanted: Asked before each frame whether anybody still waits.
+
         Raises:
-            ImageError: A frame is damaged, or they are too much together.
+            ImageError: A frame is damaged, they are too much together, or nobody waits any longer.
         """
         if self.frames == 1:
             return self.frame(1)
-        best = max(self.all_frames(), key=lambda image: sharpness(image.pixels))
+        best = max(self._while_wanted(wanted), key=lambda image: sharpness(image.pixels))
         flags = [f"{flag}, the sharpest" if flag.startswith("frame ") else flag for flag in best.flags]
         return replace(best, flags=tuple(flags))
+
+    def _while_wanted(self, wanted: Callable[[], bool]) -> Iterator[DecodedImage]:
+        frames = self.all_frames()
+        for _ in range(self.frames):
+            if not wanted():
+                raise ImageError(f"{self.name} is not waited for any longer")
+            yield next(frames)
 
     @property
     def _extended_offsets(self) -> tuple[bytes, bytes] | None:
@@ -216,9 +227,9 @@ def open_dicom(data: bytes, name: str, limits: ImageLimits, region: bool, declar
     import pydicom
 
     with _silence(name):
-        _check_deflated(data, name, limits)
         if data[:4] == PREFIX:
             data = data[4:]
+        _check_deflated(data, name, limits)
         dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(NEEDED))
         _complete_syntax(dataset)
         if "PixelData" not in dataset or "Rows" not in dataset:
@@ -246,7 +257,7 @@ def _silence(name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except ImageError:
+    except (ImageError, NoDecoderError):
         raise
     # Damaged objects raise whatever the element at hand raises.
     except Exception as error:

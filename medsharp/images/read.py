@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Union
 
@@ -35,6 +35,7 @@ def read_image(
     frame: Frame = "sharpest",
     region: bool = True,
     value_range: ValueRange | None = None,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> DecodedImage:
     """Decode an image to grey.
 
@@ -53,18 +54,20 @@ def read_image(
             vendor's banners and text.
         value_range: What the data set declares to be black and white, for values of more than 8 bits; in DICOM after
             the modality transformation and instead of a window.
+        wanted: Asked before each frame of a clip whether anybody still waits for the image.
 
     Returns:
         uint8 pixels [H, W], their format and flags.
 
     Raises:
         ImageError: The file is missing, empty, truncated, of another kind, too small or large, a picture of several
-            frames, without the frame asked for, or of values whose range nothing tells.
+            frames, without the frame asked for, of values whose range nothing tells, or not waited for any longer.
+        NoDecoderError: The system has no process left for a decoder.
     """
     content, name = _content(source, name, limits)
     if isinstance(content, bytes) and is_dicom(content):
         clip = open_dicom(content, name, limits, region, value_range)
-        return clip.sharpest() if frame == "sharpest" else clip.frame(frame)
+        return clip.sharpest(wanted) if frame == "sharpest" else clip.frame(frame)
     if frame not in ("sharpest", 1):
         raise ImageError(f"{name} has one frame; there is no frame {frame}")
     return _still(content, name, limits, value_range)

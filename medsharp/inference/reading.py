@@ -98,6 +98,7 @@ def read_source(
     frames: Frames,
     lesion: FindLesion | None,
     value_range: ValueRange | None = None,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator[Reading]:
     """Read a source; what is wrong with it, or with a frame of it, becomes a reading too.
 
@@ -107,13 +108,14 @@ def read_source(
         frames: Which of a clip; a name that ends in `#` and the frame's number stays as it is.
         lesion: Finds the lesion, where it is needed.
         value_range: What is black and white in values of more than 8 bits.
+        wanted: Asked before each frame of a clip whether anybody still waits.
     """
     number, given, name = source
     try:
         if frames == "all":
             images = read_frames(given, name=name, limits=limits, value_range=value_range)
         else:
-            image = read_image(given, name=name, limits=limits, frame=frames, value_range=value_range)
+            image = read_image(given, name=name, limits=limits, frame=frames, value_range=value_range, wanted=wanted)
             images = iter([image])
         for image in images:
             plain = frames == "sharpest" or image.frame is None or name.endswith(f"#{image.frame}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,7 +46,13 @@ class Decoded:
 
 
 def decode(
-    content: bytes, name: str, predictor: Predictor, limits: ImageLimits, options: ReadOptions, sides: Iterable[int]
+    content: bytes,
+    name: str,
+    predictor: Predictor,
+    limits: ImageLimits,
+    options: ReadOptions,
+    sides: Iterable[int],
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Decoded:
     """Decode an image and make it ready for the network.
 
@@ -57,6 +63,7 @@ def decode(
         limits: What is refused.
         options: What of it is looked at.
         sides: Longest sides at which it is shown.
+        wanted: Asked before each frame of a clip whether anybody still waits.
     """
     start = time.perf_counter()
     (reading,) = read_source(
@@ -65,6 +72,7 @@ def decode(
         frames="sharpest" if options.frame is None else options.frame,
         lesion=None,
         value_range=predictor.value_range,
+        wanted=wanted,
     )
     image = reading.image
     if image is None:

@@ -142,7 +142,7 @@ class _Image:
             return
         wish, line = self._job.wish, self._line
         name = self._job.names[self._index]
-        self._decoded = decode(content, name, line.predictor, line.limits, wish.options, wish.sides)
+        self._decoded = decode(content, name, line.predictor, line.limits, wish.options, wish.sides, self.is_wanted)
         self._job.forget(self._index)
         line.metrics.took("decode", self._decoded.seconds)
         # The next one is on its way before this one arrives, so that the batcher knows of it.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless
+from typer.testing import CliRunner
 
+from medsharp.cli import app
 from medsharp.images import ImageError, apart, read_image
 
 pytest.importorskip("openjpeg")
@@ -133,6 +137,58 @@ def test_worker_is_used_again_and_none_is_begun_for_other_images(
     (worker,) = apart._idle
     read_image(scan())
     assert apart._idle == [worker]
+
+
+def test_worker_that_died_meanwhile_costs_no_image(scan: Callable[..., bytes]) -> None:
+    read_image(scan())
+    (worker,) = apart._idle
+    worker._process.kill()
+    worker._process.wait()
+    np.testing.assert_array_equal(read_image(scan()).pixels, GREY)
+    assert worker not in apart._idle
+
+
+def test_process_that_cannot_be_begun_is_no_fault_of_the_image(
+    scan: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    apart._end_idle()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as full:
+        full.setattr(apart.subprocess, "Popen", refuse)
+        with pytest.raises(apart.NoDecoderError):
+            read_image(scan())
+        (tmp_path / "scan.dcm").write_bytes(scan())
+        command = ["predict", "models/busi-resnet18", str(tmp_path / "scan.dcm")]
+        result = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+        assert result.exit_code == 2, result.output
+        assert "no decoder can be begun: Resource temporarily unavailable" in result.stderr
+    np.testing.assert_array_equal(read_image(scan()).pixels, GREY)
+    (worker,) = apart._idle
+
+    def refuse_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(apart.threading.Timer, "start", refuse_thread)
+        with pytest.raises(apart.NoDecoderError, match="can't start new thread"):
+            read_image(scan())
+    assert not worker.is_alive
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="the system has no alarm")
+def test_worker_whose_server_is_gone_ends_with_a_frame_that_never_does(
+    broken: None, scan: Callable[..., bytes]
+) -> None:
+    code = apart._BEGIN.replace("apart.serve()", "apart.PATIENCE = -3.0; apart.serve()")
+    command = [sys.executable, "-P", "-c", code, json.dumps([part for part in sys.path if part]), BROKEN]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        apart._send(process.stdin, b"{}")
+        apart._send(process.stdin, b"HANGS!")
+        assert process.wait(timeout=60) == -signal.SIGALRM
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

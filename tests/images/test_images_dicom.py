@@ -28,7 +28,7 @@ from pydicom.uid import (
 
 from medsharp.images import ImageError, ImageLimits, is_dicom, read_frames, read_image
 from medsharp.images.codestream import read_jpeg2000_header
-from medsharp.images.dicom import NEEDED, open_dicom
+from medsharp.images.dicom import NEEDED, Clip, open_dicom
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8) * 2
 BLUR = np.full((40, 50), 90, dtype=np.uint8)
@@ -298,6 +298,26 @@ def test_limits_are_checked_before_anything_is_decoded(
         read_image(stream.getvalue(), name="scan.dcm", limits=limits)
 
 
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, RLELossless])
+def test_clip_that_nobody_waits_for_is_not_decoded_to_its_end(
+    dicom: Make, syntax: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = dicom(np.stack([GREY] * 6), NumberOfFrames=6, syntax=syntax)
+    decoded: list[int] = []
+    decode = Clip._decode
+
+    def counted(self: Clip, number: int, encoded: bytes | None) -> Any:
+        decoded.append(number)
+        return decode(self, number, encoded)
+
+    monkeypatch.setattr(Clip, "_decode", counted)
+    with pytest.raises(ImageError, match=r"^clip\.dcm is not waited for any longer$"):
+        read_image(clip, name="clip.dcm", wanted=lambda: len(decoded) < 3)
+    assert decoded == [1, 2, 3]
+    assert "of 6, the sharpest" in str(read_image(clip, wanted=lambda: True).flags)
+    assert len(decoded) == 9
+
+
 def test_one_frame_of_a_clip_too_large_to_decode_whole_is_read(dicom: Make) -> None:
     data = dicom(np.stack([GREY] * 3), NumberOfFrames=3)
     assert np.array_equal(read_image(data, frame=2, limits=ImageLimits(max_clip_pixels=5999)).pixels, GREY)
@@ -326,9 +346,11 @@ def test_deflated_bomb_is_refused_before_it_is_unpacked(dicom: Make) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = deflated[:start] + packer.compress(bytes(8 * 2**20)) + packer.flush()
     assert len(bomb) < 10_000
-    with pytest.raises(ImageError, match="unpacked, has 1 MiB; the most is 1 MiB"):
-        read_image(bomb, name="scan.dcm", limits=ImageLimits(max_bytes=2**20))
-    assert np.array_equal(read_image(deflated).pixels, GREY)
+    # Whole, without its 128 bytes before the mark, and without the mark.
+    for cut in (0, 128, 132):
+        with pytest.raises(ImageError, match="unpacked, has 1 MiB; the most is 1 MiB"):
+            read_image(bomb[cut:], name="scan.dcm", limits=ImageLimits(max_bytes=2**20))
+        assert np.array_equal(read_image(deflated[cut:]).pixels, GREY)
 
 
 def test_nothing_of_the_patient_leaves(
