@@ -51,6 +51,7 @@ def by_unit_of(
     rng: np.random.Generator,
     interval: Interval = "percentile",
     figures: Sequence[str] = FIGURES,
+    thresholds: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any] | None]:
     """Return the figures `by_patient` and `by_lesion`; None where none of them is known to have several images.
 
@@ -66,6 +67,8 @@ def by_unit_of(
         rng: Its draws.
         interval: How intervals are made of the resamples.
         figures: Which are given.
+        thresholds: Of each image, where several models predicted them [N]. A mean probability is then called from the
+            mean of the images' thresholds on, and any image from its own on.
 
     Returns:
         Of each `{"unit", "units", "positives", "clusters", "images", "images_left_out", "of_several_labels", "rules"}`,
@@ -76,7 +79,7 @@ def by_unit_of(
     lesions = np.where(named, lesions, "")
     lesions[named] = patients[named] + _BETWEEN + lesions[named]
     return {
-        f"by_{unit}": _by_unit(unit, names, cases, resamples, rng, interval, figures)
+        f"by_{unit}": _by_unit(unit, names, cases, resamples, rng, interval, figures, thresholds)
         for unit, names in (("patient", patients), ("lesion", lesions))
     }
 
@@ -89,6 +92,7 @@ def _by_unit(
     rng: np.random.Generator,
     interval: Interval,
     figures: Sequence[str],
+    thresholds: np.ndarray | None,
 ) -> dict[str, Any] | None:
     known = names != ""
     codes = pd.factorize(names[known])[0]
@@ -111,6 +115,9 @@ def _by_unit(
     rules = {
         rule: _figures(ill, found, clusters, cases.threshold, figures, **how) for rule, found in probabilities.items()
     }
+    if thresholds is not None:
+        for rule, called in _called(codes, images, scores, thresholds[known]).items():
+            rules[rule] |= _figures(ill, called.astype(np.float64), clusters, 0.5, DECISIONS, **how)
     # The highest probability reaches the threshold where any image's does.
     rules[ANY] = {key: rules["maximum"][key] for key in DECISIONS}
     return {
@@ -123,6 +130,19 @@ def _by_unit(
         "with_several_images": int((images > 1).sum()),
         "of_several_labels": int((ill & sound).sum()),
         "rules": rules,
+    }
+
+
+def _called(codes: np.ndarray, images: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which units are called by each rule, bool [U], where images have thresholds of their own [N]."""
+    least, greatest = np.full(len(images), np.inf), np.full(len(images), -np.inf)
+    np.minimum.at(least, codes, thresholds)
+    np.maximum.at(greatest, codes, thresholds)
+    # Of one model, the threshold as it is: its mean may differ in the last digit.
+    mean = np.where(least == greatest, least, np.bincount(codes, weights=thresholds) / images)
+    return {
+        "mean": np.bincount(codes, weights=scores) / images >= mean,
+        "maximum": np.bincount(codes, weights=scores >= thresholds) > 0,
     }
 
 

@@ -10,11 +10,13 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from medsharp.errors import InputError
+from medsharp.evaluation.by_patient import by_unit_of
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.failures import failures_of
 from medsharp.evaluation.frozen import THRESHOLD, of_decided, thresholds_of
-from medsharp.evaluation.predictions import check_predictions
+from medsharp.evaluation.predictions import check_predictions, clusters_of
 from medsharp.evaluation.sites import decided_by
+from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.registry import DECIDED
 
 _NO_ONE_THRESHOLD = ("net_benefit_at_threshold", "net_benefit_gain_at_threshold", "interventions_avoided")
@@ -36,7 +38,7 @@ def evaluate_at_own_thresholds(
 
     Where there are several thresholds, figures of decisions come from scores that are shifted on the scale of log odds
     until all thresholds lie at their median, so that each image is called what its own threshold calls it. Figures of
-    ranking and calibration are those of the probabilities as they are.
+    ranking and calibration, of several classes together and by patient are of the probabilities as they are.
 
     Args:
         table: As `evaluate_predictions` takes it, with `threshold`.
@@ -65,10 +67,26 @@ def evaluate_at_own_thresholds(
     plain = evaluate_predictions(table, threshold=common, warnings=[*warnings, sentence], **settings)
     decided = evaluate_predictions(_shifted(table, classes, positive, common), threshold=common, **settings)
     content = _merged(plain.content, decided.content)
+    # The most probable class is chosen by no threshold.
+    content["multiclass"] = plain.content["multiclass"]
     content["thresholds"] = thresholds_of(distinct)
     content["operating_point"] = decided.content["operating_point"]
     rows = check_predictions(table, classes, name).rows
     own = rows["threshold"].to_numpy(dtype=float)
+    cases = Cases(
+        (rows["label"] == positive).to_numpy(dtype=bool),
+        rows[f"p_{positive}"].to_numpy(dtype=float),
+        clusters_of(rows),
+        common,
+    )
+    content |= by_unit_of(
+        rows,
+        cases,
+        resamples=options.get("resamples", 2000),
+        rng=np.random.default_rng(options.get("seed", 0)),
+        interval=options.get("interval", "percentile"),
+        thresholds=own,
+    )
     content["failures"] = failures_of(rows, classes=classes, positive=positive, threshold=own)
     estimates = {key: (decided if key in _DECIDED else plain).estimates[key] for key in plain.estimates}
     return Evaluation(content, estimates, decided_by(plain.site, decided.site))

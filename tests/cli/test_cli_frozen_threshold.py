@@ -197,3 +197,67 @@ def test_threshold_of_a_probability_decides_no_other_scale(tmp_path: Path, passe
     plain = written(tmp_path / "b.csv", frame.assign(threshold=60).drop(columns="threshold_class"))
     found = scored(tmp_path / "own", plain, "--score", "risk", *passes)
     assert found["figures"]["sensitivity"]["value"] == pytest.approx(sensitivity(frame, 0.6))
+
+
+def test_several_thresholds_are_told_as_several_and_not_as_their_median(tmp_path: Path) -> None:
+    frame = table(1, images=150).assign(birads=lambda rows: np.where(rows["p_malignant"] > 0.6, "4", "3"))
+    own = np.where(np.arange(len(frame)) % 3 == 0, 0.13, 0.61)  # the median, 0.37, is no image's
+    file = written(tmp_path / "a.csv", frame.assign(threshold=own))
+    found = scored(tmp_path / "out", file, "--format", "md,html,json")
+    assert found["thresholds"] == {"count": 2, "least": 0.13, "greatest": 0.61}
+    each = "each at the threshold of its own model"
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if "0.3700" in line or "0.37 " in line or "37.0" in line]
+        assert all("median of the thresholds" in line for line in lines), lines
+        assert f"With all images decided, {each}, it finds" in text
+        assert f"a probability of at least its threshold, {each} (2 from 0.1300 to 0.6100)" in text
+        assert f"Images called malignant, {each} (2 from 0.1300 to 0.6100)" in text
+        assert f"of the model {each}, less the reader" in text
+        assert f"probability from a threshold on, {each} (2 from 0.1300 to 0.6100)" in text
+    # One threshold is told as ever.
+    found = scored(tmp_path / "one", written(tmp_path / "b.csv", frame.assign(threshold=0.37)), "--format", "md,json")
+    text = (tmp_path / "one" / "report.md").read_text(encoding="utf-8")
+    assert found["thresholds"]["count"] == 1
+    assert each not in text
+    assert text.count("0.3700") > 3
+
+
+def test_several_thresholds_leave_the_most_probable_class_as_it_is(tmp_path: Path) -> None:
+    rng, classes = np.random.default_rng(4), ["benign", "malignant", "normal"]
+    place = rng.choice(3, 180, p=[0.5, 0.3, 0.2])
+    odds = rng.normal(size=(180, 3))
+    odds[np.arange(180), place] += 1.2
+    shares = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
+    frame = pd.DataFrame({"image": [f"{n}.png" for n in range(180)], "label": np.array(classes)[place]}).assign(
+        patient=[f"P{n // 3}" for n in range(180)], **{f"p_{name}": shares[:, k] for k, name in enumerate(classes)}
+    )
+    own = np.where(np.arange(180) // 3 % 2 == 0, 0.05, 0.4)  # a patient's images are of one model
+    found = scored(tmp_path / "out", written(tmp_path / "a.csv", frame.assign(threshold=own)))
+    chosen = shares.argmax(axis=1)
+    overall, each = found["multiclass"]["overall"], found["multiclass"]["one_vs_rest"]
+    assert overall["accuracy"]["value"] == pytest.approx((chosen == place).mean())
+    recalls = [(chosen == k)[place == k].mean() for k in range(3)]
+    assert overall["macro_sensitivity"]["value"] == pytest.approx(np.mean(recalls))
+    for k, name in enumerate(classes):
+        assert each[name]["sensitivity"]["value"] == pytest.approx(recalls[k])
+        assert each[name]["specificity"]["value"] == pytest.approx((chosen != k)[place != k].mean())
+        assert each[name]["ppv"]["value"] == pytest.approx((place == k)[chosen == k].mean())
+        assert found["confusion"][name][name] == ((chosen == k) & (place == k)).sum()
+    # Decisions are at each image's own threshold, and by patient the mean probability meets that of its images.
+    flagged = shares[:, 1] >= own
+    assert found["figures"]["sensitivity"]["value"] == pytest.approx(flagged[place == 1].mean())
+    ill = (place == 1).reshape(60, 3).any(axis=1)
+    called = {
+        "mean": shares[:, 1].reshape(60, 3).mean(axis=1) >= own[::3],
+        "maximum": flagged.reshape(60, 3).any(axis=1),
+        "any": flagged.reshape(60, 3).any(axis=1),
+    }
+    for rule, calls in called.items():
+        figures = found["by_patient"]["rules"][rule]
+        assert figures["sensitivity"]["value"] == pytest.approx(calls[ill].mean()), rule
+        assert figures["specificity"]["value"] == pytest.approx((~calls[~ill]).mean()), rule
+    scores, plain = {}, frame.assign(threshold=0.2)
+    for name, one in (("own", found), ("one", scored(tmp_path / "plain", written(tmp_path / "b.csv", plain)))):
+        scores[name] = one["by_patient"]["rules"]["mean"]["auroc"]["value"]
+    assert scores["own"] == scores["one"]

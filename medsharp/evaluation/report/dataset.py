@@ -33,7 +33,16 @@ from medsharp.evaluation.report.dataset_parts import (
 from medsharp.evaluation.report.excerpts import benefit_rows
 from medsharp.evaluation.report.flow import flow_blocks
 from medsharp.evaluation.report.model import leak_check
-from medsharp.evaluation.report.wording import alarming, figure, interval, percent, role_name, sections_of
+from medsharp.evaluation.report.wording import (
+    alarming,
+    figure,
+    has_own_thresholds,
+    interval,
+    percent,
+    role_name,
+    sections_of,
+    thresholds_text,
+)
 from medsharp.evaluation.statistics.registry import HEADLINE
 from medsharp.quantities import counted, number, whole
 
@@ -119,7 +128,8 @@ def _curves(entry: dict[str, Any], number_of: int) -> Plots:
         slope = interval(figures["calibration_slope"], "calibration_slope")
         text = f"Intercept {interval(figures['calibration_intercept'], 'calibration_slope')}, slope {slope}."
         plots.append(Plot(text, draw["reliability"], "Calibration", _calibration_legend(entry), numbers=_bins(entry)))
-    threshold = f"Dashed: the threshold, {entry['threshold']:.4f}."
+    several = has_own_thresholds(entry)
+    threshold = f"Dashed: the {'median of the thresholds' if several else 'threshold'}, {entry['threshold']:.4f}."
     plots.append(Plot("", draw["histogram"], f"{kind} by class", threshold))
     if "net_benefit" in draw:
         gain = " Gain: over the better of the two." if "gain" in entry["curves"]["net_benefit"] else ""
@@ -216,4 +226,6 @@ def _decided(entry: dict[str, Any]) -> Plot:
         blocks += [Heading("Most probable class", 4),
                    Table("Most probable class", columns, lines, "small", captioned=False, scrolls=False)]  # fmt: skip
     text = f"Images called {positive} from a {entry.get('scale', 'probability')} of {point['threshold']:.4f} on."
+    if has_own_thresholds(entry):
+        text = f"Images called {positive}, {thresholds_text(entry)}."
     return Plot(text, None, "Decisions at the operating point", blocks=blocks)

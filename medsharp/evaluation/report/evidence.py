@@ -7,7 +7,7 @@ from typing import Any
 
 from medsharp.evaluation.report.flow import groups_text, patients_text
 from medsharp.evaluation.report.model import leak_check, updating
-from medsharp.evaluation.report.wording import column_name, interval, percent
+from medsharp.evaluation.report.wording import column_name, has_own_thresholds, interval, percent, thresholds_text
 from medsharp.quantities import counted, whole
 
 Answer = tuple[str, str]
@@ -138,7 +138,11 @@ def _threshold(document: dict[str, Any]) -> Answer:
     point = document["bundle"].get("operating_point")
     if point:
         return f"probability from {point['threshold']:.4f} on, fixed before: {point.get('rule', '')}", _MODEL
-    first = document["datasets"][0]
+    entries = document["datasets"]
+    own = next((entry for entry in entries if has_own_thresholds(entry)), None)
+    if own is not None:
+        return f"{own.get('scale', 'probability')} from a threshold on, {thresholds_text(own)}", _HEADLINE
+    first = entries[0]
     return f"{first.get('scale', 'probability')} from {first['threshold']:.4f} on, as given to this run", _HEADLINE
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from medsharp.evaluation.report.abstention import refusals_of
 from medsharp.evaluation.report.blocks import Block, Facts, Flow, Line, Step, Text, strong
-from medsharp.evaluation.report.wording import column_name, listed
+from medsharp.evaluation.report.wording import column_name, has_own_thresholds, listed, thresholds_text
 from medsharp.quantities import counted, whole
 
 _MOST = 12
@@ -39,7 +39,10 @@ def flow_blocks(entry: dict[str, Any], frozen: bool) -> list[Block]:
     ]
     fixed = "fixed before" if frozen else "given to this run; it must not come from these images"
     scale = entry.get("scale", "probability")
-    text = f"Called {positive}: a {scale} of at least {point['threshold']:.4f}, the threshold that was {fixed}."
+    at_least = f"{point['threshold']:.4f}, the threshold that was {fixed}"
+    if has_own_thresholds(entry):
+        at_least = f"its threshold, {thresholds_text(entry)}; they must not come from these images"
+    text = f"Called {positive}: a {scale} of at least {at_least}."
     return [Flow("Flow of images", steps, split), Text(text, "soft"), *_facts(entry)]
 
 

@@ -23,16 +23,19 @@ from medsharp.evaluation.report.blocks import (
 from medsharp.evaluation.report.flow import patients_text
 from medsharp.evaluation.report.forests import overview_of
 from medsharp.evaluation.report.wording import (
+    OWN_THRESHOLDS,
     change,
     change_text,
     changes_of,
     figure,
+    has_own_thresholds,
     interval,
     is_percent,
     limits,
     percent,
     role_name,
     sections_of,
+    thresholds_text,
     unsummarised,
 )
 from medsharp.evaluation.statistics.registry import HEADLINE
@@ -87,6 +90,8 @@ def _extremes(ranked: Sequence[dict[str, Any]]) -> Line:
 
 
 def _where(document: dict[str, Any], entry: dict[str, Any]) -> str:
+    if has_own_thresholds(entry):
+        return f"With all images decided, {OWN_THRESHOLDS}"
     if "operating_point" in document["bundle"]:
         return "At the frozen operating point"
     return f"At the threshold of {entry['threshold']:.4f}"
@@ -106,7 +111,8 @@ def _sentence(document: dict[str, Any], entry: dict[str, Any]) -> Line:
             f"(AUROC {interval(area)})."
         )
     found, flagged = _found(entry), _flagged(entry)
-    decided = f"{_where(document, entry)} it finds {found} and wrongly flags {flagged}."
+    comma = "," if has_own_thresholds(entry) else ""
+    decided = f"{_where(document, entry)}{comma} it finds {found} and wrongly flags {flagged}."
     return ("On ", strong(entry["name"]), f"{f' ({role})' if role else ''}, {ranks} {decided}")
 
 
@@ -128,7 +134,7 @@ def _flagged(entry: dict[str, Any]) -> str:
 def _decisions(document: dict[str, Any], entries: Sequence[dict[str, Any]]) -> Table:
     """Say the same of several data sets in a table, whose caption is the sentence."""
     changes, positive = changes_of(document), entries[0]["positive"]
-    thresholds = {entry["threshold"] for entry in entries}
+    thresholds = {thresholds_text(entry) for entry in entries}
     where = "At each one's own threshold" if len(thresholds) > 1 else _where(document, entries[0])
     rows = [
         (

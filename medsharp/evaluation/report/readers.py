@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from medsharp.evaluation.report.blocks import Cell, Table
-from medsharp.evaluation.report.wording import change, change_text, figure, interval
+from medsharp.evaluation.report.wording import OWN_THRESHOLDS, change, change_text, figure, has_own_thresholds, interval
 from medsharp.quantities import counted, number, p_equals, p_value, whole
 
 _PRIMARY = ("4", "4A")
@@ -39,7 +39,8 @@ def reader_section(entry: dict[str, Any]) -> Section | None:
     if len(compared) <= _MOST_IN_WORDS:
         sentences += [text for reader in compared if (text := _at_biopsy(reader, entry["positive"]))]
     tables = [_areas(compared, study)] if compared else []
-    tables += [_cutoffs(reader, entry["threshold"]) for reader in compared if reader["cutoffs"]]
+    where = OWN_THRESHOLDS if has_own_thresholds(entry) else f"at {entry['threshold']:.4g}"
+    tables += [_cutoffs(reader, where) for reader in compared if reader["cutoffs"]]
     return Section(found["caveats"], sentences, tables, _notes(found))
 
 
@@ -122,7 +123,7 @@ def _areas(readers: list[dict[str, Any]], study: dict[str, Any] | None) -> Table
     return Table("AUROC on the same images", header, rows, "small", captioned=False)
 
 
-def _cutoffs(reader: dict[str, Any], threshold: float) -> Table:
+def _cutoffs(reader: dict[str, Any], where: str) -> Table:
     rows: list[Sequence[Cell]] = [
         (
             f"from {row['from']}",
@@ -139,9 +140,9 @@ def _cutoffs(reader: dict[str, Any], threshold: float) -> Table:
     header = (
         "Called positive",
         "Sensitivity of the reader",
-        f"of the model at {threshold:.4g}, less the reader's",
+        f"of the model {where}, less the reader's",
         "Specificity of the reader",
-        f"of the model at {threshold:.4g}, less the reader's",
+        f"of the model {where}, less the reader's",
         "Specificity of the model at the reader's sensitivity",
         "less the reader's",
     )

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from medsharp.evaluation.report.blocks import Block, Line, Section, Text, joined, soft, strong
-from medsharp.evaluation.report.wording import alarming, change_text, changes_of, interval, is_percent, percent
+from medsharp.evaluation.report.wording import (
+    OWN_THRESHOLDS,
+    alarming,
+    change_text,
+    changes_of,
+    has_own_thresholds,
+    interval,
+    is_percent,
+    percent,
+)
 from medsharp.quantities import counted, number
 
 TOLERATED = 0.05
@@ -109,6 +118,8 @@ def _benefit(entry: dict[str, Any]) -> Line:
     score = entry.get("scale") == "score"
     start = f"a score of {entry['threshold']:.4g}" if score else f"a risk of {percent(entry['threshold'], 1)}"
     acting = f"acting by it from {start} on"
+    if has_own_thresholds(entry):
+        acting = f"acting by it, {OWN_THRESHOLDS.replace('each', 'each image', 1)},"
     both = "treating everyone and treating no one"
     if found["value"] is None or found["low"] is None:
         return f"Whether {acting} beats {both} is not shown: {found['reason']}."

@@ -10,6 +10,9 @@ from medsharp.evaluation.sites import LEAST_SITES
 from medsharp.evaluation.statistics.registry import FIGURES, SECTIONS, figure_named
 from medsharp.quantities import counted, number, signed, whole
 
+OWN_THRESHOLDS = "each at the threshold of its own model"
+"""How images are decided that several models predicted."""
+
 
 def sections_of(
     datasets: Sequence[dict[str, Any]], only: Sequence[str] | None = None
@@ -48,6 +51,19 @@ def titled(entry: dict[str, Any]) -> str:
     """Name a data set with its role, where that is known."""
     role = role_name(entry)
     return f"{entry['name']} ({role})" if role else str(entry["name"])
+
+
+def has_own_thresholds(entry: dict[str, Any]) -> bool:
+    """Whether images of a data set are decided at several thresholds, each at that of the model that predicted it."""
+    return bool((entry.get("thresholds") or {}).get("count", 1) > 1)
+
+
+def thresholds_text(entry: dict[str, Any]) -> str:
+    """Say at what the images of a data set are decided: `0.1026`, or at how many thresholds."""
+    if not has_own_thresholds(entry):
+        return f"{entry['threshold']:.4f}"
+    found = entry["thresholds"]
+    return f"{OWN_THRESHOLDS} ({found['count']} from {found['least']:.4f} to {found['greatest']:.4f})"
 
 
 def alarming(note: str) -> bool:
