@@ -107,6 +107,7 @@ class Accounts:
         self._given = list(given)
         self._path = None if path is None else Path(path)
         self._seen = self._stamp()
+        self._unread: tuple[int, ...] | None = None
         self._decoys: dict[Kind, ScryptHash] = {}
         self._accounts = self._read()
         if not self._accounts:
@@ -130,12 +131,15 @@ class Accounts:
         stamp = self._stamp()
         if stamp == self._seen:
             return False
-        self._seen = stamp
         try:
             self._accounts = self._read()
         except InputError as error:
-            _log.error("the accounts stay as they were: %s", error)
+            # Said once, and tried again: that no more files could be opened passes, and leaves the file as it is.
+            if stamp != self._unread:
+                _log.error("the accounts stay as they were: %s", error)
+            self._unread = stamp
             return False
+        self._seen, self._unread = stamp, None
         return True
 
     def _read(self) -> dict[tuple[Kind, str], Account]:

@@ -154,22 +154,26 @@ class AuditLog:
                 raise
 
     def _follow(self) -> None:
-        """Open the file anew where another, or none, has its name by now."""
-        try:
-            named, opened = os.stat(self.path), os.fstat(self._file)
-            if os.path.samestat(named, opened):
-                return
-        except FileNotFoundError:
-            pass
-        self.close()
+        """Open the file anew where another, or none, has its name by now, or where none could be opened before."""
+        if self._file >= 0:
+            try:
+                if os.path.samestat(os.stat(self.path), os.fstat(self._file)):
+                    return
+            except FileNotFoundError:
+                pass
+            self.close()
         self._open()
 
     def _open(self) -> None:
         self._file = os.open(self.path, _FLAGS, 0o600)
-        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                raise OSError(errno.EINVAL, "it is no ordinary file")
+            os.fchmod(self._file, 0o600)
+        except OSError:
+            # Kept open, it would be taken for the log at the next line.
             self.close()
-            raise OSError(errno.EINVAL, "it is no ordinary file")
-        os.fchmod(self._file, 0o600)
+            raise
 
 
 def _result(prediction: Prediction) -> dict[str, Any]:

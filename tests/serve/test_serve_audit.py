@@ -159,6 +159,41 @@ def test_renamed_and_removed_files_are_opened_anew(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_writing_goes_on_when_the_path_is_repaired(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    log = AuditLog(path)
+    write(log)
+    path.unlink()
+    path.mkdir()  # nobody can write to it, root neither
+    for _ in range(2):
+        with pytest.raises(AuditError, match="Is a directory"):
+            write(log)
+    path.rmdir()
+    write(log)
+    write(log)
+    assert len(lines(path)) == 2
+
+
+def test_file_that_others_may_read_stays_none_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, really = tmp_path / "a", os.fchmod
+    log = AuditLog(path)
+    path.rename(tmp_path / "a.1")
+    path.touch(0o666)
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as for a file of another owner
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    for _ in range(2):
+        with pytest.raises(AuditError, match="not permitted"):
+            write(log)
+    assert lines(path) == []
+    monkeypatch.setattr(os, "fchmod", really)
+    write(log)
+    assert len(lines(path)) == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_requests_at_one_moment_are_written_whole_and_synchronised_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import stat
 from collections.abc import Callable
@@ -340,6 +341,29 @@ def test_changed_file_holds_from_then_on_and_a_damaged_one_is_not_taken(
     assert ask(login, basic("bert", "password!")).name == "bert"
     # Nothing has changed since, so what is remembered stays.
     assert not login._accounts.refresh()
+
+
+def test_file_that_could_not_be_read_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "access"
+    add_account(path, user("anna", "password!", CHEAP))
+    add_account(path, key(KEY))
+    stored = Accounts(path=path)
+    remove_account(path, "anna")
+    with monkeypatch.context() as failing:
+
+        def refuse(*_: object, **__: object) -> str:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        failing.setattr(Path, "read_text", refuse)
+        assert not stored.refresh()
+        assert not stored.refresh()
+    assert caplog.text.count("Too many open files") == 1
+    assert stored.find("user", "anna") is not None
+    assert stored.refresh()
+    assert stored.find("user", "anna") is None
+    assert not stored.refresh()
 
 
 @pytest.mark.parametrize(
