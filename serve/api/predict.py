@@ -43,7 +43,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The body is not a form"},
     401: {"model": Refusal, "description": "Whoever asks must say who they are"},
     404: {"model": Refusal, "description": "There is no model of that name"},
-    408: {"model": Refusal, "description": "The body stopped arriving"},
+    408: {"model": Refusal, "description": "The body came too slowly"},
     413: {"model": Refusal, "description": "Too many bytes or too many images"},
     415: {"model": Refusal, "description": "The body is of another type"},
     422: {"model": list[ImageAnswer] | Refusal, "description": "No image at all, or none that can be read"},

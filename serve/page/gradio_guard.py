@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Container
 from types import SimpleNamespace
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from serve.security.crashes import log_fault
+
+_LONGEST_SESSION = 100
 
 
 def in_event_loop(build: Callable[[], None]) -> None:
@@ -85,6 +90,30 @@ def print_no_errors() -> None:
         module.traceback = SimpleNamespace(print_exc=print_exc)  # type: ignore[attr-defined]
 
 
+def refuse_odd_questions() -> None:
+    """Have Gradio refuse what it would fail at, or keep for ever.
+
+    An event that the page does not have is 404; the number of a session that is no short text is 422.
+    """
+    from gradio import route_utils
+
+    find = route_utils.get_fn
+    if hasattr(find, "__wrapped__"):
+        return  # by another application of this process
+
+    @functools.wraps(find)
+    def get_fn(blocks: Any, api_name: str | None, body: Any) -> Any:
+        session = body.session_hash or ""
+        if not session.isascii() or len(session) > _LONGEST_SESSION:
+            raise HTTPException(422, f"session_hash: it must be ASCII, {_LONGEST_SESSION} characters at most")
+        try:
+            return find(blocks, api_name, body)
+        except (KeyError, route_utils.FnIndexInferError) as error:
+            raise HTTPException(404, "the page has no such event") from error
+
+    route_utils.get_fn = get_fn
+
+
 class Visitor:
     """Whoever waits for the answer to the event that Gradio is working on; made inside the event's function.
 
@@ -121,34 +150,3 @@ class Visitor:
         if messages is not None and not messages.empty():
             self._queue.pending_messages_per_session.pop(session, None)
             self._queue.pending_event_ids_session.pop(session, None)
-
-
-class UploadProgress:
-    """Tells the page how much of an upload has arrived, by the number that the page gave to it.
-
-    Args:
-        upload_id: The number, or None for a client that does not ask.
-    """
-
-    def __init__(self, upload_id: str | None) -> None:
-        from gradio.routes import file_upload_statuses
-
-        self._statuses = file_upload_statuses
-        self._id = upload_id
-        if upload_id is not None:
-            self._statuses.track(upload_id)
-
-    def arrived(self, name: str, part: bytes) -> None:
-        """Count in a part of a file."""
-        if self._id is not None:
-            self._statuses.append(self._id, name, part)
-
-    def end(self, seconds: float = 10.0) -> None:
-        """Say that all has arrived or nothing more will, and forget the names of the files after a while."""
-        if self._id is not None:
-            self._statuses.set_done(self._id)
-            asyncio.get_running_loop().call_later(seconds, self._forget, self._id)
-
-    def _forget(self, upload_id: str) -> None:
-        self._statuses.stop_tracking(upload_id)
-        self._statuses._signals.pop(upload_id, None)

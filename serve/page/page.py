@@ -6,10 +6,11 @@ import html
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi import Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
@@ -23,14 +24,16 @@ from serve.page.batch import add_batch
 from serve.page.batch_tab import batch_tab
 from serve.page.comparing import add_comparing
 from serve.page.gradio_guard import (
-    UploadProgress,
     accept_only_uploads,
     in_event_loop,
     keep_no_sessions,
     print_no_errors,
+    refuse_odd_questions,
 )
+from serve.page.gradio_routes import ServedRoutes
 from serve.page.model_tab import model_tab
 from serve.page.numbers import noun, sentence
+from serve.page.progress import Progress
 from serve.page.robustness import add_robustness
 from serve.page.robustness_tab import robustness_tab
 from serve.security.gate import NOTICE
@@ -39,6 +42,9 @@ from serve.uploads.uploads import Limits, Uploads, open_cache
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+UploadNumber = Annotated[str | None, Query(max_length=100)]
+"""That a page gives to its upload, to ask how much of it has arrived."""
 
 _SCRIPTS = ("base", "show", "viewer", "again", "work")
 """In this order: the first defines what the others use."""
@@ -58,9 +64,12 @@ def mount_page(app: FastAPI, context: Context, uploads: Uploads) -> None:
         uploads: Where they are kept once they have arrived.
     """
     asking, limits, memory = Asking(context), context.limits, context.memory
-    # Both are read when Gradio is imported or a component is made. Analytics would tell a third party of each start.
+    # All are read when Gradio is imported or a component is made. Analytics would tell a third party of each start.
     open_cache()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Nor is there a page that shows a summary of who asked what, which would be made anew after each answer.
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
     _receive_uploads(app, limits, memory, uploads)
     for add in (add_answering, add_batch, add_robustness, add_comparing):
         add(app, asking, limits, memory)
@@ -71,11 +80,13 @@ def mount_page(app: FastAPI, context: Context, uploads: Uploads) -> None:
 def _receive_uploads(app: FastAPI, limits: Limits, memory: Memory, uploads: Uploads) -> None:
     """Take uploads in Gradio's place, which would write each to a path made of its content: one for two visitors."""
 
+    progress = Progress()
+
     @app.post("/gradio_api/upload", include_in_schema=False)
-    async def upload(request: Request, upload_id: str | None = None) -> Response:
-        progress = UploadProgress(upload_id)
+    async def upload(request: Request, upload_id: UploadNumber = None) -> Response:
+        arriving = progress.begin(upload_id)
         try:
-            async with read_form(request, limits, memory, progress.arrived) as form:
+            async with read_form(request, limits, memory, arriving.arrived) as form:
                 names, contents = form.names, form.contents
             return JSONResponse([uploads.keep(name, content) for name, content in zip(names, contents, strict=True)])
         except HTTPException as error:
@@ -84,7 +95,14 @@ def _receive_uploads(app: FastAPI, limits: Limits, memory: Memory, uploads: Uplo
         except BusyError as error:
             return PlainTextResponse(sentence(str(error)), 429)
         finally:
-            progress.end()
+            progress.end(upload_id, arriving)
+
+    @app.get("/gradio_api/upload_progress", include_in_schema=False)
+    async def upload_progress(request: Request, upload_id: UploadNumber = None) -> Response:
+        arriving = await progress.find(upload_id or "", request)
+        if arriving is None:
+            raise HTTPException(404, "no such upload is being received")
+        return StreamingResponse(progress.events(arriving, request), media_type="text/event-stream")
 
 
 def _mount(app: FastAPI, asking: Asking, limits: Limits, memory: Memory, uploads: Uploads) -> None:
@@ -111,7 +129,13 @@ def _mount(app: FastAPI, asking: Asking, limits: Limits, memory: Memory, uploads
     mounted = app.router.routes[-1]
     if not isinstance(mounted, Mount):
         raise TypeError(f"expected the mounted page, found {mounted!r}")
-    keep_no_sessions(mounted.app, page)
+    page_app: Any = mounted.app
+    keep_no_sessions(page_app, page)
+    refuse_odd_questions()
+    # Gradio's own would repeat what was sent.
+    for kind in (HTTPException, RequestValidationError):
+        page_app.add_exception_handler(kind, app.exception_handlers[kind])
+    page_app.add_middleware(ServedRoutes)
 
 
 def build_page(asking: Asking, limits: Limits, memory: Memory, uploads: Uploads) -> Any:

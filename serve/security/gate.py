@@ -1,9 +1,10 @@
-"""The door in front of both the API and the page: who is let in, how large a request may be, what is never given."""
+"""The door in front of both the API and the page: who is let in, how large a request may be and how slow."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from starlette.datastructures import Headers
@@ -24,12 +25,12 @@ _LONGEST_SENTENCE = 1000
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """What an orchestrator asks, without a password, and what says nothing of anybody."""
 
-# Everything that the page shows travels inside its answers, so no file of Gradio's folder need ever be served.
-_NEVER_SERVED = ("/file=", "/file/", "/stream/", "/proxy=", "/deep_link", "/custom_component/", "/component_server")
+LEAST_RATE = 64 * 2**10
+"""Bytes in a second at which a body must arrive."""
 
 
 class Gate:
-    """ASGI middleware: names and origins, login (but not on `OPEN_PATHS`), limits of requests, refused routes, headers.
+    """ASGI middleware: names and origins, login (but not on `OPEN_PATHS`), limits of requests, headers.
 
     Each request that is let in has a `serve.security.Access` as its `request.state.who`.
 
@@ -37,14 +38,25 @@ class Gate:
         app: The application behind the door.
         security: Who may ask, and by which names.
         max_request_bytes: A request with a longer body is answered 413, whether or not it announces its length.
-        body_seconds: A request whose body pauses for longer is answered 408.
+        body_seconds: How long a client may fall behind `LEAST_RATE` with its body, in one pause or in many, before it
+            is answered 408. Bytes that come faster make up for a pause before them and not for one behind them, lest a
+            body that came but for its end be held for an hour.
+        clock: Tells the time in seconds.
     """
 
-    def __init__(self, app: ASGIApp, security: Security, max_request_bytes: int, body_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        security: Security,
+        max_request_bytes: int,
+        body_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.app = app
         self._security = security
         self._max_request_bytes = max_request_bytes
         self._body_seconds = body_seconds
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer refused requests here, and pass on the others."""
@@ -68,7 +80,8 @@ class Gate:
             else:
                 # A copy, since connections share what was there before.
                 scope = {**scope, "state": {**scope.get("state", {}), "who": replace(who, request_id=number)}}
-                refusal = self._refused_route(path, headers)
+                if announced_bytes(scope) > self._max_request_bytes:
+                    refusal = refuse(413, self._too_large(), path=path)
         if refusal is not None:
             await refusal(scope, receive, answering)
         else:
@@ -93,37 +106,40 @@ class Gate:
             return Access(address=address)
         return await login.who(headers.get("authorization"), address)
 
-    def _refused_route(self, path: str, headers: Headers) -> JSONResponse | None:
-        if any(f"/gradio_api{route}" in path for route in _NEVER_SERVED):
-            return refuse(404, "uploads are not handed out", path=path)
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_request_bytes:
-            return refuse(413, self._too_large(), path=path)
-        return None
-
     def _too_large(self) -> str:
         return f"the request is larger than {megabytes(self._max_request_bytes)}; send fewer or smaller images"
 
     def _counted(self, receive: Receive) -> Receive:
         received = 0
         complete = False
+        patience = self._body_seconds
 
         async def counted() -> Message:
-            nonlocal received, complete
+            nonlocal received, complete, patience
             if complete:
                 return await receive()  # Tells when the visitor leaves, which takes as long as it takes.
+            begun = self._clock()
             try:
-                async with asyncio.timeout(self._body_seconds):
+                async with asyncio.timeout(patience):
                     message = await receive()
             except TimeoutError as error:
-                raise HTTPException(408, f"nothing came for {self._body_seconds:g} seconds; send it again") from error
-            received += len(message.get("body", b""))
+                raise HTTPException(408, self._too_slow()) from error
+            count = len(message.get("body", b""))
+            received += count
             complete = not message.get("more_body", False)
             if received > self._max_request_bytes:
                 raise HTTPException(413, self._too_large())
+            # Only what the client takes is counted, not what the server does between two parts.
+            patience = min(self._body_seconds, patience - (self._clock() - begun) + count / LEAST_RATE)
+            if patience <= 0 and not complete:
+                raise HTTPException(408, self._too_slow())
             return message
 
         return counted
+
+    def _too_slow(self) -> str:
+        late = f"{self._body_seconds:g} seconds"
+        return f"the body is {late} behind one of {megabytes(LEAST_RATE)} a second; send it again"
 
 
 def refuse(
@@ -155,6 +171,13 @@ def refuse(
 def megabytes(count: int) -> str:
     """Write a number of bytes as people read it, in MiB or KiB."""
     return f"{count / 2**20:.4g} MiB" if count >= 2**20 else f"{count / 2**10:.3g} KiB"
+
+
+def announced_bytes(scope: Scope) -> int:
+    """Return the length that a request announces for its body; 0 where it announces none, or none that is a number."""
+    length = Headers(scope=scope).get("content-length", "")
+    # Python reads numbers of thousands of digits slowly or not at all.
+    return int(length[:18]) if length.isascii() and length.isdigit() else 0
 
 
 def route_path(scope: Scope) -> str:

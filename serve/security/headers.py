@@ -19,7 +19,7 @@ _HEADERS = {
     "x-frame-options": "SAMEORIGIN",
 }
 
-_SAME_FOR_ALL = ("/assets/", "/static/", "/svelte/")
+_SAME_FOR_ALL = ("/assets/", "/static/")
 """Paths of the page's scripts and styles, which a browser may keep; an answer shows a patient's image."""
 
 _CORS = b"access-control-"

@@ -46,7 +46,7 @@ class Limits:
         max_request_bytes: Bytes of a whole request, with all its images.
         max_held_bytes: Bytes of all requests and uploads that are in memory at once.
         max_waiting: Requests beside the first that are worked on or wait.
-        body_seconds: How long the next part of a request's body may keep the server waiting.
+        body_seconds: How long a request's body may fall behind the slowest that is waited for; see `Gate`.
         deadline_seconds: A request that came whole and takes longer than that is given up.
     """
 

@@ -15,10 +15,14 @@ from typing import Any, NoReturn
 
 import pytest
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from medsharp.inference import Predictor
 from serve import Limits, create_app
+from serve.security.gate import Gate
+from serve.security.settings import Security
 
 Client = Callable[..., TestClient]
 Message = dict[str, Any]
@@ -213,6 +217,61 @@ def test_client_that_sends_no_more_is_not_waited_for_for_ever(predictor: Predict
         assert app.state.memory.held == 0
 
     asyncio.run(silent())
+
+
+PER_SECOND = 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("parts", "taken"),
+    [
+        ([(59.0, 1)] * 9, 1),
+        ([(0.5, 1)] * 999, 120),
+        ([(59.0, 59 * PER_SECOND)] * 9, 9),
+        ([(59.0, 58 * PER_SECOND)] * 200, 59),
+        ([(30.0, 0), (0.0, 30 * PER_SECOND)] * 9, 18),
+        ([(0.0, 100 * 2**20), *[(29.0, 1)] * 9], 3),
+        ([(0.0, 2**20)] * 99, 99),
+    ],
+    ids=[
+        "a byte a minute",
+        "a byte at a time",
+        "as fast as it must",
+        "a little slower",
+        "in pushes",
+        "at its end",
+        "fast",
+    ],
+)
+def test_body_may_fall_behind_by_a_minute_in_all(parts: list[tuple[float, int]], taken: int) -> None:
+    """Of each part there is when it comes, in seconds after the one before, and how many bytes it has."""
+    now, read = 0.0, 0
+
+    async def receive() -> Message:
+        nonlocal now
+        seconds, count = parts[read]
+        now += seconds
+        return {"type": "http.request", "body": bytes(count), "more_body": read + 1 < len(parts)}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal read, now
+        while (await receive())["more_body"]:
+            read += 1
+            now += 500.0  # What the server takes between two parts is not the client's.
+        read += 1
+
+    async def send(message: Message) -> None:
+        pytest.fail("it answers nothing itself")
+
+    gate = Gate(app, Security(), 2**30, 60.0, lambda: now)
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "client": None}
+    if taken == len(parts):
+        asyncio.run(gate(scope, receive, send))
+    else:
+        with pytest.raises(HTTPException, match="60 seconds behind one of 64 KiB a second") as refused:
+            asyncio.run(gate(scope, receive, send))
+        assert refused.value.status_code == 408
+    assert read == taken
 
 
 @pytest.mark.parametrize("path", ["/predict", "/gradio_api/upload"])

@@ -8,7 +8,9 @@ import shutil
 import stat
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from starlette.testclient import TestClient
@@ -21,6 +23,7 @@ from serve.page import cards
 from serve.page.about import about_model
 from serve.page.gradio_guard import Visitor
 from serve.page.meaning import background_of
+from serve.page.progress import Progress
 from serve.uploads.uploads import private_cache
 
 # Gradio's summary of its queue sets a pandas option that pandas 3 has deprecated.
@@ -227,9 +230,47 @@ def test_progress_of_an_upload_is_told_and_its_name_forgotten(client: TestClient
     answer = client.post("/gradio_api/upload?upload_id=number7", files=[("files", ("Doe.png", png))])
     assert answer.status_code == 200
     told = client.get("/gradio_api/upload_progress?upload_id=number7").text
-    assert '"msg": "done"' in told
-    assert "Doe" not in repr(file_upload_statuses._statuses)
+    update, done = (json.loads(line.removeprefix("data: ")) for line in told.split("\n\n") if line)
+    assert update == {"msg": "update", "orig_name": "Doe.png", "chunk_size": len(png)}
+    assert done == {"msg": "done"}
+    assert client.get("/gradio_api/upload_progress?upload_id=other").status_code == 404
+    assert client.get("/gradio_api/upload_progress?upload_id=" + "x" * 101).status_code == 422
+    # Gradio's table would keep each number that was ever asked for.
+    assert file_upload_statuses._statuses == {}
+    assert len(file_upload_statuses._signals) == 0
     assess(client, answer.json())
+
+
+def test_progress_remembers_what_is_received_and_nothing_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.page.progress._STEP_SECONDS", 0.0)
+    monkeypatch.setattr("serve.page.progress._REMEMBERED_SECONDS", 0.0)
+    waiting: Any = SimpleNamespace(is_disconnected=AsyncMock(return_value=False))
+
+    async def use() -> None:
+        progress = Progress()
+        assert await progress.find("never", waiting) is None
+        assert len(progress) == 0
+        page = asyncio.create_task(progress.find("soon", waiting))
+        await asyncio.sleep(0)
+        upload = progress.begin("soon")
+        assert await page is upload
+        events = progress.events(upload, waiting)
+        upload.arrived("a.png", b"123")
+        upload.arrived("a.png", b"4")
+        assert json.loads((await anext(events))[6:]) == {"msg": "update", "orig_name": "a.png", "chunk_size": 4}
+        upload.arrived("b.png", b"12")
+        assert json.loads((await anext(events))[6:]) == {"msg": "update", "orig_name": "b.png", "chunk_size": 2}
+        # Another page's upload under the same number is not forgotten with the first.
+        second = progress.begin("soon")
+        progress.end("soon", upload)
+        assert [json.loads(told[6:]) async for told in events] == [{"msg": "done"}]
+        await asyncio.sleep(0.01)
+        assert await progress.find("soon", waiting) is second
+        progress.end("soon", second)
+        await asyncio.sleep(0.01)
+        assert len(progress) == 0
+
+    asyncio.run(use())
 
 
 def test_gradio_remembers_neither_answer_nor_name(client: TestClient, png: bytes) -> None:

@@ -35,7 +35,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ProtocolRefusal, "description": "The request is not as the protocol has it"},
     401: {"model": ProtocolRefusal, "description": "Whoever asks must say who they are"},
     404: {"model": ProtocolRefusal, "description": "There is no such model or version"},
-    408: {"model": ProtocolRefusal, "description": "The body stopped arriving"},
+    408: {"model": ProtocolRefusal, "description": "The body came too slowly"},
     413: {"model": ProtocolRefusal, "description": "Too many bytes"},
     415: {"model": ProtocolRefusal, "description": "The body is compressed"},
     429: {"model": ProtocolRefusal, "description": "Too many requests wait; `Retry-After` says when to come again"},
