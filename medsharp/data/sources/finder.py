@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from medsharp.data.sources.headers import Header
 from medsharp.data.sources.listing import Listing
 from medsharp.errors import InputError, nearest
-from medsharp.keys import patient_key
+from medsharp.keys import patient_key, says_nothing
 from medsharp.tables import number as plain_number
 
 KEYS = {
@@ -44,8 +44,10 @@ class Finder:
         self._folder_names: dict[str, set[str]] = {}
         self._mask_paths = {unicodedata.normalize("NFC", listing.inside(mask)): [mask] for mask in listing.masks}
         # What lies here and is no image: rows of such files are counted, not refused.
-        self._others = {name for names in listing.others.values() for name in names} | {
-            listing.inside(mask) for mask in listing.masks
+        names = [*(name for names in listing.others.values() for name in names), *map(listing.inside, listing.masks)]
+        self._others = {unicodedata.normalize("NFC", name) for name in names}
+        self._folders_of_others = {
+            parent.as_posix() for name in self._others for parent in PurePosixPath(name).parents if parent.name
         }
         self._tags: dict[str, dict[str, list[Path]]] = {name: {} for name in KEYS}
         self._respelled: dict[str, dict[str, set[str]]] = {name: {} for name in KEYS}
@@ -69,7 +71,7 @@ class Finder:
     def _add_tags(self, file: Path, header: Header) -> None:
         for name, attribute in KEYS.items():
             value = _plain(getattr(header, attribute))
-            if value:
+            if not says_nothing(value):
                 self._tags[name].setdefault(value, []).append(file)
                 self._respelled[name].setdefault(_respelled(name, value), set()).add(value)
 
@@ -82,13 +84,15 @@ class Finder:
         found: list[Match] = []
         if "image" in keys:
             found.append(self._named(number, keys["image"]))
-        for name in KEYS:
-            if name in keys:
-                tagged = self._tagged(name, keys[name])
-                # A picture carries no tags: there the list's patient is what is known of it, not a key to it.
-                untagged = found and not any(file in self._listing.headers for file in found[0][0])
-                if not untagged:
-                    found.append((tagged, name))
+        stated = [name for name in KEYS if name in keys and not says_nothing(keys[name])]
+        if not found and not stated:
+            return (), next(iter(keys))  # of a patient whom nobody knows, and not of all such
+        for name in stated:
+            tagged = self._tagged(name, keys[name])
+            # A picture carries no tags: there the list's patient is what is known of it, not a key to it.
+            untagged = found and not any(file in self._listing.headers for file in found[0][0])
+            if not untagged:
+                found.append((tagged, name))
         common = set(found[0][0]).intersection(*(files for files, _ in found[1:]))
         if not common and all(files for files, _ in found):
             raise InputError(
@@ -118,6 +122,8 @@ class Finder:
         return ";".join(found)
 
     def _tagged(self, name: str, value: str) -> tuple[Path, ...]:
+        if says_nothing(value):
+            return ()
         plain = _plain(value)
         files = self._tags[name].get(plain)
         if files is None:
@@ -137,16 +143,35 @@ class Finder:
             return tuple(self._paths[name]), "image"
         if name in self._folders:
             return tuple(self._folders[name]), "folder"
-        for tag in KEYS:
-            files = self._tagged(tag, name) if self._tags[tag] else ()
-            if files:
-                return files, tag
-        if name in self._others or any(other.startswith(f"{name}/") for other in self._others):
+        if name in self._others:
+            return (), "image"
+        tagged = [(files, tag) for tag in KEYS if self._tags[tag] and (files := self._tagged(tag, name))]
+        if tagged:
+            return self._one_meaning(number, given, name, tagged)
+        if name in self._folders_of_others:
             return (), "image"
         return self._by_name(number, given, name)
 
-    def _by_name(self, number: int, given: str, name: str) -> Match:
-        place = f"{self._table}, row {number}"
+    def _one_meaning(self, number: int, given: str, name: str, tagged: Sequence[Match]) -> Match:
+        """Return what a tag means, unless another tag or a name means other files: 7 may be a patient or a file."""
+        files, folders = self._alike(name)
+        called = {*files, *(file for folder in folders for file in self._folders[folder])}
+        meanings = [(set(found), f"by {tag}") for found, tag in tagged] + [(called, "by name")] * bool(called)
+        if any(meaning != meanings[0][0] for meaning, _ in meanings):
+            shared = meanings[0][0].intersection(*(meaning for meaning, _ in meanings))
+            could = [f"{self._listing.inside(min(meaning - shared or meaning))} ({by})" for meaning, by in meanings]
+            raise self._several(number, given, could)
+        return tagged[0]
+
+    def _several(self, number: int, given: str, could: Sequence[str]) -> InputError:
+        several = ", ".join(could[:3]) + (", ..." if len(could) > 3 else "")
+        return InputError(
+            f"{self._table}, row {number}: '{given}' names several files: {several}; give the path, or a column "
+            "SOPInstanceUID, AccessionNumber or PatientID"
+        )
+
+    def _alike(self, name: str) -> tuple[list[Path], set[str]]:
+        """Return the files and the folders that are called so, whatever the case, the ending and zeros in front."""
         last = name.casefold()
         if "/" in name:  # of a path that is written from elsewhere, or in other case, the end may be right
             alike = self._names.get(last.rpartition("/")[2], [])
@@ -154,27 +179,26 @@ class Finder:
             files = [
                 file for file, end in ends.items() if end.endswith(f"/{last}") or f"/{last}".endswith(self._root + end)
             ]
-            folders = set[str]()
-        else:
-            files, folders = self._names.get(last, []), self._folder_names.get(last, set())
-            if not files and not folders and plain_number(last).isdecimal():
-                # Spreadsheets take leading zeros away and add `.0`.
-                files = self._numbers.get(plain_number(last).lstrip("0"), [])
+            return files, set()
+        files, folders = self._names.get(last, []), self._folder_names.get(last, set())
+        if not files and not folders and plain_number(last).isdecimal():
+            # Spreadsheets take leading zeros away and add `.0`.
+            files = self._numbers.get(plain_number(last).lstrip("0"), [])
+        return files, folders
+
+    def _by_name(self, number: int, given: str, name: str) -> Match:
+        files, folders = self._alike(name)
         if len(files) == 1 and not folders:
             return tuple(files), "image"
         if not files and len(folders) == 1:
             return tuple(self._folders[next(iter(folders))]), "folder"
         could = [*(self._listing.inside(file) for file in files), *sorted(folders)]
         if could:
-            several = ", ".join(could[:3]) + (", ..." if len(could) > 3 else "")
-            raise InputError(
-                f"{place}: '{given}' names several files: {several}; give the path, or a column SOPInstanceUID, "
-                "AccessionNumber or PatientID"
-            )
+            raise self._several(number, given, could)
         close = nearest(name, self._paths, 1)
         raise InputError(
-            f"{place}: '{given}' names no image here: it is no path, no UID, accession number or patient of a file, "
-            f"and no file's name{close if close.startswith('; did') else ''}"
+            f"{self._table}, row {number}: '{given}' names no image here: it is no path, no UID, accession number or "
+            f"patient of a file, and no file's name{close if close.startswith('; did') else ''}"
         )
 
 

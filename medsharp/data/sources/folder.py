@@ -136,7 +136,8 @@ def _without_masks(listing: Listing, labels: Labels) -> Listing:
         for mask in entry.values.get("mask", "").split(";")
     }
     masks = tuple(file for file in listing.images if listing.inside(file) in named)
-    images = tuple(file for file in listing.images if file not in set(masks))
+    of_masks = set(masks)
+    images = tuple(file for file in listing.images if file not in of_masks)
     return replace(listing, images=images, masks=(*listing.masks, *masks))
 
 
@@ -247,6 +248,8 @@ def _rows(
             row = dict(about)
             if said is not None and labels is not None:
                 row |= _of_entry(row, entry, labels, name)
+                if header is not None and header.laterality in {"L", "R"}:
+                    row["laterality"] = header.laterality  # of this image; the list's may be of the examination
             row |= {"image": name, FRAME: frame}
             identities.append(Identity(entry.patient, patient, study))
             if header is not None and header.modality in OTHER_MODALITIES:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medsharp.images.dicom_start import PREFIX
+from medsharp.keys import name_key
 
 TAGS = (
     "SOPClassUID",
@@ -34,6 +35,13 @@ TAGS = (
     "Columns",
 )
 """The only attributes that are parsed."""
+
+_SIDES = {
+    "L": "l lt left links linke li gauche izquierda izquierdo sinistra sinistro esquerda esquerdo",
+    "R": "r rt right rechts rechte re droite droit derecha derecho destra destro direita direito",
+    "B": "b both bilateral beide beidseits",
+}
+_SIDE_OF = {word: side for side, words in _SIDES.items() for word in words.split()}
 
 _CENTIMETRES = 3
 _TWO_DIMENSIONAL, _TISSUE = 1, 1
@@ -103,6 +111,12 @@ def read_header(file: Path) -> Header | None:
         return None
 
 
+def side_of(text: str) -> str:
+    """Return `L`, `R` or `B` of what says it: `l`, `Left breast`, `rechts`; empty where it says none, or several."""
+    sides = {_SIDE_OF[word] for word in re.findall(r"[^\W\d_]+", name_key(text)) if word in _SIDE_OF}
+    return sides.pop() if len(sides) == 1 else ""
+
+
 def _header(dataset: Any) -> Header | None:
     meta = getattr(dataset, "file_meta", {})
     uid = _text(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID"))
@@ -113,7 +127,6 @@ def _header(dataset: Any) -> Header | None:
         kind = "DICOMDIR"
     if not kind and not (dataset.get("Rows") and dataset.get("Columns")):
         kind = "object without an image"
-    side = _text(dataset.get("ImageLaterality") or dataset.get("Laterality")).upper()
     return Header(
         image=not kind,
         kind=kind,
@@ -126,7 +139,7 @@ def _header(dataset: Any) -> Header | None:
         date=_date(_text(dataset.get("StudyDate"))),
         modality=_text(dataset.get("Modality")).upper(),
         device=" ".join(filter(None, (_text(dataset.get(f"Manufacturer{part}")) for part in ("", "ModelName")))),
-        laterality=side if side in {"L", "R", "B"} else "",
+        laterality=side_of(_text(dataset.get("ImageLaterality") or dataset.get("Laterality"))),
         spacing=_spacing(dataset),
         burned_in=_text(dataset.get("BurnedInAnnotation")).upper() == "YES",
     )

@@ -12,9 +12,11 @@ import pandas as pd
 
 from medsharp.data.manifest import CARRIED, COLUMNS, fill_merged
 from medsharp.data.sources.finder import KEYS, PRECISION, Finder
+from medsharp.data.sources.headers import side_of
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError, nearest
+from medsharp.keys import patient_key
 from medsharp.tables import Table, read_table, reason
 from medsharp.tables import number as plain_number
 
@@ -93,6 +95,7 @@ class _Row:
     by: str
     label: str
     exclude: str
+    doubt: str = ""  # why it can be of none of its files
 
 
 def find_table(folder: Path) -> Path | None:
@@ -120,6 +123,8 @@ def read_labels(
     - Rows that repeat one image are its lesions: it is malignant if one of them is.
     - Rows that repeat a series, study or patient with different labels tell of lesions without saying which image
       shows which: the images are excluded, with that reason.
+    - A row of one side is not of an image whose header says the other, and one whose accession number or study is of
+      several patients is of nobody's images: an image that has no other such row is excluded, with that reason.
 
     Args:
         table: CSV or workbook.
@@ -174,7 +179,7 @@ def read_labels(
         values |= {name: given.get(name, "") for name in keep}
         values["exclude"] = reason(values.get("exclude", ""), f"excluded in {table.name}")
         values["mask"] = finder.masks(number, values.get("mask", ""))
-        matched.append(_Row(number, values, files, by, label, why))
+        matched.append(_Row(number, values, files, by, label, why, _of_several(listing, files, by)))
     if not matched:
         raise InputError(f"{table}: no row belongs to an image here; rows are matched by {', '.join(keys)}")
     notes = [] if rule is None or source is None else rule.notes(given.get(source, "") for _, given in rows)
@@ -233,6 +238,14 @@ def _frame(table: Path, number: int, given: str) -> str:
     return frame.lstrip("0")
 
 
+def _of_several(listing: Listing, files: Sequence[Path], by: str) -> str:
+    """Say that what should be of one patient is of several, as where two archives number alike; else nothing."""
+    if by not in {"AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID"}:
+        return ""
+    patients = {patient_key(listing.headers[file].patient) for file in files if file in listing.headers} - {""}
+    return f"{by} of several patients" if len(patients) > 1 else ""
+
+
 def _entries(
     table: Path, listing: Listing, rows: Iterable[_Row], kept: frozenset[str]
 ) -> tuple[dict[Path, dict[str, Entry]], list[str]]:
@@ -249,9 +262,15 @@ def _entries(
                 f"{table}, row {whole[0].number}: {listing.inside(file)} has rows for single frames too; "
                 "give every row of a clip its frame, or none"
             )
+        side = listing.headers[file].laterality if file in listing.headers else ""
         for frame, said in (frames or {"": whole}).items():
             # What is said of the patient or study holds for each frame, where the frame's own row says nothing.
-            entry, several, split = _joined(table, listing.inside(file), [*said, *(whole if frames else [])], kept)
+            fitting, why = _fitting(table, [*said, *(whole if frames else [])], side)
+            if why:
+                values = {**_values(fitting, kept), "exclude": why}
+                entries.setdefault(file, {})[frame] = Entry("", why, values, _patient(fitting))
+                continue
+            entry, several, split = _joined(table, listing.inside(file), fitting, kept)
             entries.setdefault(file, {})[frame] = entry
             lesions += several
             unclear += split
@@ -266,6 +285,24 @@ def _entries(
             "not say which image shows which"
         )
     return entries, notes
+
+
+def _fitting(table: Path, rows: Sequence[_Row], side: str) -> tuple[list[_Row], str]:
+    """Return the rows that can be of an image of this side; and why none is, where the most precise ones cannot."""
+    wrong: dict[int, str] = {}
+    for row in rows:
+        stated = side_of(row.values.get("laterality", ""))
+        if row.doubt:
+            wrong[row.number] = row.doubt
+        elif {stated, side} == {"L", "R"}:
+            wrong[row.number] = f"side {stated} in {table.name} contradicts {side} in the header"
+    best = min(PRECISION[row.by] for row in rows)
+    precise = [row for row in rows if PRECISION[row.by] == best]
+    fitting = [row for row in rows if row.number not in wrong]
+    # A row of the image itself speaks of it, rightly or not; of an examination's rows, those of its side do.
+    if best > 0 and any(row.number not in wrong for row in precise):
+        return fitting, ""
+    return fitting, next((wrong[row.number] for row in precise if row.number in wrong), "")
 
 
 def _joined(table: Path, name: str, rows: Sequence[_Row], kept: frozenset[str]) -> tuple[Entry, bool, bool]:
