@@ -157,8 +157,9 @@ def evaluate_data(
     from medsharp.data.leaks import assert_no_leak
     from medsharp.evaluation import write_evaluation
     from medsharp.evaluation.grouping import assert_columns
+    from medsharp.evaluation.notes import alarming
     from medsharp.evaluation.report import left_over
-    from medsharp.evaluation.report.wording import alarming, titled
+    from medsharp.evaluation.report.wording import titled
     from medsharp.inference.card import add_external_figures
     from medsharp.inference.external import evaluate_internal, evaluate_manifest, list_external, tie_external
     from medsharp.inference.ready import ReadyImages
@@ -209,7 +210,7 @@ def evaluate_data(
                 **options,
             )
         evaluations.append(evaluation)
-    spec = predictor.spec.model_dump(mode="json")
+    spec = predictor.spec.model_dump(mode="json") | {"digest": predictor.digest}
     written = write_evaluation(out, evaluations, spec, formats=formats, robustness=robustness)
     for file in left_over(out, written):
         note(f"{file} is of an earlier run; this one was not asked for that format")

@@ -12,6 +12,16 @@ from medsharp.quantities import counted
 _FEW_CLUSTERS = 30
 
 
+def alarming(note: str) -> bool:
+    """Tell whether a note says that the figures do not mean what a reader takes them for."""
+    return note.startswith("LEAK")
+
+
+def is_leaked(entry: dict[str, Any]) -> bool:
+    """Tell whether the model knows images of a data set of `evaluation.json`."""
+    return any(map(alarming, entry.get("notes", ())))
+
+
 def is_extreme(probabilities: np.ndarray) -> np.ndarray:
     """Return of each probability whether it is taken as another where a logarithm is, bool [N]."""
     return (probabilities < CLIP) | (probabilities > 1 - CLIP)

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import expit
 
 from medsharp.evaluation.grouping import natural, places_of
+from medsharp.evaluation.notes import is_leaked
 from medsharp.evaluation.predictions import text_of
 from medsharp.evaluation.statistics.figures import Cases
 from medsharp.evaluation.statistics.intervals import Z
@@ -116,8 +117,10 @@ def summarise_sites(sites: Sequence[Site]) -> dict[str, Any] | None:
         `normal_normal` gives its `value`, `low`, `high`, and as `reason` why another one stands. `caution` says of an
         interval that it is known to be too narrow.
     """
-    if len(sites) < 2:
-        return None
+    return _summarised(sites) if len(sites) > 1 else None
+
+
+def _summarised(sites: Sequence[Site]) -> dict[str, Any]:
     return {
         "least_sites": LEAST_SITES,
         "sites": [{"name": site.name, "images": site.images, "patients": site.patients} for site in sites],
@@ -126,10 +129,30 @@ def summarise_sites(sites: Sequence[Site]) -> dict[str, Any] | None:
 
 
 def summarise_evaluations(evaluations: Sequence[Evaluation]) -> dict[str, Any] | None:
-    """Return the summary over external data sets, each taken as one hospital; None for fewer than two."""
-    return summarise_sites(
-        [evaluation.site for evaluation in evaluations if evaluation.as_dict()["role"] == "external"]
-    )
+    """Return the summary over external data sets, each taken as one hospital; None for fewer than two.
+
+    Returns:
+        As `summarise_sites`, and `left_out`, the name of each that is not in it and the `reason` (see `apart`).
+    """
+    external = [evaluation for evaluation in evaluations if evaluation.as_dict()["role"] == "external"]
+    reasons = [apart(evaluation.as_dict()) for evaluation in external]
+    if sum(reason != POOLED for reason in reasons) < 2:
+        return None
+    left_out = [
+        {"name": evaluation.as_dict()["name"], "reason": reason}
+        for evaluation, reason in zip(external, reasons, strict=True)
+        if reason
+    ]
+    kept = [evaluation.site for evaluation, reason in zip(external, reasons, strict=True) if not reason]
+    return _summarised(kept) | {"left_out": left_out}
+
+
+LEAKED, POOLED = "the model knows some of its images", "it has the images of others"
+
+
+def apart(entry: dict[str, Any]) -> str:
+    """Say why a data set of `evaluation.json` tells nothing of a further hospital; empty where it does."""
+    return LEAKED if is_leaked(entry) else POOLED if entry.get("pooled") else ""
 
 
 def _summary(name: str, sites: Sequence[Site]) -> dict[str, Any]:

@@ -92,7 +92,14 @@ def test_table_shows_each_hospital_and_all(left_out: tuple[list[str | Path], Res
     for row in ("AUROC", "mean AUROC of single members", "calibration slope", "sensitivity", "specificity"):
         assert any(row in line for line in lines)
     assert "2/2  leave-simulated-hospital-b  validation AUROC" in result.output
-    assert (out / "report.html").exists()
+    document = json.loads((out / "evaluation.json").read_text())
+    assert [entry.get("pooled", False) for entry in document["datasets"]] == [False, False, True]
+    assert document["site_summary"]["left_out"] == [
+        {"name": "all left-out hospitals pooled", "reason": "it has the images of others"}
+    ]
+    assert len(document["site_summary"]["sites"]) == 2
+    assert document["site_summary"]["figures"]["sensitivity"]["value"] is None, "two hospitals, and not three"
+    assert "Of 2 data sets from elsewhere" in (out / "report.html").read_text()
 
 
 def test_sensitivity_that_is_asked_for_decides_the_thresholds(

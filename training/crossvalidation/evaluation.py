@@ -43,11 +43,14 @@ def evaluate_units(units: Sequence[Unit], config: TrainConfig, by: By, info: Dat
         groups = [(str(site), rows, caution) for site, rows in table.groupby("site", sort=True) if site]
     groups.append((_pooled_name(by, info), table, [*caution, *_member_notes(units)]))
     positive = config.data.positive
-    return [
+    evaluations = [
         evaluate_at_own_thresholds(rows, name=name, warnings=notes, **options)
         for name, rows, notes in groups
         if (rows["label"] == positive).nunique() == 2
     ]
+    if len(evaluations) > 1:
+        evaluations[-1].content["pooled"] = True  # no further hospital to a summary over hospitals
+    return evaluations
 
 
 def write_results(

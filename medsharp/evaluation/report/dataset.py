@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medsharp.evaluation.notes import alarming, is_leaked
 from medsharp.evaluation.plots import drawings_of
 from medsharp.evaluation.report.abstention import abstention_blocks
 from medsharp.evaluation.report.blocks import (
@@ -34,7 +35,6 @@ from medsharp.evaluation.report.excerpts import benefit_rows
 from medsharp.evaluation.report.flow import flow_blocks
 from medsharp.evaluation.report.model import leak_check
 from medsharp.evaluation.report.wording import (
-    alarming,
     figure,
     has_own_thresholds,
     interval,
@@ -63,7 +63,7 @@ def dataset_section(
     number_of = place + 1
     blocks: list[Block] = [Notice(note, alarm=alarming(note)) for note in entry["notes"]]
     checked = leak_check(bundle)
-    if checked and entry["role"] == "external" and not any(map(alarming, entry["notes"])):
+    if checked and entry["role"] == "external" and not is_leaked(entry):
         blocks.append(Text(f"Leakage check: {checked}.", "soft"))
     blocks += [Heading("Images and patients", 3), *flow_blocks(entry, "operating_point" in bundle)]
     blocks += [Heading("Figures", 3), _figures(entry), Text(_intervals(entry), "soft")]

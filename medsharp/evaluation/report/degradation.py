@@ -20,6 +20,7 @@ from medsharp.evaluation.report.blocks import (
     Table,
     Text,
 )
+from medsharp.evaluation.report.robustness import is_own, robustness_of
 from medsharp.evaluation.report.wording import change, figure, interval
 from medsharp.quantities import counted
 
@@ -34,10 +35,7 @@ def degradation_sections(document: dict[str, Any]) -> list[Section]:
     robustness = document.get("robustness")
     if not robustness:
         return []
-    name = document["bundle"].get("name")
-    pairs = [(entry, model) for entry in robustness["datasets"] for model in entry["models"]]
-    own = [pair for pair in pairs if pair[1]["name"] == name]
-    shown = own or pairs
+    shown = robustness_of(document)
     if not shown:
         return []
     blocks: list[Block] = [
@@ -52,21 +50,32 @@ def degradation_sections(document: dict[str, Any]) -> list[Section]:
         )
     ]
     for place, (entry, model) in enumerate(shown, start=1):
-        blocks += _part(entry, model, place, name, several=len(shown) > 1)
+        blocks += _part(entry, model, place, document["bundle"], several=len(shown) > 1)
     return [Section("robustness", "Robustness", blocks)]
 
 
-def _part(entry: dict[str, Any], model: dict[str, Any], place: int, name: str | None, *, several: bool) -> list[Block]:
-    foreign, summary = model["name"] != name, model["summary"]
+def _part(
+    entry: dict[str, Any], model: dict[str, Any], place: int, bundle: dict[str, Any], *, several: bool
+) -> list[Block]:
+    foreign, summary = not is_own(model, bundle), model["summary"]
     size = f"{counted(entry['images'], 'image')}, {counted(entry['corruptions'], 'corruption')}"
     of_model = f", model {model['name']}" if several or foreign else ""
     blocks: list[Block] = [Heading(f"{entry['name']}: {size}{of_model}", 3)]
-    if foreign and name is not None:
-        blocks.append(Notice(f"These figures are of {model['name']}, not of {name}."))
+    if foreign and bundle.get("name") is not None:
+        blocks.append(Notice(f"These figures are of {_told_apart(model, bundle)}."))
+    blocks += [Notice(note, alarm=True) for note in model.get("notes", ())]
     draw = partial(degradation, model["by_severity"], f"robustness-{place}", f"AUROC by severity on {entry['name']}")
     curves = Plot("Mean over the corruptions of a family.", draw, "AUROC by severity", "Dashed: guessing.")
     blocks += [Plots([curves, _means(model)]), Heading("Worst cases", 4), _worst(entry, summary)]
     return [*blocks, *_annotations(entry, model)]
+
+
+def _told_apart(model: dict[str, Any], bundle: dict[str, Any]) -> str:
+    """Name another model, and the report's own: by their digests too where both have one name."""
+    if model["name"] != bundle["name"]:
+        return f"{model['name']}, not of {bundle['name']}"
+    other, own = (found["digest"][:12] for found in (model, bundle))
+    return f"another bundle of the name {model['name']} (digest {other}), not of this one ({own})"
 
 
 def _means(model: dict[str, Any]) -> Plot:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from medsharp.evaluation.notes import alarming
 from medsharp.evaluation.report.flow import groups_text, patients_text
 from medsharp.evaluation.report.model import leak_check, updating
-from medsharp.evaluation.report.wording import column_name, has_own_thresholds, interval, percent, thresholds_text
+from medsharp.evaluation.report.robustness import robustness_of
+from medsharp.evaluation.report.wording import (
+    column_name,
+    has_own_thresholds,
+    interval,
+    not_summarised,
+    percent,
+    thresholds_text,
+)
 from medsharp.quantities import counted, whole
 
 Answer = tuple[str, str]
@@ -127,11 +136,15 @@ def _subgroups(entry: dict[str, Any]) -> str:
 
 
 def _clusters(document: dict[str, Any]) -> Answer | None:
-    if document.get("site_summary"):
-        return "random-effects summary over the sites with its prediction interval", _HEADLINE
+    summary = document.get("site_summary") or {"figures": {}}
+    left_out = not_summarised(document)
+    if any(found["value"] is not None for found in summary["figures"].values()):
+        return f"random-effects summary over the data sets with its prediction interval.{left_out}".strip(
+            "."
+        ), _HEADLINE
     external = [entry for entry in document["datasets"] if entry["role"] == "external"]
     several = len(external) > 1 or any(len(entry["counts"]["by"].get("site", {})) > 1 for entry in external)
-    return ("figures by data set and site", _HEADLINE) if several else None
+    return (f"figures by data set and site.{left_out}".strip("."), _HEADLINE) if several else None
 
 
 def _threshold(document: dict[str, Any]) -> Answer:
@@ -147,7 +160,9 @@ def _threshold(document: dict[str, Any]) -> Answer:
 
 
 def _leak(document: dict[str, Any]) -> Answer | None:
-    leaks = [note for entry in document["datasets"] for note in entry["notes"] if note.startswith("LEAK")]
+    leaks = [note for entry in document["datasets"] for note in entry["notes"] if alarming(note)]
+    for entry, model in robustness_of(document):
+        leaks += [f"robustness on {entry['name']}: {note}" for note in model.get("notes", ()) if alarming(note)]
     if leaks:
         return "; ".join(leaks), _DATA
     if not any(name.startswith("training_images.") for name in document["bundle"].get("files") or {}):

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from medsharp.evaluation.notes import is_leaked
 from medsharp.evaluation.plots import Diamond, forest
 from medsharp.evaluation.report.blocks import Plot
 from medsharp.evaluation.report.excerpts import with_figures
-from medsharp.evaluation.report.wording import group_name, interval, percent, unsummarised
+from medsharp.evaluation.report.wording import group_name, interval, not_summarised, percent, unsummarised
 from medsharp.keys import named
 from medsharp.quantities import number
 
@@ -38,6 +39,7 @@ def overview_of(document: dict[str, Any]) -> list[Plot]:
         why = unsummarised(document, key)
         # What holds of AUROC is said above the plots.
         more = "" if summary or why == unsummarised(document, "auroc") else why
+        more = not_summarised(document).strip() if summary else more
         plots.append(_plot(f"{name} by data set", draw, summary, key, "external data sets", more))
     return plots
 
@@ -140,7 +142,8 @@ def _next_one(summary: dict[str, Any], key: str) -> str:
 
 def _data_set(entry: dict[str, Any]) -> str:
     """Name a data set; all that are not marked as internal are external."""
-    return f"{entry['name']} (internal)" if entry["role"] == "internal" else str(entry["name"])
+    said = [*(["internal"] if entry["role"] == "internal" else []), *(["leaked"] if is_leaked(entry) else [])]
+    return f"{entry['name']} ({', '.join(said)})" if said else str(entry["name"])
 
 
 def _label(group: dict[str, Any]) -> str:

@@ -32,12 +32,14 @@ from medsharp.evaluation.report.wording import (
     interval,
     is_percent,
     limits,
+    not_summarised,
     percent,
     role_name,
     sections_of,
     thresholds_text,
     unsummarised,
 )
+from medsharp.evaluation.sites import apart
 from medsharp.evaluation.statistics.registry import HEADLINE
 from medsharp.quantities import counted, whole
 
@@ -65,7 +67,11 @@ def headline_section(document: dict[str, Any]) -> Section:
 
 def _in_words(document: dict[str, Any]) -> list[Block]:
     entries = document["datasets"]
-    ranked = [e for e in entries if e["role"] != "internal" and e["figures"]["auroc"]["value"] is not None]
+    ranked = [
+        entry
+        for entry in entries
+        if entry["role"] != "internal" and entry["figures"]["auroc"]["value"] is not None and not apart(entry)
+    ]
     ranked = sorted(ranked, key=lambda entry: entry["figures"]["auroc"]["value"])
     many = len(entries) > _MOST_SAID
     said = [entry for entry in entries if not many or entry["role"] == "internal"]
@@ -228,4 +234,6 @@ def _summary(document: dict[str, Any]) -> list[Block]:
     if not rows:
         return [Text(unsummarised(document, "auroc"), "soft")]
     header = ("Figure", "Summary, 95 % interval", "The next one may see", "I²")
-    return [Table("Over the external data sets, random effects", header, rows, "small")]
+    table = Table("Over the external data sets, random effects", header, rows, "small")
+    left_out = not_summarised(document).strip()
+    return [table, *([Text(left_out, "soft")] if left_out else [])]

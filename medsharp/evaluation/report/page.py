@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medsharp.evaluation.notes import alarming
 from medsharp.evaluation.report.blocks import (
     NOT_DIAGNOSTIC,
     Block,
@@ -24,14 +25,14 @@ from medsharp.evaluation.report.blocks import (
     strong,
 )
 from medsharp.evaluation.report.dataset import dataset_section
-from medsharp.evaluation.report.degradation import degradation_sections
+from medsharp.evaluation.report.degradation import degradation_sections, robustness_of
 from medsharp.evaluation.report.headline import headline_section
 from medsharp.evaluation.report.html import as_html
 from medsharp.evaluation.report.markdown import as_markdown
 from medsharp.evaluation.report.meanings import LIMITS
 from medsharp.evaluation.report.model import hash_rows, model_sections
 from medsharp.evaluation.report.verdict import verdict_section
-from medsharp.evaluation.report.wording import alarming, changes_of, section_name
+from medsharp.evaluation.report.wording import changes_of, section_name
 from medsharp.quantities import whole
 
 _MARKS = {"in this report": "✓", "partly": "◐", "for a person": "✎"}
@@ -82,7 +83,7 @@ def make_page(document: dict[str, Any], thumbnails: Sequence[Mapping[str, str]] 
     return Page(
         heading=f"Does {name} hold up{elsewhere}?" if name else "Evaluation of predictions",
         title=f"{name}: evaluation" if name else "",
-        notices=_notices(entries, any(thumbnails) and any(map(_pictured, entries, thumbnails))),
+        notices=_notices(document, any(thumbnails) and any(map(_pictured, entries, thumbnails))),
         about=f"Written by medsharp {document['medsharp']}, {document['created']}. "
         "Ranges are 95 % intervals over patients.",
         blocks=sections,
@@ -94,7 +95,8 @@ def _pictured(entry: dict[str, Any], thumbnails: Mapping[str, str]) -> bool:
     return bool(thumbnails) and not entry["simulated"]
 
 
-def _notices(entries: Sequence[dict[str, Any]], pictures: bool) -> list[Notice]:
+def _notices(document: dict[str, Any], pictures: bool) -> list[Notice]:
+    entries = document["datasets"]
     notices = [NOT_DIAGNOSTIC]
     simulated = [str(entry["name"]) for entry in entries if entry["simulated"]]
     if simulated:
@@ -105,6 +107,9 @@ def _notices(entries: Sequence[dict[str, Any]], pictures: bool) -> list[Notice]:
     for entry in entries:
         for note in filter(alarming, entry["notes"]):
             notices.append(Notice((strong(f"{entry['name']}:"), f" {note}."), alarm=True, role="alert"))
+    for entry, model in robustness_of(document):
+        for note in filter(alarming, model.get("notes", ())):
+            notices.append(Notice((strong(f"Robustness on {entry['name']}:"), f" {note}."), alarm=True, role="alert"))
     if pictures:
         kept = " Keep it where the patients' data may be kept; text burned into the images may name them."
         notices.append(Notice((strong("This page contains images of patients."), kept), alarm=True, role="alert"))

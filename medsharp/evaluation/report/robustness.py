@@ -24,9 +24,9 @@ def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
         folder: Where `robustness.json` is taken from otherwise, if it is there.
 
     Returns:
-        `created`, `medsharp` and `datasets`; each model of a data set has its clean figures, its summary, annotations
-        and MedMNIST-C errors, and under `by_severity` the mean AUROC of each family of corruptions at severities 0
-        (clean) to 5, without controls and what stands apart. None without a file.
+        `created`, `medsharp` and `datasets`; each model of a data set has its digest and notes (such as a leak), its
+        clean figures, its summary, annotations and MedMNIST-C errors, and under `by_severity` the mean AUROC of each
+        family of corruptions at severities 0 (clean) to 5, without controls and what stands apart. None without a file.
 
     Raises:
         InputError: The file is missing or is not such a file.
@@ -50,6 +50,28 @@ def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is damaged ({error}); run `medsharp robustness` again") from error
 
 
+def is_own(model: dict[str, Any], bundle: dict[str, Any]) -> bool:
+    """Whether a model of `robustness.json` is the one that a report is of, by its digest; by name where one has none.
+
+    Args:
+        model: As `read_robustness` gives it.
+        bundle: As in `evaluation.json`.
+    """
+    digests = model.get("digest"), bundle.get("digest")
+    return digests[0] == digests[1] if all(digests) else bool(model["name"] == bundle.get("name"))
+
+
+def robustness_of(document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the data sets and models whose robustness a report shows: its own model's, or, without it, all.
+
+    Args:
+        document: As in `evaluation.json`.
+    """
+    datasets = (document.get("robustness") or {"datasets": ()})["datasets"]
+    pairs = [(entry, model) for entry in datasets for model in entry["models"]]
+    return [pair for pair in pairs if is_own(pair[1], document["bundle"])] or pairs
+
+
 def _summary(content: dict[str, Any]) -> dict[str, Any]:
     families = {entry["name"]: entry["family"] for entry in content["corruptions"]}
     datasets = [
@@ -59,7 +81,9 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
             "images": entry["images"],
             "corruptions": sum(family != _CONTROL for family in families.values()),
             "models": [
-                {key: model[key] for key in _KEPT} | {"by_severity": _by_severity(model, families, entry["apart"])}
+                {key: model[key] for key in _KEPT}
+                | {"digest": str(model.get("digest", "")), "notes": list(map(str, model.get("notes", ())))}
+                | {"by_severity": _by_severity(model, families, entry["apart"])}
                 for model in entry["models"]
             ],
         }

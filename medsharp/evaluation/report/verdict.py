@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from medsharp.evaluation.notes import is_leaked
 from medsharp.evaluation.report.blocks import Block, Line, Section, Text, joined, soft, strong
 from medsharp.evaluation.report.wording import (
     OWN_THRESHOLDS,
-    alarming,
     change_text,
     changes_of,
     has_own_thresholds,
@@ -21,6 +21,7 @@ from medsharp.evaluation.report.wording import (
     is_percent,
     percent,
 )
+from medsharp.evaluation.sites import apart
 from medsharp.quantities import counted, number
 
 TOLERATED = 0.05
@@ -41,7 +42,8 @@ def verdict_section(document: dict[str, Any]) -> Section:
         said: list[Block] = [Text(no_other, "verdict"), *(Text(_benefit(entry), "verdict") for entry in entries)]
         return Section("verdict", "In short", said)
     said = []
-    real = [entry for entry in external if not entry["simulated"]] or external
+    hospitals = [entry for entry in external if not apart(entry)]
+    real = [entry for entry in hospitals if not entry["simulated"]] or hospitals
     if len(real) > 1:
         worst = real[0]["figures"]["auroc"]
         where = f" (AUROC {interval(worst)})." if worst["value"] is not None else ", where it does not rank at all."
@@ -58,15 +60,15 @@ def verdict_section(document: dict[str, Any]) -> Section:
     return Section("verdict", "In short", said)
 
 
-def _order(entry: dict[str, Any]) -> tuple[bool, float]:
-    """Put the worst ranking first, which is none at all, and simulated hospitals last: no patient was there."""
+def _order(entry: dict[str, Any]) -> tuple[bool, bool, float]:
+    """Put the worst ranking first, which is none at all; then simulated hospitals, where no patient was, and leaks."""
     value = entry["figures"]["auroc"]["value"]
-    return bool(entry["simulated"]), -1.0 if value is None else float(value)
+    return bool(apart(entry)), bool(entry["simulated"]), -1.0 if value is None else float(value)
 
 
 def _verdict(document: dict[str, Any], entry: dict[str, Any]) -> Line:
     where: Line = ("On ", strong(entry["name"]), " (simulated) " if entry["simulated"] else " ")
-    if any(map(alarming, entry["notes"])):
+    if is_leaked(entry):
         return joined([where, "nothing is shown: the model knows some of these images."], "")
     return joined([joined([where, _transported(document, entry)], ""), _benefit(entry)])
 

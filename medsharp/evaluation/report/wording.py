@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from medsharp.evaluation.notes import is_leaked
 from medsharp.evaluation.report.blocks import Value
-from medsharp.evaluation.sites import LEAST_SITES
+from medsharp.evaluation.sites import LEAST_SITES, apart
 from medsharp.evaluation.statistics.registry import FIGURES, SECTIONS, figure_named
 from medsharp.quantities import counted, number, signed, whole
 
@@ -43,7 +44,7 @@ def sections_of(
 def role_name(entry: dict[str, Any]) -> str:
     """Return `internal` or `external`, and that the model knows images of it; nothing where it is not known which."""
     role = "" if entry["role"] == "unstated" else str(entry["role"])
-    leaked = "leaked" if any(alarming(note) for note in entry.get("notes", ())) else ""
+    leaked = "leaked" if is_leaked(entry) else ""
     return ", ".join(filter(None, (role, leaked)))
 
 
@@ -64,11 +65,6 @@ def thresholds_text(entry: dict[str, Any]) -> str:
         return f"{entry['threshold']:.4f}"
     found = entry["thresholds"]
     return f"{OWN_THRESHOLDS} ({found['count']} from {found['least']:.4f} to {found['greatest']:.4f})"
-
-
-def alarming(note: str) -> bool:
-    """Tell whether a note says that the figures do not mean what a reader takes them for."""
-    return note.startswith("LEAK")
 
 
 def figure(part: dict[str, Any] | None, key: str = "auroc") -> Value:
@@ -146,11 +142,18 @@ def _turned(part: dict[str, Any]) -> dict[str, Any]:
 
 def unsummarised(document: dict[str, Any], key: str) -> str:
     """Say why the data sets have no summary: how few of them are external, or have this figure."""
-    external = sum(entry["role"] == "external" for entry in document["datasets"])
+    external = sum(apart(entry) == "" for entry in document["datasets"] if entry["role"] == "external")
     found = (document.get("site_summary") or {}).get("figures", {}).get(key) or {}
     sets = counted(external, "external data set")
     reason = found.get("reason") or f"{sets}; a summary needs at least {LEAST_SITES}"
-    return f"No summary over hospitals, and no range for the next one: {reason}."
+    return f"No summary over hospitals, and no range for the next one: {reason}.{not_summarised(document)}"
+
+
+def not_summarised(document: dict[str, Any]) -> str:
+    """Say which external data sets are not in the summary over hospitals, and why; nothing where all are."""
+    out = (document.get("site_summary") or {}).get("left_out", ())
+    said = "; ".join(f"{entry['name']} ({entry['reason']})" for entry in out)
+    return f" Not in it: {said}." if said else ""
 
 
 def _style(key: str) -> tuple[int, float, str]:
