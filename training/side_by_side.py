@@ -164,17 +164,18 @@ def work_on_devices(
 
 def keep_error(root: Path, name: str, text: str) -> Path:
     """Keep what a piece printed, or its traceback; return the file."""
-    path = _error_file(root, name)
+    path = error_file(root, name)
     write_text(path, text)
     return path
 
 
 def forget_error(root: Path, name: str) -> None:
     """Remove what `keep_error` kept of a piece that has been done since."""
-    _error_file(root, name).unlink(missing_ok=True)
+    error_file(root, name).unlink(missing_ok=True)
 
 
-def _error_file(root: Path, name: str) -> Path:
+def error_file(root: Path, name: str) -> Path:
+    """Return where `keep_error` keeps what a piece printed."""
     return root / ERRORS / f"{name.replace('/', '-')}.txt"
 
 

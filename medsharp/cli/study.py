@@ -130,9 +130,17 @@ def report(
     folder: Annotated[
         Path | None, typer.Option(help="Of the study, where its file is given; as --out of study.")
     ] = None,
-    interim: Annotated[bool, typer.Option("--interim", help="Report on what is finished, without verdicts.")] = False,
+    interim: Annotated[
+        bool,
+        typer.Option(
+            "--interim", help="Report on what is finished; verdicts on claims whose cells are all there alone."
+        ),
+    ] = False,
     sharpness: Annotated[
-        int, typer.Option(min=0, help="Measure each run's sharpness on so many training images, once; 0: none.")
+        int,
+        typer.Option(
+            min=0, help="Measure each run's sharpness on so many training images, once; takes minutes a run; 0: none."
+        ),
     ] = 0,
     device: Annotated[str, typer.Option(help="Where to predict and measure: cpu, cuda or one GPU.")] = "cpu",
 ) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from medsharp.cli import app
 from medsharp.evaluation.report.blocks import Heading, Page, Table, Text
 from medsharp.evaluation.report.markdown import as_markdown
-from training.study.flatness import Measure, measure_runs
+from training.study.flatness import Measure, Measured, measure_runs
 from training.study.folder import StudyFolder
 from training.study.latex import as_latex, latex_text
 from training.study.report import write_report
@@ -108,7 +108,9 @@ def test_runs_too_short_to_be_timed_are_reported(typed: tuple[Path, Path, str], 
         path.write_text(json.dumps(record | {"seconds": 0.0, "seconds_an_epoch": 0.0}))
     type_in("study", "report", str(out))
     page = (out / "report/report.md").read_text()
-    rows = re.findall(r"^\|[^|]*\| 0\.0 \| (\S+) \|$", page[page.index("Seconds an epoch") :], re.MULTILINE)
+    rows = re.findall(
+        r"^\|[^|]*\| 2 \| 0\.0 \| 0\.0 to 0\.0 \| (\S+) \|$", page[page.index("Seconds an epoch") :], re.MULTILINE
+    )
     assert rows == ["-"] * 4
     assert "left 0 s" in type_in("study", "status", str(out))
 
@@ -134,15 +136,18 @@ def test_sharpness_is_measured_once_a_run_and_correlated(typed: tuple[Path, Path
     _, out, _ = typed
     calls = []
 
-    def measure(run: Any, manifest: Any) -> dict[str, float]:
+    def measure(run: Any) -> Measured:
         calls.append(run.folder.name)
-        assert set(manifest.table["split"]) == {"train", "val"}
-        return {"top eigenvalue": float(int(run.folder.name, 16) % 97)}
+        return Measured({"top eigenvalue": float(int(run.folder.name, 16) % 97)})
 
     for _ in range(2):
         results, _ = write_report(StudyFolder.open(out), out=out / "sharp", measure=Measure("made-up", measure))
     assert len(calls) == len(set(calls)) == 8  # of one epoch, half the epochs are one, and the same run
-    assert {one["scope"] for one in results["sharpness"]["correlations"]} == {"overall", "within networks"}
+    assert {one["scope"] for one in results["sharpness"]["correlations"]} == {
+        "overall",
+        "within networks and hospitals",
+        "within networks, hospitals and budgets",
+    }
     assert "top eigenvalue, overall" in (out / "sharp/report.md").read_text()
 
 
@@ -153,7 +158,9 @@ def test_sharpness_is_that_of_the_command_of_that_name(typed: tuple[Path, Path, 
     folder = StudyFolder.open(out)
     record = json.loads((out / "cells/porto/cnn/sam/fold-1/epochs-seed-0.json").read_text())
     rows = pd.DataFrame([{key: record[key] for key in ("hospital", "fold", "run")}])
-    found = measure_runs(folder, rows, measure_with(8))[record["run"]]
+    measured, missing = measure_runs(folder, rows, measure_with(8))
+    assert not missing
+    found = measured[record["run"]].values
     words = ("--split", "train", "--images", "8", "--eigenvalues", "1", "--tolerance", "0.05", "--max-products", "10")
     rest = ("--draws", "0", "--density", "0", "--steps", "0", "--out", str(tmp_path), "--device", "cpu")
     type_in("sharpness", str(out / "runs" / record["run"]), *words, *rest)
@@ -162,6 +169,9 @@ def test_sharpness_is_that_of_the_command_of_that_name(typed: tuple[Path, Path, 
         measures["eigenvalues"]["adaptive"]["largest"][0]["value"]
     )
     assert found["gradient norm, plain"] == pytest.approx(measures["gradient_norm"]["plain"])
+    ends = {name: each["largest"][0]["converged"] for name, each in measures["eigenvalues"].items()}
+    loose = tuple(f"top eigenvalue, {name}" for name, converged in ends.items() if not converged)
+    assert measured[record["run"]].not_converged == loose
     assert found["surrogate gap, l2"] == pytest.approx(measures["surrogate_gap"]["l2"]["value"])
 
 
@@ -197,7 +207,6 @@ def _changed(file: Path, folder: Path) -> Path:
 def test_latex_is_balanced_and_every_row_has_its_columns(typed: tuple[Path, Path, str]) -> None:
     _, out, _ = typed
     text = (out / "report/report.tex").read_text()
-    assert text.isascii()
     open_environments: list[str] = []
     for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if kind == "begin":
@@ -221,5 +230,8 @@ def test_text_of_any_signs_is_escaped_in_every_format() -> None:
     latex = as_latex(page)
     assert r"a \& b" in latex
     assert r"50 \% of \$x\_1\$" in latex
+    assert latex_text("Gómez-Flores, Łódź, Straße") == "Gómez-Flores, Łódź, Straße"
+    assert latex_text("Go\N{COMBINING ACUTE ACCENT}mez") == "Gómez"
+    assert latex_text("Nguyễn 漢 1\u202f000 \u2013 ≥") == r"Nguyen ? 1\,000 -- $\geq$"
     assert latex_text("\\ ~^") == r"\textbackslash{} \textasciitilde{}\textasciicircum{}"
     assert "| k\\|l | n |" in as_markdown(page)

@@ -20,7 +20,7 @@ from training.study.flatness import correlations, generalization_gaps
 from training.study.latex import as_latex
 from training.study.mixed_model import fit_mixed_model
 from training.study.page import make_page
-from training.study.results import _budget, _means
+from training.study.results import _budget, _lengths, _means, _resampled
 from training.study.verdicts import RULE, decide
 
 from .conftest import study_values
@@ -91,6 +91,7 @@ def page_of(grid: Grid) -> tuple[dict[str, Any], str]:
     gaps = generalization_gaps(grid.figures)
     measures = {run: {"constant": 1.0, "unknown": float("nan")} for run in gaps["run"]}
     cost = {"hospital": "north", "network": "cnn", "optimizer": "sam", "seconds_an_epoch": 0.0}
+    cost |= {"low": 0.0, "high": 0.0, "runs": 1}
     results = plain(
         {
             "study": study.model_dump(mode="json"),
@@ -103,11 +104,19 @@ def page_of(grid: Grid) -> tuple[dict[str, Any], str]:
             },
             "first_reading": None,
             "complete": True,
-            "cells": {"planned": 6, "finished": 6},
+            "cells": {"planned": 6, "finished": 6, "failed": {}},
+            "resampled": _resampled(grid.figures, grid.readings),
+            "lengths": _lengths(study),
+            "runs": [{"run": "x", "git_commit": None}],
             "rule": {**study.rule.model_dump(), "budget": "epochs", "by_kind": RULE},
             "claims": [decide(study, grid, claim) for claim in study.claims],
             "budgets": {"epochs": _budget(grid, ["adam", "sam"], "adam", 0.01)},
-            "sharpness": {"correlations": correlations(gaps, measures, 0)},
+            "sharpness": {
+                "correlations": correlations(gaps, measures, 0),
+                "measures": measures,
+                "not_converged": {},
+                "missing": {},
+            },
             "gaps": _means(gaps, ["auroc_gap", "loss_gap"]),
             "costs": [{**cost, "images_a_second": float("inf")}],
             "versions": {"torch": "2"},

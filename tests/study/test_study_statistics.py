@@ -187,6 +187,28 @@ def test_every_place_is_compared_once(better: Grid) -> None:
     assert not any(one[3] == "adam" for one in places)
 
 
+def test_budgets_that_train_longer_and_gap_more_make_no_correlation_within_them(better: Grid) -> None:
+    gaps = generalization_gaps(better.figures)
+    rng = np.random.default_rng(0)
+    # Longer trainings are sharper and gap more; within a budget neither says anything of the other.
+    longer = gaps.assign(run=gaps["run"] + "longer", budget="gradients")
+    both = pd.concat([gaps, longer], ignore_index=True)
+    both["loss_gap"] = (both["budget"] == "gradients") + 0.1 * rng.standard_normal(len(both))
+    values = {
+        run: {"sharp": float(budget == "gradients") + 0.1 * rng.standard_normal()}
+        for run, budget in zip(both["run"], both["budget"], strict=True)
+    }
+    found = {one["scope"]: one for one in correlations(both, values, 0) if one["gap"] == "loss_gap"}
+    assert found["within networks and hospitals"]["value"] > 0.6
+    apart = found["within networks, hospitals and budgets"]
+    assert apart["low"] < 0 < apart["high"]
+    # A run that both budgets share is one run of each.
+    shared = pd.concat([gaps, gaps.assign(budget="gradients")], ignore_index=True)
+    mine = {run: {"sharp": gap} for run, gap in zip(gaps["run"], gaps["loss_gap"], strict=True)}
+    scopes = {one["scope"]: one for one in correlations(shared, mine, 0) if one["gap"] == "loss_gap"}
+    assert scopes["within networks, hospitals and budgets"]["value"] == pytest.approx(1)
+
+
 def study_of(*claims: dict[str, Any]) -> Any:
     from training.study.definition import validate_study
 
@@ -226,6 +248,33 @@ def test_too_much_chance_leaves_a_claim_undecided_and_missing_runs_too(better: G
     lacking = decide(study, Grid(rows, better.readings, "malignant"), study.claims[0])
     assert lacking["verdict"] == "undecided"
     assert lacking["reason"] == "runs of it are missing"
+
+
+def test_an_inconsistent_claim_counts_places_at_the_level_that_decides(better: Grid) -> None:
+    study = study_of(
+        {"name": "here and there", "says": "inconsistent", "optimizer": "sam"},
+        {"name": "it helps", "says": "improves", "optimizer": "sam"},
+    )
+    noisy = simulated({"adam": 0.0, "sam": 0.15, "asam": 0.0}, chance=0.02)
+    apart, mean = (decide(study, noisy, claim) for claim in study.claims)
+    single = [
+        one
+        for hospital, other in (("north", "south"), ("south", "north"))
+        for part in ("internal", f"external {other}")
+        for network in ("small", "large")
+        if (one := difference(noisy, hospital, [network], "sam", "adam", part)) is not None
+    ]
+    assert apart["places"] == mean["places"] == len(single) == 8
+    assert apart["place_probability"] == pytest.approx(1 - 0.05 / 8)
+    assert mean["place_probability"] == 0.95
+    shares = [one.masses(0.01)["better"] for one in single]  # type: ignore[index]
+    assert apart["better_places"] == sum(share >= 1 - 0.05 / 8 for share in shares)
+    assert mean["better_places"] == sum(share >= 0.95 for share in shares)
+    assert mean["better_places"] > apart["better_places"]
+    seen = [one.smallest_seen() for one in single]
+    assert apart["smallest_seen"] == [pytest.approx(min(seen)), pytest.approx(max(seen))]
+    assert apart["range"] == [min(one.value for one in single), max(one.value for one in single)]
+    assert mean["smallest_seen"] == [mean["difference"]["smallest_seen"]] * 2
 
 
 def masses(worse: float, better: float) -> dict[str, float]:
@@ -300,6 +349,45 @@ def test_sharpness_is_ranked_against_the_gap_overall_and_within_networks(better:
     found = {(one["measure"], one["gap"], one["scope"]): one for one in correlations(gaps, values, 0)}
     assert found["follows", "loss_gap", "overall"]["value"] == pytest.approx(1)
     assert found["against", "loss_gap", "overall"]["value"] == pytest.approx(-1)
-    assert found["shifted", "loss_gap", "within networks"]["value"] == pytest.approx(1)
+    assert found["shifted", "loss_gap", "within networks and hospitals"]["value"] == pytest.approx(1)
     assert abs(found["shifted", "loss_gap", "overall"]["value"]) < 0.9
     assert found["follows", "loss_gap", "overall"]["low"] == pytest.approx(1)
+
+
+def null_cells(rng: np.random.Generator, *, networks: int = 3, places: int = 2) -> pd.DataFrame:
+    """Cells of optimizers that differ by network and hospital alone, and have the same mean effect."""
+    settings = [(f"n{network}", f"h{place}") for network in range(networks) for place in range(places)]
+    levels = {setting: 0.8 + rng.normal(0, 0.04) for setting in settings}
+    own = {(name, *setting): rng.normal(0, 0.015) for name in ("adam", "sam", "asam", "gsam") for setting in settings}
+    folds = {(f"h{place}", fold): rng.normal(0, 0.03) for place in range(places) for fold in range(4)}
+    return pd.DataFrame(
+        [
+            {"hospital": hospital, "part": "internal", "network": network, "fold": fold, "seed": 0, "optimizer": name}
+            | {"auroc": levels[network, hospital] + effect + folds[hospital, fold] + rng.normal(0, 0.01)}
+            for (name, network, hospital), effect in own.items()
+            for fold in range(4)
+        ]
+    )
+
+
+def test_the_mixed_model_rarely_finds_what_is_not_there() -> None:
+    p = []
+    for seed in range(40):
+        found = fit_mixed_model(null_cells(np.random.default_rng(seed)), "adam")
+        assert found["degrees_of_freedom"] == 4 * 6 - 4 - 5
+        p += [entry["p"] for entry in found["optimizers"].values()]
+        for entry in found["optimizers"].values():
+            assert (entry["p"] < 0.05) == (not entry["low"] <= 0 <= entry["high"])
+    # 6 of 120 are expected at 5 %; 14 or more come by chance once in five hundred times.
+    assert np.mean(np.array(p) < 0.05) < 14 / 120
+    assert np.mean(np.array(p) < 0.5) > 0.3
+
+
+def test_the_mixed_model_says_where_it_takes_cells_as_independent() -> None:
+    alone = fit_mixed_model(null_cells(np.random.default_rng(0), networks=1, places=1), "adam")
+    assert alone["degrees_of_freedom"] is None
+    assert "optimizer:network:place" not in alone["variances"]
+    assert "no variance of optimizer:network:place: each optimizer has one network and place only" in alone["notes"]
+    both = fit_mixed_model(null_cells(np.random.default_rng(0)), "adam")
+    assert both["variances"]["optimizer:network:place"] ** 0.5 == pytest.approx(0.015, rel=0.4)
+    assert both["variances"]["network:place"] > 0

@@ -42,8 +42,17 @@ def train_chain(folder: StudyFolder, chain: Chain, device: str | None, events: E
         The cells that failed.
 
     Raises:
-        InputError: A trial could not be trained, for another reason than that its settings are bad; or all are.
+        InputError: A trial could not be trained, for another reason than that its settings are bad; or all are. The
+            sentence is kept as that of the chain.
     """
+    try:
+        return _train_chain(folder, chain, device, events)
+    except InputError as error:
+        keep_error(folder.root, chain.name, str(error))
+        raise
+
+
+def _train_chain(folder: StudyFolder, chain: Chain, device: str | None, events: Events) -> list[Failure]:
     manifest = read_open(folder.root, f"{chain.hospital.name}/fold-{chain.fold}")
     cells = plan_cells(folder.study, chain)
 
@@ -72,6 +81,7 @@ def train_chain(folder: StudyFolder, chain: Chain, device: str | None, events: E
                 path = _train(folder, cell, kept["chosen"], manifest, device, events)
                 folder.keep_record(cell, _record(cell, Run(path), kept["chosen"]))
             except InputError as error:
+                keep_error(folder.root, cell.name, str(error))
                 failures.append(Failure(cell.name, str(error)))
             except Exception as error:  # whatever it is: told, kept with its traceback, and no other run waits for it
                 written = keep_error(folder.root, cell.name, traceback.format_exc())

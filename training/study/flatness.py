@@ -1,24 +1,37 @@
-"""Sharpness of each run beside its generalization gap: rank correlations, overall and within each network."""
+"""Sharpness of each run beside its generalization gap: rank correlations, overall and within networks."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from medsharp.data.manifest import Manifest
 from medsharp.files import write_text
 from medsharp.progress import Progress
 from medsharp.runs import Run
 from training.study.figures import KEYS
 from training.study.folder import StudyFolder
-from training.study.open_data import read_open
 from training.study.reading import INTERNAL, TRAIN
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a run.
+
+    Attributes:
+        values: By the name of the measure.
+        not_converged: Names of those whose iteration was ended before it came to an end by itself.
+    """
+
+    values: Mapping[str, float]
+    not_converged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,34 +40,89 @@ class Measure:
 
     Attributes:
         name: Of the folder where what was measured is kept, such as `64-images`: another way, another folder.
-        of: Takes a finished run and the rows that it learned from, returns measures by name.
+        of: Measures a finished run; an `InputError`, `ValueError` or `RuntimeError` says that this run cannot be.
     """
 
     name: str
-    of: Callable[[Run, Manifest], Mapping[str, float]]
+    of: Callable[[Run], Measured]
 
 
 GAPS = {"auroc_gap": "AUROC, training less test", "loss_gap": "log loss, test less training"}
+_SCOPES: Mapping[str, tuple[str, ...]] = {
+    "overall": (),
+    "within networks and hospitals": ("hospital", "network"),
+    "within networks, hospitals and budgets": ("hospital", "network", "budget"),
+}
 _RESAMPLES = 2000
 _LEAST = 6
 
 
+def sharpness_and_gaps(
+    folder: StudyFolder, figures: pd.DataFrame, measure: Measure, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Measure the sharpness of each run and correlate it with the gaps.
+
+    Args:
+        folder: The study.
+        figures: As `figure_table` gives them.
+        measure: How.
+        progress: Called with runs done, runs in all and what is being done.
+
+    Returns:
+        `measures` and `not_converged` by run, `missing`: the runs that could not be measured, with the reason; and
+        `correlations`.
+    """
+    found, missing = measure_runs(folder, figures, measure, progress)
+    measures = {run: dict(each.values) for run, each in found.items()}
+    return {
+        "measures": measures,
+        "not_converged": {run: list(each.not_converged) for run, each in found.items() if each.not_converged},
+        "missing": missing,
+        "correlations": correlations(generalization_gaps(figures), measures, folder.study.seed),
+    }
+
+
 def measure_runs(
     folder: StudyFolder, figures: pd.DataFrame, measure: Measure, progress: Progress | None = None
-) -> dict[str, dict[str, float]]:
-    """Return the measures of each run; what was measured once is kept."""
-    found: dict[str, dict[str, float]] = {}
+) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Return what was measured of each run, and why the others could not be; what was measured once is kept."""
+    found: dict[str, Measured] = {}
+    missing: dict[str, str] = {}
     rows = figures.drop_duplicates("run")
     for number, row in enumerate(rows.to_dict("records")):
         path = folder.root / "sharpness" / measure.name / f"{row['run']}.json"
-        if not path.is_file():
-            manifest = read_open(folder.root, f"{row['hospital']}/fold-{row['fold']}")
-            values = {key: float(value) for key, value in measure.of(folder.run_of(row), manifest).items()}
-            write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
-        found[row["run"]] = json.loads(path.read_text(encoding="utf-8"))
+        kept = _kept(path)
+        if kept is None:
+            try:
+                kept = measure.of(folder.run_of(row))
+                _keep(path, kept)
+            except (ValueError, RuntimeError) as error:  # one run that cannot be measured costs no other
+                missing[row["run"]] = str(error).strip().split("\n")[0] or type(error).__name__
+        if row["run"] not in missing and kept is not None:
+            found[row["run"]] = kept
         if progress is not None:
             progress(number + 1, len(rows), "measuring sharpness")
-    return found
+    return found, missing
+
+
+def _keep(path: Path, measured: Measured) -> None:
+    values = {key: float(value) for key, value in measured.values.items()}
+    endless = next((key for key, value in values.items() if not math.isfinite(value)), None)
+    if endless is not None:
+        raise ValueError(f"{endless} is not finite")
+    content = {"measures": values, "not_converged": list(measured.not_converged)}
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _kept(path: Path) -> Measured | None:
+    """Return what was measured before; None where nothing was, or the file does not say all of it."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Measured(content["measures"], tuple(content["not_converged"]))
+    except (ValueError, KeyError):
+        return None
 
 
 def generalization_gaps(figures: pd.DataFrame) -> pd.DataFrame:
@@ -71,24 +139,29 @@ def generalization_gaps(figures: pd.DataFrame) -> pd.DataFrame:
 
 
 def correlations(gaps: pd.DataFrame, measures: Mapping[str, Mapping[str, float]], seed: int) -> list[dict[str, Any]]:
-    """Return Spearman's correlation of each measure with each gap: of all runs, and within each network.
+    """Return Spearman's correlation of each measure with each gap: of all runs, and within groups of them.
 
-    Within networks, ranks are taken inside each network and hospital, and pooled: what networks and hospitals differ by
-    does not count. Intervals resample folds of hospitals, whose runs share patients.
+    Within groups, ranks are taken inside each and pooled: what networks and hospitals, and budgets, differ by does not
+    count. A run that is of both budgets is one of each there, and one elsewhere. Intervals resample folds of hospitals,
+    whose runs share patients.
 
     Args:
         gaps: As `generalization_gaps` gives them.
         measures: By run.
         seed: Of the resampling.
     """
-    table = gaps.join(pd.DataFrame.from_dict(dict(measures), orient="index"), on="run").drop_duplicates("run")
+    if not measures:
+        return []
+    table = gaps.join(pd.DataFrame.from_dict(dict(measures), orient="index"), on="run")
+    once = table.drop_duplicates("run")
     names = sorted({name for values in measures.values() for name in values})
-    strata: dict[str, pd.Series | None] = {"overall": None, "within networks": table["hospital"] + table["network"]}
     found = []
     for name in names:
         for gap in GAPS:
-            for scope, groups in strata.items():
-                value, low, high = _rank_correlation(table, name, gap, groups, seed)
+            for scope, columns in _SCOPES.items():
+                rows = table if "budget" in columns else once
+                groups = rows[list(columns)].agg(" ".join, axis=1) if columns else None
+                value, low, high = _rank_correlation(rows, name, gap, groups, seed)
                 found.append({"measure": name, "gap": gap, "scope": scope, "value": value, "low": low, "high": high})
     return found
 

@@ -11,6 +11,7 @@ from typing import Any
 from medsharp.errors import InputError
 from medsharp.files import write_text
 from medsharp.runs import Run
+from training.side_by_side import error_file
 from training.study.code import code_digest
 from training.study.definition import StudyDefinition, dump_study, load_study
 from training.study.plan import Cell, Chain, cell_config, run_name
@@ -90,6 +91,17 @@ class StudyFolder:
         """Return what is known of a finished cell; None before it is."""
         record = _read(self.root / _CELLS / f"{cell.name}.json")
         return record if record is not None and Run(self.root / _RUNS / record["run"]).finished else None
+
+    def failure(self, cell: Cell) -> str | None:
+        """Return why a cell failed, or the chain that it is of: the last line of what was kept; None where neither did.
+
+        A cell that is finished did not fail, whatever its chain did.
+        """
+        kept = [path for name in (cell.name, cell.chain.name) if (path := error_file(self.root, name)).is_file()]
+        if not kept or self.record(cell) is not None:
+            return None
+        lines = kept[0].read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "no reason was kept")
 
     def keep_record(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Write what is known of a finished cell."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
-from medsharp.evaluation.report.blocks import Cell, Heading, Page, Picture, Table, Text, Value, plain_text
+from medsharp.evaluation.report.blocks import Cell, Heading, Notice, Page, Picture, Table, Text, Value, plain_text
 
 
 def as_latex(page: Page) -> str:
-    """Return a page as a LaTeX document that needs no package but `geometry` and `longtable`, without its drawings."""
+    """Return a page as a LaTeX document, without its drawings.
+
+    It is UTF-8 and needs no package but `fontenc`, `inputenc`, `geometry` and `longtable`.
+    """
     lines = [
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
+        r"\usepackage[utf8]{inputenc}",
         r"\usepackage[a4paper,landscape,margin=15mm]{geometry}",
         r"\usepackage{longtable}",
         rf"\title{{{latex_text(page.heading)}}}",
@@ -22,7 +27,7 @@ def as_latex(page: Page) -> str:
     for block in page.blocks:
         if isinstance(block, Heading):
             lines.append(rf"\section*{{{latex_text(block.text)}}}")
-        elif isinstance(block, Text):
+        elif isinstance(block, (Text, Notice)):
             lines += [latex_text(plain_text(block.line)), ""]
         elif isinstance(block, Table):
             lines += _latex_table(block)
@@ -30,8 +35,28 @@ def as_latex(page: Page) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Return text as LaTeX prints it, whatever signs are in it."""
-    return "".join(_LATEX.get(sign, sign if sign.isascii() else "?") for sign in text)
+    """Return text as LaTeX prints it, whatever signs are in it.
+
+    Latin letters stand as they are where the encoding T1 has them; others lose their accents; what is left is a
+    question mark.
+    """
+    return "".join(_LATEX.get(sign) or _letter(sign) for sign in unicodedata.normalize("NFC", text))
+
+
+def _letter(sign: str) -> str:
+    if sign.isascii() or sign in _T1:
+        return sign
+    if unicodedata.combining(sign):
+        return ""
+    plain = unicodedata.normalize("NFKD", sign)[:1]
+    return _LATEX.get(plain) or (plain if plain.isascii() else "?")
+
+
+_T1 = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ"
+    "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
+)
+"""Letters of LaTeX's encoding T1."""
 
 
 _LATEX = {
@@ -45,6 +70,16 @@ _LATEX = {
     "\N{MINUS SIGN}": "$-$",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
+    "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$",
+    "\N{EN DASH}": "--",
+    "\N{EM DASH}": "---",
+    "\N{LEFT SINGLE QUOTATION MARK}": "`",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
+    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
+    "\N{NO-BREAK SPACE}": "~",
+    "\N{NARROW NO-BREAK SPACE}": r"\,",
 }
 
 
@@ -58,7 +93,7 @@ def _latex_table(table: Table) -> list[str]:
         rf"\begin{{longtable}}{{{columns}}}",
         rf"\caption{{{latex_text(table.caption)}}}\\",
         r"\hline",
-        line([column.name for column in table.columns()]),
+        line([f"{column.name} ({column.note})" if column.note else column.name for column in table.columns()]),
         r"\hline",
         r"\endhead",
         *(line(row.cells) for row in table.lines()),

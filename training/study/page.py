@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from medsharp.evaluation.report.blocks import Block, Column, Heading, Page, Plot, Table, Text
+from medsharp.evaluation.report.blocks import Block, Column, Heading, Notice, Page, Plot, Table, Text
 from medsharp.quantities import counted, p_value, signed
 from training.study.flatness import GAPS
 from training.study.plots import difference_plot, residual_plot
-from training.study.reading import CORRUPTED
+from training.study.reading import CORRUPTED, EXTERNAL
 
-_BUDGETS = {"epochs": "equal epochs", "gradients": "equal gradient computations"}
+_BUDGETS = {"epochs": "equal epochs", "gradients": "equal gradient computations, to whole epochs"}
+_LONGEST = 160
+"""Signs of a reason why a cell failed; the whole lies under `errors/`."""
+_EXTERNAL = (
+    "Intervals, p values and probabilities at another hospital are conservative, and by the registered rule remain so: "
+    "which of the trainings its patients happen to favour counts both in the variance over patients and in the spread "
+    "between folds, so that they are wider than they need be."
+)
+_INDEPENDENT = (
+    "No verdict rests on this model. Patients and training images that cells share are taken as independent, so that "
+    "intervals are too narrow and p values too small"
+)
 
 
 def make_page(results: dict[str, Any]) -> Page:
@@ -21,7 +33,7 @@ def make_page(results: dict[str, Any]) -> Page:
     blocks: list[Block] = []
     if study["question"]:
         blocks.append(Text(study["question"]))
-    blocks += [*_verdicts(results), *_rule(results)]
+    blocks += [*_verdicts(results), *_rule(results), *_cases(results), *_lengths(results)]
     for budget, found in results["budgets"].items():
         blocks += _budget(results, budget, found)
     blocks += [*_flatness(results), *_costs(results), *_provenance(results)]
@@ -30,22 +42,41 @@ def make_page(results: dict[str, Any]) -> Page:
 
 def _verdicts(results: dict[str, Any]) -> list[Block]:
     cells = results["cells"]
+    failed, waiting = cells["failed"], cells["planned"] - cells["finished"] - len(cells["failed"])
     blocks: list[Block] = [Heading("Verdicts")]
-    if not results["complete"]:
-        blocks.append(
-            Text(f"INTERIM: {cells['finished']} of {cells['planned']} cells are finished. Verdicts are withheld.")
-        )
-    rows = []
-    for claim in results["claims"]:
-        found = claim.get("difference")
-        shares = _shares(found["probabilities"]) if found else "-"
-        rows.append([claim["name"], claim["verdict"], _interval(found), shares, claim["reason"]])
-    header = ["Claim", "Verdict", "AUROC against the reference", "Worse / equivalent / better", "Remark"]
-    reference = results["study"]["reference"]
+    if waiting:
+        said = f"INTERIM: {cells['finished']} of {cells['planned']} cells are finished. "
+        blocks.append(Notice(said + "Claims of which a cell is missing are withheld.", alarm=True))
+    if failed:
+        said = f"{counted(len(failed), 'cell')} of {cells['planned']} failed and stand in no figure: "
+        blocks.append(Notice(said + "; ".join(f"{name} ({reason[:_LONGEST]})" for name, reason in failed.items())))
+    if not results["claims"]:
+        return [*blocks, Text("The study makes no claim.")]
+    reference, budget = results["study"]["reference"], _BUDGETS[results["rule"]["budget"]]
     caption = (
-        f"Claims, decided by the registered rule; differences are to {reference}, averaged over networks and places"
+        f"Claims, decided by the registered rule at {budget}; AUROC less that of {reference}, averaged over networks "
+        "and places, or the range of places where they decide by themselves; smallest seen: what a test at 5 % finds "
+        "with a power of 80 %"
     )
-    return [*blocks, _table(caption, header, rows)] if rows else [*blocks, Text("The study makes no claim.")]
+    header = ["Claim", "Verdict", "Difference", "What decides", "Smallest seen", "Remark"]
+    return [*blocks, _table(caption, header, [_claim(claim) for claim in results["claims"]])]
+
+
+def _claim(claim: dict[str, Any]) -> list[str]:
+    """Return the row of a claim: what its rule looks at, and nothing else."""
+    found, seen = claim["difference"], claim["smallest_seen"]
+    between = "-" if seen is None else " to ".join(_number(value) for value in dict.fromkeys(seen))
+    difference, decides = _interval(found), "-"
+    if found and claim["says"] == "inconsistent":
+        low, high = claim["range"]
+        difference = f"{signed(low)} to {signed(high)}"
+        decides = (
+            f"{claim['better_places']} better, {claim['worse_places']} worse of {claim['places']} places, "
+            f"each at {claim['place_probability']:.3f}"
+        )
+    elif found and found["probabilities"]:
+        decides = f"worse / equivalent / better {_shares(found['probabilities'])}"
+    return [claim["name"], claim["verdict"], difference, decides, between, claim["reason"]]
 
 
 def _rule(results: dict[str, Any]) -> list[Block]:
@@ -60,6 +91,52 @@ def _rule(results: dict[str, Any]) -> list[Block]:
     return [Heading("Rule"), *(Text(sentence) for sentence in said)]
 
 
+def _cases(results: dict[str, Any]) -> list[Block]:
+    """Say what intervals of a hospital are for: new patients, or no more than new images."""
+    rows = [
+        [one["hospital"], one["unit"], *(str(one[key]) for key in ("images", "known", "clusters"))]
+        for one in results["resampled"]
+    ]
+    counts = _numbers(["Images", "With a patient", "Cases"])
+    caption = "What intervals count as a case, on the test folds of each hospital"
+    blocks: list[Block] = [Heading("Cases"), Table(caption, ["Hospital", "A case is one of", *counts], rows)]
+    for one in results["resampled"]:
+        unknown = one["images"] - one["known"]
+        if unknown:
+            blocks.append(
+                Notice(
+                    f"Of {counted(unknown, 'image')} of {one['images']} at {one['hospital']} the patient is not known. "
+                    "Images of one patient count as several cases there and may be trained on and tested: its "
+                    "intervals may be too narrow and its AUROC on test folds too high, for all optimizers alike."
+                )
+            )
+    return blocks
+
+
+def _lengths(results: dict[str, Any]) -> list[Block]:
+    """Lay out how long each optimizer trains: whole epochs make budgets of gradients equal to rounding only."""
+    budgets = _in_order(one["budget"] for one in results["lengths"])
+    found = {tuple(one[key] for key in (*_PLACE, "budget")): one for one in results["lengths"]}
+    rows = []
+    for place in _in_order(tuple(one[key] for key in _PLACE) for one in results["lengths"]):
+        cells = [f"{place[2]}, {place[1]}, {place[0]}"]
+        for budget in budgets:
+            one = found[*place, budget]
+            cells += [str(one["epochs"]), f"{one['passes']:g}", f"{one['of_reference']:.2f}"]
+        rows.append(cells)
+    reference = results["study"]["reference"]
+    columns = [(name, _BUDGETS[budget]) for budget in budgets for name in ("Epochs", "Passes", f"Of {reference}'s")]
+    numbers = [Column(name, note, number=True) for name, note in columns]
+    caption = (
+        "Length of a training: epochs, forward and backward passes over the training images, and these as a share of "
+        f"{reference}'s; where that is not 1, whole epochs do not divide into equal computations"
+    )
+    return [Heading("Lengths of trainings"), Table(caption, ["Optimizer, network, hospital", *numbers], rows)]
+
+
+_PLACE = ("hospital", "network", "optimizer")
+
+
 def _budget(results: dict[str, Any], budget: str, found: dict[str, Any]) -> list[Block]:
     study = results["study"]
     optimizers = [one["name"] for one in study["optimizers"]]
@@ -72,7 +149,7 @@ def _budget(results: dict[str, Any], budget: str, found: dict[str, Any]) -> list
         columns = _in_order((entry["network"], entry["part"]) for entry in own)
         blocks.append(
             _grid(
-                f"AUROC, trained on {hospital}, {title} (95 % intervals for new patients and trainings)",
+                f"AUROC, trained on {hospital}, {title} (95 % intervals for new cases and trainings)",
                 optimizers,
                 columns,
                 own,
@@ -85,6 +162,8 @@ def _budget(results: dict[str, Any], budget: str, found: dict[str, Any]) -> list
             equivalence, prefix = study["rule"]["equivalence"], f"differences-{budget}-{hospital}"
             draw = partial(difference_plot, compared, equivalence, prefix)
             blocks.append(Plot(f"Differences to {study['reference']}, trained on {hospital}, {title}", draw))
+        if any(entry["part"].startswith(EXTERNAL) for entry in own):
+            blocks.append(Text(_EXTERNAL))
     blocks += _mixed(found["mixed_models"], title, budget, study["reference"])
     blocks += _calibration(found, optimizers, title)
     return blocks
@@ -132,10 +211,21 @@ def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> l
         caption = f"Mixed model of {part} AUROC, {title}: effect against {reference}, {model['cells']} cells"
         blocks.append(_table(caption, ["Optimizer", "Effect", "p"], rows))
         blocks.append(Text(f"Standard deviations: {sources}. Assumptions: {looked}."))
+        blocks.append(Text(_judged_by(model["degrees_of_freedom"])))
         if "sorted" in model["residuals"]:
             draw = partial(residual_plot, model["residuals"]["sorted"], f"residuals-{budget}-{part}")
             blocks.append(Plot(f"Residuals of the mixed model of {part} figures against normal quantiles", draw))
     return blocks
+
+
+def _judged_by(free: int | None) -> str:
+    """Say what a mixed model takes for chance, and what that leaves out."""
+    if free is None:
+        return f"{_INDEPENDENT}, the more so where an optimizer's effect differs by network or hospital."
+    return (
+        "Effects are judged by how much they differ by network and place (optimizer:network:place), with Student's t "
+        f"of {counted(free, 'degree')} of freedom. {_INDEPENDENT} where that matters."
+    )
 
 
 def _calibration(found: dict[str, Any], optimizers: Sequence[str], title: str) -> list[Block]:
@@ -177,20 +267,50 @@ def _flatness(results: dict[str, Any]) -> list[Block]:
         for one in sharpness["correlations"]
     ]
     header = ["Measure of sharpness", "Gap", "Spearman's correlation"]
-    return [*blocks, _table("Rank correlation of sharpness with the gap (95 % intervals over folds)", header, rows)]
+    caption = (
+        "Rank correlation of sharpness with the gap (95 % intervals over folds). Observational: runs differ in "
+        "optimizer, settings and length too, and no correlation here says that flatness is the cause"
+    )
+    return [*blocks, *_measured(sharpness), _table(caption, header, rows)]
+
+
+def _measured(sharpness: dict[str, Any]) -> list[Block]:
+    """Say how many runs could not be measured, and how many eigenvalues are not those to which the iteration tends."""
+    missing, loose = sharpness["missing"], sharpness["not_converged"]
+    runs = len(sharpness["measures"])
+    blocks: list[Block] = []
+    if missing:
+        run, reason = next(iter(missing.items()))
+        said = (
+            f"{len(missing)} of {runs + len(missing)} runs could not be measured and are left out; the first, {run}: "
+        )
+        blocks.append(Notice(f"{said}{reason[:_LONGEST]}"))
+    counts = Counter(name for names in loose.values() for name in names)
+    if counts:
+        which = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        said = f"Eigenvalues that did not converge, and are at least as large, of {runs} runs: {which}."
+    else:
+        said = f"{counted(runs, 'run')} measured; all eigenvalues converged."
+    return [*blocks, Text(said)]
 
 
 def _costs(results: dict[str, Any]) -> list[Block]:
     rows = [
         [
             f"{one['optimizer']}, {one['network']}, {one['hospital']}",
+            str(one["runs"]),
             _number(one["seconds_an_epoch"], 1),
+            f"{_number(one['low'], 1)} to {_number(one['high'], 1)}",
             _number(one["images_a_second"], 0),
         ]
         for one in results["costs"]
     ]
-    header = ["Optimizer, network, hospital", "Seconds an epoch", "Images a second"]
-    return [Heading("Cost"), _table("Training time, with validation and saving", header, rows)]
+    header = ["Optimizer, network, hospital", "Runs", "Seconds an epoch", "Quartiles", "Images a second"]
+    caption = (
+        "Wall time of training, with validation and saving, median of runs. Where other work, or another run of the "
+        "study, had a share of the machine, it is in these times: they compare no optimizers (see medsharp bench optim)"
+    )
+    return [Heading("Cost"), _table(caption, header, rows)]
 
 
 def _provenance(results: dict[str, Any]) -> list[Block]:
@@ -205,17 +325,31 @@ def _provenance(results: dict[str, Any]) -> list[Block]:
         f"{results['cells']['planned']} cells were finished."
         if reading
         else "What is tested has not been read.",
-        f"Code {', '.join(registration['codes'])} (commit {registration['git_commit'] or 'not known'})"
-        + ("; several versions trained this study." if len(registration["codes"]) > 1 else "."),
+        f"Code {', '.join(registration['codes'])}"
+        + ("; several versions trained this study. " if len(registration["codes"]) > 1 else ". ")
+        + f"Registered at commit {registration['git_commit'] or 'not known'}; "
+        f"finished runs are of {_commits(results['runs'])}.",
         "Versions: " + ", ".join(f"{name} {value}" for name, value in results["versions"].items()) + ".",
     ]
     return [Heading("Where this comes from"), *(Text(sentence.strip()) for sentence in said)]
 
 
+def _commits(runs: Sequence[dict[str, Any]]) -> str:
+    """Name the commits that runs were trained at, each with how many."""
+    counts = Counter({one["run"]: one["git_commit"] or "not known" for one in runs}.values())
+    return f"commit{'' if len(counts) == 1 else 's'} " + ", ".join(
+        f"{name} ({counted(count, 'run')})" for name, count in counts.most_common()
+    )
+
+
+def _numbers(names: Sequence[str]) -> list[Column]:
+    return [Column(name, number=True) for name in names]
+
+
 def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table whose columns but the first are numbers."""
     first, *others = header
-    return Table(caption, [first, *(Column(name, number=True) for name in others)], rows)
+    return Table(caption, [first, *_numbers(others)], rows)
 
 
 def _grid(

@@ -78,6 +78,11 @@ def plan_cells(study: StudyDefinition, chain: Chain) -> tuple[Cell, ...]:
     return tuple(Cell(chain, budget, seed) for budget in study.budgets for seed in study.seeds)
 
 
+def planned_cells(study: StudyDefinition) -> list[Cell]:
+    """Return every cell of a study."""
+    return [cell for chain in plan_chains(study) for cell in plan_cells(study, chain)]
+
+
 def given_settings(study: StudyDefinition, chain: Chain) -> dict[str, float]:
     """Return the values, as the study gives them, of what is looked for: the first trial of the chain."""
     section = cell_config(study, plan_cells(study, chain)[0], {}).optimizer

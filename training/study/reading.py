@@ -27,7 +27,7 @@ from medsharp.runs import Run
 from training.study.definition import StudyDefinition
 from training.study.folder import StudyFolder
 from training.study.open_data import read_open
-from training.study.plan import Cell, plan_cells, plan_chains
+from training.study.plan import Cell, planned_cells
 from training.study.sealed import unseal
 
 READINGS = "readings"
@@ -50,8 +50,7 @@ class _Part:
 
 def finished_cells(folder: StudyFolder) -> list[tuple[Cell, dict[str, Any]]]:
     """Return the cells that are trained, with what is known of each."""
-    cells = [cell for chain in plan_chains(folder.study) for cell in plan_cells(folder.study, chain)]
-    return [(cell, record) for cell in cells if (record := folder.record(cell)) is not None]
+    return [(cell, record) for cell in planned_cells(folder.study) if (record := folder.record(cell)) is not None]
 
 
 def read_all(folder: StudyFolder, *, device: str = "cpu", progress: Progress | None = None) -> dict[str, pd.DataFrame]:

@@ -8,14 +8,16 @@ from typing import Any
 import pandas as pd
 
 from medsharp.errors import InputError
+from medsharp.evaluation.report import plain
 from medsharp.evaluation.report.html import as_html
 from medsharp.evaluation.report.markdown import as_markdown
 from medsharp.files import atomic_path, json_text, only_writer, write_text
 from medsharp.progress import Progress
-from training.study.flatness import Measure
+from training.study.flatness import Measure, sharpness_and_gaps
 from training.study.folder import StudyFolder
 from training.study.latex import as_latex
 from training.study.page import make_page
+from training.study.plan import planned_cells
 from training.study.results import make_results
 
 REPORT = "report"
@@ -35,10 +37,13 @@ def write_report(
 ) -> tuple[dict[str, Any], tuple[Path, ...]]:
     """Read what is tested, once, and write what came of it.
 
+    Where sharpness is to be measured, which takes longer than all else, the report is written without it first:
+    whatever ends the measuring, that report is there, and what was measured is not measured again.
+
     Args:
         folder: The study.
         out: Where to; `report` in the study's folder without it.
-        interim: Report on what is finished, without verdicts, while cells are missing.
+        interim: Report on what is finished while cells are still to be trained; claims of which one is are withheld.
         measure: Measures sharpness.
         device: Where to predict.
         progress: Called while images are read.
@@ -47,21 +52,35 @@ def write_report(
         The content of `results.json`, and the files.
 
     Raises:
-        InputError: Cells are missing and this is no interim report, or none is finished; the study is being trained.
+        InputError: Cells are still to be trained and this is no interim report, or none is finished; another process
+            reads the study.
     """
-    from training.study.forecast import forecast
-
-    seen = forecast(folder)
-    if not seen.finished_cells:
+    cells = planned_cells(folder.study)
+    finished, waiting = 0, 0
+    for cell in cells:
+        done = folder.record(cell) is not None
+        finished += done
+        waiting += not done and folder.failure(cell) is None
+    if not finished:
         raise InputError(f"{folder.root}: no cell is finished yet; run the study first")
-    if seen.finished_cells < seen.cells and not interim:
+    if waiting and not interim:
         raise InputError(
-            f"{folder.root}: {seen.cells - seen.finished_cells} of {seen.cells} cells are not finished; run the study "
-            "to its end, or look at what there is, without verdicts: --interim"
+            f"{folder.root}: {waiting} of {len(cells)} cells are not finished; run the study to its end, or look at "
+            "what there is, with verdicts on claims whose cells are all there alone: --interim"
         )
-    with only_writer(folder.root / ".reading.lock", f"another process reads the study in {folder.root}; wait for it"):
-        results, figures = make_results(folder, measure=measure, device=device, progress=progress)
     target = Path(out) if out is not None else folder.root / REPORT
+    with only_writer(folder.root / ".reading.lock", f"another process reads the study in {folder.root}; wait for it"):
+        results, figures = make_results(folder, device=device, progress=progress)
+        if measure is not None:
+            results["sharpness"] = {"reason": "this was written before it was measured; the same command goes on"}
+        written = _write(target, results, figures)
+        if measure is not None:
+            results["sharpness"] = plain(sharpness_and_gaps(folder, figures, measure, progress))
+            written = _write(target, results, figures)
+    return results, written
+
+
+def _write(target: Path, results: dict[str, Any], figures: pd.DataFrame) -> tuple[Path, ...]:
     page = make_page(results)
     texts = {
         "results.json": json_text(results),
@@ -75,7 +94,7 @@ def write_report(
     for name, table in tables.items():
         with atomic_path(target / name) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-    return results, tuple(target / name for name in (*texts, *tables))
+    return tuple(target / name for name in (*texts, *tables))
 
 
 def _levels(results: dict[str, Any]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,16 +14,18 @@ import pandas as pd
 from medsharp import __version__
 from medsharp.evaluation.report import plain
 from medsharp.evaluation.statistics.holm import holm
+from medsharp.keys import clusters_of, patients_of, resampled
 from medsharp.progress import Progress
 from training.study.comparisons import Grid, comparisons, level
 from training.study.dealing import data_config
+from training.study.definition import StudyDefinition
 from training.study.figures import figure_table
-from training.study.flatness import Measure, correlations, generalization_gaps, measure_runs
+from training.study.flatness import generalization_gaps
 from training.study.folder import StudyFolder
 from training.study.mixed_model import fit_mixed_model
-from training.study.plan import plan_cells, plan_chains
+from training.study.plan import cell_config, passes_of, planned_cells
 from training.study.reading import CORRUPTED, EXTERNAL, INTERNAL, finished_cells, first_reading, read_all
-from training.study.verdicts import RULE, decide
+from training.study.verdicts import RULE, cells_of, decide, withheld
 
 _LIBRARIES = ("torch", "timm", "numpy", "scipy", "optuna", "statsmodels")
 
@@ -31,46 +33,42 @@ _LIBRARIES = ("torch", "timm", "numpy", "scipy", "optuna", "statsmodels")
 def make_results(
     folder: StudyFolder,
     *,
-    measure: Measure | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Read what is tested, and compute all that is reported.
 
     Args:
-        folder: The study; where cells are missing, verdicts are withheld.
-        measure: Measures sharpness; without it the report says that there is none.
+        folder: The study; a claim of which a cell is missing is withheld, with all its figures.
         device: Where to predict.
-        progress: Called while images are read and sharpness is measured.
+        progress: Called while images are read.
 
     Returns:
-        The content of `results.json`, and the figures of each cell and part.
+        The content of `results.json`, in which `sharpness` is a reason why there is none, and the figures of each cell
+        and part.
 
     Raises:
         InputError: An image that is tested is not there any more.
     """
     study = folder.study
     cells = finished_cells(folder)
-    planned = [cell for chain in plan_chains(study) for cell in plan_cells(study, chain)]
+    planned = planned_cells(study)
+    failed = {cell.name: reason for cell in planned if (reason := folder.failure(cell)) is not None}
     readings = read_all(folder, device=device, progress=progress)
     positive = data_config(study).positive
     figures = figure_table(cells, readings, positive)
-    complete = len(cells) == len(planned)
     optimizers = [one.name for one in study.optimizers]
     budgets: dict[str, Any] = {}
     for budget in study.budgets:
         grid = Grid(figures[figures["budget"] == budget], readings, positive)
         budgets[budget] = _budget(grid, optimizers, study.reference, study.rule.equivalence)
     first = Grid(figures[figures["budget"] == study.budgets[0]], readings, positive)
-    claims = [decide(study, first, claim) for claim in study.claims]
-    if not complete:
-        reason = f"{len(planned) - len(cells)} of {len(planned)} cells are not finished: no verdict yet"
-        claims = [claim | {"verdict": "withheld", "reason": reason} for claim in claims]
+    finished = {cell.name for cell, _ in cells}
+    claims = []
+    for claim in study.claims:
+        reason = _lacking([cell.name for cell in cells_of(study, claim)], finished, failed)
+        claims.append(withheld(study, claim, reason) if reason else decide(study, first, claim))
     gaps = generalization_gaps(figures)
-    sharpness: dict[str, Any] = {"reason": "sharpness was not measured (study report --sharpness IMAGES)"}
-    if measure is not None:
-        measures = measure_runs(folder, figures, measure, progress)
-        sharpness = {"measures": measures, "correlations": correlations(gaps, measures, study.seed)}
     content = {
         "format": 1,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -80,17 +78,55 @@ def make_results(
         "study_sha256": study.digest(),
         "registration": dict(folder.registration),
         "first_reading": first_reading(folder),
-        "complete": complete,
-        "cells": {"planned": len(planned), "finished": len(cells)},
+        "complete": len(cells) == len(planned),
+        "cells": {"planned": len(planned), "finished": len(cells), "failed": failed},
+        "resampled": _resampled(figures, readings),
+        "lengths": _lengths(study),
         "rule": {**study.rule.model_dump(), "budget": study.budgets[0], "by_kind": RULE},
         "claims": claims,
         "budgets": budgets,
-        "sharpness": sharpness,
+        "sharpness": {"reason": "sharpness was not measured (study report --sharpness IMAGES)"},
         "gaps": _means(gaps, ["auroc_gap", "loss_gap"]),
         "costs": _costs(cells),
         "runs": [{**record, **_gap(gaps, record)} for _, record in cells],
     }
     return plain(content), figures
+
+
+def _lacking(wanted: Sequence[str], finished: Container[str], failed: Container[str]) -> str:
+    """Say which of a claim's cells are missing; nothing where none is."""
+    missing = [name for name in wanted if name not in finished]
+    if not missing:
+        return ""
+    ended = sum(name in failed for name in missing)
+    more = f", {ended} of them failed" if ended else ""
+    return f"{len(missing)} of its {len(wanted)} cells are not finished{more}: no verdict"
+
+
+def _resampled(figures: pd.DataFrame, readings: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Say for the test folds of each hospital what counts as one case: a patient, where patients are known."""
+    found = []
+    for hospital, own in figures[figures["part"] == INTERNAL].groupby("hospital", sort=False):
+        tables = [readings[run] for run in own.drop_duplicates("fold")["run"]]
+        rows = pd.concat([table[table["part"] == INTERNAL] for table in tables], ignore_index=True)
+        clusters = clusters_of(rows)
+        counts = {"images": len(rows), "clusters": len(set(clusters)), "known": int((patients_of(rows) != "").sum())}
+        found.append({"hospital": hospital, "unit": resampled(rows, clusters), **counts})
+    return found
+
+
+def _lengths(study: StudyDefinition) -> list[dict[str, Any]]:
+    """Return epochs, and passes over the training images, of each optimizer and budget, the same in all folds."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for cell in planned_cells(study):
+        names = (cell.chain.hospital.name, cell.chain.network.name, cell.chain.optimizer.name, cell.budget)
+        if names not in found:
+            config = cell_config(study, cell, {})
+            place = dict(zip(("hospital", "network", "optimizer", "budget"), names, strict=True))
+            found[names] = place | {"epochs": config.schedule.epochs, "passes": passes_of(config)}
+    for (hospital, network, _, budget), entry in found.items():
+        entry["of_reference"] = entry["passes"] / found[hospital, network, study.reference, budget]["passes"]
+    return list(found.values())
 
 
 def _budget(grid: Grid, optimizers: list[str], reference: str, equivalence: float) -> dict[str, Any]:
@@ -146,12 +182,19 @@ def _means(table: pd.DataFrame, values: list[str], more: list[str] | None = None
 
 
 def _costs(cells: list[tuple[Any, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return seconds an epoch and images a second of training, by optimizer, network and hospital."""
-    table = pd.DataFrame([record for _, record in cells])
-    keys = ["hospital", "network", "optimizer"]
-    means = table.groupby(keys, sort=False)[["seconds_an_epoch", "images"]].mean().reset_index()
-    means["images_a_second"] = means["images"] / means["seconds_an_epoch"]
-    return [dict(row) for row in means.to_dict("records")]
+    """Return seconds an epoch and images a second of training, by optimizer, network and hospital.
+
+    The median over runs and its quartiles: of a machine that does other work meanwhile, a mean says nothing.
+    """
+    table = pd.DataFrame([record for _, record in cells]).drop_duplicates("run")
+    found = []
+    for names, own in table.groupby(["hospital", "network", "optimizer"], sort=False):
+        place = dict(zip(("hospital", "network", "optimizer"), names, strict=True))
+        low, middle, high = own["seconds_an_epoch"].quantile([0.25, 0.5, 0.75])
+        seconds = {"seconds_an_epoch": middle, "low": low, "high": high}
+        rate = (own["images"] / own["seconds_an_epoch"]).median()
+        found.append({**place, "runs": len(own), **seconds, "images_a_second": rate})
+    return found
 
 
 def _gap(gaps: pd.DataFrame, record: Mapping[str, Any]) -> dict[str, float]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from medsharp.data.manifest import Manifest
 from medsharp.runs import Run
 from training.sharpness import Measures, measure_runs
-from training.study.flatness import Measure
+from training.study.flatness import Measure, Measured
 
 _CHEAP = Measures(
     largest=1,
@@ -32,12 +29,13 @@ def measure_with(images: int, device: str = "cpu") -> Measure:
         device: Where to compute.
     """
 
-    def measure(run: Run, _: Manifest) -> Mapping[str, float]:
+    def measure(run: Run) -> Measured:
         document = measure_runs([run.folder], splits=["train"], images=images, measures=_CHEAP, device=device)
         measured = document["runs"][0]["splits"][0]["measures"]
         values = {f"gradient norm, {scale}": value for scale, value in measured["gradient_norm"].items()}
         values |= {f"surrogate gap, {ball}": gap["value"] for ball, gap in measured["surrogate_gap"].items()}
-        spectra = measured["eigenvalues"].items()
-        return values | {f"top eigenvalue, {scale}": ends["largest"][0]["value"] for scale, ends in spectra}
+        ends = {f"top eigenvalue, {scale}": each["largest"][0] for scale, each in measured["eigenvalues"].items()}
+        values |= {name: end["value"] for name, end in ends.items()}
+        return Measured(values, tuple(name for name, end in ends.items() if not end["converged"]))
 
     return Measure(f"{images}-images", measure)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from training.study.comparisons import Grid, difference
 from training.study.definition import Claim, StudyDefinition
 from training.study.estimate import Estimate, together
+from training.study.plan import Cell, plan_cells, plan_chains
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
@@ -24,8 +25,44 @@ RULE = {
 """By what a claim of each kind is decided; anything else is undecided at this size."""
 
 
+def cells_of(study: StudyDefinition, claim: Claim) -> list[Cell]:
+    """Return the cells that a claim is decided by: of its optimizer and the reference, under the first budget."""
+    optimizer = next(one for one in study.optimizers if one.name == claim.optimizer)
+    return [
+        cell
+        for chain in plan_chains(study)
+        if chain.network.name in study.networks_of(claim)
+        and chain.optimizer.name in (claim.optimizer, study.reference)
+        and (optimizer.train_on is None or chain.hospital.name in optimizer.train_on)
+        for cell in plan_cells(study, chain)
+        if cell.budget == study.budgets[0]
+    ]
+
+
+def withheld(study: StudyDefinition, claim: Claim, reason: str) -> dict[str, Any]:
+    """Return a claim without a verdict and without any figure that hints at one."""
+    return _said(study, claim) | {"verdict": "withheld", "reason": reason} | _NO_FIGURES
+
+
+_NO_FIGURES = dict.fromkeys(
+    ("difference", "smallest_seen", "range", "places", "place_probability", "better_places", "worse_places")
+)
+
+
+def _said(study: StudyDefinition, claim: Claim) -> dict[str, Any]:
+    networks = list(study.networks_of(claim))
+    return {"name": claim.name, "says": claim.says, "optimizer": claim.optimizer, "networks": networks}
+
+
 def decide(study: StudyDefinition, grid: Grid, claim: Claim) -> dict[str, Any]:
-    """Return the verdict on a claim with what it stands on; undecided where something of it is missing."""
+    """Return the verdict on a claim with what it stands on; undecided where something of it is missing.
+
+    Returns:
+        `verdict`, `reason`; `difference` as `Estimate.as_dict`, averaged over places; `places`: how many there are, and
+        `better_places` and `worse_places` of them, each with at least `place_probability`, by which a place counts in
+        the rule; `range` of the places' differences; `smallest_seen`, from the least to the most: that of the average,
+        or of the places where they decide by themselves.
+    """
     networks, rule = study.networks_of(claim), study.rule
     optimizer = next(one for one in study.optimizers if one.name == claim.optimizer)
     hospitals = [one.name for one in study.hospitals if optimizer.train_on is None or one.name in optimizer.train_on]
@@ -39,13 +76,14 @@ def decide(study: StudyDefinition, grid: Grid, claim: Claim) -> dict[str, Any]:
         ]
 
     pooled, single = estimates([networks]), estimates([[network] for network in networks])
-    said = {"name": claim.name, "says": claim.says, "optimizer": claim.optimizer, "networks": list(networks)}
+    said = _said(study, claim)
     known = [one for one in pooled if one is not None]
     if not places or len(known) < len(pooled) or None in single:
-        return said | {"verdict": "undecided", "reason": "runs of it are missing", "difference": None}
+        return said | {"verdict": "undecided", "reason": "runs of it are missing"} | _NO_FIGURES
     mean = together(known)
     pooled_masses = mean.masses(rule.equivalence)
-    of_places = [one.masses(rule.equivalence) for one in single if one is not None]
+    by_place = [one for one in single if one is not None]
+    of_places = [one.masses(rule.equivalence) for one in by_place]
     masses = [one for one in of_places if one is not None]
     verdict: Verdict = "undecided"
     if claim.says == "inconsistent":
@@ -55,13 +93,20 @@ def decide(study: StudyDefinition, grid: Grid, claim: Claim) -> dict[str, Any]:
         lacking = pooled_masses is None
         if pooled_masses is not None:
             verdict = improvement(pooled_masses, rule.probability, claim.says == "improves")
+    apart = claim.says == "inconsistent"
+    needed = raised(rule.probability, len(single)) if apart else rule.probability
+    values = [one.value for one in by_place]
+    seen = [one for each in (by_place if apart else [mean]) if (one := each.smallest_seen()) is not None]
     return said | {
         "verdict": verdict,
         "reason": "nothing varies, or a class has one patient only: no error to judge by" if lacking else "",
         "difference": mean.as_dict(rule.equivalence),
+        "smallest_seen": [min(seen), max(seen)] if seen else None,
+        "range": [min(values), max(values)],
         "places": len(single),
-        "better_places": sum(one["better"] >= rule.probability for one in masses),
-        "worse_places": sum(one["worse"] >= rule.probability for one in masses),
+        "place_probability": needed,
+        "better_places": sum(one["better"] >= needed for one in masses),
+        "worse_places": sum(one["worse"] >= needed for one in masses),
     }
 
 
@@ -75,10 +120,15 @@ def improvement(masses: Mapping[str, float], probability: float, claimed: bool) 
     return "undecided"
 
 
+def raised(probability: float, places: int) -> float:
+    """Return the probability by which one of several places counts."""
+    return 1 - (1 - probability) / places
+
+
 def inconsistent(masses: Sequence[Mapping[str, float]], probability: float) -> Verdict:
     """Decide whether an optimizer is better in one place and worse in another."""
-    raised = 1 - (1 - probability) / len(masses)
-    if all(any(one[side] >= raised for one in masses) for side in ("better", "worse")):
+    needed = raised(probability, len(masses))
+    if all(any(one[side] >= needed for one in masses) for side in ("better", "worse")):
         return "supported"
     if any(all(one[side] >= probability for one in masses) for side in ("better", "equivalent", "worse")):
         return "contradicted"
