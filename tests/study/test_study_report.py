@@ -193,7 +193,7 @@ def test_a_cell_that_failed_withholds_the_claims_that_rest_on_it_alone(copy: Stu
     results = json.loads((tmp_path / "out/results.json").read_text())
     helps, inconsistent = results["claims"]
     assert helps["verdict"] == "withheld"
-    assert helps["reason"] == "1 of its 12 cells are not finished, 1 of them failed: no verdict"
+    assert helps["reason"] == "it lacks 1 of its 12 cells, 1 of which failed"
     assert inconsistent["verdict"] != "withheld"
     assert inconsistent["difference"] is not None
     assert results["cells"]["failed"] == {"porto/cnn/sam/fold-1/epochs-seed-0": "RuntimeError: the card fell out"}
@@ -227,8 +227,8 @@ def test_what_is_withheld_shows_no_number(copy: StudyFolder, tmp_path: Path) -> 
     assert {withheld[key] for key in figures} == {None}
     page = next(path for path in written if path.suffix == ".md").read_text()
     assert "INTERIM: 35 of 36 cells are finished" in page
-    reason = "1 of its 12 cells are not finished: no verdict"
-    assert f"| SAM helps | withheld | - | - | - | {reason} |" in page
+    assert "| SAM helps | withheld | - | - | - |" in page
+    assert "SAM helps: withheld, it lacks 1 of its 12 cells." in page
 
 
 def test_claims_show_what_decides_them(whole: tuple[dict[str, Any], str]) -> None:
@@ -240,7 +240,8 @@ def test_claims_show_what_decides_them(whole: tuple[dict[str, Any], str]) -> Non
     assert f"| {low:.3f} to {high:.3f} |" in row
     row = next(line for line in page.splitlines() if line.startswith("| SAM helps"))
     assert f"| {helps['difference']['smallest_seen']:.3f} |" in row
-    assert "worse / equivalent / better" in row
+    shares = helps["difference"]["probabilities"]
+    assert " / ".join(f"{shares[side]:.2f}" for side in ("worse", "equivalent", "better")) in row
 
 
 def test_lengths_say_how_unequal_equal_gradients_are(whole: tuple[dict[str, Any], str]) -> None:
@@ -273,8 +274,9 @@ def test_unknown_patients_are_told_and_not_called_patients(whole: tuple[dict[str
     north, porto = results["resampled"]
     assert (porto["unit"], porto["images"], porto["clusters"], porto["known"]) == ("patients", 48, 24, 48)
     assert (north["unit"], north["clusters"], north["known"]) == ("patients or groups of near-duplicates", 47, 0)
-    assert "Of 48 images of 48 at north the patient is not known." in page
-    assert "at porto the patient" not in page
+    assert "The patient of no image (48) at north is known." in page
+    assert "| north | images, or groups of near-duplicates, as patients are unknown | 48 | 0 | 47 |" in page
+    assert "at porto is" not in page
     assert "for new patients" not in page
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from medsharp.quantities import p_equals
+
 _LEAST = 12
 _NOTHING = 1e-6
 """Of AUROC: a residual spread below is what rounding and an iterated fit leave, not chance."""
@@ -145,9 +147,9 @@ def look_at_residuals(residuals: np.ndarray, groups: np.ndarray) -> dict[str, An
     largest = float(np.abs(residuals).max() / spread)
     doubts = []
     if normal < 0.05:
-        doubts.append(f"residuals are not normal (Shapiro-Wilk p {normal:.3f})")
+        doubts.append(f"residuals are not normal (Shapiro-Wilk {p_equals(normal)})")
     if equal is not None and equal < 0.05:
-        doubts.append(f"optimizers vary unequally (Brown-Forsythe p {equal:.3f})")
+        doubts.append(f"optimizers vary unequally (Brown-Forsythe {p_equals(equal)})")
     if largest > 4:
         doubts.append(f"the largest residual is {largest:.1f} standard deviations")
     return {

@@ -14,6 +14,7 @@ from training.study.plots import difference_plot, residual_plot
 from training.study.reading import CORRUPTED, EXTERNAL
 
 _BUDGETS = {"epochs": "equal epochs", "gradients": "equal gradient computations, to whole epochs"}
+_SHORT = {"epochs": "equal epochs", "gradients": "equal gradients"}
 _LONGEST = 160
 """Signs of a reason why a cell failed; the whole lies under `errors/`."""
 _EXTERNAL = (
@@ -55,11 +56,13 @@ def _verdicts(results: dict[str, Any]) -> list[Block]:
     reference, budget = results["study"]["reference"], _BUDGETS[results["rule"]["budget"]]
     caption = (
         f"Claims, decided by the registered rule at {budget}; AUROC less that of {reference}, averaged over networks "
-        "and places, or the range of places where they decide by themselves; smallest seen: what a test at 5 % finds "
-        "with a power of 80 %"
+        "and places, or the range of places where they decide by themselves. By these it is decided: the probabilities "
+        "of worse / equivalent / better, or places. Smallest seen: what a test at 5 % finds with a power of 80 %"
     )
-    header = ["Claim", "Verdict", "Difference", "What decides", "Smallest seen", "Remark"]
-    return [*blocks, _table(caption, header, [_claim(claim) for claim in results["claims"]])]
+    header = ["Claim", "Verdict", "Difference", "Decided by", "Smallest seen"]
+    remarks = [Text(f"{one['name']}: {one['verdict']}, {one['reason']}.") for one in results["claims"] if one["reason"]]
+    # No column of numbers: what decides is long, and wraps.
+    return [*blocks, Table(caption, header, [_claim(claim) for claim in results["claims"]]), *remarks]
 
 
 def _claim(claim: dict[str, Any]) -> list[str]:
@@ -75,8 +78,8 @@ def _claim(claim: dict[str, Any]) -> list[str]:
             f"each at {claim['place_probability']:.3f}"
         )
     elif found and found["probabilities"]:
-        decides = f"worse / equivalent / better {_shares(found['probabilities'])}"
-    return [claim["name"], claim["verdict"], difference, decides, between, claim["reason"]]
+        decides = _shares(found["probabilities"])
+    return [claim["name"], claim["verdict"], difference, decides, between]
 
 
 def _rule(results: dict[str, Any]) -> list[Block]:
@@ -94,7 +97,11 @@ def _rule(results: dict[str, Any]) -> list[Block]:
 def _cases(results: dict[str, Any]) -> list[Block]:
     """Say what intervals of a hospital are for: new patients, or no more than new images."""
     rows = [
-        [one["hospital"], one["unit"], *(str(one[key]) for key in ("images", "known", "clusters"))]
+        [
+            one["hospital"],
+            one["unit"] if one["known"] else _NO_PATIENT,
+            *(str(one[key]) for key in ("images", "known", "clusters")),
+        ]
         for one in results["resampled"]
     ]
     counts = _numbers(["Images", "With a patient", "Cases"])
@@ -103,14 +110,19 @@ def _cases(results: dict[str, Any]) -> list[Block]:
     for one in results["resampled"]:
         unknown = one["images"] - one["known"]
         if unknown:
+            which = f"{unknown} of the {one['images']} images" if one["known"] else f"no image ({one['images']})"
+            said = "is not known" if one["known"] else "is known"
             blocks.append(
                 Notice(
-                    f"Of {counted(unknown, 'image')} of {one['images']} at {one['hospital']} the patient is not known. "
-                    "Images of one patient count as several cases there and may be trained on and tested: its "
-                    "intervals may be too narrow and its AUROC on test folds too high, for all optimizers alike."
+                    f"The patient of {which} at {one['hospital']} {said}. Images of one patient count as "
+                    "several cases there and may be trained on and tested: its intervals "
+                    "may be too narrow and its AUROC on test folds too high, for all optimizers alike."
                 )
             )
     return blocks
+
+
+_NO_PATIENT = "images, or groups of near-duplicates, as patients are unknown"
 
 
 def _lengths(results: dict[str, Any]) -> list[Block]:
@@ -125,7 +137,7 @@ def _lengths(results: dict[str, Any]) -> list[Block]:
             cells += [str(one["epochs"]), f"{one['passes']:g}", f"{one['of_reference']:.2f}"]
         rows.append(cells)
     reference = results["study"]["reference"]
-    columns = [(name, _BUDGETS[budget]) for budget in budgets for name in ("Epochs", "Passes", f"Of {reference}'s")]
+    columns = [(name, _SHORT[budget]) for budget in budgets for name in ("Epochs", "Passes", f"Of {reference}'s")]
     numbers = [Column(name, note, number=True) for name, note in columns]
     caption = (
         "Length of a training: epochs, forward and backward passes over the training images, and these as a share of "

@@ -22,7 +22,7 @@ from training.study.results import make_results
 
 REPORT = "report"
 # Names of optimizers stay whole, however many columns there are.
-_STYLE = ".scroll thead th { overflow-wrap: normal; }\n.scroll tbody th { min-width: 9rem; }\n"
+_STYLE = ".scroll thead th { overflow-wrap: normal; }\n.scroll tbody th { min-width: 11rem; }\n"
 _UNKNOWN = dict.fromkeys(("worse", "equivalent", "better"))
 
 

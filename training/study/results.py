@@ -99,8 +99,7 @@ def _lacking(wanted: Sequence[str], finished: Container[str], failed: Container[
     if not missing:
         return ""
     ended = sum(name in failed for name in missing)
-    more = f", {ended} of them failed" if ended else ""
-    return f"{len(missing)} of its {len(wanted)} cells are not finished{more}: no verdict"
+    return f"it lacks {len(missing)} of its {len(wanted)} cells" + (f", {ended} of which failed" if ended else "")
 
 
 def _resampled(figures: pd.DataFrame, readings: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
