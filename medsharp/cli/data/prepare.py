@@ -40,8 +40,11 @@ def prepare(
         list[str] | None, typer.Option(metavar="COLUMN", help="Column of the list to carry too; may be repeated.")
     ] = None,
     study_date: Annotated[
-        StudyDate, typer.Option(help="How much of StudyDate is carried: a day helps to find out who a patient is.")
-    ] = StudyDate.year,
+        StudyDate | None,
+        typer.Option(
+            help="How much of StudyDate is carried: a day helps to find out who a patient is.", show_default="year"
+        ),
+    ] = None,
     key: Annotated[
         Path | None,
         typer.Option(help="File with the key that numbers patients; without it ~/.config/medsharp/patients.key."),
@@ -64,7 +67,12 @@ def prepare(
     if (out / "manifest.csv").exists():
         raise InputError(f"{out / 'manifest.csv'} exists already; choose another folder or remove it first")
     patient_key = PatientKey(key)
-    reading = FolderReading(table=labels, key=patient_key, study_date=study_date.value, keep=tuple(keep or ()))
+    reading = FolderReading(
+        table=labels,
+        key=patient_key,
+        study_date=None if study_date is None else study_date.value,
+        keep=tuple(keep or ()),
+    )
     declared = None if value_range is None else read_range(value_range, "--range")
     rule = rule_of(label_from, malignant, benign)
     heading(f"Data: {data}")

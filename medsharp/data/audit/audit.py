@@ -23,7 +23,7 @@ from medsharp.data.audit.stated import read_statements
 from medsharp.data.duplicates import Match, apply_matches, duplicate_matches, write_looks
 from medsharp.data.duplicates.crops import search_crops
 from medsharp.data.exclusions import count_exclusions
-from medsharp.data.manifest import AUDITED, Manifest, check_unchanged
+from medsharp.data.manifest import AUDITED, Manifest, check_unchanged, name_of
 from medsharp.errors import InputError, nearest
 from medsharp.images import ImageLimits
 from medsharp.progress import Progress
@@ -56,7 +56,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Seen:
-    """An inspected image: which manifest, which row, and what was seen."""
+    """An inspected image: which manifest, which row, what that is called (its frame too), and what was seen."""
 
     manifest: int
     row: int
@@ -98,8 +98,8 @@ def audit_datasets(
         stated, cells = read_statements(manifest)
         unread += cells
         for row, inspection in zip(rows, inspect_images(manifest, rows, limits, progress, stated), strict=True):
-            image, label = manifest.table.at[row, "image"], manifest.table.at[row, "label"]
-            seen.append(_Seen(number, row, image, label, inspection))
+            said = manifest.table.loc[row].to_dict()
+            seen.append(_Seen(number, row, name_of(said), said["label"], inspection))
         reasons = [one.inspection.look.reason for one in seen if one.manifest == number]
         if all(reasons):
             first = reasons[0] if reasons else "it lists no image that is not excluded"
@@ -251,7 +251,7 @@ def _apply(
     ]
     apply_matches(table, rows, inside)
     _keep_suspended(table, manifest, findings)
-    places = {image: row for row, image in table["image"].items()}
+    places = {name: row for row, name in _names(table).items()}
     flags: dict[int, list[str]] = {}
     for finding in findings:
         if not finding.image:
@@ -269,6 +269,11 @@ def _apply(
     return manifest.replace(table=table, notes=(*manifest.notes, *_notes(manifest, table)))
 
 
+def _names(table: pd.DataFrame) -> dict[int, str]:
+    """Return what each row is called in findings; frames of a clip have one `image`."""
+    return {int(row): name_of(said) for row, said in zip(table.index, table.to_dict("records"), strict=True)}
+
+
 def _keep_suspended(table: pd.DataFrame, manifest: Manifest, findings: Sequence[Finding]) -> None:
     """Take back, in place, what was excluded for findings that exclude nothing; another reason stays."""
     reasons: dict[str, set[bool]] = {}
@@ -279,7 +284,7 @@ def _keep_suspended(table: pd.DataFrame, manifest: Manifest, findings: Sequence[
                 images.append(finding.other_image)
             for image in images:
                 reasons.setdefault(image, set()).add(finding.action is Action.exclude)
-    for row, image in table["image"].items():
+    for row, image in _names(table).items():
         if not manifest.table.at[row, "exclude"] and image in reasons and True not in reasons[image]:
             table.at[row, "exclude"] = ""
 

@@ -9,7 +9,7 @@ from scipy.stats import fisher_exact
 
 from medsharp.data.audit.finding import KINDS, Finding
 from medsharp.data.audit.inspect import stated_size
-from medsharp.data.manifest import Manifest
+from medsharp.data.manifest import Manifest, name_of
 
 _LEAST_IMAGES = 20
 _LEAST_DIFFERENCE = 0.15
@@ -25,7 +25,7 @@ def patient_findings(manifest: Manifest) -> Iterator[Finding]:
             continue
         labels = images.loc[images["label"] != "", "label"].value_counts()
         counted = ", ".join(f"{label} {count}" for label, count in labels.items()) or "no labels"
-        first = images.iloc[0]["image"]
+        first = name_of(images.iloc[0].to_dict())
         name = manifest.info.name
         yield Finding(
             name, first, "patient", f"patient {patient}: {len(images)} images ({counted})", KINDS["patient"].action

@@ -64,7 +64,8 @@ class Finding:
 
     Attributes:
         dataset: Name of the data set.
-        image: Path as in its manifest; empty for the whole data set.
+        image: As `medsharp.data.manifest.name_of` calls its row: the path, with `#12` where the row is of one frame;
+            empty for the whole data set.
         kind: A key of `KINDS`.
         detail: What was measured, in words.
         action: What was done to the image.

@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,10 +24,10 @@ from medsharp.data.audit.audit import Audit
 from medsharp.data.audit.balance import counts_by
 from medsharp.data.audit.finding import KINDS, Action, Finding, Kind, Severity
 from medsharp.data.exclusions import count_exclusions
-from medsharp.data.manifest import Manifest, write_manifest
+from medsharp.data.manifest import Manifest, name_of, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import atomic_folder, atomic_path, write_text
-from medsharp.images import ImageLimits, read_image
+from medsharp.images import ImageLimits
 from medsharp.progress import Progress
 
 COLUMNS = (
@@ -187,10 +187,13 @@ def _thumbnails(
     audit: Audit, wanted: Sequence[tuple[str, str]], progress: Progress | None
 ) -> dict[tuple[str, str], Markup]:
     by_name = {manifest.info.name: manifest for manifest in audit.before}
+    rows = {
+        (name, name_of(row)): row for name, manifest in by_name.items() for row in manifest.table.to_dict("records")
+    }
     pictures: dict[tuple[str, str], Markup] = {}
     pool = ThreadPoolExecutor()
     try:
-        made = pool.map(lambda one: _thumbnail(by_name[one[0]], one[1], audit.limits), wanted)
+        made = pool.map(lambda one: _thumbnail(by_name[one[0]], rows[one], audit.limits), wanted)
         for done, (key, picture) in enumerate(zip(wanted, made, strict=True), start=1):
             if picture:
                 pictures[key] = Markup(picture)
@@ -201,11 +204,10 @@ def _thumbnails(
     return pictures
 
 
-def _thumbnail(manifest: Manifest, name: str, limits: ImageLimits) -> str:
-    """Return an image as a data URI; empty where it cannot be read."""
+def _thumbnail(manifest: Manifest, row: Mapping[Any, Any], limits: ImageLimits) -> str:
+    """Return the image of a row, of the frame that it names, as a data URI; empty where it cannot be read."""
     try:
-        path = manifest.path(name)
-        decoded = read_image(path, limits=limits, value_range=manifest.range_of({"image": name}))
+        decoded = manifest.read(row, limits)
         picture = Image.fromarray(decoded.pixels)
         if decoded.colours is not None:
             picture = Image.fromarray(decoded.colours)

@@ -15,7 +15,7 @@ from medsharp.data.duplicates.look import Look, Seen
 from medsharp.data.duplicates.looks import look_at
 from medsharp.data.duplicates.matches import DISTANCE, Match, duplicate_matches
 from medsharp.data.exclusions import count_exclusions
-from medsharp.data.manifest import Manifest, check_unchanged
+from medsharp.data.manifest import Manifest, check_unchanged, name_of
 from medsharp.errors import InputError
 from medsharp.images import ImageLimits
 from medsharp.images.dicom import BURNED_IN, OTHER_MODALITIES, of_other_modality
@@ -133,7 +133,11 @@ def apply_matches(table: pd.DataFrame, rows: Sequence[int], matches: Sequence[Ma
     Returns:
         The clusters of near-duplicates that stay: sets of two rows or more.
     """
-    labels, images = table["label"].to_dict(), table["image"].to_dict()
+    labels = table["label"].to_dict()
+
+    def name(row: int) -> str:
+        return name_of(table.loc[row].to_dict())
+
     contradictory: dict[int, int] = {}
     copies: dict[int, int] = {}
     near = set()
@@ -147,8 +151,8 @@ def apply_matches(table: pd.DataFrame, rows: Sequence[int], matches: Sequence[Ma
         else:
             near |= {one, other}
     usable = np.asarray(rows, dtype=np.int64)[(table.loc[list(rows), "exclude"] == "").to_numpy()]
-    reasons = {row: f"exact duplicate of {images[other]}" for row, other in copies.items()} | {
-        row: f"contradictory duplicate of {images[other]} ({labels[other]})" for row, other in contradictory.items()
+    reasons = {row: f"exact duplicate of {name(other)}" for row, other in copies.items()} | {
+        row: f"contradictory duplicate of {name(other)} ({labels[other]})" for row, other in contradictory.items()
     }
     table.loc[list(reasons), "exclude"] = list(reasons.values())
     _name_groups(table, usable, pairs)

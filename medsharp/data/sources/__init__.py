@@ -111,6 +111,7 @@ def open_dataset(
         from medsharp.data.phantom import phantom_dataset
 
         _refuse_source(wanted, str(path), "is simulated")
+        _refuse_reading(str(path), "is simulated", reading)
         manifest = _relabelled(phantom_dataset(str(path)), rule)
     else:
         manifest = _open_path(Path(path), wanted, reading)
@@ -127,10 +128,11 @@ def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
         _refuse_source(wanted, str(path), "is a file")
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images")
+        _refuse_reading(str(path), "is a manifest", reading)
         return _relabelled(read_manifest(path), reading.rule)
     if manifest_file(path) is not None:
         _refuse_source(wanted, str(path), "holds a manifest, which says what it is")
-        _refuse_table(path, "holds a manifest", reading)
+        _refuse_reading(str(path), "holds a manifest", reading)
         return _relabelled(read_manifest(path), reading.rule)
     if wanted == FOLDER:
         return read_folder(path, reading)
@@ -182,7 +184,7 @@ def _below(path: Path, reading: FolderReading) -> Manifest | None:
 
 def _public(source: Source, path: Path, sentence: str, reading: FolderReading) -> Manifest:
     """Read a public data set, and say by what it was recognised and which images of the folder are none of it."""
-    _refuse_table(path, f"is {sentence}", reading)
+    _refuse_reading(str(path), f"is {sentence}", reading, remedy=f", or say --source {FOLDER}")
     manifest = source.read(path)
     notes = [sentence]
     if abs(len(manifest.table) - source.total) > TOLERANCE * source.total:
@@ -203,10 +205,16 @@ def _refuse_source(wanted: str, path: str, why: str) -> None:
         raise InputError(f"--source {wanted}: {path} {why}; leave it out")
 
 
-def _refuse_table(path: Path, why: str, reading: FolderReading) -> None:
-    """Refuse a list of labels where there are labels: it would go unread."""
-    if reading.table is not None:
-        raise InputError(f"--labels {reading.table}: {path} {why}; leave it out, or say --source {FOLDER}")
+def _refuse_reading(path: str, why: str, reading: FolderReading, *, remedy: str = "") -> None:
+    """Refuse what is said of a hospital's own folder where there is none: it would have no effect."""
+    given = {
+        "--labels": reading.table,
+        "--keep": ", ".join(reading.keep),
+        "--study-date": reading.study_date,
+    }
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option} {value}: {path} {why}; leave it out{remedy}")
 
 
 def _relabelled(manifest: Manifest, rule: LabelRule | None) -> Manifest:

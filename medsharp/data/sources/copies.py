@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from medsharp.data.manifest import Manifest
@@ -18,7 +19,8 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
     """Copy the images and masks that nothing excludes into a folder, under names that say nothing.
 
     A file is called by the patient's number and a keyed hash of its path, so that the same export gives the same
-    names. Contents stay as they are: the headers of DICOM files still name patients, and so may their pixels.
+    names; of paths, every letter counts, as `1.png` and `01.png` are two. Contents stay as they are: the headers of
+    DICOM files still name patients, and so may their pixels.
 
     Args:
         manifest: Whose excluded rows are left behind.
@@ -36,17 +38,23 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
     names: dict[str, str] = {}
     for image, patient in zip(table["image"], table["patient"], strict=True):
         names.setdefault(image, f"{IMAGES}/{patient or 'unknown'}/{_called(image, key)}")
+    masks: Counter[str] = Counter()  # of an image; its frames may have masks of their own
     for cell, image in zip(table["mask"], table["image"], strict=True):
-        for number, mask in enumerate(filter(None, cell.split(";")), start=1):
-            own = PurePosixPath(names[image])
-            names.setdefault(mask, own.with_name(f"{own.stem}_mask_{number}{Path(mask).suffix.lower()}").as_posix())
+        for mask in filter(None, cell.split(";")):
+            if mask not in names:
+                masks[image] += 1
+                own = PurePosixPath(names[image])
+                own = own.with_name(f"{own.stem}_mask_{masks[image]}{Path(mask).suffix.lower()}")
+                names[mask] = own.as_posix()
+    assert len(set(names.values())) == len(names), "two files have one name"
     for done, (name, copy) in enumerate(names.items(), start=1):
         _copy(manifest.path(name), out / copy)
         if progress is not None:
             progress(done, len(names), "copying images")
     table["image"] = table["image"].map(names)
     table["mask"] = [";".join(names[mask] for mask in cell.split(";") if mask) for cell in table["mask"]]
-    table["group"] = [f"group {key.number(group)}" if group else "" for group in table["group"]]
+    groups = [key.number(group) for group in table["group"]]
+    table["group"] = [f"group {number}" if number else "" for number in groups]
     left = len(manifest.table) - len(table)
     notes = [f"{len(names)} files copied; DICOM headers and burned-in text are as they were"]
     if left:
@@ -55,7 +63,7 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
 
 
 def _called(image: str, key: PatientKey) -> str:
-    return f"{key.number(image).lower()[1:]}{Path(image).suffix.lower()}"
+    return f"{key.digest(image)}{Path(image).suffix.lower()}"
 
 
 def _copy(source: Path, copy: Path) -> None:

@@ -44,7 +44,8 @@ class FolderReading:
         table: The list of labels; by default `labels.csv` or its like in the folder.
         rule: How a column becomes labels.
         key: Numbers patients.
-        study_date: How much of StudyDate is carried: a date of examination helps to find out who a patient is.
+        study_date: How much of StudyDate is carried: a date of examination helps to find out who a patient is. The year
+            where nothing is said.
         keep: Columns of the list that are carried besides those of a manifest.
     """
 
@@ -52,7 +53,7 @@ class FolderReading:
     table: Path | None = None
     rule: LabelRule | None = None
     key: PatientKey = field(default_factory=PatientKey)
-    study_date: StudyDate = "year"
+    study_date: StudyDate | None = None
     keep: tuple[str, ...] = ()
 
     def label(self, written: str) -> str:
@@ -237,7 +238,7 @@ def _rows(
             about["official_split"] = place.split
         patient, study = "", ""
         if header is not None:
-            about |= _of_header(header, reading.study_date)
+            about |= _of_header(header, reading.study_date or "year")
             patient, study = header.patient, header.study
         if by_class and not place.label:
             about["exclude"] = "in no class folder"

@@ -46,9 +46,19 @@ class PatientKey:
         plain = patient_key(identifier)
         if not plain:
             return ""
-        digest = hmac.new(self._secret, plain.encode(), hashlib.sha256).hexdigest()
         # The letter keeps spreadsheets from reading digits as a number.
-        return f"P{digest[:_DIGITS]}"
+        return f"P{self._keyed(plain.encode())}"
+
+    def digest(self, path: str) -> str:
+        """Return 16 hexadecimal digits of the HMAC-SHA256 of a path as it is written: case, zeros and blanks count.
+
+        Raises:
+            InputError: The key cannot be read or made.
+        """
+        return self._keyed(b"path:" + path.encode())
+
+    def _keyed(self, text: bytes) -> str:
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:_DIGITS]
 
     @cached_property
     def fingerprint(self) -> str:
