@@ -7,8 +7,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ _ATTEMPTS = 100
 
 @contextmanager
 def atomic_path(path: str | Path, *, private: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; rename it to `path` when the block ends well.
+    """Give a temporary path beside `path` to write to; rename it to `path` when the block ends well and it is on disk.
 
     When the block raises, what was there before stays and the temporary file is removed.
 
@@ -43,12 +43,51 @@ def atomic_path(path: str | Path, *, private: bool = False) -> Iterator[Path]:
         yield temporary
         if private:  # a writer may have put another file in its place
             temporary.chmod(0o600)
+        to_disk(temporary)  # else the name may be there after a power cut, and the content not
         temporary.replace(path)
+        _names_to_disk(path.parent)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def to_disk(file: Path) -> None:
+    """Have the system write to the disk what it holds of a file.
+
+    Raises:
+        OSError: It cannot.
+    """
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _names_to_disk(folder: Path) -> None:
+    """Do the same with the names in a folder, where the system has a way; without it an old name may come back."""
+    if os.name != "posix":
+        return
+    # A folder that may be written to and not read, and file systems of networks, have none; the files are whole.
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def assert_other_file(out: Path, read: Iterable[str | Path]) -> None:
+    """Check that what is written takes the place of nothing that is read.
+
+    Args:
+        out: What `--out` names.
+        read: Files, or URLs.
+
+    Raises:
+        InputError: It is one of them, under whatever name.
+    """
+    if out.exists() and any(Path(one).exists() and out.samefile(one) for one in read):
+        raise InputError(f"--out {out} is what is read here; choose another")
 
 
 def write_text(path: str | Path, text: str, *, private: bool = False) -> None:
@@ -93,7 +132,7 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def only_writer(lock: Path, busy: str) -> Iterator[None]:
+def only_writer(lock: Path, busy: str, *, patience: float = 0.0) -> Iterator[None]:
     """Keep what a lock file stands for to this process.
 
     The lock is the operating system's, so that it goes when its process goes, however that ends.
@@ -101,16 +140,17 @@ def only_writer(lock: Path, busy: str) -> Iterator[None]:
     Args:
         lock: The lock file; its folder is there.
         busy: What to say where another process has it.
+        patience: Seconds to wait for it.
 
     Raises:
-        InputError: Another process has it, or it cannot be written.
+        InputError: Another process has it, or removed its folder meanwhile, or it cannot be written.
     """
     from filelock import FileLock, Timeout  # takes longer to import than all else here
 
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
-    except Timeout as error:
+        held.acquire(timeout=patience)
+    except (Timeout, FileNotFoundError) as error:
         raise InputError(busy) from error
     except OSError as error:
         raise InputError(f"cannot write in {lock.parent}: {error.strerror}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from medsharp.data.manifest import Manifest
     from medsharp.images import ValueRange
     from medsharp.inference import FindLesion, Frames, Prediction, Predictor
-    from medsharp.inference.blocks import Blocks, Shard
+    from medsharp.inference.blocks import Blocks, Shard, Told
     from medsharp.progress import Progress
 
 SHARD_HELP = (
@@ -106,6 +106,8 @@ def predict(
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
                 raise InputError(f"{option} takes images or folders, not a data set")
+        if out is not None:
+            _refuse_replacing(out, images)
         asked = _Asked(bundle, images, source, wanted, loaded, out, shard)
         if merge:
             seen = asked.merged()
@@ -148,6 +150,15 @@ def _is_table(path: str) -> bool:
     return Path(path).suffix.lower() in TABLE_SUFFIXES
 
 
+def _refuse_replacing(out: Path, data: Sequence[str]) -> None:
+    """Refuse a table that would take the place of the manifest that is read."""
+    from medsharp.data.manifest import manifest_file
+    from medsharp.files import assert_other_file
+
+    folders = (manifest_file(Path(one)) for one in data)
+    assert_other_file(out, [*data, *(file for file in folders if file is not None)])
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What is asked of a data set: the arguments of `predict`."""
@@ -169,9 +180,13 @@ class _Asked:
             raise InputError("--merge joins what the shards made; leave --shard out")
         out = self._out("--merge")
         spec = read_bundle(self.bundle)
-        blocks = Blocks(out, self._open(self.loaded["value_range"]))
-        blocks.check(digest_of(spec))
-        blocks.merge(spec.classes)
+        blocks = Blocks(out, self._open(self.loaded["value_range"]), spec.classes)
+        settings = {"frames": self.frames, "limits": asdict(self.loaded["limits"])}
+        settings |= {name: self.loaded[name] for name in ("answer_anyway", "precision")}
+        if settings["precision"] == "auto":  # what that comes to is found out where it runs
+            del settings["precision"]
+        blocks.check(digest_of(spec), settings)
+        blocks.merge(self.frames)
         return Seen(spec).add(read_rows([out]))
 
     def predicted_here(self) -> Seen:
@@ -186,8 +201,8 @@ class _Asked:
             with progress_bar() as report:
                 return _added(seen, predict_manifest(predictor, manifest, frames=self.frames, progress=report))
 
-        def fill(blocks: Blocks, report: Progress) -> None:
-            blocks.predict(predictor, part, self.frames, report)
+        def fill(blocks: Blocks, report: Progress, told: Told | None) -> None:
+            blocks.predict(predictor, part, self.frames, report, told=told)
 
         return self._filled(seen, manifest, part, fill)
 
@@ -204,26 +219,29 @@ class _Asked:
                 with progress_bar() as report:
                     return _added(seen, model.predict_manifest(manifest, frames=self.frames, progress=report))
 
-            def fill(blocks: Blocks, report: Progress) -> None:
-                blocks.fill(model.made_by(self.frames), part, model.tables(blocks.images, self.frames), report)
+            def fill(blocks: Blocks, report: Progress, told: Told | None) -> None:
+                tables = model.tables(blocks.images, self.frames)
+                blocks.fill(model.made_by(self.frames), part, tables, report, told=told)
 
             return self._filled(seen, manifest, part, fill)
 
-    def _filled(self, seen: Seen, manifest: Manifest, part: Shard, fill: Callable[[Blocks, Progress], None]) -> Seen:
+    def _filled(
+        self, seen: Seen, manifest: Manifest, part: Shard, fill: Callable[[Blocks, Progress, Told | None], None]
+    ) -> Seen:
         from medsharp.inference.blocks import Blocks, read_rows
 
         assert self.out is not None
-        blocks = Blocks(self.out, manifest)
+        blocks = Blocks(self.out, manifest, seen.spec.classes)
         with progress_bar() as report:
-            fill(blocks, report)
+            fill(blocks, report, None if self.shard is None else seen.add)
         if self.shard is not None:
-            mine = blocks.of(part)
+            made = counted(len(blocks.of(part)), "block")
             note(
-                f"{counted(len(mine), 'block')} of {blocks.count} in {blocks.folder}; when all shards are done, run "
-                "the same with --merge in place of --shard"
+                f"{made} of {blocks.count} in {blocks.folder}; when all shards are done, run the same with --merge in "
+                "place of --shard"
             )
-            return seen.add(read_rows(mine))
-        blocks.merge(seen.spec.classes)
+            return seen
+        blocks.merge(self.frames)
         return seen.add(read_rows([self.out]))
 
     def _part(self) -> Shard:
@@ -274,10 +292,13 @@ def _of_images(
     heatmaps: Path | None,
     box: str | None,
 ) -> Seen:
+    from medsharp.files import assert_other_file
     from medsharp.inference import Predictor
     from medsharp.inference.prediction import DISPLAY_SIDE
 
     files, lesion = _expand(images), None if box is None else _lesion(box)
+    if out is not None:
+        assert_other_file(out, files)
     predictor = Predictor.load(bundle, **loaded)
     if box is not None and predictor.preprocessing.crop != "lesion":
         raise InputError(f"{bundle} does not crop to the lesion; leave --box out")

@@ -161,7 +161,8 @@ def evaluate_manifest(
         data: What `open_external` gives or takes.
         out: `predictions-<name>.csv` is written there; refused images have no number in it, unless the predictor
             answers anyway.
-        taken: Names of other data sets in the same report; this one's gets a number where it is among them.
+        taken: Names of other data sets in the same report; this one's gets a number where it or its file's is among
+            them.
         resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
         thumbnails: Keep small pictures of the images that the model got wrong, for the page.
@@ -192,7 +193,8 @@ def evaluate_manifest(
     table = predict_manifest(predictor.answering_anyway(), manifest, ready=ready, progress=progress)
     shown = table if predictor.answer_anyway else without_refused_answers(table)
     names = (manifest.info.name if n == 1 else f"{manifest.info.name} {n}" for n in itertools.count(1))
-    name = next(name for name in names if name not in taken)
+    files = {_file_name(one).casefold() for one in taken}  # names that differ may be the same as a file's
+    name = next(name for name in names if _file_name(name).casefold() not in files)
     with atomic_path(out / f"predictions-{_file_name(name)}.csv") as temporary:
         shown.to_csv(temporary, index=False, lineterminator="\n")
     evaluation = evaluate_table(

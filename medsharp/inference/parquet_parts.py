@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsharp.errors import InputError
-from medsharp.files import atomic_folder
+from medsharp.files import atomic_folder, to_disk
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,18 +53,21 @@ def write_parts(out: Path, files: Sequence[Path], numbers: Sequence[str]) -> Non
 
     with atomic_folder(out, overwrite=True) as folder:
         for number, tables in enumerate(_parts(files, numbers)):
-            with parquet.ParquetWriter(folder / f"part-{number:05d}.parquet", tables[0].schema) as writer:
+            part = folder / f"part-{number:05d}.parquet"
+            with parquet.ParquetWriter(part, tables[0].schema) as writer:
                 writer.write_table(pyarrow.concat_tables(tables), row_group_size=_GROUP)
+            to_disk(part)  # the files that it was made of are removed next
 
 
 def read_parts(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give the rows of such a table, one by one."""
+    """Give the rows of such a table, one by one, with the empty string where nothing stands, as a CSV has them."""
     from pyarrow import parquet
 
     for path in sorted(folder.glob(f"*{PARQUET}")):
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    yield {name: "" if value is None else value for name, value in row.items()}
 
 
 def _parts(files: Sequence[Path], numbers: Sequence[str]) -> Iterator[list[pyarrow.Table]]:

@@ -267,8 +267,24 @@ def with_rows(rows: pd.DataFrame, predictions: Sequence[Prediction], spec: Bundl
         predictions: One for each row, in the same order.
         spec: Of the bundle that predicted.
     """
-    table = predictions_table(predictions, spec.classes).drop(columns="image").assign(**frozen_columns(spec))
-    rows = rows.assign(image=[prediction.name for prediction in predictions])
+    table = predictions_table(predictions, spec.classes).assign(**frozen_columns(spec))
+    return _beside(rows.assign(image=table["image"]), table.drop(columns="image"))
+
+
+def columns_of(rows: pd.DataFrame, classes: Sequence[str], *, shares: bool) -> list[str]:
+    """Return the columns of what `laid_out` makes.
+
+    Args:
+        rows: A manifest's.
+        classes: Of the bundle.
+        shares: Whether masks tell how large lesions are.
+    """
+    table = predictions_table([], classes).drop(columns="image").assign(**threshold_columns(None, "", ""))
+    rows = rows.iloc[:0].assign(**{lesion_share.COLUMN: 0.0} if shares else {})
+    return [str(name) for name in _beside(rows, table)]
+
+
+def _beside(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     others = [name for name in rows.columns if name not in _LEADING and name not in ("mask", "exclude")]
     # An audit leaves flags of its own, which are not those of the reading.
     further = rows[others].rename(columns={name: f"manifest_{name}" for name in others if name in table})

@@ -207,7 +207,8 @@ def table_of_cells(
         known = {name_key(name) for name in header}
         missing = next(name for key, name in wanted.items() if key not in known)
         raise InputError(f"{path} has no column '{missing}'{nearest(missing, header)}")
-    header = [clean(str(cell)) for cell in cells.iloc[place]]
+    # A line break or a run of blanks inside of a heading is how a cell was laid out, and no part of its name.
+    header = [" ".join(clean(str(cell)).split()) for cell in cells.iloc[place]]
     header = [wanted.get(name_key(name), name) for name in header]
     _refuse_repeated(path, header)
     width = max(number for number, name in enumerate(header, start=1) if name)

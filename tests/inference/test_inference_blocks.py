@@ -14,6 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medsharp.cli import app
+from medsharp.data.manifest import read_manifest
+from medsharp.inference import Predictor
+from medsharp.inference.blocks import Blocks, Shard
 from medsharp.inference.session import Session
 
 IMAGES = 22
@@ -236,6 +239,8 @@ def test_parquet_has_the_rows_of_the_csv_in_their_order(
     out = tmp_path / "o.parquet"
     result = run("predict", bundle, manifest, "--out", out, "--device", "cpu")
     assert result.exit_code == 1, result.output
+    assert "failed: 09.png is damaged" in said(result)
+    assert f"{IMAGES - 1} rows in" in said(result)
     assert len(list(out.iterdir())) == 3  # of blocks of 4 images: 8, 8 and 5 rows
     found, wanted = pd.read_parquet(out), pd.read_csv(tmp_path / "whole.csv", dtype=str, keep_default_na=False)
     assert list(found) == list(wanted)
@@ -256,3 +261,96 @@ def test_block_that_was_damaged_is_a_sentence_and_no_table(bundle: Path, manifes
     assert result.exit_code == 2, result.output
     assert f"{block.name} is damaged" in said(result)
     assert not (tmp_path / "o.parquet").exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_images_without_a_number_are_listed_and_counted_whatever_the_format(
+    bundle: Path, tmp_path: Path, images: np.ndarray, suffix: str, sharded: bool
+) -> None:
+    pytest.importorskip("pyarrow")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    Image.fromarray(images[0]).save(folder / "whole.png")
+    Image.fromarray(np.full((64, 64), 90, dtype=np.uint8)).save(folder / "grey.png")  # refused: it shows nothing
+    for name in ("cut", "text"):
+        (folder / f"{name}.png").write_bytes(b"no image at all")
+    sets = {"some": (["grey", "whole", "cut"], 1), "none": (["text", "cut"], 2), "refused": (["grey"], 1)}
+    for name, (shown, code) in sets.items():
+        table = folder / f"{name}.csv"
+        table.write_text("image,label\n" + "".join(f"{one}.png,benign\n" for one in shown))
+        command = ("predict", bundle, table, "--out", tmp_path / f"{name}.{suffix}", "--device", "cpu")
+        if sharded:
+            assert run(*command, "--shard", "1/1").exit_code == code
+            command = (*command, "--merge")
+        result = run(*command)
+        assert result.exit_code == code, result.output
+        assert isinstance(result.exception, SystemExit), result.exception
+        assert f"{len(shown)} row" in said(result)
+        for one in set(shown) - {"whole"}:
+            assert f"{'refused' if one == 'grey' else 'failed'}: {one}.png" in said(result)
+        assert "failed: whole.png" not in said(result)
+
+
+def test_line_break_in_a_heading_is_a_blank_and_moves_no_row(bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    head, rows = manifest.read_text().split("\n", 1)
+    manifest.write_text(head.replace("ward", '"BI-RADS\r\n of  reader 1"') + "\n" + rows)
+    assert run("predict", bundle, manifest, "--out", tmp_path / "o.csv", "--device", "cpu").exit_code == 1
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert list(table["image"]) == [f"{n:02d}.png" for n in range(IMAGES) if n != 6]
+    assert list(table["BI-RADS of reader 1"]) == [f"W{n % 3}" for n in range(IMAGES) if n != 6]
+
+
+def test_joined_table_has_one_header_however_many_lines_it_has(
+    predictor: Predictor, manifest: Path, tmp_path: Path
+) -> None:
+    plain = read_manifest(manifest)
+    renamed = plain.replace(table=plain.table.rename(columns={"ward": 'ward\n"of the day"\r\n1'}))
+    blocks = Blocks(tmp_path / "o.csv", renamed, predictor.spec.classes)
+    blocks.predict(predictor, Shard(), "sharpest")
+    blocks.merge("sharpest")
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert list(table["image"]) == [f"{n:02d}.png" for n in range(IMAGES) if n != 6]
+
+
+def test_merge_with_other_options_than_the_shards_is_refused(bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    command = ("predict", bundle, manifest, "--out", tmp_path / "o.csv", "--device", "cpu")
+    assert run(*command, "--shard", "1/1", "--limit", "max_pixels=5000").exit_code == 1
+    wrong: list[tuple[tuple[str, ...], str]] = [
+        ((), "limits"),
+        (("--limit", "max_pixels=5001"), "limits"),
+        (("--limit", "max_pixels=5000", "--frames", "all"), "frames"),
+        (("--limit", "max_pixels=5000", "--frames", "2"), "frames"),
+        (("--limit", "max_pixels=5000", "--answer-anyway"), "answer_anyway"),
+        (("--limit", "max_pixels=5000", "--precision", "fp16"), "precision"),
+        (("--limit", "max_pixels=5000", "--range", "0,100"), "manifest"),
+    ]
+    for options, key in wrong:
+        result = run(*command, "--merge", *options)
+        assert result.exit_code == 2, result.output
+        assert f"o.csv.parts holds shards with other {key}" in said(result)
+    assert not (tmp_path / "o.csv").exists()
+    result = run(*command, "--merge", "--limit", "max_pixels=5000", "--precision", "fp32")
+    assert result.exit_code == 1, result.output
+    assert len(pd.read_csv(tmp_path / "o.csv")) == IMAGES - 1
+
+
+def test_what_is_read_is_never_replaced(bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    image = manifest.parent / "01.png"
+    (tmp_path / "link.csv").symlink_to(manifest)
+    (tmp_path / "link.png").symlink_to(image)
+    before = {path: path.read_bytes() for path in (manifest, image)}
+    folder = manifest.parent
+    for read, out, options in (
+        (manifest, manifest, ()),
+        (manifest, tmp_path / "link.csv", ("--merge",)),
+        (tmp_path / "link.csv", manifest, ("--shard", "1/2")),
+        (folder, manifest, ("--source", "folder")),
+        (image, image, ()),
+        (folder, tmp_path / "link.png", ()),
+    ):
+        result = run("predict", bundle, read, "--out", out, "--device", "cpu", *options)
+        assert result.exit_code == 2, result.output
+        assert f"--out {out} is what is read here" in said(result)
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hospital", "link.csv", "link.png"]

@@ -6,6 +6,7 @@ the image get lost, the lesion is not cropped to, an image beyond the limit is k
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,23 @@ def test_evaluate_decodes_each_image_once(bundle: Path, hospital: Path, decoded:
     result = run("evaluate", bundle, "--data", hospital, "--out", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert Counter(decoded) == {f"{n}.png": 1 for n in range(12)} | {"a.dcm": 2, "b.dcm": 1}
+
+
+def test_data_sets_whose_names_are_one_file_name_have_a_table_each(
+    bundle: Path, hospital: Path, tmp_path: Path
+) -> None:
+    options = ["--resamples", "100", "--format", "json", "--device", "cpu"]
+    for number, name in enumerate(("Site A", "Site-A", "site-a", "Site A 2")):
+        shutil.copytree(hospital, tmp_path / str(number) / name)
+        options += ["--data", str(tmp_path / str(number) / name)]
+        rows = (hospital / "manifest.csv").read_text().splitlines()
+        (tmp_path / str(number) / name / "manifest.csv").write_text("\n".join(rows[: 13 - number]) + "\n")
+    result = run("evaluate", bundle, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    found = {path.name: len(pd.read_csv(path)) for path in (tmp_path / "out").glob("predictions-*.csv")}
+    names = ("Site-A", "Site-A-2", "site-a-3", "Site-A-2-2")
+    assert found == {f"predictions-{name}.csv": 12 - number for number, name in enumerate(names)}
+    assert len({name.casefold() for name in found}) == 4
 
 
 def test_evaluate_decodes_nothing_where_a_column_is_not_there(

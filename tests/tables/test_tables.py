@@ -230,3 +230,14 @@ def test_cell_that_says_yes_is_the_plain_reason(text: str) -> None:
 )
 def test_marks_that_make_digits_text_are_no_part_of_them(cell: str, text: str) -> None:
     assert clean(cell) == text
+
+
+def test_line_breaks_and_runs_of_blanks_inside_a_heading_are_one_blank(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('image,"BI-RADS\n reader\t1","a  b"\n1.png,"4\nb",x\n')
+    table = read_table(path, ["image"])
+    assert list(table.frame) == ["image", "BI-RADS reader 1", "a b"]
+    assert table.frame.iloc[0].tolist() == ["1.png", "4\nb", "x"]
+    path.write_text('image,"a\nb",a b\n1.png,1,2\n')
+    with pytest.raises(InputError, match="the same column twice"):
+        read_table(path)
