@@ -20,7 +20,7 @@ from PIL import Image
 from medsharp.data.manifest import Manifest, frame_of, name_of
 from medsharp.images import read
 from medsharp.inference import Predictor, predict_manifest
-from medsharp.inference.external import open_external
+from medsharp.inference.external import evaluate_manifest, open_external
 from medsharp.inference.ready import ReadyImages
 from medsharp.preprocess import PreprocessSpec
 
@@ -157,20 +157,19 @@ def test_evaluate_decodes_each_image_once(bundle: Path, hospital: Path, decoded:
 
 
 def test_data_sets_whose_names_are_one_file_name_have_a_table_each(
-    bundle: Path, hospital: Path, tmp_path: Path
+    predictor: Predictor, hospital: Path, tmp_path: Path
 ) -> None:
-    options = ["--resamples", "100", "--format", "json", "--device", "cpu"]
+    taken: list[str] = []
+    rows = (hospital / "manifest.csv").read_text().splitlines()
     for number, name in enumerate(("Site A", "Site-A", "site-a", "Site A 2")):
-        shutil.copytree(hospital, tmp_path / str(number) / name)
-        options += ["--data", str(tmp_path / str(number) / name)]
-        rows = (hospital / "manifest.csv").read_text().splitlines()
-        (tmp_path / str(number) / name / "manifest.csv").write_text("\n".join(rows[: 13 - number]) + "\n")
-    result = run("evaluate", bundle, "--out", tmp_path / "out", *options)
-    assert result.exit_code == 0, result.output
+        folder = tmp_path / str(number) / name
+        shutil.copytree(hospital, folder)
+        (folder / "manifest.csv").write_text("\n".join(rows[: 13 - number]) + "\n")
+        evaluation, _ = evaluate_manifest(predictor, folder, out=tmp_path / "out", taken=taken, resamples=100)
+        taken.append(evaluation.as_dict()["name"])
     found = {path.name: len(pd.read_csv(path)) for path in (tmp_path / "out").glob("predictions-*.csv")}
     names = ("Site-A", "Site-A-2", "site-a-3", "Site-A-2-2")
     assert found == {f"predictions-{name}.csv": 12 - number for number, name in enumerate(names)}
-    assert len({name.casefold() for name in found}) == 4
 
 
 def test_evaluate_decodes_nothing_where_a_column_is_not_there(
