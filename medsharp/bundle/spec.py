@@ -85,7 +85,14 @@ class BundleSpec(Growing):
         local = next((update for update in reversed(self.updates) if update.method != "none"), None)
         if local is not None:
             return f"images of {local.dataset}, its calibration part"
+        if self.training.validated_on:
+            return f"images of {self.training.validated_on}"
         return "images out of the folds of its members" if self.pooled else "internal validation images"
+
+    @property
+    def changelog(self) -> str:
+        """How it was made, and its updates, in words."""
+        return "; ".join(["written by medsharp export", *(update.sentence() for update in self.updates)])
 
     @property
     def left_out_itself(self) -> bool:

@@ -102,7 +102,9 @@ def answer_limits(
         limit = _limit(values, check.above, FALSE_ALARMS[check.key])
         share = _share(values, limit, check.above)
         limits[check.key] = CheckLimit(limit=limit, false_alarms=share, images=len(values))
-    if len(without):
+    if len(without) == 1:
+        limits["no_lesion"] = limits["no_lesion"].model_copy(update={"without": 1})
+    elif len(without):
         found = _found(features[half], labels[half], features[~half], without, rng)
         limits["no_lesion"] = limits["no_lesion"].model_copy(update={"found": found, "without": len(without)})
     return limits, learned

@@ -56,7 +56,7 @@ def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "meta_schema_20240725.json",
         "version": spec.medsharp,
-        "changelog": {spec.medsharp: "written by medsharp export"},
+        "changelog": {spec.medsharp: spec.changelog},
         "monai_version": version("monai"),
         "pytorch_version": version("torch").split("+")[0],
         "numpy_version": version("numpy"),

@@ -48,7 +48,8 @@ def refit_checks(
         bundle: Folder of the bundle; it must not crop to the lesion.
         out: Folder of the copy, which must not be there.
         manifests: Audited data sets that it was made of.
-        no_lesion: Label of images that show no lesion; those of the data sets teach `no_lesion`.
+        no_lesion: Label of images that show no lesion; those of the data sets teach `no_lesion`, unless the bundle
+            has it as a class.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
@@ -68,7 +69,8 @@ def refit_checks(
         own += [(manifest, row) for row in mine.to_dict("records")]
         # Patients of two data sets are never the same.
         clusters = np.append(clusters, clusters_of(mine) + clusters.max(initial=-1) + 1)
-        without += [(manifest, row) for row in rows[rows["label"] == no_lesion].to_dict("records")]
+        if no_lesion not in spec.classes:  # which the model can answer itself
+            without += [(manifest, row) for row in rows[rows["label"] == no_lesion].to_dict("records")]
     if len(own) < LEAST:
         raise InputError(
             f"{len(own)} images of the data are among those that {bundle} was made of; {LEAST} are needed, "

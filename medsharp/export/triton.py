@@ -76,6 +76,10 @@ def write_repository(bundle: Path, spec: BundleSpec, repository: Path, *, overwr
     there = [precision for precision, file in MODELS.items() if file in spec.files]
     folders = model_folders(spec.name, there, repository)
     check_repository(bundle, there, repository, overwrite=overwrite)
+    for out in model_folders(spec.name, [name for name in MODELS if name not in there], repository).values():
+        # Of an earlier export, which had that precision: it would go on answering beside the new ones.
+        if (out / CONFIG).is_file() and f'name: "{out.name}"' in (out / CONFIG).read_text(encoding="utf-8"):
+            shutil.rmtree(out)
     for precision, out in folders.items():
         with atomic_folder(out, overwrite=overwrite) as folder:
             model = bundle / MODELS[precision]

@@ -16,9 +16,11 @@ import yaml
 from medsharp.bundle import (
     CARD,
     INTERNAL,
+    MODELS,
     TRAINING_LOOKS,
     BundleSpec,
     Figure,
+    OperatingPoint,
     Update,
     read_bundle,
     read_graphs,
@@ -27,11 +29,15 @@ from medsharp.bundle import (
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
 from medsharp.evaluation.report.wording import titled
+from medsharp.evaluation.statistics.operating_point import asked_sensitivity
 from medsharp.evaluation.statistics.registry import names_of
 from medsharp.files import sha256_file, write_text
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.glance import glance_table, glances
 from medsharp.quantities import counted, whole
+
+_USUAL = 0.95
+"""Sensitivity of an operating point where `export` is not asked for another."""
 
 _ROWS = (
     "auroc",
@@ -207,8 +213,14 @@ def _command(spec: BundleSpec) -> str:
     sizes = spec.combination.sizes if spec.combination is not None else ()
     if sizes or _other_size(spec):
         options += [f"--image-size {size}" for size in sizes or (spec.preprocess.size,)]
+    options += _asked(spec.exported_point, _USUAL)
     if spec.weights != "fp32":
         options.append(f"--weights {spec.weights}")
+    precisions = [precision for precision, file in MODELS.items() if file in spec.files]
+    if len(precisions) > 1:
+        options.append(f"--precision {','.join(precisions)}")
+    if "no_lesion" in spec.checks:
+        options.append("--no-lesion WITHOUT_LESION")
     if spec.combination is not None:
         options += ["--flip"] * spec.combination.flip
         options += [f"--average {spec.combination.average}"] * (spec.combination.average != "probabilities")
@@ -230,14 +242,24 @@ def _command(spec: BundleSpec) -> str:
     return "\n".join([*lines, " ".join(["medsharp export", runs, *options, f"--out {exported}"]), *updated])
 
 
+def _asked(point: OperatingPoint, without: float | None) -> list[str]:
+    """Return the option for the sensitivity that an operating point was chosen by, where it differs without one."""
+    asked = asked_sensitivity(point)
+    return [] if asked in (None, without) else [f"--sensitivity {asked:g}"]
+
+
 def _update_commands(spec: BundleSpec) -> list[str]:
     """Return the commands that updated the exported bundle, the oldest first."""
+    if not spec.updates:
+        return []
     names = [*(update.parent for update in spec.updates), spec.name]
     commands = []
-    for update, out in zip(spec.updates, names[1:], strict=True):
+    points = [*(update.parent_point for update in spec.updates[1:]), spec.operating_point]
+    for update, out, point in zip(spec.updates, names[1:], points, strict=True):
         wish = "auto" if update.tests else update.method
-        choice = f"--update {wish} --share {update.share:g} --seed {update.seed}"
-        commands.append(f"medsharp recalibrate {update.parent} --data LOCAL {choice} --out {out}")
+        options = [f"--update {wish} --share {update.share:g} --seed {update.seed}"]
+        options += _asked(point, asked_sensitivity(update.parent_point))
+        commands.append(f"medsharp recalibrate {update.parent} --data LOCAL {' '.join(options)} --out {out}")
     return commands
 
 

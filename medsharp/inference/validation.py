@@ -105,7 +105,7 @@ class Validation:
         table = _with_patients(table, Path(bundle) / INTERNAL, f"p_{spec.positive}")
         clusters = clusters_of(table)
         return cls(
-            f"{spec.learned_from}, {'out-of-fold predictions' if spec.pooled else 'validation split'}",
+            f"{spec.internal_data}, {'out-of-fold predictions' if spec.pooled else 'validation split'}",
             table[f"p_{spec.positive}"].to_numpy(dtype=np.float64),
             (table["label"] == spec.positive).to_numpy(dtype=bool),
             clusters,

@@ -143,8 +143,7 @@ def _write_metadata(folder: Path, spec: BundleSpec) -> None:
     """Write what MONAI's tools read: the parent's, with the update and the internal figures as they are now."""
     metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
     history = {**metadata.get("changelog", {})}
-    said = "; ".join(update.sentence() for update in spec.updates)
-    history[spec.medsharp] = f"written by medsharp export; {said}"
+    history[spec.medsharp] = spec.changelog
     figures = evaluate_internal(spec, folder)
     known: Sequence[str] = list(metadata.get("eval_metrics", {}))
     metadata |= {"name": spec.name, "version": spec.medsharp, "changelog": history}

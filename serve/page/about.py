@@ -66,9 +66,10 @@ def about_model(predictor: Predictor) -> str:
     metrics = _metrics(metadata)
     rows |= {_label(name): _figure(value) for name, value in metrics.items()}
     if metrics:
+        where = spec.training.validated_on or "images from where the training images come from"
         rows["Figures elsewhere"] = (
-            "The internal figures are of images from where the training images come from. At other hospitals they may "
-            "be far worse; above this, and in the model card, stands what was measured there, if anything was."
+            f"The internal figures are of {where}. At other hospitals they may be far worse; above this, and in the "
+            "model card, stands what was measured there, if anything was."
         )
     rows |= {"Intended use": _plain(metadata.get("intended_use")), "Made": str(spec.created or "")}
     rows["SHA-256"] = spec.files.get("model.onnx", "")

@@ -69,6 +69,10 @@ def test_command_fits_checks_on_the_bundles_own_images_and_leaves_answers_as_the
     assert 0.4 * OWN < after.checks["distance"].images < 0.6 * OWN  # the other half of the patients
     assert after.checks["no_lesion"].without == NORMAL
     assert after.operating_point == before.operating_point
+    # A class that the model can answer is no sign that there is none.
+    result = run("checks", bundle, "--data", data, "--out", tmp_path / "own", "--no-lesion", "benign")
+    assert result.exit_code == 0, result.output
+    assert "no_lesion" not in read_bundle(tmp_path / "own").checks
     files = sorted(data.glob("*.png"))[:: OWN // 9]
     old, new = (Predictor.load(folder, answer_anyway=True) for folder in (bundle, tmp_path / "new"))
     for one, other in zip(old.predict(files), new.predict(files), strict=True):
@@ -112,6 +116,11 @@ def test_export_learns_of_images_without_a_lesion(
     options: dict[str, Any] = {"validation_images": twice, "validation_labels": np.arange(80) % 2}
     plain = export(network, tmp_path / "plain", **options)
     assert list(plain.checks) == ["not_ultrasound", "dark", "bright", "distance", "energy"]
+    once = export(network, tmp_path / "once", without_lesion=images[:1, ::-1], **options)
+    assert (once.checks["no_lesion"].without, once.checks["no_lesion"].found) == (1, None)
+    card = (tmp_path / "once" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "--no-lesion WITHOUT_LESION" in card
+    assert "--no-lesion" not in (tmp_path / "plain" / "MODEL_CARD.md").read_text(encoding="utf-8")
     taught = export(network, tmp_path / "taught", without_lesion=images[:20, ::-1], **options)
     assert taught.checks["no_lesion"].without == 20
     assert CHECKS in read_bundle(tmp_path / "taught").files

@@ -19,6 +19,7 @@ from torch import Tensor
 from medsharp.bundle import read_bundle
 from medsharp.data.manifest import write_manifest
 from medsharp.inference import Predictor
+from medsharp.inference.validation import Validation
 from medsharp.preprocess import PreprocessSpec, preprocess
 
 from .runs import SIZE, fold_splits, run_export, speckle_manifest
@@ -125,6 +126,10 @@ def test_bundle_and_card_say_that_it_was_trained_elsewhere(data: Path, tmp_path:
     spec = read_bundle(tmp_path / "bundle")
     assert (spec.training.dataset, spec.training.validated_on) == ("Hospital X", "Speckle")
     assert (spec.learned_from, spec.internal_data) == ("Hospital X", "Speckle")
+    assert spec.decided_on == "images of Speckle"
+    validation = Validation.read(spec, tmp_path / "bundle")
+    assert validation is not None
+    assert validation.name == "Speckle, validation split"
     origin = spec.training.elsewhere
     assert origin is not None
     assert (origin.file, origin.licence, origin.url) == ("w.safetensors", "CC BY 4.0", "https://example.org/w")

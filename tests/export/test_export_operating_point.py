@@ -72,7 +72,10 @@ def test_serving_the_validation_images_gives_back_what_the_bundle_records(
     assert (~above[~positive]).mean() == point.specificity
     assert point.sensitivity >= sensitivity
     assert {float(value) for value in served["threshold"]} == {point.threshold}
-    assert f"sensitivity {point.sensitivity:.3f} (" in " ".join(typed_card(bundle).split())
+    card = " ".join(typed_card(bundle).split())
+    assert f"sensitivity {point.sensitivity:.3f} (" in card
+    assert ("medsharp export RUN --sensitivity 0.6 --out bundle" in card) == (sensitivity == 0.6)
+    assert ("medsharp export RUN --out bundle" in card) == (sensitivity == 0.95)
     # The rule, applied to what is served, chooses the same threshold, up to the digits of the table.
     again = choose_operating_point(
         served["p_malignant"].astype(float).to_numpy(), positive, sensitivity, clusters=clusters_of(rows)

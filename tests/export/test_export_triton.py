@@ -64,8 +64,13 @@ def test_every_graph_becomes_a_model_that_the_schema_accepts(run_folder: Path, t
         assert float(said["threshold"]) == spec.operating_point.threshold
         assert said["bundle_digest"] == digest_of(spec)
         assert "Not for diagnostic use" in said["intended_use"]
+    (tmp_path / "models" / "lesions_int8").mkdir()  # somebody's own
+    (tmp_path / "models" / "lesions_int8" / "config.pbtxt").write_text('name: "another"')
     again = run_export(run_folder, "--out", tmp_path / "lesions", "--triton", tmp_path / "models", "--overwrite")
     assert again.exit_code == 0, again.output
+    # What the bundle has no longer does not go on answering for it.
+    folders = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert folders == ["lesions", "lesions_int8", "other"]
 
 
 def test_model_that_is_there_is_refused_before_anything_is_computed(run_folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -205,6 +206,16 @@ def test_landscapes_are_drawn_on_one_scale_and_lines_end_at_the_runs(
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_landscape_comes_after_the_rescaled_network(run: Run, tmp_path: Path) -> None:
+    """Whose search changes weights, of which the problem keeps graphs."""
+    quick = ("--density", "0", "--steps", "0", "--draws", "0", "--split", "val", "--eigenvalues", "1")
+    result = sharpness(run.folder, "--out", tmp_path, *quick, "--rescale", "2", "--landscape", "3", "--batch", "64")
+    assert result.exit_code == 0, result.output
+    (entry,) = json.loads((tmp_path / "sharpness.json").read_text())["runs"]
+    assert entry["splits"][0]["rescaled"]["pairs"]
+    assert entry["landscape"] is not None
+
+
 def test_rises_that_may_be_rounding_are_told_and_not_compared(run: Run, tmp_path: Path) -> None:
     quick = ("--eigenvalues", "0", "--density", "0", "--steps", "0", "--draws", "2", "--split", "val")
     radii = ("--rho", "l2=1e-6", "--rho", "adaptive-l2=40")
@@ -304,6 +315,7 @@ def test_weights_in_double_precision_and_the_same_twice(run: Run, tmp_path: Path
         (("{run}", "--rescale", "1"), "--rescale 1.0: must be more than 0, and not 1"),
         (("{run}", "--between"), "--between: give two runs or more"),
         (("{run}", "{other}", "--between"), "--between: network.name of"),
+        (("{run}", "{each}", "--between"), "--between: network.normalization of"),
         (("{run}", "--device", "gpu"), "device 'gpu' is not one of auto, cpu, cuda"),
     ],
 )
@@ -319,7 +331,13 @@ def test_wrong_input_ends_in_one_sentence_and_leaves_nothing(
     shutil.copytree(run.folder, other)
     config = (other / "config.yaml").read_text()
     (other / "config.yaml").write_text(config.replace("resnet10_w16", "resnet18"))
-    filled = [part.format(run=run.folder, other=other, unfinished=unfinished, tmp=tmp_path) for part in arguments]
+    each = tmp_path / "each"  # its images, by their own statistics
+    shutil.copytree(run.folder, each)
+    written = yaml.safe_load(config)
+    written["network"]["normalization"] = "image"
+    (each / "config.yaml").write_text(yaml.safe_dump(written))
+    named = {"run": run.folder, "other": other, "each": each, "unfinished": unfinished, "tmp": tmp_path}
+    filled = [part.format(**named) for part in arguments]
     result = sharpness(*filled, "--out", tmp_path / "out", *QUICK)
     assert result.exit_code == 2, result.output
     assert words in result.stderr

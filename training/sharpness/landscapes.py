@@ -81,6 +81,7 @@ def check_between(runs: Sequence[Run]) -> None:
 _SAME: dict[str, Callable[[Run], Any]] = {
     "network.name": lambda run: run.config.network.name,
     "network.pooling": lambda run: run.config.network.pooling,
+    "network.normalization": lambda run: run.config.network.without_weights().normalization,
     "data.image_size": lambda run: run.config.data.image_size,
     "data.classes": lambda run: ", ".join(run.config.data.classes),
 }

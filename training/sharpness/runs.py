@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -180,7 +181,8 @@ def _rescaled(
 ) -> dict[str, Any]:
     """Measure the same function by other weights, and compare."""
     images = problem.batches[0]["image"]
-    pairs = find_rescalings(problem.network, lambda objective: objective.network(images))  # type: ignore[operator]
+    # A copy, as weights are changed on the way, and the problem keeps graphs of what it computed with them.
+    pairs = find_rescalings(deepcopy(problem.network), lambda objective: objective.network(images))  # type: ignore[operator]
     result: dict[str, Any] = {"factor": factor, "pairs": [[pair.producer, pair.consumer] for pair in pairs]}
     if not pairs:
         return result | {"ratios": {}}
