@@ -122,7 +122,7 @@ CHANGES_WEIGHTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("optimizer.backbone_lr_ratio", {}, {"optimizer": {"backbone_lr_ratio": 0.5}}),
     ("optimizer.layer_decay", {}, {"optimizer": {"layer_decay": 0.5}}),
     ("schedule.epochs", {}, {"schedule": {"epochs": 1}}),
-    ("schedule.warmup_epochs", {}, {"schedule": {"warmup_epochs": 1.5}}),
+    ("schedule.warmup_epochs", {"schedule": {"epochs": 3}}, {"schedule": {"warmup_epochs": 2.0}}),
     ("schedule.batch_size", {}, {"schedule": {"batch_size": 7}}),
     ("schedule.accumulation", {}, {"schedule": {"accumulation": 2}}),  # parts are normalised by themselves
     ("schedule.final_lr_ratio", {}, {"schedule": {"final_lr_ratio": 0.5}}),
