@@ -230,7 +230,7 @@ def test_record_tells_the_members_apart(bundle: tuple[Path, BundleSpec], folds: 
     assert "Not measured on a hospital left out" in card
     assert f"| 2 | 2 | 2 of 3 | - | 42, 18, 0 | 18 images | `{members[2].weights[:12]}` | - |" in card
     assert "RUN1 --set seed=1 --set data.fold=1\n" in card
-    assert "medsharp export RUN0 RUN1 RUN2 --weights fp16 --flip --out three" in card
+    assert "medsharp export RUN0 RUN1 RUN2 --sensitivity 0.8 --weights fp16 --flip --out three" in card
     for file in out.iterdir():
         content = file.read_bytes()
         assert b"Doe" not in content
