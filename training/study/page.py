@@ -34,10 +34,10 @@ def make_page(results: dict[str, Any]) -> Page:
     blocks: list[Block] = []
     if study["question"]:
         blocks.append(Text(study["question"]))
-    blocks += [*_verdicts(results), *_rule(results), *_cases(results), *_lengths(results)]
+    blocks += [*_verdicts(results), *_rule(results), *_cases(results)]
     for budget, found in results["budgets"].items():
         blocks += _budget(results, budget, found)
-    blocks += [*_flatness(results), *_costs(results), *_provenance(results)]
+    blocks += [*_flatness(results), *_lengths(results), *_costs(results), *_provenance(results)]
     return Page(f"Study {study['name']}", blocks)
 
 
