@@ -10,6 +10,7 @@ from PIL import Image
 from medsharp.images.dicom import open_dicom
 from medsharp.images.dicom_start import is_dicom
 from medsharp.images.limits import ImageError, ImageLimits
+from medsharp.images.pictures import FORMATS
 from medsharp.images.read import Frame
 
 
@@ -30,7 +31,7 @@ def pixels_to_decode(content: bytes, limits: ImageLimits, frame: Frame = "sharpe
             return clip.width * clip.height * (clip.frames if frame == "sharpest" else 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
         limits.check_size(width, height, "")
         return width * height

@@ -38,6 +38,8 @@ NEEDED = (
     "RescaleIntercept",
     "RescaleSlope",
     "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
     *(
         f"{colour}PaletteColorLookupTable{part}"
         for colour in ("Red", "Green", "Blue")
@@ -53,7 +55,7 @@ NEEDED = (
     "ExtendedOffsetTableLengths",
     "PixelData",
 )
-"""The only attributes that are parsed."""
+"""The only attributes that are parsed; of functional groups, those of the values alone are looked at."""
 
 BURNED_IN = "burned-in annotation"
 """The flag of an object that says that text is part of its pixels."""
@@ -186,7 +188,7 @@ class Clip:
                 flags.append("16-bit")
             colours = used = None
             if interpretation in ("MONOCHROME1", "MONOCHROME2") and samples.ndim == 2:
-                grey, used, said = grey_of_monochrome(samples, dataset, self.declared)
+                grey, used, said = grey_of_monochrome(samples, dataset, self.declared, number)
                 flags += said
             elif interpretation in ("RGB", "PALETTE COLOR"):
                 grey, colours = grey_of_colour(samples, interpretation, dataset, self.declared)

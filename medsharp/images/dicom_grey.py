@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medsharp.images.decoded import luminance
+from medsharp.images.dicom_tables import LookUpTable, palette_of, read_table
 from medsharp.images.values import UNDECLARED, ValueRange, is_undeclared, to_grey
 
 _ALIKE = 0.9
@@ -17,18 +18,20 @@ _NEAR = 2
 
 
 def grey_of_monochrome(
-    stored: np.ndarray, dataset: Any, declared: ValueRange | None = None
+    stored: np.ndarray, dataset: Any, declared: ValueRange | None = None, frame: int = 1
 ) -> tuple[np.ndarray, ValueRange | None, list[str]]:
     """Apply the modality and VOI transformations and MONOCHROME1's inversion (PS3.3, C.7.6.3, C.11.1 and C.11.2).
 
-    The first window of several is used, a VOI table before a window. Without either the whole range of stored values is
-    shown, so that frames of a clip are alike. Padding is black.
+    The first window of several is used, a VOI table before a window; an enhanced object has them in functional groups,
+    of the frame or of all (PS3.3, C.7.6.16). Without either the whole range of stored values is shown, so that frames
+    of a clip are alike. Padding is black.
 
     Args:
         stored: Integers [H, W] of at most 16 bits.
         dataset: Holds `BitsStored`, `PixelRepresentation` and the transformations.
         declared: What is black and white after the modality transformation, in place of windows and tables; for more
             than 8 bits stored.
+        frame: Which one this is, counted from 1.
 
     Returns:
         uint8 [H, W], the range that was not the object's own window or table, and what a user should know.
@@ -37,7 +40,7 @@ def grey_of_monochrome(
     low = -(2 ** (bits - 1)) if signed else 0
     # What is outside the stored bits is an overlay's or damage.
     values = np.arange(low, low + 2**bits, dtype=np.int32)
-    shares, used = _shares(values, dataset, declared if bits > 8 else None)
+    shares, used = _shares(values, dataset, declared if bits > 8 else None, frame)
     table = np.rint(255.0 * shares.clip(0.0, 1.0)).astype(np.uint8)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         table = 255 - table
@@ -73,15 +76,14 @@ def grey_of_colour(
     samples: np.ndarray, interpretation: str, dataset: Any, declared: ValueRange | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the luminance uint8 [H, W] of RGB samples [H, W, 3] or of palette indices [H, W], and their colours."""
-    from pydicom.pixels.processing import apply_color_lut
-
     bits = int(dataset.BitsStored)
     if interpretation == "PALETTE COLOR":
-        # The whole table, as what a frame uses of it says nothing of the table's bits.
         low = -(2 ** (bits - 1)) if int(dataset.PixelRepresentation) else 0
-        table = apply_color_lut(np.arange(low, low + 2**bits, dtype=np.int32), dataset)
+        values = np.arange(low, low + 2**bits)
+        # The whole table, as what a frame uses of it says nothing of the table's bits.
+        table = np.stack([one.look_up(values) for one in palette_of(dataset, low)], axis=-1)  # [values, 3]
         # Some scanners store tables of 8 bits as if they had 16.
-        bits = 16 if table.dtype == np.uint16 and table.max() > 255 else 8
+        bits = 16 if table.max() > 255 else 8
         samples = table[np.clip(samples.astype(np.int32) - low, 0, len(table) - 1)]
     elif bits > 8 and declared is not None:
         samples, bits = to_grey(samples, declared), 8
@@ -104,20 +106,19 @@ def looks_mislabelled(samples: np.ndarray, interpretation: str) -> bool:
     return bool(other.mean() > _ALIKE > expected.mean())
 
 
-def _shares(values: np.ndarray, dataset: Any, declared: ValueRange | None) -> tuple[np.ndarray, ValueRange | None]:
+def _shares(
+    values: np.ndarray, dataset: Any, declared: ValueRange | None, frame: int
+) -> tuple[np.ndarray, ValueRange | None]:
     """Return for each stored value its place between black (0) and white (1), and the range where it gave them."""
-    from pydicom.pixels import apply_modality_lut
-    from pydicom.pixels.processing import apply_voi
-
-    modality = np.asarray(apply_modality_lut(values, dataset))
+    little_endian = bool(dataset.file_meta.TransferSyntaxUID.is_little_endian)
+    modality = _modality(values, _functional_group(dataset, frame, "PixelValueTransformationSequence"), little_endian)
     if declared is not None:
-        return (modality.astype(np.float64) - declared.low) / (declared.high - declared.low), declared
-    tables = dataset.get("VOILUTSequence")
-    if tables:
-        shown = np.asarray(apply_voi(modality, dataset), dtype=np.float64)
-        return shown / (2.0 ** int(tables[0].LUTDescriptor[2]) - 1), None
-    modality = modality.astype(np.float64)
-    window = _window(dataset)
+        return (modality - declared.low) / (declared.high - declared.low), declared
+    shown = _functional_group(dataset, frame, "FrameVOILUTSequence")
+    table = _table(shown, "VOILUTSequence", little_endian, float(modality.min()))
+    if table is not None:
+        return table.look_up(modality) / (2.0**table.bits - 1), None
+    window = _window(shown)
     if window is None:
         low, high = modality.min(), modality.max()
         return (modality - low) / max(high - low, 1e-12), ValueRange(float(low), float(high))
@@ -129,13 +130,42 @@ def _shares(values: np.ndarray, dataset: Any, declared: ValueRange | None) -> tu
     return (modality - (centre - 0.5)) / max(width - 1.0, 1e-12) + 0.5, None
 
 
-def _window(dataset: Any) -> tuple[float, float, str] | None:
-    if not dataset.get("WindowWidth") or dataset.get("WindowCenter") is None:
+def _functional_group(dataset: Any, frame: int, keyword: str) -> Any:
+    """Return what holds the elements of a functional group: its item for the frame, its item for all, or the object."""
+    own, shared = dataset.get("PerFrameFunctionalGroupsSequence"), dataset.get("SharedFunctionalGroupsSequence")
+    for groups, index in ((own, frame - 1), (shared, 0)):
+        items = groups[index].get(keyword) if groups else None
+        if items:
+            return items[0]
+    return dataset
+
+
+def _modality(values: np.ndarray, holder: Any, little_endian: bool) -> np.ndarray:
+    """Apply the modality transformation to stored values: float64 of their shape."""
+    table = _table(holder, "ModalityLUTSequence", little_endian, float(values.min()))
+    if table is not None:
+        return table.look_up(values).astype(np.float64)
+    modality = values.astype(np.float64)
+    if "RescaleSlope" in holder and "RescaleIntercept" in holder:
+        modality = modality * float(holder.RescaleSlope) + float(holder.RescaleIntercept)
+    return modality
+
+
+def _table(holder: Any, keyword: str, little_endian: bool, lowest: float) -> LookUpTable | None:
+    """Return the first table of a sequence; None where there is none."""
+    items = holder.get(keyword)
+    if not items:
+        return None
+    return read_table(items[0].LUTDescriptor, items[0]["LUTData"].value, little_endian=little_endian, lowest=lowest)
+
+
+def _window(holder: Any) -> tuple[float, float, str] | None:
+    if not holder.get("WindowWidth") or holder.get("WindowCenter") is None:
         return None
     centre, width = (
-        float(np.atleast_1d(np.asarray(dataset[tag].value, dtype=np.float64))[0])
+        float(np.atleast_1d(np.asarray(holder[tag].value, dtype=np.float64))[0])
         for tag in ("WindowCenter", "WindowWidth")
     )
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    function = str(holder.get("VOILUTFunction") or "LINEAR").strip().upper()
     usable = np.isfinite(centre) and width >= (1.0 if function == "LINEAR" else np.finfo(float).tiny)
     return (centre, width, function) if usable else None

@@ -15,7 +15,9 @@ from medsharp.images.decoded import DecodedImage, luminance
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.values import UNDECLARED, Samples, ValueRange, is_undeclared, scale_samples
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+"""As Pillow names them; it would open others too, and decode some of them to read their header."""
+
 _ORIENTATION = 0x0112
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _LARGEST, _SMALLEST_SAMPLE, _LARGEST_SAMPLE = 281, 340, 341
@@ -110,7 +112,7 @@ def open_picture(data: bytes, name: str, limits: ImageLimits) -> Iterator[Pictur
         with warnings.catch_warnings():
             # Our own limits come right after; Pillow's warnings on odd EXIF blocks do not concern pixels.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 limits.check_size(image.width, image.height, name)
                 kind = image.format or ""
                 # Cameras append a preview to a JPEG; the first image is the one that was taken.

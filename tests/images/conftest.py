@@ -96,7 +96,8 @@ def make_dicom(
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = syntax if encoded or not syntax.is_encapsulated else ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    little = meta.TransferSyntaxUID.is_little_endian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128, is_little_endian=little)
     dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, meta.MediaStorageSOPInstanceUID
     dataset.PatientName, dataset.PatientID = "Secret^Person", "SECRET-ID"
     frames = attributes.pop("NumberOfFrames", None)
