@@ -25,6 +25,7 @@ _UNKNOWN = re.compile(
 """What people write where a patient is not known, casefolded. `0` is not among them: many number from 0."""
 _WHOLE = re.compile(r"(-?\d+)(?:\.0+|,00?)")
 _LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+_KEYED = re.compile(r"p[0-9a-f]{16}")
 
 
 def name_key(text: str) -> str:
@@ -60,6 +61,15 @@ def patient_key(text: str) -> str:
     return _LEADING_ZEROS.sub("", whole[1] if whole else key.replace(" ", ""))
 
 
+def is_keyed(text: str) -> bool:
+    """Whether a patient's number is a keyed hash, as `medsharp data prepare` gives them.
+
+    The same one is the same patient: 64 bits are equal by chance in no collection of patients, so that two equal ones
+    come of one identifier and one key.
+    """
+    return _KEYED.fullmatch(name_key(text)) is not None
+
+
 def site_key(text: str) -> str:
     """Return what is compared of a site, by the rules of `patient_key`: sites are numbered in spreadsheets, too."""
     return patient_key(text)
@@ -90,16 +100,17 @@ class Keys:
 def patients_in(rows: pd.DataFrame) -> Keys:
     """Return what is compared of each row's patient, with the site where that tells patients apart.
 
-    One identifier at two sites is two patients. Where some rows of an identifier name no site, they may be of any of
-    its sites, so that all of them count as one patient.
+    One identifier at two sites is two patients, unless it is a keyed hash (`is_keyed`): that is one patient wherever it
+    stands. Where some rows of an identifier name no site, they may be of any of its sites, so that all of them count as
+    one patient.
 
     Args:
         rows: With `patient`, and perhaps `site`.
     """
     patients, sites = keys_in(rows, "patient", patient_key), keys_in(rows, "site", site_key)
-    nowhere = np.zeros(len(patients.names) + 1, dtype=bool)
-    nowhere[patients.codes[sites.codes < 0]] = True
-    place = np.where(nowhere[patients.codes], 0, sites.codes + 1)
+    anywhere = np.zeros(len(patients.names) + 1, dtype=bool)
+    anywhere[patients.codes[(sites.codes < 0) | keyed_in(rows)]] = True
+    place = np.where(anywhere[patients.codes], 0, sites.codes + 1)
     both = np.where(patients.codes < 0, -1, patients.codes * (len(sites.names) + 1) + place)
     kinds, codes = np.unique(both, return_inverse=True)
     if len(kinds) and kinds[0] < 0:
@@ -107,6 +118,11 @@ def patients_in(rows: pd.DataFrame) -> Keys:
     who, where = np.divmod(kinds, len(sites.names) + 1)
     at = np.append(sites.names, "")[where - 1]
     return Keys(codes, np.where(where > 0, at + _BETWEEN, "") + patients.names[who])
+
+
+def keyed_in(rows: pd.DataFrame) -> np.ndarray:
+    """Return which rows have a keyed hash as their patient (see `is_keyed`), bool [n]."""
+    return keys_in(rows, "patient", lambda text: "keyed" if is_keyed(text) else "").codes >= 0
 
 
 def groups_in(rows: pd.DataFrame) -> Keys:

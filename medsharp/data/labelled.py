@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from medsharp.data.manifest import DatasetInfo, Manifest, complete, fill_merged
+from medsharp.data.manifest import DatasetInfo, Manifest, read_rows
 from medsharp.errors import InputError, nearest
 from medsharp.tables import parse_table
 
@@ -16,6 +16,7 @@ def label_images(
 ) -> tuple[Manifest, list[int]]:
     """Read a table with `image` and `label`, and perhaps `patient`, `site` and others, for images in memory.
 
+    Its cells are read as those of a manifest are (`medsharp.data.manifest.read_rows`).
     A row is of the image that has its name. Folders count where both name them: `benign/1.png` is of `1.png` and of
     `case/benign/1.png`, and never of `malignant/1.png`.
 
@@ -39,7 +40,8 @@ def label_images(
     lines = tuple(int(line) for line in read.frame.index)
     if not lines:
         raise InputError(f"{name} lists no images")
-    table = complete(read.frame)
+    # Nothing lies beside a table that is sent; a manifest is known by its header.
+    table, told = read_rows(path, read.frame, {})
     find = _Names(images)
     places: list[int] = []
     seen: dict[int, int] = {}
@@ -51,7 +53,7 @@ def label_images(
             _check_label(row["label"], classes, f"{name}, row {line}")
         seen[place] = line
         places.append(place)
-    notes = [*read.notes, *fill_merged(path, table)]
+    notes = [*read.notes, *told]
     left = len(images) - len(places)
     if left:
         notes.append(f"{left} of {len(images)} images have no row in {name}; they are in no figure")

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from medsharp.data.duplicates import DISTANCE, duplicate_matches, look_at, near_pairs
+from medsharp.data.duplicates.tie import KEY_EACH
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
-from medsharp.keys import groups_in, patients_in, values_in
+from medsharp.keys import groups_in, keyed_in, patients_in, patients_of, values_in
 
 HASH_DIGITS = 128
 """Of the column `dhash`: 256 bits as the image is and 256 mirrored, in hexadecimal digits."""
@@ -20,9 +21,9 @@ def assert_no_leak(*manifests: Manifest) -> None:
     """Check that no group, patient or image is on two sides.
 
     Within a manifest: a group, a patient of a site, or a file that is in two splits, compared as `medsharp.keys`
-    does. Between manifests: the same file,
-    and near-duplicates by the perceptual hash where both have the column `dhash`; those are looked at again and count
-    when their pixels agree too.
+    does. Between manifests: the same file; the same patient, where the number is a keyed hash, as others may be given
+    twice; and near-duplicates by the perceptual hash where both have the column `dhash`; those are looked at again and
+    count when their pixels agree too.
 
     Raises:
         InputError: The sentence names data set, row (the header is row 1) and image of both sides.
@@ -102,6 +103,7 @@ def _assert_apart(one: Manifest, other: Manifest) -> None:
         digest = min(shared)
         places = [(m, int(rows.index[rows["sha256"] == digest][0])) for m, rows in ((one, ours), (other, theirs))]
         _refuse("the same file is in two data sets", places, len(shared))
+    _assert_patients_apart(one, other)
     known_ours, bits_ours = hash_bits(one)
     known_theirs, bits_theirs = hash_bits(other)
     found = []
@@ -114,11 +116,29 @@ def _assert_apart(one: Manifest, other: Manifest) -> None:
         _refuse("near-duplicates are in two data sets", found[0], len(found))
 
 
-def _refuse(what: str, places: list[tuple[Manifest, int]], count: int) -> None:
+def _assert_patients_apart(one: Manifest, other: Manifest) -> None:
+    sides = []
+    for manifest in (one, other):
+        rows = manifest.included
+        rows = rows[keyed_in(rows)]
+        sides.append((manifest, pd.Series(rows.index, index=patients_of(rows))))
+    shared = set(sides[0][1].index) & set(sides[1][1].index)
+    if shared:
+        places = [(manifest, min(rows[rows.index == min(shared)])) for manifest, rows in sides]
+        _refuse("the same patient is in two data sets", places, len(shared), "patient", f" from one, or {KEY_EACH}")
+
+
+def _refuse(
+    what: str,
+    places: list[tuple[Manifest, int]],
+    count: int,
+    unit: str = "pair",
+    remedy: str = " from one of the two",
+) -> None:
     # Two parts of one data set have one name; their folders tell them apart.
     alike = len({manifest.info.name for manifest, _ in places}) == 1
     named = [f"{m.root if alike else m.info.name}, row {m.line(row)} ({m.table.at[row, 'image']})" for m, row in places]
-    raise InputError(f"{what}: {' and '.join(named)}{_and_more(count, 'pair')}; exclude them from one of the two")
+    raise InputError(f"{what}: {' and '.join(named)}{_and_more(count, unit)}; exclude them{remedy}")
 
 
 def _and_more(count: int, what: str) -> str:

@@ -45,6 +45,9 @@ COLUMNS = (
 CARRIED = ("study_date", "laterality", "pixel_spacing", "box", "dhash", "flags")
 """Columns that mean the same wherever they are; like those of `COLUMNS` they are known in whatever case."""
 
+_FIRST_COLUMNS = COLUMNS[: COLUMNS.index("frame")]
+"""Those that `write_manifest` has begun every table with; `frame` was added later."""
+
 SPLITS = ("train", "val", "test")
 
 ABOUT = "manifest.yaml"
@@ -56,6 +59,9 @@ AUDITED = "audit: "
 """How the notes begin that `medsharp data audit` leaves in `manifest.yaml`; reading keeps them."""
 
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+EMPTY_CELLS, UNKNOWN = "empty_cells", "unknown"
+"""What `manifest.yaml` says where an empty cell means that nothing is known, and never that cells were merged."""
+
 _LONGEST_MERGED = 50
 """Rows that merged cells of one patient may cover; more are images without a patient."""
 
@@ -265,8 +271,8 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None, sto
     """Read a manifest and check it.
 
     Every cell is cleaned (see `medsharp.tables`), paths become those of the files on disk (`medsharp.data.paths`), a
-    site has one spelling, what merged cells leave empty is filled, and `exclude` of 0 or FALSE is none; the notes say
-    each of these.
+    site has one spelling, what merged cells leave empty is filled (but where `write_manifest` wrote it, whose empty
+    cells say that nothing is known), and `exclude` of 0 or FALSE is none; the notes say each of these.
 
     Args:
         path: A CSV file or workbook, Parquet, or a folder that holds `manifest.csv` or `manifest.xlsx`; or the URL of a
@@ -307,8 +313,8 @@ def _read(path: Path, classes: Sequence[str] | None, store: str) -> Manifest:
     if read.frame.empty:
         raise InputError(f"{path} lists no images")
     lines = tuple(int(line) for line in read.frame.index)
-    table = complete(_known_names(read.frame))
     about = _read_about(path.with_name(ABOUT))
+    table, told = read_rows(path, read.frame, about)
     root, url = _place_of_images(path, str(about.get("root") or ""), store)
     parts = read_parts(about.get("parts"), path.with_name(ABOUT))
     known = _classes(about, path.with_name(ABOUT))
@@ -325,7 +331,7 @@ def _read(path: Path, classes: Sequence[str] | None, store: str) -> Manifest:
         range=None if about.get("range") is None else read_range(about["range"], f"{path.with_name(ABOUT)}: range"),
         **{key: str(about.get(key) or "") for key in ("licence", "citation", "source", "doi")},
     )
-    notes = [*read.notes, *_read_exclude(path, table)]
+    notes = [*read.notes, *told]
     _read_splits(path, table, lines)
     _read_digests(path, table, lines)
     _read_frames(path, table, lines)
@@ -333,10 +339,40 @@ def _read(path: Path, classes: Sequence[str] | None, store: str) -> Manifest:
     files = PartFolders(parts) if parts else Store(url) if url else DataFolder(root)
     notes += _find_files(path, table, files, lines)
     _check_duplicates(path, table, written, lines)
-    notes += fill_merged(path, table)
-    notes += _unite_sites(path, table)
     kept = (note for note in _notes(about) if note.startswith(AUDITED))
     return Manifest(table, info, root, (*kept, *notes), lines, parts, "" if parts else url)
+
+
+def read_rows(path: Path, frame: pd.DataFrame, about: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
+    """Read the cells of a table of images as a manifest has them, whoever wrote it.
+
+    Columns get their names (`Patient ID` is `patient`), those of `COLUMNS` that are missing are added, `exclude`
+    becomes a reason or nothing, what merged cells leave empty is filled, and a site has one spelling.
+
+    Args:
+        path: Of the table, to be named in the sentences that are returned.
+        frame: Its cells, all text.
+        about: What `manifest.yaml` says; empty where there is none.
+
+    Returns:
+        The rows, index 0, 1, ..., and a sentence on each thing that was taken for another.
+    """
+    table = complete(_known_names(frame))
+    notes = _read_exclude(path, table)
+    if not says_all(frame, about):
+        notes += fill_merged(path, table)
+    notes += _unite_sites(path, table)
+    return table, notes
+
+
+def says_all(frame: pd.DataFrame, about: Mapping[str, Any]) -> bool:
+    """Whether an empty cell says that nothing is known: `write_manifest` wrote the table, and merged no cells."""
+    if about.get(EMPTY_CELLS) == UNKNOWN:
+        return True
+    # Before there was this key, it could be told by the header, beside a whole manifest.yaml or an audit's hashes.
+    header = tuple(map(str, frame))[: len(_FIRST_COLUMNS)]
+    fields = {field.name for field in dataclasses.fields(DatasetInfo)} - {"range"}
+    return header == _FIRST_COLUMNS and (fields <= about.keys() or bool((frame["sha256"] != "").any()))
 
 
 def _place_of_images(path: Path, root: str, store: str) -> tuple[Path, str]:
@@ -390,6 +426,7 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> None:
         about["parts"] = written_parts(manifest.parts)
     elif manifest.root.resolve() != folder.resolve():
         about["root"] = str(manifest.root.resolve())
+    about[EMPTY_CELLS] = UNKNOWN
     if manifest.notes:
         about["notes"] = list(manifest.notes)
     with atomic_path(folder / "manifest.csv") as temporary:

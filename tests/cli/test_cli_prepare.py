@@ -95,6 +95,55 @@ def test_prepare_by_words_of_pathology(export: Path, tmp_path: Path) -> None:
     assert table["label"].value_counts().to_dict() == {"benign": 6, "malignant": 6}
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "benign", "excluded"),
+    [
+        ("birads", "5 2 0 2-3 6 n/a 4a", "2 (1), 4a (1)", "0 (1), 2-3 (1), 6 (1), n/a (1)"),
+        (
+            "histology",
+            "DCIS cyst n/a unknown ? #N/A scar",
+            "cyst (1), scar (1)",
+            "#n/a (1), ? (1), n/a (1), unknown (1)",
+        ),
+    ],
+)
+def test_every_other_value_that_is_stated_is_benign_and_no_other(
+    column: str, values: str, benign: str, excluded: str, tmp_path: Path, save_picture: Save
+) -> None:
+    lines = [f"image,{column}"]
+    for number, value in enumerate(values.split()):
+        save_picture(tmp_path / "d" / f"{number}.png")
+        lines.append(f"{number}.png,{value}")
+    (tmp_path / "d" / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rule = ("--label-from", column, "--malignant", values.split()[0], "--benign", "*")
+    result = run("data", "prepare", tmp_path / "d", "--out", tmp_path / "out", *rule)
+    assert result.exit_code == 0, result.output
+    assert f"labels are made from {column}: " in said(result)
+    assert f"benign: {benign};" in said(result)
+    assert f"excluded: {excluded};" in said(result)
+    table = read_manifest(tmp_path / "out").table
+    assert list(table["label"]) == ["malignant", "benign", "", "", "", "", "benign"]
+    assert (table["exclude"] != "").tolist() == [False, False, True, True, True, True, False]
+
+
+def test_patients_that_are_not_known_are_so_after_an_audit_too(tmp_path: Path, save_picture: Save) -> None:
+    lines = ["image,label,patient"]
+    for number in range(8):
+        save_picture(tmp_path / "d" / f"{number}.png")
+        who = f"Anna {number}" if number % 2 == 0 else ("unknown", "-")[number % 4 == 3]
+        lines.append(f"{number}.png,{CLASSES[number % 2]},{who}")
+    (tmp_path / "d" / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    prepared = run("data", "prepare", tmp_path / "d", "--out", tmp_path / "ours")
+    assert "the patient of 4 of 8 images is not known" in said(prepared)
+    audited = run("data", "audit", tmp_path / "ours", "--out", tmp_path / "audit")
+    assert audited.exit_code == 0, audited.output
+    before = pd.read_csv(tmp_path / "ours" / "manifest.csv", dtype=str, keep_default_na=False)
+    after = pd.read_csv(tmp_path / "audit" / "manifest.csv", dtype=str, keep_default_na=False)
+    assert list(after["patient"]) == list(before["patient"])
+    assert (before["patient"] == "").tolist() == [False, True] * 4
+    assert "merged" not in said(audited)
+
+
 def test_copies_have_no_name_in_their_paths(export: Path, tmp_path: Path) -> None:
     arguments = ("data", "prepare", export, "--labels", tmp_path / "list.csv", "--label-from", "birads")
     rule = ("--malignant", "4c", "--copy")

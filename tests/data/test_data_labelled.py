@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from medsharp.data.labelled import label_images
+from medsharp.data.manifest import make_table
 from medsharp.errors import InputError
 
 CLASSES = ("benign", "malignant")
@@ -60,3 +61,27 @@ def test_wrong_table_is_one_sentence(text: str, images: list[str], sentence: str
         given(text, *images)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_cells_are_read_as_those_of_a_manifest() -> None:
+    text = (
+        "image,label,Patient ID,Site,Exclude\n"
+        "a.png,benign,P1,North,0\nb.png,malignant,P1,north,FALSE\nc.png,benign,P2,North,doppler\n"
+    )
+    manifest, _ = label_images(text.encode(), "labels.csv", ["a.png", "b.png", "c.png"], CLASSES, "batch")
+    table = manifest.table
+    assert list(table["exclude"]) == ["", "", "doppler"]
+    assert list(table["patient"]) == ["P1", "P1", "P2"]
+    assert list(table["site"]) == ["North"] * 3
+    assert any("exclude is '0', 'FALSE' in 2 rows, which are used" in note for note in manifest.notes)
+    assert any("are one site, 'North'" in note for note in manifest.notes)
+
+
+def test_merged_cells_are_filled_but_those_of_a_manifest_that_was_audited_are_not() -> None:
+    images = [f"{number}.png" for number in range(6)]
+    patients = ["P0", "", "P2", "", "P4", ""]
+    rows = [{"image": name, "label": "benign", "patient": who} for name, who in zip(images, patients, strict=True)]
+    for digest, wanted in (("", ["P0", "P0", "P2", "P2", "P4", "P4"]), ("a" * 64, patients)):
+        text = make_table([row | {"sha256": digest} for row in rows]).to_csv(index=False)
+        manifest, _ = label_images(text.encode(), "manifest.csv", images, CLASSES, "batch")
+        assert list(manifest.table["patient"]) == wanted

@@ -399,6 +399,35 @@ def test_words_of_pathology_are_compared_whatever_their_case() -> None:
     assert rule.label("dcis") == ("malignant", "")
     assert rule.label("fibroadenoma") == ("benign", "")
     assert rule.label(" ") == ("", "histology is not stated")
+    for nothing in ("n/a", "unknown", "-", "?", "#N/A", "None", "not available"):
+        assert rule.label(nothing) == ("", "histology is not stated")
+    stated = LabelRule("histology", {"malignant": ("DCIS",), "benign": ("none", "*")})
+    assert stated.label("None") == ("benign", "")
+    assert stated.label("n/a") == ("", "histology is not stated")
+
+
+def test_every_other_birads_category_is_one_that_judges_the_image() -> None:
+    rule = LabelRule("BI-RADS", {"malignant": ("4b", "4c", "5"), "benign": ("*",)})
+    labels = {value: rule.label(value)[0] for value in ("1", "II", "3.0", "4", "4a", "BI-RADS 4B", "5")}
+    assert labels == dict.fromkeys(("1", "II", "3.0", "4", "4a"), "benign") | dict.fromkeys(
+        ("BI-RADS 4B", "5"), "malignant"
+    )
+    for value in ("0", "6", "2-3", "see report", "-1"):
+        label, why = rule.label(value)
+        assert label == ""
+        assert "is of no class" in why
+    assert rule.label("n/a") == ("", "BI-RADS is not stated")
+    assert LabelRule("birads", {"malignant": ("6",), "benign": ("*", "0")}).label("0") == ("benign", "")
+
+
+def test_a_label_that_says_nothing_is_none(tmp_path: Path, save_picture: Save) -> None:
+    for number in range(4):
+        save_picture(tmp_path / f"{number}.png")
+    write(tmp_path, "image,label", "0.png,benign", "1.png,malignant", "2.png,n/a", "3.png,unknown")
+    manifest = open_dataset(tmp_path)
+    assert manifest.info.classes == CLASSES
+    assert labels(manifest) == ["benign", "malignant", "", ""]
+    assert list(manifest.table["exclude"]) == ["", "", *["no label in labels.csv"] * 2]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medsharp.data import Manifest, open_dataset, read_manifest, write_manifest
-from medsharp.data.manifest import frame_of, make_table
+from medsharp.data.manifest import DatasetInfo, frame_of, make_table
 from medsharp.errors import InputError
 
 
@@ -344,6 +344,38 @@ def test_patients_that_are_not_known_are_not_taken_for_merged_cells(folder: Path
     for patients in (["", "P1", "", "P2", "", ""], ["P1", "P1", "", "P2", "P2", ""], ["P1", "", "", "", "", ""]):
         rows = [f"benign/{n}.png,benign,{patient}" for n, patient in enumerate(patients)]
         assert list(rows_with(folder, "image,label,patient", *rows).table["patient"]) == patients
+
+
+@pytest.mark.parametrize("age", ["new", "old", "old, audited, alone"])
+def test_patients_that_are_not_known_stay_unknown_in_what_was_written_here(folder: Path, age: str) -> None:
+    patients = ["P1", "", "P2", "", "P3", "", ""]
+    sites = ["North", "", "North", "", "", "", ""]
+    names = [f"{'benign' if number < 4 else 'malignant'}/{number % 4}.png" for number in range(7)]
+    rows = [
+        {"image": name, "label": name.split("/")[0], "patient": patient, "site": site}
+        for name, patient, site in zip(names, patients, sites, strict=True)
+    ]
+    table = make_table(rows)
+    if age == "old, audited, alone":
+        table["sha256"] = "a" * 64
+    write_manifest(Manifest(table, DatasetInfo("ours", ("benign", "malignant")), folder), folder)
+    about = folder / "manifest.yaml"
+    assert "empty_cells: unknown" in about.read_text()
+    if age == "old":
+        about.write_text(about.read_text().replace("empty_cells: unknown\n", ""))
+    elif age != "new":
+        about.unlink()
+    manifest = read_manifest(folder)
+    assert list(manifest.table["patient"]) == patients
+    assert list(manifest.table["site"]) == sites
+    assert manifest.notes == ()
+
+
+def test_merged_cells_in_a_table_of_all_columns_by_hand_are_filled(folder: Path) -> None:
+    rows = [f"benign/{n}.png,benign,{'' if n % 2 else f'P{n}'}," + "," * 9 for n in range(6)]
+    header = "image,label,patient,site,device,view,birads,histology,mask,split,group,exclude,sha256"
+    manifest = read_manifest(manifest_of(folder, rows, header, about="name: ours\nlicence: CC0\n"))
+    assert list(manifest.table["patient"]) == ["P0", "P0", "P2", "P2", "P4", "P4"]
 
 
 def test_site_below_another_patient_is_not_filled(folder: Path) -> None:

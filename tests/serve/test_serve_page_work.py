@@ -136,7 +136,10 @@ def test_report_is_the_one_that_evaluate_writes(
     # In another order than the images, one of which is left out, and one of which is there twice.
     images = {**dict(list(images.items())[:5]), "benign/copy.png": images["benign/0.png"], **images}
     names = [*reversed(images)][1:]
-    lines = ["image,label,patient", *(f"{name},{name.split('/')[0]},P{n // 2}" for n, name in enumerate(names))]
+    # As hospitals write it: a heading of their own, a site in two spellings, and 0 where nothing is excluded.
+    lines = ["image,label,Patient ID,Site,Exclude"]
+    for n, name in enumerate(names):
+        lines.append(f"{name},{name.split('/')[0]},P{n // 2},{('North', 'NORTH', 'South')[n % 3]},0")
     report = steps(batch(client, packed(images), "\n".join(lines)))[-1]["report"]
     for name, content in images.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -148,6 +151,7 @@ def test_report_is_the_one_that_evaluate_writes(
     assert internal is not None
     expected = render_page(make_document([internal, external], resnet.spec.model_dump(mode="json")))
     assert "exact duplicate" in report
+    assert "patients" in report
     assert words(report) == words(expected)
 
 

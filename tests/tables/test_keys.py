@@ -46,6 +46,15 @@ def test_one_number_at_two_sites_is_two_patients_and_at_no_site_it_may_be_either
     assert clusters(patient=["", "-", "n/a"], site=["A", "A", "A"]) == [0, 1, 2]
 
 
+def test_a_keyed_hash_is_one_patient_at_whatever_sites() -> None:
+    keyed, other = "P0012ab34cd56ef78", "P0012ab34cd56ef79"
+    assert clusters(patient=[keyed, other, f" {keyed.lower()}"], site=["A", "A", "B"]) == [0, 1, 0]
+    rows = pd.DataFrame({"patient": [keyed, keyed, other], "site": ["A", "B", "C"]})
+    assert patients_of(rows).nunique() == 2
+    for plain in (keyed[:-1], f"{keyed}0", keyed[1:], keyed.replace("e", "g"), f"X{keyed[1:]}"):
+        assert clusters(patient=[plain, plain], site=["A", "B"]) == [0, 1]
+
+
 def test_a_site_that_is_not_known_and_a_number_from_a_spreadsheet_divide_no_patient() -> None:
     assert clusters(patient=["1", "1"], site=["A", "unknown"]) == [0, 0]
     assert clusters(patient=["1", "1", "1"], site=["1", "1.0", "01"]) == [0, 0, 0]

@@ -63,6 +63,7 @@ def prepare(
     from medsharp.data.manifest import write_manifest
     from medsharp.data.sources import FolderReading, PatientKey, copy_images, open_dataset
     from medsharp.images import read_range
+    from medsharp.keys import patients_of
 
     if (out / "manifest.csv").exists():
         raise InputError(f"{out / 'manifest.csv'} exists already; choose another folder or remove it first")
@@ -87,6 +88,11 @@ def prepare(
     if copy:
         with progress_bar() as report:
             manifest = copy_images(manifest, out, patient_key, progress=report)
+    used = manifest.included
+    unknown = int((patients_of(used) == "").sum())
+    if unknown:
+        sentence = f"the patient of {unknown} of {len(used)} images is not known"
+        manifest = manifest.replace(notes=(*manifest.notes, sentence))
     write_manifest(manifest, out)
     for sentence in manifest.notes:
         note(sentence)

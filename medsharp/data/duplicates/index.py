@@ -47,7 +47,7 @@ def near_pairs(bits: np.ndarray, distance: int) -> NearPairs:
         distance: Bits that may differ.
     """
     count = len(bits)
-    codes = np.ascontiguousarray(bits).reshape(2 * count, -1)
+    codes = np.ascontiguousarray(bits).reshape(2 * count, bits.shape[-1])
     one, other, apart = pairs_within(codes, distance)
     mirrored = (one % 2) != (other % 2)
     # Two mirrored images are as far apart as the two as they are; that pair is there already.

@@ -20,8 +20,13 @@ from medsharp.errors import InputError
 from medsharp.images import ImageLimits
 from medsharp.images.dicom import BURNED_IN, OTHER_MODALITIES, of_other_modality
 from medsharp.images.values import notes_on_values
-from medsharp.keys import clusters_of, groups_in, named, patient_key, patients_of, site_key, spellings
+from medsharp.keys import clusters_of, groups_in, keyed_in, named, patient_key, patients_of, site_key, spellings
 from medsharp.progress import Progress
+
+KEY_EACH = (
+    "prepare hospitals that number their patients each by themselves with a key each (medsharp data prepare --key)"
+)
+"""What to do where a keyed hash of two hospitals is of two patients: one key makes one number of one identifier."""
 
 
 def tie_duplicates(
@@ -206,13 +211,24 @@ def _patient_notes(manifest: Manifest) -> list[str]:
         shown = _rows(manifest, [rows.index[written == name][0] for name in several[0]])
         notes.append(f"{len(several)} patients are written in several ways, each taken as one ({shown})")
     bare = written.map({name: patient_key(name) for name in written.unique()})
-    nowhere = rows["site"].map({name: site_key(name) for name in rows["site"].unique()}) == ""
+    where = rows["site"].map({name: site_key(name) for name in rows["site"].unique()})
+    nowhere = where == ""
     both = (set(bare[nowhere]) & set(bare[~nowhere])) - {""}
     if both:
         shown = _rows(manifest, [rows.index[bare.isin(both) & side][0] for side in (nowhere, ~nowhere)])
         notes.append(
             f"{len(both)} patients have rows with a site and rows without ({shown}): all rows of such a number count "
             "as one patient"
+        )
+    keyed = keyed_in(rows) & ~nowhere.to_numpy()
+    sites = where[keyed].groupby(keys[keyed]).nunique()
+    across = sorted(sites.index[sites > 1])
+    if across:
+        first = rows.index[keyed & (keys == across[0])]
+        shown = _rows(manifest, list(where[first].drop_duplicates().index[:2]))
+        notes.append(
+            f"{len(across)} patients have a keyed number that stands at several sites ({shown}): each counts as one "
+            f"patient. Where that is wrong, {KEY_EACH}"
         )
     unknown = (written != "") & (keys == "")
     if unknown.any():

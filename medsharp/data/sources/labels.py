@@ -10,13 +10,13 @@ from typing import NoReturn
 
 import pandas as pd
 
-from medsharp.data.manifest import CARRIED, COLUMNS, fill_merged
+from medsharp.data.manifest import CARRIED, COLUMNS, fill_merged, says_all
 from medsharp.data.sources.finder import KEYS, PRECISION, Finder
 from medsharp.data.sources.headers import side_of
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError, nearest
-from medsharp.keys import patient_key
+from medsharp.keys import patient_key, says_nothing
 from medsharp.tables import Table, read_table, reason
 from medsharp.tables import number as plain_number
 
@@ -174,7 +174,8 @@ def read_labels(
         if rule is not None and source is not None:
             label, why = rule.label(given.get(source, ""))
         else:
-            label = label_of(values.get("label", ""))
+            given_label = values.get("label", "")
+            label = "" if says_nothing(given_label) else label_of(given_label)
             why = "" if label or not labelled else f"no label in {table.name}"
         values |= {name: given.get(name, "") for name in keep}
         values["exclude"] = reason(values.get("exclude", ""), f"excluded in {table.name}")
@@ -196,6 +197,8 @@ def read_labels(
 
 def _fill_merged(read: Table, columns: Mapping[str, str]) -> list[str]:
     """Fill what merged cells leave empty of patients and sites, in place; return what a person should know of it."""
+    if says_all(read.frame, {}):  # a manifest in place of a list
+        return []
     names = {known: name for name, known in reversed(list(columns.items()))}
     places = {"patient": names.get("PatientID", names.get("patient")), "site": names.get("site")}
     given = {known: read.frame[name] if name else "" for known, name in places.items()}

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from medsharp.birads import CATEGORIES, category
+from medsharp.birads import CATEGORIES, SUSPICION, category
 from medsharp.errors import InputError, nearest
-from medsharp.keys import name_key
+from medsharp.keys import name_key, says_nothing
 
 OTHERS = "*"
-"""As a class's only value: whatever is stated and in no other class's list."""
+"""As a class's only value: whatever is stated and in no other class's list.
+
+Of BI-RADS that are the categories that judge the image: neither 0 and 6 (`NO_ASSESSMENT`) nor what is no category.
+"""
 
 _SHOWN = 12
 
@@ -69,13 +72,13 @@ class LabelRule:
     def label(self, value: str) -> tuple[str, str]:
         """Return the class of a value, or an empty text and the reason why it has none."""
         plain = self.plain(value)
-        if not plain:
+        for label, values in self.values.items():
+            if plain and any(plain == self.plain(one) for one in values if one != OTHERS):
+                return label, ""
+        if says_nothing(plain):
             return "", f"{self.column} is not stated"
         for label, values in self.values.items():
-            if any(plain == self.plain(one) for one in values if one != OTHERS):
-                return label, ""
-        for label, values in self.values.items():
-            if OTHERS in values:
+            if OTHERS in values and (not self.is_birads or plain in SUSPICION):
                 return label, ""
         return "", f"{self.column} {plain} is of no class"
 

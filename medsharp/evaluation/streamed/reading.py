@@ -45,7 +45,7 @@ from medsharp.evaluation.statistics.calibration import CLIP, logit
 from medsharp.evaluation.statistics.decision import CUTS
 from medsharp.evaluation.streamed.hashing import hashes_of, hashes_of_images, joined
 from medsharp.evaluation.streamed.runs import SortedRuns
-from medsharp.keys import group_key, keys_in, patient_key, site_key, text_of
+from medsharp.keys import group_key, keyed_in, keys_in, patient_key, site_key, text_of
 from medsharp.progress import Progress
 from medsharp.tables import TablePieces, open_pieces
 
@@ -398,7 +398,7 @@ def _lay(
     node = patients.copy()
     if "site" in rows:
         where = _of(rows, "site", site_key)
-        node = np.where(known & (where > 0), joined(patients, where), patients)
+        node = np.where(known & (where > 0) & ~keyed_in(rows), joined(patients, where), patients)
         sites.add(_pairs(sites, patients[known], node[known]))
     ties = [_of(rows, column, key) for column, key in (("group", group_key), ("sha256", str)) if column in rows]
     for tie in ties:

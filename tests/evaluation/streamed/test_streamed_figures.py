@@ -123,6 +123,17 @@ def test_a_table_in_parts_has_the_figures_of_one_in_memory(cohort: pd.DataFrame,
     assert status["answered"] + status["cautioned"] == one["counts"]["images"]
 
 
+def test_a_keyed_hash_at_two_sites_is_one_patient_on_either_way(tmp_path: Path) -> None:
+    table = make_cohort(60)
+    keyed = {name: f"P{number:016x}" for number, name in enumerate(table["patient"].unique(), start=1)}
+    table["patient"] = table["patient"].map(keyed)
+    table["site"] = np.where(np.arange(len(table)) % 2, "A", "B")
+    path = tmp_path / "a.csv"
+    table.to_csv(path, index=False)
+    counts = [part["counts"] for part in (streamed(path, tmp_path), in_memory(path, ["benign", "malignant"]))]
+    assert counts[0]["patients"] == counts[1]["patients"] == len(keyed)
+
+
 def test_the_cohort_has_what_makes_patients_hard_to_count(cohort: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     cohort.to_csv(path, index=False)
