@@ -247,6 +247,61 @@ def test_images_of_a_sub_folder_are_tied_where_no_patient_is_known(
     assert "13 images are tied by their 3 sub-folders" in said(manifest)
 
 
+@pytest.mark.parametrize("identifier", ["ANONYMOUS", ""])
+def test_studies_of_anonymous_files_are_tied_by_the_patients_folder(
+    identifier: str, tmp_path: Path, save_dicom: Save
+) -> None:
+    for letter, label in zip("bm", CLASSES, strict=True):
+        for patient in range(2):
+            for study in range(2):
+                uid = f"1.2.{ord(letter)}.{patient}.{study}"
+                place = tmp_path / label / f"{letter}{patient}" / f"s{study}"
+                for name in ("IM1", "IM2"):
+                    save_dicom(place / name, identifier, StudyInstanceUID=uid, pixels=False, Rows=8, Columns=8)
+    manifest = open_dataset(tmp_path)
+    assert [len(found) for found in clusters(manifest)] == [4] * 4
+    assert manifest.table.groupby(manifest.table["image"].str.split("/").str[1])["group"].nunique().eq(1).all()
+    assert manifest.table["patient"].nunique() == 8  # of the studies, as before
+    assert "16 images are tied by their 4 sub-folders" in said(manifest)
+    assert "same PatientID" not in said(manifest)
+
+
+def folders_of(tmp_path: Path, save_picture: Save, *places: str) -> dict[str, str]:
+    """The groups of one picture in each folder, by folder."""
+    for place in places:
+        save_picture(tmp_path / place / "0.png")
+    return {name.rpartition("/")[0]: group for name, group in by_image(open_dataset(tmp_path), "group").items()}
+
+
+@pytest.mark.parametrize(
+    "uppers",
+    [("GE", "other"), ("left", "right"), ("2019", "2020", "2021", "2022", "2023"), ("ge logiq", "Philips", "Canon")],
+)
+def test_patients_below_folders_of_scanners_or_years_are_tied_each_by_itself(
+    uppers: tuple[str, ...], tmp_path: Path, save_picture: Save
+) -> None:
+    places = [f"{label}/{upper}/{label[0]}{upper}{n}" for label in CLASSES for upper in uppers for n in range(3)]
+    groups = folders_of(tmp_path, save_picture, *places, *(f"{place}/more" for place in places[:2]))
+    assert len(set(groups.values()) - {""}) == len(places)
+    assert groups[places[0]] == groups[f"{places[0]}/more"] == f"folder {places[0].partition('/')[2]}"
+    assert "" not in groups.values()
+
+
+def test_many_patients_in_each_of_a_few_folders_are_tied_each_by_itself(tmp_path: Path, save_picture: Save) -> None:
+    places = [
+        f"{label}/room {room}/{label[0]}{n}" for label in CLASSES for room in "abc" for n in range(room != "a", 4)
+    ]
+    groups = folders_of(tmp_path, save_picture, *places)
+    assert len(set(groups.values())) == len(places)
+
+
+def test_patients_with_a_few_examinations_each_are_tied_with_all_of_them(tmp_path: Path, save_picture: Save) -> None:
+    places = [f"{label}/{label[0]}{n}/exam {e}" for label in CLASSES for n in range(3) for e in range(1 + 2 * n)]
+    groups = folders_of(tmp_path, save_picture, *places)
+    assert {group for place, group in groups.items() if place.startswith("malignant/m2/")} == {"folder m2"}
+    assert len(set(groups.values())) == 6
+
+
 def test_a_sub_folder_of_several_known_patients_ties_none_of_them(
     tmp_path: Path, save_picture: Save, save_dicom: Save
 ) -> None:

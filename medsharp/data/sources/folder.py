@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,13 @@ KNOWN_CLASSES = ("benign", "malignant", "normal")
 _SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 _LEAST_SUBFOLDERS = 3
 """From as many sub-folders on, each is taken for a patient's: two are rather left and right, or two scanners."""
+
+_NO_PATIENTS = re.compile(
+    r"(19|20)\d\d([-_ .]?(0[1-9]|1[0-2]))?"  # years and months
+    r"|(ge|philips|siemens|toshiba|canon|samsung|medison|hitachi|aloka|mindray|esaote|fuji(film)?|supersonic|sonosite"
+    r"|logiq|voluson|epiq|iu22|affiniti|acuson|aplio|aixplorer|resona|mylab)\b.*"
+)
+"""Names of folders, in lower case, that are those of scanners or of years and not of patients, where all are such."""
 
 _MOST_CLASSES = 10
 """Folders of names that are no known class's are classes where there are no more: more are patients or series."""
@@ -64,10 +72,10 @@ class FolderReading:
 
 @dataclass(frozen=True)
 class _Place:
-    """What the folders above a file say: the class, the sub-folder below it, and a split of whoever made them."""
+    """What the folders above a file say: the class, the folders below it, and a split of whoever made them."""
 
     label: str = ""
-    subfolder: str = ""
+    below: tuple[str, ...] = ()
     split: str = ""
 
 
@@ -202,8 +210,7 @@ def _places(
     places = {}
     for file, inside in parts.items():
         label = reading.label(inside[0]) if by_class and inside and reading.rule is None else ""
-        below = inside[1:] if by_class else inside
-        places[file] = _Place(label, below[0] if below else "", splits[file])
+        places[file] = _Place(label, inside[1:] if by_class else inside, splits[file])
     by_class = by_class and reading.rule is None
     if not by_class and (labels is None or not labels.labelled):
         lacking = (
@@ -256,11 +263,13 @@ def _rows(
             if header is not None and header.modality in OTHER_MODALITIES:
                 row["exclude"] = of_other_modality(header.modality)
             rows.append(row)
-    for row, identifier, tie in zip(rows, *identified(identities), strict=True):
+    identifiers, ties, of_study = identified(identities)
+    for row, identifier, tie in zip(rows, identifiers, ties, strict=True):
         row["patient"] = number(identifier)
         if tie:
             row["group"] = row.get("group") or f"patients of {number(tie)}"
-    _tie_subfolders(rows, [places[listing.folder / row["image"]].subfolder for row in rows])
+    patients_known = [bool(row["patient"]) and not study for row, study in zip(rows, of_study, strict=True)]
+    _tie_subfolders(rows, [places[listing.folder / row["image"]].below for row in rows], patients_known)
     return rows
 
 
@@ -302,20 +311,53 @@ def _masks(listing: Listing) -> dict[Path, list[str]]:
     return found
 
 
-def _tie_subfolders(rows: Sequence[dict[str, str]], subfolders: Sequence[str]) -> None:
+def _tie_subfolders(
+    rows: Sequence[dict[str, str]], folders: Sequence[tuple[str, ...]], patients_known: Sequence[bool]
+) -> None:
     """Tie the images of a sub-folder where no patient is known: it is most often a patient's or an examination's.
 
     Images of a known patient in it, such as DICOM files beside pictures, are tied to them, if there is one patient.
+
+    Args:
+        rows: Their `group` is filled in, in place.
+        folders: The folders of each row below that of its class.
+        patients_known: Whether more than the study of a row is known.
     """
-    known: dict[str, set[str]] = {}
-    for row, name in zip(rows, subfolders, strict=True):
-        known.setdefault(name, set()).add(row["patient"])
-    loose = {name for name, patients in known.items() if name and "" in patients}
+    level = _level_of_patients([below for below, known in zip(folders, patients_known, strict=True) if not known])
+    names = ["/".join(below[:level]) if len(below) >= level else "" for below in folders]
+    patients: dict[str, set[str]] = {}
+    for row, name, known in zip(rows, names, patients_known, strict=True):
+        patients.setdefault(name, set()).add(row["patient"] if known else "")
+    loose = {name for name, found in patients.items() if name and "" in found}
     if len(loose) < _LEAST_SUBFOLDERS:
         return
-    for row, name in zip(rows, subfolders, strict=True):
-        if name in loose and (not row["patient"] or len(known[name]) == 2):
+    for row, name, known in zip(rows, names, patients_known, strict=True):
+        if name in loose and (not known or len(patients[name]) == 2):
             row["group"] = row.get("group") or f"folder {name}"
+
+
+def _level_of_patients(folders: Sequence[tuple[str, ...]]) -> int:
+    """Return how many folders below that of the class lead to a patient's: most often one.
+
+    Folders with further ones in them are rather scanners' or years' where they are called so, are too few to be
+    patients, or hold as many folders each as there are of them: patients are many, with few examinations each. In doubt
+    the upper folder is taken, as it ties more.
+
+    Args:
+        folders: Of each image, from that of the class down.
+    """
+    level = 1
+    while True:
+        above = {below[:level] for below in folders if len(below) >= level}
+        inside = {below[: level + 1] for below in folders if len(below) > level}
+        if len(inside) < _LEAST_SUBFOLDERS:
+            return level
+        counts = Counter(below[:level] for below in inside)
+        usual = sorted(counts[below] for below in above)[len(above) // 2]
+        called = all(_NO_PATIENTS.fullmatch(below[-1].casefold()) for below in above)
+        if not (called or len(above) < _LEAST_SUBFOLDERS or usual >= len(above)):
+            return level
+        level += 1
 
 
 def _said(rows: Sequence[Mapping[str, str]], labels: Labels | None, listing: Listing) -> list[str]:

@@ -23,7 +23,7 @@ class Identity:
     study: str = ""
 
 
-def identified(images: Sequence[Identity]) -> tuple[list[str], list[str]]:
+def identified(images: Sequence[Identity]) -> tuple[list[str], list[str], list[bool]]:
     """Return the one identifier by which each image's patient is numbered, and what further ties it.
 
     The list goes before PatientID, and that before the study; any of them may be missing for some images of a patient.
@@ -32,7 +32,8 @@ def identified(images: Sequence[Identity]) -> tuple[list[str], list[str]]:
     images with that PatientID, or of that study, have the same tie, as nobody can tell which of them it is.
 
     Returns:
-        Identifiers, empty where nothing is known, and ties, empty where there is none; one of each an image.
+        Identifiers, empty where nothing is known; ties, empty where there is none; and whether nothing but the study is
+        known, of which a patient may have several; one of each an image.
     """
     # PatientID and study are told apart, as one may be written as the other is.
     listed = [image.listed if patient_key(image.listed) else "" for image in images]
@@ -40,6 +41,7 @@ def identified(images: Sequence[Identity]) -> tuple[list[str], list[str]]:
     studies = [f"study {image.study}" if image.study else "" for image in images]
     found = list(listed)
     open_ends: dict[str, None] = {}
+    of_study = [False] * len(images)
     for level, written in ((patients, "patient"), (studies, "study")):
         known: dict[str, dict[str, str]] = {}
         for where, who in zip(level, found, strict=True):
@@ -53,5 +55,6 @@ def identified(images: Sequence[Identity]) -> tuple[list[str], list[str]]:
                     open_ends[where] = None
                 if not found[number]:
                     found[number] = str(getattr(images[number], written))
+                    of_study[number] = written == "study"
     ties = [next((where for where in pair if where in open_ends), "") for pair in zip(patients, studies, strict=True)]
-    return found, ties
+    return found, ties, of_study

@@ -7,6 +7,7 @@ from pathlib import Path
 from medsharp.data.sources.headers import Header
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.patients import PatientKey
+from medsharp.keys import patient_key
 
 _LEAST_NAME = 4
 """Letters of an identifier from which on it is looked for in paths: shorter ones are there by chance."""
@@ -30,7 +31,8 @@ def privacy_notes(listing: Listing, key: PatientKey) -> list[str]:
             "`medsharp data prepare --copy` writes copies under other names"
         )
     headers = listing.headers.values()
-    if len({header.patient for header in headers}) == 1 < len({header.study for header in headers}):
+    identifiers = {patient_key(header.patient) for header in headers}
+    if len(identifiers) == 1 < len({header.study for header in headers}) and "" not in identifiers:
         notes.append(
             "every DICOM file has the same PatientID, though they are of several studies: they count as one patient; a "
             "list of labels with a column patient says otherwise"
