@@ -1,9 +1,10 @@
-"""Whether bf16 makes forward and backward passes faster on this device, or slower."""
+"""Whether bf16 makes forward and backward passes faster on this device, and computing in all of float32's digits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,26 @@ class ChosenPrecision:
 
     name: Precision
     reason: str
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Have GPUs compute float32 in float32, within the block or the function that this decorates.
+
+    PyTorch lets convolutions on NVIDIA GPUs round their inputs to 10 bits (TF32), whatever the precision of weights
+    and images. Training bears that; scores that a threshold is chosen on, and differences of losses as small as
+    sharpness is, do not.
+    """
+    backends: Any = torch.backends  # PyTorch's type hints do not know them all
+    settings = [backends.cudnn.conv, backends.cuda.matmul]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
 
 
 def choose_precision(device: torch.device, network: nn.Module, image_size: int) -> ChosenPrecision:

@@ -18,6 +18,7 @@ from medsharp.data.sharing import Division
 from medsharp.evaluation import auroc
 from medsharp.evaluation.frozen import threshold_columns
 from medsharp.evaluation.statistics.operating_point import largest_threshold
+from training.precision import full_precision
 from training.processes import ALONE, Processes
 
 _SENSITIVITY = 0.95
@@ -39,6 +40,7 @@ class Best:
         return (value, -loss) > (self.auroc, -self.loss)
 
 
+@full_precision()
 @torch.inference_mode()
 def predict_logits(
     network: nn.Module,

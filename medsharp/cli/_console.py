@@ -105,7 +105,7 @@ PRECISION_HELP = "auto (fp32, in which the operating point was frozen), fp32, fp
 
 
 RAY_HELP = (
-    "Do it on Ray (medsharp[cluster]): on this machine without an address or with local, else auto, HOST:6379 or "
+    "Do it on Ray (medsharp\\[cluster]): on this machine without an address or with local, else auto, HOST:6379 or "
     "ray://HOST:10001; docs/cluster.md."
 )
 """Of the option `--ray`, for the same commands."""

@@ -16,7 +16,7 @@ from medsharp import __version__
 from medsharp.bundle import digest_of, read_bundle
 from medsharp.cluster.answering import Loading, bundle_files
 from medsharp.cluster.reading import Piece, look_at_piece, read_piece
-from medsharp.cluster.session import Cluster, gpus_text
+from medsharp.cluster.session import Cluster
 from medsharp.cluster.stream import Actors, Predicting, Row, results
 from medsharp.data.duplicates import Look, tie_looks
 from medsharp.data.manifest import Manifest, name_of
@@ -93,11 +93,9 @@ class ClusterModel:
             runtime=onnxruntime.__version__,
         )
         self.gpus = 0.0 if device == "cpu" else 1.0 if gpus_each is None else gpus_each
-        if cluster.gpus < self.gpus:
-            if device != "auto":
-                raise InputError(
-                    f"device {device}: {cluster.text}, and an actor needs {gpus_text(self.gpus)}; use --device cpu"
-                )
+        if self.gpus and (device != "auto" or cluster.room(0, self.gpus)):
+            cluster.check_room("an actor", 0, self.gpus, remedy="use --device cpu")
+        else:
             self.gpus = 0.0
         self.loading = replace(self.loading, device=self._device(device))
         self.runs_on = f"runs on {cluster.text}, on {self.loading.device} in {self.loading.precision}"
@@ -228,7 +226,7 @@ class ClusterModel:
         """
         cpus, gpus = self._cluster.cpus, self.gpus
         if gpus:
-            most = max(1, int(self._cluster.gpus / gpus))
+            most = self._cluster.room(0, gpus)
             return Actors(most, gpus, 0 if reading else max(1, cpus // most))
         # A core must be left to read.
         return Actors(max(1, cpus - 1), 0.0, 0 if cpus < 2 else 1) if reading else Actors(max(1, cpus), 0.0, 1)

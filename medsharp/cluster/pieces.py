@@ -12,9 +12,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.queue import Queue
 
-from medsharp.cluster.session import Cluster, gpus_text
-from medsharp.errors import InputError
-from medsharp.quantities import counted
+from medsharp.cluster.session import Cluster
 
 _TRIES = 3
 """How often a piece is begun whose process or machine died: each goes on where the one before stopped."""
@@ -43,15 +41,13 @@ class PieceTasks:
         cpus_each: Cores of a piece.
 
     Raises:
-        InputError: No piece would ever find so many free.
+        InputError: No machine has so many for a piece.
     """
 
     def __init__(self, cluster: Cluster, *, gpus_each: float | None = None, cpus_each: int = 1) -> None:
         self._gpus = min(1.0, cluster.gpus) if gpus_each is None else gpus_each
         self._cpus = cpus_each
-        if self._gpus > cluster.gpus or cpus_each > cluster.cpus:
-            needed = f"{counted(cpus_each, 'CPU')} and {gpus_text(self._gpus)}"
-            raise InputError(f"{cluster.text}, and a piece of the work needs {needed}; ask for less")
+        cluster.check_room("a piece of the work", cpus_each, self._gpus)
 
     def __call__(self, names: Sequence[str], work: Work) -> Iterator[tuple[str, dict[str, Any]]]:
         """Do pieces, as many at once as there is room for; give their events as they come.

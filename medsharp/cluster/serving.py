@@ -20,9 +20,8 @@ from ray.util import list_named_actors
 
 from medsharp import __version__
 from medsharp.cluster.reading import check_version
-from medsharp.cluster.session import LOCAL, Cluster, gpus_text
+from medsharp.cluster.session import LOCAL, Cluster
 from medsharp.errors import InputError
-from medsharp.quantities import counted
 
 NAME = "medsharp"
 """Of the application in Ray Serve."""
@@ -84,9 +83,8 @@ class Replicas:
         gpus = min(1.0, cluster.gpus) if self.gpus is None else self.gpus
         # More machines may come to a cluster, but not to this one.
         count = self.least if cluster.address == LOCAL else 1
-        if count * self.cpus > cluster.cpus or count * gpus > cluster.gpus:
-            needed = counted(count * self.cpus, "CPU") + (f" and {gpus_text(count * gpus)}" if gpus else "")
-            raise InputError(f"{cluster.text}, too few for {counted(count, 'replica')} of {needed}; ask for less")
+        what = "a replica" if count == 1 else f"each of {count} replicas"
+        cluster.check_room(what, self.cpus, gpus, count)
         return Replicas(self.least, self.most, self.target_ongoing_requests, self.cpus, gpus)
 
 

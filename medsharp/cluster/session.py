@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,23 +42,61 @@ class Cluster:
 
     Attributes:
         address: As it was given.
-        cpus: Cores, in all.
-        gpus: In all.
-        nodes: Machines.
+        machines: Cores and GPUs of each.
     """
 
     address: str
-    cpus: int
-    gpus: float
-    nodes: int
+    machines: tuple[tuple[int, float], ...]
+
+    @property
+    def cpus(self) -> int:
+        """Cores, in all."""
+        return sum(cpus for cpus, _ in self.machines)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs, in all."""
+        return sum(gpus for _, gpus in self.machines)
 
     @property
     def text(self) -> str:
         """What it is, in words."""
         where = "on this machine" if self.address == LOCAL else f"at {self.address}"
         gpus = f" and {gpus_text(self.gpus)}" if self.gpus else ""
-        machines = f" of {self.nodes} machines" if self.nodes > 1 else ""
+        count = len(self.machines)
+        machines = f" of {count} machines" if count > 1 else ""
         return f"Ray {where}: {counted(self.cpus, 'CPU')}{gpus}{machines}"
+
+    def check_room(self, what: str, cpus: int, gpus: float, count: int = 1, remedy: str = "ask for less") -> None:
+        """Check that pieces of work find their cores and GPUs, each on one machine; Ray would wait for them for ever.
+
+        Args:
+            what: A piece, such as `a piece of the work`.
+            cpus: Of a piece.
+            gpus: Of a piece, which may be a part of one, or several whole ones.
+            count: How many must run at once.
+            remedy: What to do about it.
+
+        Raises:
+            InputError: They do not, or parts of several GPUs are asked for, which Ray does not deal out.
+        """
+        asked = [*([counted(cpus, "CPU")] if cpus else []), *([gpus_text(gpus)] if gpus else [])]
+        if gpus > 1 and gpus != int(gpus):
+            raise InputError(f"{gpus_text(gpus)} for {what}: give whole ones, or a part of one")
+        if self.room(cpus, gpus) < count:
+            each = " on one machine" if len(self.machines) > 1 else ""
+            raise InputError(f"{self.text}, and {what} needs {' and '.join(asked)}{each}; {remedy}")
+
+    def room(self, cpus: int, gpus: float) -> int:
+        """Return how many pieces of so many cores and GPUs run at once."""
+        return sum(_times(own_cpus, cpus, own_gpus, gpus) for own_cpus, own_gpus in self.machines)
+
+
+def _times(cpus: int, piece_cpus: int, gpus: float, piece_gpus: float) -> int:
+    by_cpus = cpus // piece_cpus if piece_cpus else sys.maxsize
+    # A third of a GPU fits three times, whatever the last digit says.
+    by_gpus = math.floor(gpus / piece_gpus + 1e-9) if piece_gpus else sys.maxsize
+    return min(by_cpus, by_gpus)
 
 
 def gpus_text(gpus: float) -> str:
@@ -83,9 +123,8 @@ def joined(address: str = LOCAL, *, cpus: int | None = None) -> Iterator[Cluster
         _knock(address)
     own = None if ray.is_initialized() else _Own.begin(address, cpus)
     try:
-        resources = ray.cluster_resources()
-        nodes = sum(1 for node in ray.nodes() if node["Alive"])
-        yield Cluster(address, int(resources.get("CPU", 0)), float(resources.get("GPU", 0)), nodes)
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield Cluster(address, tuple((int(own.get("CPU", 0)), float(own.get("GPU", 0))) for own in alive))
     except RayError as error:
         raise InputError(
             f"Ray ended the work: {_sentence(error)}; the same command goes on where it stopped"

@@ -12,7 +12,7 @@ from medsharp.cores import usable_cores
 from medsharp.export.export import export_network
 from medsharp.export.members import Ensemble
 from medsharp.export.precisions import write_int8
-from medsharp.networks import create_network
+from medsharp.networks import Pooling, create_network
 from medsharp.preprocess import PreprocessSpec
 
 INT8 = "int8.onnx"
@@ -20,6 +20,9 @@ INT8 = "int8.onnx"
 
 class Eager:
     """Runs uint8 images [B, S, S] through a network as PyTorch does by default, on the CPU.
+
+    Attributes:
+        network: What is run: all members over all views.
 
     Args:
         spec: Of the bundle: network, members and views.
@@ -29,30 +32,37 @@ class Eager:
     """
 
     def __init__(self, spec: BundleSpec) -> None:
-        settings = spec.training.config.get("network", {})
         combination = spec.combination
+        channels = spec.training.config.get("network", {}).get("channels", 1)
         sizes = (combination.sizes if combination else ()) or (spec.preprocess.size,)
         members = [
-            create_network(
-                spec.network,
-                num_classes=len(spec.classes),
-                image_size=sizes[0],
-                pooling=settings.get("pooling", "average"),
-            )
-            for _ in range(combination.members if combination else 1)
+            create_network(name, num_classes=len(spec.classes), image_size=sizes[0], pooling=pooling, channels=channels)
+            for name, pooling in _designs(spec)
         ]
         if combination is None:
-            self._network = Ensemble(members).eval()
+            self.network = Ensemble(members).eval()
         else:
             average, flip = combination.average, combination.flip
-            self._network = Ensemble(members, average=average, flip=flip, sizes=sizes).eval()
+            self.network = Ensemble(members, average=average, flip=flip, sizes=sizes).eval()
         torch.set_num_threads(usable_cores())
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the network's outputs of uint8 images [B, S, S]."""
-        found = self._network.forward_all(torch.from_numpy(images[:, None]))
+        found = self.network.forward_all(torch.from_numpy(images[:, None]))
         return {name: values.numpy() for name, values in found.items()}
+
+
+def _designs(spec: BundleSpec) -> list[tuple[str, Pooling]]:
+    """Return name and pooling of each member of a bundle."""
+    training = spec.training
+    common = training.config.get("network", {})
+    own = {"name": common.get("name", training.network), "pooling": common.get("pooling", "average")}
+    # One network has no members in its record, and bundles of several had none when they were first written.
+    count = spec.combination.members if spec.combination else 1
+    differences = [member.differences for member in training.members] or [{}] * count
+    settings = [own | {key: each.get(f"network.{key}", value) for key, value in own.items()} for each in differences]
+    return [(str(each["name"]), each["pooling"]) for each in settings]
 
 
 def untrained_bundle(name: str, image_size: int, out: Path) -> Path:

@@ -29,7 +29,8 @@ class WorstCase:
         rise: `max L(w + e) - L(w)`, at least 0; of micro-batches the mean of each one's own.
         loss: `L(w)`.
         steps: Of the ascent.
-        micro_batch: Samples m that a displacement is sought for; all of them where m is their number.
+        micro_batch: Samples that a displacement is sought for, of the largest group; all of them where m is their
+            number. An m that does not divide them makes groups that are as even as can be, and smaller.
     """
 
     rise: float
@@ -79,7 +80,8 @@ def worst_case(
         before, after = _climb(problem, scale, rho, norm_of, steps, rows)
         rise += share * (after - before)
         loss += share * before
-    return WorstCase(rise, loss, steps, size)
+    used = max(total if rows is None else rows.stop - rows.start for rows in parts)
+    return WorstCase(rise, loss, steps, used)
 
 
 def _climb(

@@ -285,5 +285,5 @@ def test_device_that_the_cluster_lacks_is_a_sentence(
 ) -> None:
     result = run("predict", speckle_bundle, manifest, "--out", tmp_path / "o.csv", "--ray", "--device", "cuda")
     assert result.exit_code == 2
-    assert "device cuda: Ray on this machine: 2 CPUs, and an actor needs 1 GPU; use --device cpu" in said(result)
+    assert "Ray on this machine: 2 CPUs, and an actor needs 1 GPU; use --device cpu" in said(result)
     assert "takes a manifest" in said(run("predict", speckle_bundle, manifest.parent, "--ray"))

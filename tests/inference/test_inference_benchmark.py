@@ -152,6 +152,24 @@ def test_the_yardstick_of_pytorch_is_the_network_of_the_bundle() -> None:
     assert found["features"].shape == (2, len(spec.input_check.feature_mean))
 
 
+def test_the_yardstick_of_pytorch_has_every_design_of_the_bundle() -> None:
+    from medsharp.bundle import default_bundle, read_bundle
+    from medsharp.export.eager import Eager
+
+    spec = read_bundle(default_bundle(), verify=False)
+    first, *others = spec.training.members
+    narrow = {"network.name": "resnet10_w16", "network.pooling": "lesion"}
+    last = others[-1].model_copy(update={"differences": narrow})
+    training = spec.training.model_copy(
+        update={"network": "efficientnet_lite0 and resnet10_w16", "members": (first, *others[:-1], last)}
+    )
+    eager = Eager(spec.model_copy(update={"training": training}))
+    designs = [(type(member.backbone).__name__, member.lesion is not None) for member in eager.network.members]
+    assert designs == [*[("EfficientNet", False)] * (len(others)), ("ResNet", True)]
+    images = np.zeros((1, spec.preprocess.size, spec.preprocess.size), dtype=np.uint8)
+    assert eager(images)["logits"].shape == (1, 2)
+
+
 def test_pairs_are_measured_in_turn_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     from medsharp.inference.benchmark import speed
 

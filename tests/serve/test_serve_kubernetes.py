@@ -55,6 +55,8 @@ def test_objects_speak_of_one_another(objects: dict[str, Any], container: dict[s
     assert all(selector == labels for selector in chosen)
     target = objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
+    # Only the ingress and Prometheus are let in, so that the ingress may be believed about who asks.
+    assert any(argument.startswith("--trusted-proxy=") for argument in container["args"])
     names = {port["name"] for port in container["ports"]}
     assert objects["Service"]["spec"]["ports"][0]["targetPort"] in names
     assert objects["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] in names

@@ -234,7 +234,7 @@ def command_of(process: int) -> str:
         (("--replicas", "2"), "--replicas is of replicas on Ray; give --ray too"),
         (("--ray", "--replicas", "3:2"), "--replicas 3:2: write how many, or MIN:MAX, such as 2:8"),
         (("--ray", "--replicas", "0"), "--replicas 0: write how many"),
-        (("--ray", "--replicas", "99"), "CPUs, too few for 99 replicas of 99 CPUs; ask for less"),
+        (("--ray", "--replicas", "99"), "CPUs, and each of 99 replicas needs 1 CPU; ask for less"),
         (("--ray", "ray://127.0.0.1:1"), "run it there"),
         (("--ray", "127.0.0.1:1"), "--ray 127.0.0.1:1: nothing answers there"),
         (("--ray", "--host", "0.0.0.0"), "a password is needed"),

@@ -168,6 +168,27 @@ def test_a_run_that_cannot_be_measured_costs_no_other(copy: StudyFolder, tmp_pat
     assert set(again["sharpness"]["missing"]) == {names[3]}
 
 
+def test_eigenvalues_that_did_not_converge_are_in_no_correlation(copy: StudyFolder, tmp_path: Path) -> None:
+    loose = sorted(path.name for path in (copy.root / "runs").iterdir())[:3]
+    other = "gradient norm, plain"
+
+    def measure(run: Run) -> Measured:
+        name = run.folder.name
+        values = {**spectrum(run).values, other: float(int(name, 16) % 89)}
+        if name not in loose:
+            return Measured(values)
+        return Measured({**values, "top eigenvalue, plain": -1e6}, ("top eigenvalue, plain",))
+
+    def without(run: Run) -> Measured:
+        values = measure(run).values
+        return Measured({key: value for key, value in values.items() if value > -1e6})
+
+    found, _ = write_report(copy, measure=Measure("m", measure), out=tmp_path / "out")
+    expected, _ = write_report(copy, measure=Measure("n", without), out=tmp_path / "other")
+    assert found["sharpness"]["correlations"] == expected["sharpness"]["correlations"]
+    assert found["sharpness"]["measures"][loose[0]]["top eigenvalue, plain"] == -1e6
+
+
 def test_a_stop_while_sharpness_is_measured_leaves_a_report_and_what_was_measured(
     copy: StudyFolder, tmp_path: Path
 ) -> None:

@@ -16,11 +16,12 @@ import training.study.study as study_module
 from medsharp.data.manifest import read_manifest
 from medsharp.data.prepare import open_tied
 from medsharp.errors import InputError
+from medsharp.files import only_writer
 from medsharp.runs import Run
 from training.run_folder import Interrupted
 from training.study import Outcome, StudyDefinition, run_study
 from training.study.dealing import data_config, deal
-from training.study.folder import StudyFolder
+from training.study.folder import LOCK, StudyFolder
 from training.study.forecast import forecast
 from training.study.plan import plan_cells, plan_chains
 from training.study.report import write_report
@@ -261,6 +262,44 @@ def test_settings_that_diverge_are_an_answer_and_the_other_trials_choose(
     assert choice is not None
     assert [trial["value"] is None for trial in choice["trials"]] == [True, False]
     assert choice["chosen"]["lr"] >= 3e-3
+
+
+def test_a_loss_that_is_not_finite_loses_too(define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last epoch a loss may be infinite, which JSON does not know: it is written as nothing."""
+    study = define(
+        hospitals=[{"name": "north", "site": "North"}],
+        search={"trials": 2, "lr": {"low": 3e-3, "high": 9e-3}, "criterion": "val_loss"},
+    )
+    real = chains_module.train
+
+    def diverging(config: Any, *arguments: Any, out: Path, **options: Any) -> Any:
+        done = real(config, *arguments, out=out, **options)
+        if config.optimizer.lr == 2e-3:
+            about = json.loads((out / "environment.json").read_text())
+            about["kept"]["loss"] = None
+            (out / "environment.json").write_text(json.dumps(about))
+        return done
+
+    monkeypatch.setattr(chains_module, "train", diverging)
+    outcome = run_study(study, out=tmp_path / "study")
+    assert not outcome.failures
+    choice = outcome.folder.choice(plan_chains(study)[0])
+    assert choice is not None
+    assert [trial["value"] is None for trial in choice["trials"]] == [True, False]
+    assert choice["chosen"]["lr"] >= 3e-3
+
+
+def test_who_comes_second_leaves_what_the_first_is_dealing(define: Define, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    for name in ("open", "sealed"):
+        (out / name).mkdir(parents=True)
+        (out / name / "rows.csv").write_text("of the first")
+    with (
+        only_writer(out / LOCK, "busy"),
+        pytest.raises(InputError, match="another process trains the study in"),
+    ):
+        run_study(define(), out=out)
+    assert all((out / name / "rows.csv").exists() for name in ("open", "sealed"))
 
 
 def test_a_changed_study_or_foreign_folder_is_refused_and_left_alone(

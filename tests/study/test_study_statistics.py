@@ -173,6 +173,20 @@ def test_patients_variance_of_a_contrast_agrees_with_resampling(better: Grid) ->
     assert contrast_variance(pair, np.array([1.0, -1.0]), "malignant") == pytest.approx(np.var(drawn), rel=0.2)
 
 
+def test_how_many_cells_of_a_fold_are_finished_does_not_weigh_it(better: Grid) -> None:
+    table = better.figures.copy()
+    tested = table["part"] == "internal"
+    table.loc[tested, "images"] = 100 + 40 * table["fold"]
+    table.loc[table["part"] == "train", "images"] = 600 - 40 * table["fold"]
+    table.loc[table["hospital"] == "south", "images"] *= 2
+    early = table[(table["optimizer"] == "adam") | (table["fold"] == 0)]
+    for figures in (table, early):
+        grid = Grid(figures, better.readings, "malignant")
+        assert grid.test_share("north") == pytest.approx(160 / 540)
+        found = difference(grid, "north", ["small"], "adam", "adam", "internal")
+        assert found is not None
+
+
 def test_a_missing_run_leaves_no_comparison_rather_than_an_unpaired_one(better: Grid) -> None:
     gone = better.select("north", ["small"], "sam", "internal")["run"].iloc[0]
     less = Grid(better.figures[better.figures["run"] != gone], better.readings, "malignant")

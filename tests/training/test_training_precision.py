@@ -13,10 +13,11 @@ from torch import Tensor
 
 from medsharp.config import TrainConfig
 from medsharp.data.manifest import Manifest
-from medsharp.networks import create_network
+from medsharp.networks import Classifier, create_network
 from training import Interrupted, Run, precision, train
 from training.losses import Objective
 from training.precision import choose_precision, depthwise_and_products, multiplies_bf16
+from training.sharpness import Measures, measure_runs
 
 CPU = torch.device("cpu")
 WITH_BF16 = {"avx2": True, "avx512_f": True, "avx512_bf16": True, "architecture": "x86_64"}
@@ -219,3 +220,35 @@ def test_run_resumed_on_another_machine_goes_on_in_its_own_precision(
     run = Run.load(tmp_path / "run")
     assert train(run.config, run.manifest, out=run.folder, resume=True).finished
     assert set(seen) == {torch.bfloat16}
+
+
+def test_predictions_and_sharpness_are_not_rounded_to_ten_bits(
+    squares: Manifest, configure: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Convolutions on GPUs may round to TF32 in training, but not where a threshold or a small difference is found."""
+    backends: Any = torch.backends
+    seen: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
+    forward = Classifier.forward_features
+
+    def rounding() -> tuple[str, str]:
+        return backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision
+
+    def watched(self: Classifier, image: Tensor) -> Any:
+        seen[self.training].add(rounding())
+        return forward(self, image)
+
+    before = rounding()
+    run = train(configure(run={"precision": "fp32"}, schedule={"epochs": 1}), squares, out=tmp_path / "run")
+    monkeypatch.setattr(Classifier, "forward_features", watched)
+    train(configure(run={"precision": "fp32"}, schedule={"epochs": 1}), squares, out=tmp_path / "again")
+    assert before in seen[True]
+    assert seen[True] == {before}
+    seen[False].discard(before)  # of the look at a new network
+    assert seen[False] == {("ieee", "ieee")}
+    seen[False].clear()
+    few = Measures(
+        largest=1, smallest=0, max_products=2, trace_draws=0, density_vectors=0, ascent_steps=0, average_draws=0
+    )
+    measure_runs([run.folder], splits=["train"], images=4, measures=few)
+    assert ("ieee", "ieee") in seen[False]
+    assert rounding() == before

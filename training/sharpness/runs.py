@@ -19,6 +19,7 @@ from medsharp.evaluation.report import plain
 from medsharp.progress import Progress
 from medsharp.runs import Run
 from medsharp.sharpness import Problem, find_rescalings
+from training.precision import full_precision
 from training.sharpness.landscapes import between_runs, check_between, own_landscape
 from training.sharpness.measures import BALLS, Measures, measure
 from training.sharpness.run_problem import RunProblem, Split, open_run, problem_of, rows_of_split
@@ -26,6 +27,7 @@ from training.sharpness.run_problem import RunProblem, Split, open_run, problem_
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
 
+@full_precision()
 def measure_runs(
     folders: Sequence[str | Path],
     *,

@@ -125,7 +125,8 @@ _NOT_FINITE = "figures of validation images are not finite"
 
 def _value(run: Run, criterion: str) -> float:
     kept = _environment(run)["kept"]
-    return float(kept["auroc"] if criterion == "val_auroc" else kept["loss"])
+    value = kept["auroc" if criterion == "val_auroc" else "loss"]
+    return math.nan if value is None else float(value)  # JSON has no infinity: None is a loss that is not finite
 
 
 def _environment(run: Run) -> dict[str, Any]:

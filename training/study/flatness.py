@@ -73,12 +73,16 @@ def sharpness_and_gaps(
         `correlations`.
     """
     found, missing = measure_runs(folder, figures, measure, progress)
-    measures = {run: dict(each.values) for run, each in found.items()}
+    # What did not converge is a lower bound, and furthest off where the curvature is largest: it would move the ranks.
+    sure = {
+        run: {name: value for name, value in each.values.items() if name not in each.not_converged}
+        for run, each in found.items()
+    }
     return {
-        "measures": measures,
+        "measures": {run: dict(each.values) for run, each in found.items()},
         "not_converged": {run: list(each.not_converged) for run, each in found.items() if each.not_converged},
         "missing": missing,
-        "correlations": correlations(generalization_gaps(figures), measures, folder.study.seed),
+        "correlations": correlations(generalization_gaps(figures), sure, folder.study.seed),
     }
 
 

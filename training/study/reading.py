@@ -24,6 +24,7 @@ from medsharp.preprocess import preprocess
 from medsharp.progress import Progress
 from medsharp.robustness.corruptions import corrupt, fingerprint
 from medsharp.runs import Run
+from training.precision import full_precision
 from training.study.definition import StudyDefinition
 from training.study.folder import StudyFolder
 from training.study.open_data import read_open
@@ -168,6 +169,7 @@ def _predict(run: Run, parts: Sequence[_Part], device: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+@full_precision()
 @torch.inference_mode()
 def _shares(network: nn.Module, images: Sequence[np.ndarray], device: str) -> np.ndarray:
     """Return the probability of each class, float64 [N, C]."""

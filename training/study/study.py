@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,7 +96,10 @@ def run_study(
         _check_same(StudyFolder.open(root), study, new_code)
     root.mkdir(parents=True, exist_ok=True)
     try:
-        with only_writer(root / LOCK, f"another process trains the study in {root}; wait for it"):
+        with (
+            only_writer(root / LOCK, f"another process trains the study in {root}; wait for it"),
+            _unregistered_goes(root, made),
+        ):
             if StudyFolder.begun(root):
                 folder = StudyFolder.open(root)
                 folder = accept_code(folder) if new_code and folder.codes[-1] != code_digest() else folder
@@ -107,6 +110,16 @@ def run_study(
             return _run(folder, devices, hand_out, events)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(f"stopped; the same command goes on in {shlex.quote(str(root))}") from interrupt
+
+
+@contextmanager
+def _unregistered_goes(root: Path, made: bool) -> Iterator[None]:
+    """Remove what was dealt for a study that did not come to be registered, and the folder if it was made for it.
+
+    Whoever has the lock may: without it, these may be the parts that another process is dealing.
+    """
+    try:
+        yield
     finally:
         if not StudyFolder.begun(root):
             for name in _UNREGISTERED:

@@ -35,7 +35,7 @@ def inference(
     batch: Annotated[int, typer.Option(min=1, max=512, help="Of the networks alone.")] = 8,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="Of each; the median counts.")] = 5,
     torch: Annotated[
-        bool, typer.Option("--torch/--no-torch", help="Beside PyTorch, which needs medsharp[train].")
+        bool, typer.Option("--torch/--no-torch", help="Beside PyTorch, which needs medsharp\\[train].")
     ] = True,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
