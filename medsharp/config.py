@@ -36,6 +36,14 @@ Perturbation = Literal["worker", "synchronised"]
 _Level = Annotated[float, Field(ge=0, le=1)]
 _Spread = Annotated[float, Field(gt=0, le=1)]
 _GREY_OR_COLOURS = Discriminator(lambda given: "<colours>" if isinstance(given, (list, tuple)) else "<grey>")
+PixelMean = Annotated[
+    Annotated[tuple[_Level, _Level, _Level], Tag("<colours>")] | Annotated[_Level, Tag("<grey>")], _GREY_OR_COLOURS
+]
+"""Of pixels on the scale 0 to 1: of grey values, or of each colour."""
+PixelDeviation = Annotated[
+    Annotated[tuple[_Spread, _Spread, _Spread], Tag("<colours>")] | Annotated[_Spread, Tag("<grey>")], _GREY_OR_COLOURS
+]
+"""The standard deviation of the same."""
 
 
 class LimitsConfig(Section):
@@ -200,24 +208,12 @@ class NetworkConfig(Section):
         description="mean and deviation of grey values: of what the initial weights were trained on, of all training "
         "images, or of each image by itself; auto: weights where theirs are known, else dataset",
     )
-    mean: (
-        Annotated[
-            Annotated[tuple[_Level, _Level, _Level], Tag("<colours>")] | Annotated[_Level, Tag("<grey>")],
-            _GREY_OR_COLOURS,
-        ]
-        | None
-    ) = Field(
+    mean: PixelMean | None = Field(
         None,
         description="of the weights' own training images, scale 0 to 1, grey or a colour each; by default as timm "
         "or the checkpoint states it",
     )
-    std: (
-        Annotated[
-            Annotated[tuple[_Spread, _Spread, _Spread], Tag("<colours>")] | Annotated[_Spread, Tag("<grey>")],
-            _GREY_OR_COLOURS,
-        ]
-        | None
-    ) = Field(None, description="their standard deviation, likewise")
+    std: PixelDeviation | None = Field(None, description="their standard deviation, likewise")
     pooling: Literal["average", "lesion"] = Field(
         "average",
         description="how the feature map becomes one vector: all places count the same, or those of the lesion more, "
@@ -549,7 +545,9 @@ def _sentence(error: Any, values: dict[str, Any], root: type[Section]) -> str:
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
         # A list is too short; its places are counted from 0, and the list itself was given.
         number = int(location.pop()) + 1
-        return f"{'.'.join(location)} = {error['input']!r}: value {number} is missing ({_description(root, location)})"
+        about = _description(root, location)
+        missing = f"value {number} is missing{f' ({about})' if about else ''}"
+        return f"{'.'.join(location)} = {error['input']!r}: {missing}"
     message = _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
     given = error.get("input")
     if isinstance(given, (str, int, float, bool, list, tuple)) or given is None:

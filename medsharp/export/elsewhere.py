@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
 from medsharp.bundle import Average, BundleSpec, Precision, TrainingRecord
-from medsharp.config import read_yaml, refusal_of
+from medsharp.config import PixelDeviation, PixelMean, read_yaml, refusal_of
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.leaks import assert_no_leak
@@ -26,8 +26,6 @@ from medsharp.networks import Classifier, create_network
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.progress import Progress
 from medsharp.settings import Section
-
-Statistic = Annotated[float, Field(ge=0, le=1)] | tuple[float, float, float]
 
 NOT_STATED = "not stated"
 """What a bundle says of the optimizer where nobody said it."""
@@ -65,8 +63,8 @@ class Description(Section):
     positive: str
     image_size: int = Field(ge=32, le=1024)
     channels: Literal[1, 3] = 1
-    mean: Statistic | None = None
-    std: Statistic | None = None
+    mean: PixelMean | None = None
+    std: PixelDeviation | None = None
     pooling: Literal["average", "lesion"] = "average"
     crop: Crop = "scan"
     fit: Literal["letterbox", "stretch"] = "letterbox"
@@ -90,8 +88,6 @@ class Description(Section):
         for name, value in (("mean", self.mean), ("std", self.std)):
             if isinstance(value, tuple) and self.channels == 1:
                 raise ValueError(f"{name} is of three colours, and channels is 1")
-        if self.std is not None and min(np.atleast_1d(self.std)) <= 0:
-            raise ValueError("std must be more than 0")
         return self
 
     def preprocessing(self) -> PreprocessSpec:

@@ -7,6 +7,7 @@ The layout and the keys are those of Triton's `model_config.proto`. A client dec
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from medsharp.inference.session import Session
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
+_PARAMETER = re.compile(r'key: "(\w+)"\s+value \{\s+string_value: "([^"\n]*)"')
+"""A parameter of a configuration, as `configuration` writes it."""
 _MOST_TOGETHER = 64
 _PREFERRED = (8, 16, 32, 64)
 _DELAY = 2000
@@ -44,18 +47,23 @@ def check_repository(
     """Check that the models of a bundle can be laid there, before anything is computed.
 
     Raises:
-        InputError: The repository is or lies in a file, has a model of that name, or the bundle's own folder is where a
-            model would lie.
+        InputError: The repository is or lies in a file, has a model of that name (with `overwrite`: one that is no
+            bundle's graph of that precision), or the bundle's own folder is where a model would lie.
     """
     there = next(path for path in (repository, *repository.absolute().parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"--triton {repository}: {there} is a file; give a folder")
     bundle = bundle.resolve()
-    for folder in model_folders(bundle.name, precisions, repository).values():
+    for precision, folder in model_folders(bundle.name, precisions, repository).items():
         if folder.resolve() == bundle:
             raise InputError(f"--triton {repository}: the model would lie in {bundle}, the bundle's folder")
         if folder.exists() and not overwrite:
             raise InputError(f"{folder} exists already; choose another --out or --triton, or give --overwrite")
+        if (folder / CONFIG).exists() and not _is_graph(folder, precision):
+            raise InputError(
+                f"{folder} is another model than the {precision} graph of a bundle, and --overwrite does not replace "
+                "it; choose another --out or --triton"
+            )
 
 
 def write_repository(bundle: Path, spec: BundleSpec, repository: Path, *, overwrite: bool = False) -> list[Path]:
@@ -65,7 +73,7 @@ def write_repository(bundle: Path, spec: BundleSpec, repository: Path, *, overwr
         bundle: Its folder.
         spec: What it is.
         repository: Triton's model repository; other models in it are left alone.
-        overwrite: Replace models of the same names.
+        overwrite: Replace models of the same names, and remove those of precisions that the bundle has no longer.
 
     Returns:
         The models' folders.
@@ -76,10 +84,11 @@ def write_repository(bundle: Path, spec: BundleSpec, repository: Path, *, overwr
     there = [precision for precision, file in MODELS.items() if file in spec.files]
     folders = model_folders(spec.name, there, repository)
     check_repository(bundle, there, repository, overwrite=overwrite)
-    for out in model_folders(spec.name, [name for name in MODELS if name not in there], repository).values():
-        # Of an earlier export, which had that precision: it would go on answering beside the new ones.
-        if (out / CONFIG).is_file() and f'name: "{out.name}"' in (out / CONFIG).read_text(encoding="utf-8"):
-            shutil.rmtree(out)
+    gone = model_folders(spec.name, [name for name in MODELS if name not in there], repository)
+    for precision, out in gone.items():
+        # Of the bundle that is replaced, which had that precision: it would go on answering beside the new ones.
+        if overwrite and not out.is_symlink() and _is_graph(out, precision):
+            _remove(out)
     for precision, out in folders.items():
         with atomic_folder(out, overwrite=overwrite) as folder:
             model = bundle / MODELS[precision]
@@ -88,6 +97,22 @@ def write_repository(bundle: Path, spec: BundleSpec, repository: Path, *, overwr
             (folder / "1").mkdir()
             shutil.copyfile(model, folder / "1" / "model.onnx")
     return list(folders.values())
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise InputError(f"cannot remove {folder}, which the bundle has no longer: {error.strerror}") from error
+
+
+def _is_graph(folder: Path, precision: Precision) -> bool:
+    """Whether a model is a bundle's graph of that precision: a bundle named `x_int8` has another under that name."""
+    try:
+        said = dict(_PARAMETER.findall((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # there is none, or it is none of ours
+        return False
+    return "bundle_digest" in said and said.get("precision") == precision
 
 
 def configuration(name: str, spec: BundleSpec, precision: Precision, shapes: Mapping[str, Sequence[int]]) -> str:

@@ -163,7 +163,12 @@ def test_weights_of_our_own_bring_their_mean_and_deviation(run_folder: Path, dat
     [
         ({"mean": None, "std": None}, "does not state by which mean and standard deviation"),
         ({"std": None}, "mean and std go together"),
-        ({"std": [0.2, 0.0, 0.2]}, "std must be more than 0"),
+        ({"std": [0.2, 0.0, 0.2]}, "std.1 = 0.0: Input should be greater than 0"),
+        ({"mean": [0.485, 116.28, 0.406]}, "mean.1 = 116.28: Input should be less than or equal to 1"),
+        ({"mean": [0.1, -0.3, 0.5]}, "mean.1 = -0.3: Input should be greater than or equal to 0"),
+        ({"std": [0.2, 0.3, 57.4]}, "std.2 = 57.4: Input should be less than or equal to 1"),
+        ({"mean": [0.1, 0.3, float("nan")]}, "mean.2 = nan: Input should be a finite number"),
+        ({"std": [0.2, 0.3]}, "value 3 is missing"),
         ({"channels": 1}, "mean is of three colours, and channels is 1"),
         ({"channels": 4}, "channels"),
         ({"positive": "cancer"}, "positive 'cancer' is not one of classes"),

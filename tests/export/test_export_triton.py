@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,47 @@ def test_every_graph_becomes_a_model_that_the_schema_accepts(run_folder: Path, t
         assert float(said["threshold"]) == spec.operating_point.threshold
         assert said["bundle_digest"] == digest_of(spec)
         assert "Not for diagnostic use" in said["intended_use"]
-    (tmp_path / "models" / "lesions_int8").mkdir()  # somebody's own
-    (tmp_path / "models" / "lesions_int8" / "config.pbtxt").write_text('name: "another"')
-    again = run_export(run_folder, "--out", tmp_path / "lesions", "--triton", tmp_path / "models", "--overwrite")
+
+
+def named(model: Path, name: str) -> Path:
+    """Copy a model beside itself under another name, as Triton wants it: in the configuration too."""
+    copy = model.with_name(name)
+    shutil.copytree(model, copy)
+    config = (copy / "config.pbtxt").read_text(encoding="utf-8")
+    (copy / "config.pbtxt").write_text(config.replace(f'name: "{model.name}"', f'name: "{name}"'), encoding="utf-8")
+    return copy
+
+
+def test_only_graphs_of_the_bundle_that_is_replaced_are_removed(run_folder: Path, tmp_path: Path) -> None:
+    models, bundle = tmp_path / "models", tmp_path / "lesions"
+    to = ("--out", bundle, "--triton", models)
+    assert run_export(run_folder, *to, "--precision", "fp32,fp16").exit_code == 0
+    # The fp32 graph of a bundle of that name, and other software's: neither is the int8 graph of this one.
+    foreign = named(models / "lesions", "lesions_int8")
+    mine = (foreign / "config.pbtxt").read_bytes()
+
+    def there() -> list[str]:
+        return sorted(path.name for path in models.iterdir())
+
+    (models / "lesions").rename(tmp_path / "aside")
+    shutil.rmtree(bundle)
+    assert run_export(run_folder, *to).exit_code == 0
+    # Nobody said to replace anything.
+    assert there() == ["lesions", "lesions_fp16", "lesions_int8"]
+    again = run_export(run_folder, *to, "--overwrite")
     assert again.exit_code == 0, again.output
     # What the bundle has no longer does not go on answering for it.
-    folders = sorted(path.name for path in (tmp_path / "models").iterdir())
-    assert folders == ["lesions", "lesions_int8", "other"]
+    assert there() == ["lesions", "lesions_int8"]
+    before = digest_of(read_bundle(bundle))
+    result = run_export(run_folder, *to, "--overwrite", "--precision", "int8")
+    assert result.exit_code == 2, result.output
+    assert digest_of(read_bundle(bundle)) == before
+    assert "is another model than the int8 graph of a bundle" in " ".join(result.output.split())
+    (models / "lesions_fp16").mkdir()
+    (models / "lesions_fp16" / "config.pbtxt").write_text('name: "lesions_fp16"\nbackend: "python"\n')
+    assert run_export(run_folder, *to, "--overwrite").exit_code == 0
+    assert there() == ["lesions", "lesions_fp16", "lesions_int8"]
+    assert (foreign / "config.pbtxt").read_bytes() == mine
 
 
 def test_model_that_is_there_is_refused_before_anything_is_computed(run_folder: Path, tmp_path: Path) -> None:
