@@ -12,10 +12,13 @@ from scipy.special import expit
 
 from medsharp.bundle import UpdateMethod
 from medsharp.errors import InputError
-from medsharp.evaluation.statistics.calibration import recalibrate
+from medsharp.evaluation.statistics.calibration import recalibrate_log_odds
 from medsharp.evaluation.statistics.closed_test import ClosedTest, closed_test
 
 Wish = Literal["auto", "none", "intercept", "slope", "threshold"]
+
+_SMALLEST = 1e-300
+"""Above it float64 has all of its digits."""
 
 _LEAST_SHARE = 1e-7
 """Tables in a bundle are rounded to 6 digits: a probability of 0 there is below 5e-7."""
@@ -57,9 +60,7 @@ class LogOddsUpdate:
         if not self.changes:
             return table
         (other,) = (name for name in classes if name != positive)
-        shares = table[[f"p_{positive}", f"p_{other}"]].to_numpy(dtype=float)
-        logs = np.log(np.maximum(shares, 1e-300))
-        odds = self.intercept + self.slope * (logs[:, 0] - logs[:, 1])
+        odds = self.intercept + self.slope * log_odds_of(table, classes, positive)
         return table.assign(**{f"p_{positive}": expit(odds), f"p_{other}": expit(-odds)})
 
     def of_rounded(self, table: pd.DataFrame, classes: Sequence[str], positive: str) -> pd.DataFrame:
@@ -72,15 +73,30 @@ class LogOddsUpdate:
         return updated.assign(**{name: updated[name].round(6) for name in columns})
 
 
+def log_odds_of(table: pd.DataFrame, classes: Sequence[str], positive: str) -> np.ndarray:
+    """Return the log odds of the positive class against the others [N]: the same that an update is applied to.
+
+    They are of both probabilities, as a logit of 1 - 1e-17 has no digits left, while 1e-17 has all of its own.
+
+    Args:
+        table: With `p_<class>` of each class.
+        classes: Its classes.
+        positive: One of them.
+    """
+    of_positive = table[f"p_{positive}"].to_numpy(dtype=float)
+    of_others = table[[f"p_{name}" for name in classes if name != positive]].to_numpy(dtype=float).sum(axis=1)
+    return np.log(np.maximum(of_positive, _SMALLEST)) - np.log(np.maximum(of_others, _SMALLEST))
+
+
 def choose_update(
-    wish: Wish, labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, where: str
+    wish: Wish, labels: np.ndarray, log_odds: np.ndarray, clusters: np.ndarray, where: str
 ) -> tuple[UpdateMethod, LogOddsUpdate, ClosedTest | None]:
     """Estimate the update that was asked for, by maximum likelihood; `auto` lets a closed test choose.
 
     Args:
         wish: What to update.
         labels: bool [N], of the calibration part.
-        probabilities: Of the positive class before the update [N].
+        log_odds: Of the positive class before the update [N], as `log_odds_of` gives them.
         clusters: The patient of each image, int [N].
         where: What the images are, for errors.
 
@@ -90,7 +106,7 @@ def choose_update(
     """
     if wish in ("none", "threshold"):
         return wish, LogOddsUpdate(), None
-    fit = recalibrate(labels, probabilities, np.ones((1, len(labels))))
+    fit = recalibrate_log_odds(labels, log_odds, np.ones((1, len(labels))))
     intercept, constant, slope = (float(values[0]) for values in (fit.in_the_large, fit.constant, fit.slope))
     if wish in ("auto", "slope") and not np.isfinite([constant, slope]).all():
         raise InputError(
@@ -100,7 +116,7 @@ def choose_update(
     test: ClosedTest | None = None
     method: UpdateMethod
     if wish == "auto":
-        test = closed_test(labels, probabilities, clusters)
+        test = closed_test(labels, log_odds, clusters)
         method = test.chosen
     else:
         method = wish

@@ -39,7 +39,7 @@ from medsharp.inference.table import frozen_columns, predict_manifest
 from medsharp.keys import clusters_of
 from medsharp.progress import Progress
 from medsharp.quantities import counted
-from medsharp.recalibration.log_odds import Wish, choose_update
+from medsharp.recalibration.log_odds import Wish, choose_update, log_odds_of
 from medsharp.recalibration.parts import (
     CALIBRATION,
     EVALUATION,
@@ -126,9 +126,10 @@ def recalibrate_bundle(
         if least < FEW:
             notes.append(f"the {part} part has {least} patients of the rarer class; below {FEW}, expect much of chance")
 
-    labels, scores, clusters = _columns(local[CALIBRATION], spec.positive)
+    labels, clusters = _columns(local[CALIBRATION], spec.positive)
+    odds = log_odds_of(local[CALIBRATION], spec.classes, spec.positive)
     where = f"the calibration part of {name}"
-    method, change, test = choose_update(wish, labels, scores, clusters, where)
+    method, change, test = choose_update(wish, labels, odds, clusters, where)
     updated = change.applied(rows, spec.classes, spec.positive)
     point = spec.operating_point
     if method != "none":
@@ -233,10 +234,9 @@ def _predicted(parent: Predictor, manifest: Manifest, progress: Progress | None)
     return table[is_answered(table)], said
 
 
-def _columns(rows: pd.DataFrame, positive: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels bool [N], probabilities of the positive class [N] and clusters int [N]."""
-    labels = (rows["label"] == positive).to_numpy(dtype=bool)
-    return labels, rows[f"p_{positive}"].to_numpy(dtype=float), clusters_of(rows)
+def _columns(rows: pd.DataFrame, positive: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels bool [N] and clusters int [N]."""
+    return (rows["label"] == positive).to_numpy(dtype=bool), clusters_of(rows)
 
 
 def _compared(

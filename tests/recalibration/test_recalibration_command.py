@@ -101,6 +101,26 @@ def test_intercept_and_slope_are_those_of_the_calibration_part(update: Callable[
     assert abs(alone[0]) > 0.3
 
 
+def test_extreme_probabilities_are_calibrated_by_the_update(
+    make_bundle: Callable[..., Path], hospital: Path, tmp_path: Path
+) -> None:
+    """Of a network whose logits are twenty times as large, most probabilities lie beyond 1e-7."""
+    parent = make_bundle(tmp_path / "sure", scale=5.0, bias=-30.0)
+    result = run("recalibrate", parent, "--data", hospital, "--out", tmp_path / "new", "--update", "slope")
+    assert result.exit_code == 0, result.output
+    before, after = tables(tmp_path / "new")
+    chosen = (after["part"] == "calibration").to_numpy()
+    y = (after["label"] == "malignant").to_numpy()[chosen]
+    assert (before["p_malignant"][chosen] < 1e-7).mean() > 0.3
+    odds = (np.log(after["p_malignant"]) - np.log(after["p_benign"])).to_numpy()[chosen]
+
+    def loss(parameters: np.ndarray) -> float:
+        fitted = parameters[0] + parameters[1] * odds
+        return float(np.logaddexp(0, fitted).sum() - fitted[y].sum())
+
+    assert minimize(loss, [0.0, 1.0], tol=1e-10).x == pytest.approx([0, 1], abs=1e-3)
+
+
 def test_tables_of_the_record_are_decided_each_at_its_own_threshold(update: Callable[[str], Path]) -> None:
     bundle = update("slope")
     for table, threshold in zip(tables(bundle), (0.11, last(bundle).operating_point.threshold), strict=True):

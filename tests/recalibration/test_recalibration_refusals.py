@@ -137,9 +137,9 @@ def test_second_draw_into_the_same_record(
 
 
 def test_separated_classes_have_no_slope() -> None:
-    labels, scores = np.repeat([False, True], 30), np.r_[np.linspace(0.1, 0.4, 30), np.linspace(0.6, 0.9, 30)]
+    labels, odds = np.repeat([False, True], 30), np.r_[np.linspace(-2.2, -0.4, 30), np.linspace(0.4, 2.2, 30)]
     for wish in ("auto", "slope"):
         with pytest.raises(InputError, match="separate the classes or are all equal"):
-            choose_update(wish, labels, scores, np.arange(60), "here")  # type: ignore[arg-type]
-    method, update, _ = choose_update("intercept", labels, scores, np.arange(60), "here")
+            choose_update(wish, labels, odds, np.arange(60), "here")  # type: ignore[arg-type]
+    method, update, _ = choose_update("intercept", labels, odds, np.arange(60), "here")
     assert (method, update.slope) == ("intercept", 1.0)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from medsharp.evaluation.statistics.bootstrap import Statistic
@@ -64,7 +65,21 @@ def recalibrate(
         weights: [R, N].
         start: A fit with one row to start from, such as that of all images; makes resamples converge in a few steps.
     """
-    y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
+    return recalibrate_log_odds(labels, logit(probabilities), weights, start)
+
+
+def recalibrate_log_odds(
+    labels: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, start: Recalibration | None = None
+) -> Recalibration:
+    """Fit as `recalibrate` does, to log odds as they are, however far from 0.
+
+    Args:
+        labels: bool [N].
+        log_odds: Of the positive class [N].
+        weights: [R, N].
+        start: As there.
+    """
+    y, score = np.asarray(labels, dtype=np.float64), np.asarray(log_odds, dtype=np.float64)
     # For scores that are far from 0 and close together, intercept and slope are all but one parameter: Newton's steps
     # find their way for standardised scores only.
     centre, scale = score.mean(), score.std() or 1.0
@@ -80,9 +95,24 @@ def recalibrate(
         large, last = np.zeros((len(weights), 1)), _LAST_STEP
         full = np.stack([np.log(share / (1 - share)), np.zeros(len(weights))], axis=1)
     large = _newton(one[None], y, score, weights, large, last)
+    for row in np.flatnonzero(np.isnan(large[:, 0])):
+        large[row] = _bisected(y, score, weights[row])
     full = _newton(np.stack([one, (score - centre) / scale]), y, np.zeros_like(score), weights, full, last)
     slope = full[:, 1] / scale
     return Recalibration(large[:, 0], slope, full[:, 0] - slope * centre)
+
+
+def _bisected(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> float:
+    """Return `a` at which the expected number of positives is the observed one; NaN where a class has no weight.
+
+    It is the maximum that Newton's method does not reach where all log odds are so far from 0 that the likelihood has
+    no curvature: the number rises with `a` all the same.
+    """
+    observed = float(weights @ y)
+    if not 0 < observed < float(weights.sum()):
+        return np.nan
+    far = float(np.abs(score).max()) + _FAR
+    return float(brentq(lambda a: float(weights @ expit(a + score)) - observed, -far, far, xtol=1e-12))
 
 
 def _standardised(fit: Recalibration, centre: float, scale: float) -> np.ndarray:

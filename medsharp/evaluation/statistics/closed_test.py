@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import chi2
 
-from medsharp.evaluation.statistics.calibration import logit, recalibrate
+from medsharp.evaluation.statistics.calibration import recalibrate_log_odds
 
 Recalibrated = Literal["none", "intercept", "slope"]
 """No update, an intercept, or intercept and slope."""
@@ -47,7 +47,7 @@ class ClosedTest:
     tests: tuple[Comparison, ...]
 
 
-def closed_test(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray) -> ClosedTest:
+def closed_test(labels: np.ndarray, log_odds: np.ndarray, clusters: np.ndarray) -> ClosedTest:
     """Choose between no update, an intercept, and intercept and slope.
 
     As Vergouwe et al. (Statistics in Medicine 36, 2017, sec. 2.3): the most extensive update is tested against none at
@@ -63,15 +63,15 @@ def closed_test(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndar
 
     Args:
         labels: bool [N].
-        probabilities: Of the positive class [N].
+        log_odds: Of the positive class [N].
         clusters: The patient of each image, int 0, 1, ... [N].
 
     Returns:
         The choice. Where intercept and slope cannot be fitted (the classes are separated), no test can be made, and
         none is chosen.
     """
-    y, score = np.asarray(labels, dtype=np.float64), logit(probabilities)
-    fit = recalibrate(labels, probabilities, np.ones((1, len(y))))
+    y, score = np.asarray(labels, dtype=np.float64), np.asarray(log_odds, dtype=np.float64)
+    fit = recalibrate_log_odds(labels, score, np.ones((1, len(y))))
     if not np.isfinite([fit.constant[0], fit.slope[0]]).all():
         return ClosedTest("none", ())
     fits = {
