@@ -19,8 +19,36 @@ ALPHA = 0.10
 PREDICTION_SET = "prediction_set"
 """Column of predictions: the classes of the set, divided by semicolons."""
 
+_HALF_DIGIT = 5e-7
+"""Half the last digit of a probability in the tables of older bundles, which have six behind the point: no image is
+outside for their being rounded. Where classes are separated the quantile is 0 there, and no probability is quite 1."""
+
 NO_CLASS = "no class"
 """What stands there for a set in which there is none."""
+
+
+def to_table(shares: np.ndarray) -> np.ndarray:
+    """Return probabilities with the 12 digits that the tables of a bundle have.
+
+    They count from the first that is not 0: of two classes that a network is sure of, one is near 0, and has them all.
+
+    Args:
+        shares: Calibrated probabilities, float [N].
+    """
+    return np.array([float(f"{share:.12g}") for share in shares])
+
+
+def inside(shares: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Return which classes are in each set: those of which `1 - p_class` is at most the quantile, to six digits.
+
+    Args:
+        shares: Calibrated probabilities, float [..., C].
+        quantiles: Of each class [C], as `conformal_quantile` gives them.
+
+    Returns:
+        bool [..., C].
+    """
+    return np.asarray(1 - shares <= quantiles + _HALF_DIGIT)
 
 
 def conformal_quantile(scores: np.ndarray, alpha: float) -> float:
@@ -41,8 +69,8 @@ class PredictionSets:
     """Sets with a coverage for each label: of the images of a label, at least `1 - alpha` have it in their set.
 
     That holds for images like those of the calibration; at another hospital it has to be looked at, which
-    `medsharp evaluate` does. A class is in an image's set where `1 - p_class` is at most its quantile (V. Vovk,
-    Machine Learning 92, 2013).
+    `medsharp evaluate` does. A class is in an image's set where `1 - p_class` is at most its quantile, to six digits
+    (V. Vovk, Machine Learning 92, 2013).
 
     Attributes:
         quantiles: By class, in the order of the network's outputs; infinite where a label has too few images, and the
@@ -59,8 +87,8 @@ class PredictionSets:
         Args:
             shares: Calibrated probabilities [C], in the order of the classes.
         """
-        pairs = zip(self.quantiles.items(), shares, strict=True)
-        return tuple(name for (name, quantile), share in pairs if 1 - share <= quantile)
+        found = inside(np.asarray(shares, dtype=float), np.array(list(self.quantiles.values())))
+        return tuple(name for name, there in zip(self.quantiles, found, strict=True) if there)
 
     def written(self, shares: Sequence[float] | np.ndarray) -> str:
         """Return the set as tables have it; empty where there is no number."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle.prediction_sets import ALPHA, conformal_quantile
+from medsharp.bundle.prediction_sets import ALPHA, conformal_quantile, inside
 from medsharp.errors import InputError
 from medsharp.evaluation.findings import is_answered
 from medsharp.evaluation.least import SMALLEST
@@ -23,7 +23,7 @@ from medsharp.quantities import counted
 class Conformal:
     """Quantiles of the nonconformity score `1 - p_label` (Sadinle, Lei and Wasserman, JASA 114, 2019).
 
-    A class is in an image's set where `1 - p_class` is at most its quantile.
+    A class is in an image's set where `1 - p_class` is at most its quantile, to six digits (`inside`).
 
     Attributes:
         classes: In the order of the columns.
@@ -151,9 +151,9 @@ def _of_sets(
 ) -> dict[str, Any]:
     labels = text_of(rows, "label").to_numpy()
     place = pd.Categorical(labels, categories=list(conformal.classes)).codes.astype(int)
-    inside = 1 - shares <= limits
-    sizes = inside.sum(axis=1)
-    covered = inside[np.arange(len(rows)), place]
+    members = inside(shares, limits)
+    sizes = members.sum(axis=1)
+    covered = members[np.arange(len(rows)), place]
     everything = np.ones(len(rows), dtype=bool)
     parts = {
         "coverage": (covered, everything),

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from medsharp.bundle.prediction_sets import to_table
 from medsharp.keys import patients_of
 
 
@@ -25,7 +26,7 @@ def validation_table(labels: np.ndarray, shares: np.ndarray, classes: Sequence[s
         {
             "image": [f"validation {number}" for number in range(1, len(labels) + 1)],
             "label": [classes[label] for label in labels],
-            **{f"p_{name}": shares[:, column].round(6) for column, name in enumerate(classes)},
+            **{f"p_{name}": to_table(shares[:, column]) for column, name in enumerate(classes)},
         }
     )
 
@@ -52,7 +53,7 @@ def internal_table(rows: pd.DataFrame, shares: np.ndarray, classes: Sequence[str
             "group": group.map(hashed),
             "site": rows["site"],
             "label": rows["label"],
-            **{f"p_{name}": shares[:, number].round(6) for number, name in enumerate(classes)},
+            **{f"p_{name}": to_table(shares[:, number]) for number, name in enumerate(classes)},
             "device": rows["device"],
             "birads": rows["birads"],
             "split": split,

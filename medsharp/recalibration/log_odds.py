@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import expit
 
 from medsharp.bundle import UpdateMethod
+from medsharp.bundle.prediction_sets import to_table
 from medsharp.errors import InputError
 from medsharp.evaluation.statistics.calibration import recalibrate_log_odds
 from medsharp.evaluation.statistics.closed_test import ClosedTest, closed_test
@@ -21,7 +22,7 @@ _SMALLEST = 1e-300
 """Above it float64 has all of its digits."""
 
 _LEAST_SHARE = 1e-7
-"""Tables in a bundle are rounded to 6 digits: a probability of 0 there is below 5e-7."""
+"""Tables in older bundles have 6 digits behind the point: a probability of 0 there is below 5e-7."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,21 @@ class LogOddsUpdate:
         return table.assign(**{f"p_{positive}": expit(odds), f"p_{other}": expit(-odds)})
 
     def of_rounded(self, table: pd.DataFrame, classes: Sequence[str], positive: str) -> pd.DataFrame:
-        """Return a table of a bundle, whose probabilities have 6 digits, with updated ones of 6 digits."""
+        """Return a table of a bundle with updated probabilities; one that was rounded to 0 is taken for less than all.
+
+        Args:
+            table: With `p_<class>` of each class, as the bundle has them.
+            classes: Two.
+            positive: One of them.
+        """
         if not self.changes:
             return table
         columns = [f"p_{name}" for name in classes]
-        known = table.assign(**{name: table[name].clip(_LEAST_SHARE, 1 - _LEAST_SHARE) for name in columns})
+        shares = table[columns].to_numpy(dtype=float)
+        least = min(_LEAST_SHARE, shares[shares > 0].min(initial=1.0) / 2)
+        known = table.assign(**{name: table[name].clip(lower=least) for name in columns})
         updated = self.applied(known, classes, positive)
-        return updated.assign(**{name: updated[name].round(6) for name in columns})
+        return updated.assign(**{name: to_table(updated[name].to_numpy()) for name in columns})
 
 
 def log_odds_of(table: pd.DataFrame, classes: Sequence[str], positive: str) -> np.ndarray:

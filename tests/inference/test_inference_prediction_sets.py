@@ -15,7 +15,7 @@ from medsharp.bundle import default_bundle, read_bundle, write_spec
 from medsharp.bundle.prediction_sets import conformal_quantile, read_prediction_sets
 from medsharp.data.phantom import simulate_image
 from medsharp.errors import InputError
-from medsharp.evaluation import calibrate, read_predictions
+from medsharp.evaluation import calibrate, evaluate_predictions, read_predictions
 from medsharp.files import sha256_file
 from medsharp.inference import Predictor
 
@@ -65,6 +65,31 @@ def test_the_quantile_is_a_ranked_score() -> None:
     assert conformal_quantile(scores, 0.2) == 0.8
     assert conformal_quantile(scores, 0.5) == 0.5
     assert conformal_quantile(scores[:8], 0.1) == np.inf  # nine would be needed
+
+
+def test_no_set_is_empty_because_a_table_was_rounded(tmp_path: Path) -> None:
+    """Of separated classes, tables with six digits say 1 of every image, which no probability of the network's is."""
+    sure = 1 - 4e-7
+    bundle = with_validation(tmp_path / "b", validation([sure] * 30, [sure] * 30))
+    made = read_prediction_sets(bundle, ("benign", "malignant"))
+    assert made is not None
+    assert set(made.quantiles.values()) == {0.0}
+    assert made.of([sure, 1 - sure]) == ("benign",)
+    assert made.of([1 - sure, sure]) == ("malignant",)
+    assert made.of([1 - 6e-7, 6e-7]) == ()
+    calibration = read_predictions(bundle / "validation.csv")
+    conformal = calibrate(calibration, ("benign", "malignant"), "validation")
+    fresh = calibration.assign(
+        image=[f"fresh {n}" for n in range(60)],
+        p_benign=np.repeat([sure, 1 - sure], 30),
+        p_malignant=np.repeat([1 - sure, sure], 30),
+    )
+    options = {"classes": ("benign", "malignant"), "positive": "malignant", "threshold": 0.5, "resamples": 20}
+    found = evaluate_predictions(fresh, name="fresh", conformal=conformal, **options).as_dict()["conformal"]
+    for kind in ("marginal", "label_conditional"):
+        assert found[kind]["coverage"]["value"] == 1
+        assert found[kind]["empty"]["value"] == 0
+        assert found[kind]["set_size"]["value"] == 1
 
 
 @pytest.mark.parametrize("name", ["busi-resnet18", "bus-lite0"])

@@ -80,6 +80,14 @@ def test_rounded_tables_keep_0_and_1_apart_from_all_else() -> None:
     assert 0.99 < found.iloc[2] < 1
 
 
+def test_tables_with_all_digits_are_updated_as_they_are() -> None:
+    odds = np.array([-600.0, -30.0, -18.0, 0.4, 19.0, 33.0])
+    table = pd.DataFrame({"p_malignant": expit(odds), "p_benign": expit(-odds)})
+    found = LogOddsUpdate(-1.5, 0.05).of_rounded(table, ("benign", "malignant"), "malignant")
+    assert found["p_malignant"].to_numpy() == pytest.approx(expit(-1.5 + 0.05 * odds), rel=1e-9)
+    assert found["p_benign"].to_numpy() == pytest.approx(expit(1.5 - 0.05 * odds), rel=1e-9)
+
+
 def test_graphs_of_other_precisions_are_updated_too_and_decide_at_the_same_threshold(
     parent: Path, hospital: Path, tmp_path: Path
 ) -> None:

@@ -108,11 +108,14 @@ def _bisected(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> float:
     It is the maximum that Newton's method does not reach where all log odds are so far from 0 that the likelihood has
     no curvature: the number rises with `a` all the same.
     """
-    observed = float(weights @ y)
-    if not 0 < observed < float(weights.sum()):
+    observed, far = float(weights @ y), float(np.abs(score).max()) + _FAR
+
+    def excess(intercept: float) -> float:
+        return float(weights @ expit(intercept + score)) - observed
+
+    if not excess(-far) < 0 < excess(far):
         return np.nan
-    far = float(np.abs(score).max()) + _FAR
-    return float(brentq(lambda a: float(weights @ expit(a + score)) - observed, -far, far, xtol=1e-12))
+    return float(brentq(excess, -far, far, xtol=1e-12))
 
 
 def _standardised(fit: Recalibration, centre: float, scale: float) -> np.ndarray:
