@@ -414,7 +414,7 @@ def read_limits(pairs: Sequence[str]) -> ImageLimits:
             raise InputError(f"--limit {pair}: write it as key=value, such as max_frames=5000")
         try:
             values[key.strip()] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise InputError(f"--limit {pair}: '{text}' is not a number") from error
     try:
         return LimitsConfig.model_validate(values).limits()
@@ -460,7 +460,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         raise InputError(f"{path}{line}: {error.problem}") from error
     # ValueError: of a date that is none, such as 2024-13-01, and of bytes that are not UTF-8.
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if loaded is not None and not isinstance(loaded, dict):
         raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
@@ -490,7 +490,7 @@ def _assignment(override: str) -> _Assignment:
         raise InputError(f"--set {override}: write it as section.key=value, such as optimizer.lr=3e-4")
     try:
         return override, keys, yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"--set {override}: the value is not YAML") from error
 
 

@@ -67,7 +67,7 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     # PyYAML answers an impossible date with a plain ValueError, of which UnicodeDecodeError is one too.
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: it is not YAML") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} is damaged: it holds no keys")
@@ -84,6 +84,10 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
         raise InputError(f"{path} was changed after it was written; export the bundle again")
     if MODEL not in spec.files:
         raise InputError(f"{path} is damaged: it lists no {MODEL}")
+    # The names are joined to folders, of the bundle and of copies: none may lead out of them.
+    strange = next((name for name in spec.files if name not in BUNDLE_FILES), None)
+    if strange is not None:
+        raise InputError(f"{path} is damaged: it lists {strange!r}, which is no file of a bundle")
     for name in BUNDLE_FILES:
         if name not in spec.files and (folder / name).exists():
             raise InputError(f"{folder / name} was added after the bundle was written; remove it")

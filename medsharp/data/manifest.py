@@ -447,7 +447,7 @@ def _read_about(path: Path) -> dict[str, Any]:
         return {}
     try:
         about = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(about, dict):
         raise InputError(f"{path} must hold keys such as name and classes")

@@ -27,8 +27,15 @@ _HARMLESS: list[Any] = [
 ]
 
 
+_DEEPEST = 100
+"""Dictionaries in each other; what people save has a few."""
+
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 """What `torch.load` names in a pickle that it does not read."""
+
+
+class _TooDeepError(Exception):
+    """Dictionaries lie deeper in each other than anybody saves weights."""
 
 
 def read_checkpoint(path: Path) -> Weights:
@@ -57,7 +64,13 @@ def read_checkpoint(path: Path) -> Weights:
                 "written, save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from error
         raise InputError(f"checkpoint {path} cannot be read: {_reason(error)}") from error
-    weights = dict(_tensors(content, set())) if isinstance(content, dict) else {}
+    try:
+        weights = dict(_tensors(content, set())) if isinstance(content, dict) else {}
+    except _TooDeepError as error:
+        raise InputError(
+            f"checkpoint {path} holds dictionaries more than {_DEEPEST} deep in each other; save the weights alone: "
+            "torch.save(model.state_dict(), FILE)"
+        ) from error
     if not weights:
         raise InputError(f"checkpoint {path} holds no state dict of tensors")
     odd = [
@@ -100,8 +113,10 @@ def _foreign_classes(path: Path) -> str:
     return ", ".join(sorted(names)[:3])
 
 
-def _tensors(content: dict[Any, Any], read: set[int], way: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(content: dict[Any, Any], read: set[int], way: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     """Give all tensors, those of a dictionary that stands in several places, or in itself, once."""
+    if depth > _DEEPEST:
+        raise _TooDeepError
     read.add(id(content))
     for key, value in content.items():
         if not isinstance(key, str):
@@ -109,4 +124,4 @@ def _tensors(content: dict[Any, Any], read: set[int], way: str = "") -> Iterator
         if isinstance(value, Tensor):
             yield way + key, value
         elif isinstance(value, dict) and id(value) not in read:
-            yield from _tensors(value, read, f"{way}{key}.")
+            yield from _tensors(value, read, f"{way}{key}.", depth + 1)

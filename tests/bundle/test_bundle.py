@@ -106,6 +106,29 @@ def test_file_that_export_did_not_write_is_not_taken_for_one(tmp_path: Path) -> 
         read_bundle(tmp_path / "c")
 
 
+@pytest.mark.parametrize("name", ["../payload.txt", "/etc/hostname", "notes/a.txt", "NOTES.txt", "bundle.yaml", ""])
+def test_names_that_no_bundle_has_are_refused(tmp_path: Path, name: str) -> None:
+    """Copies are made under the names that `bundle.yaml` lists."""
+    (tmp_path / "payload.txt").write_text("not of the bundle")
+    spec = make(tmp_path / "b")
+    (tmp_path / "b" / "notes").mkdir()
+    for file in ("notes/a.txt", "NOTES.txt"):
+        (tmp_path / "b" / file).write_text("mine")
+    listed = tmp_path / "b" / name
+    files = {**spec.files, name: sha256_file(listed) if listed.is_file() else "0" * 64}
+    write_spec(tmp_path / "b", spec.model_copy(update={"files": files}))
+    for verify in (True, False):
+        with pytest.raises(InputError, match="which is no file of a bundle"):
+            read_bundle(tmp_path / "b", verify=verify)
+
+
+def test_nested_beyond_reading_is_no_bundle(tmp_path: Path) -> None:
+    make(tmp_path / "b")
+    (tmp_path / "b" / "bundle.yaml").write_text("a: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(InputError, match="is damaged: it is not YAML"):
+        read_bundle(tmp_path / "b")
+
+
 def test_note_beside_the_bundle_does_no_harm(tmp_path: Path) -> None:
     make(tmp_path / "b")
     (tmp_path / "b" / "NOTES.txt").write_text("mine")

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from command_line import run
 
-from medsharp.bundle import read_bundle
+from medsharp.bundle import read_bundle, write_spec
 from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
+from medsharp.files import sha256_file
 from medsharp.recalibration import choose_update, draw_parts
 
 
@@ -99,6 +100,22 @@ def test_bundle_without_hashes_of_its_training_images(
 ) -> None:
     bundle = make_bundle(tmp_path / "bare", hashes=False)
     assert "carries no hashes of its training images" in refused(tmp_path, bundle, hospital)
+
+
+@pytest.mark.parametrize("command", ["recalibrate", "checks"])
+def test_bundle_that_lists_a_file_outside_of_it_is_not_copied(
+    parent: Path, hospital: Path, tmp_path: Path, command: str
+) -> None:
+    bundle = tmp_path / "theirs" / "bundle"
+    shutil.copytree(parent, bundle)
+    payload = tmp_path / "theirs" / "payload.txt"
+    payload.write_text("anything")
+    spec = read_bundle(parent)
+    write_spec(bundle, spec.model_copy(update={"files": {**spec.files, "../payload.txt": sha256_file(payload)}}))
+    result = run(command, bundle, "--data", hospital, "--out", tmp_path / "mine" / "new")
+    assert result.exit_code == 2, result.output
+    assert "it lists '../payload.txt', which is no file of a bundle" in " ".join(result.output.split())
+    assert not (tmp_path / "mine" / "payload.txt").exists()
 
 
 def test_rule_without_a_sensitivity_needs_one(make_bundle: Callable[..., Path], hospital: Path, tmp_path: Path) -> None:

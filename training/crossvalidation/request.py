@@ -45,7 +45,7 @@ class Request:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
         keys = {"format", "by", "sensitivity", "config"}
         if not isinstance(values, dict) or not keys <= values.keys() or values["by"] not in get_args(By):
