@@ -22,7 +22,7 @@ from medsharp.data.pipeline import ImageDataset, make_loader
 from medsharp.data.sharing import SharedBatches
 from medsharp.errors import InputError
 from medsharp.files import atomic_path, write_text
-from medsharp.networks import Classifier, create_network
+from medsharp.networks import BY_IMAGE, Classifier, create_network
 from medsharp.runs import Run
 from training.checkpoint import add_metrics, keep_metrics, load_state, save_state, save_weights
 from training.datasets import check_splits, make_datasets, notes_on_masks
@@ -164,7 +164,9 @@ class _Trainer:
             self.division = division_of(config, processes.count, (state or {}).get("division"))
             check_batch_norm(config, self.network)
             check_division(config, self.network, self.division)
-            if self.network.normalization != "weights":
+            if self.network.normalization == "image":
+                self.network.set_normalization(*BY_IMAGE)
+            elif self.network.normalization != "weights":
                 self.network.set_normalization(*self.training.statistics())
         size, images = config.schedule.batch_size, len(self.training)
         self.loader = make_loader(

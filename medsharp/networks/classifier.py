@@ -27,6 +27,10 @@ LESION_FLOOR = 0.05
 """Weight in lesion pooling of a place that is surely no lesion, beside 1.05 of one that surely is: a lesion on a tenth
 of the image then has seven tenths of the weight, and without any the pooling is the average."""
 
+BY_IMAGE = (0.0, 0.0)
+"""Mean and deviation in the weights of a network that normalises each image by itself, and reads neither. No images
+have a deviation of 0: a file of weights tells by it how it wants its pixels."""
+
 _BACKBONE = "backbone."
 _LEAST_STD = 0.02
 
@@ -42,6 +46,7 @@ class Classifier(nn.Module):
         exact_cam: Whether the class activation map explains the logit exactly: its mean plus the bias is the logit.
         lesion: With lesion pooling: the 1 x 1 convolution that tells lesion from surroundings, else None.
         origin: Where the initial weights come from and what was done to them; None for random ones.
+        weights_by_image: Whether the file that its weights were loaded from says `BY_IMAGE`.
         channels: Input channels of the backbone: 1, or 3 for one that was made for colours. It is then given the grey
             image as three equal colours, each normalised by its own mean and standard deviation.
 
@@ -78,6 +83,7 @@ class Classifier(nn.Module):
         self.image_size = image_size
         self.normalization = normalization
         self.origin: WeightsOrigin | None = None
+        self.weights_by_image = False
         self.channels = channels
         shape = () if channels == 1 else (channels, 1, 1)
         self.register_buffer("mean", torch.full(shape, 0.25))

@@ -38,11 +38,17 @@ def normalize_like_weights(
         std: The same.
 
     Raises:
-        InputError: `weights` was asked for, and nothing is known of theirs.
+        InputError: `weights` was asked for, and nothing is known of theirs; or each image was normalised by itself
+            when they were trained, and neither that nor a mean was asked for.
     """
     if wanted in ("dataset", "image"):
         network.normalization = wanted
         return
+    if mean is None and network.weights_by_image and network.origin is not None:
+        raise InputError(
+            f"{network.origin.file} was trained with network.normalization: image, each image by its own mean and "
+            "deviation; set that (of a description: normalization: image)"
+        )
     if mean is None and network.origin is not None:
         mean, std = network.origin.mean, network.origin.std
     if network.channels == 1:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from medsharp.config import read_yaml
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.networks.checkpoint_file import Weights, read_checkpoint
@@ -61,24 +62,32 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     timm's own functions, which resample position tables too. A first layer of three colours is summed over them, which
     gives a grey image the answer that it had as three equal channels. A head that is missing or of another shape stays
     as initialised. Mean and standard deviation are the file's where this project wrote it, else those of timm's
-    configuration of the network; see `network.origin`.
+    configuration of the network; see `network.origin`. `network.weights_by_image` says where there are none, as each
+    image was normalised by itself.
 
     Args:
         network: To load them into.
         path: The file.
         published: Whether the network is timm's own, so that timm knows how its images are normalised.
-        whole: Whether every tensor must come from the file, those of the head too.
+        whole: Whether every tensor must come from the file, those of the head too, and none that matters be left out.
 
     Raises:
         InputError: The file is missing or damaged, lacks a part of the network's body, holds a number that is not
-            finite, or is of another network or an unknown layout.
+            finite, or is of another network (`whole`: or pooling) or an unknown layout.
     """
     path = Path(path)
     content = read_checkpoint(path)
     layout = find_layout(network.backbone, content)
     fit = _fit(network.backbone, layout, path)
     beside = _beside(network, layout, content)
+    used = {layout.prefix + key for key in layout.before}
+    used |= {layout.prefix.removesuffix(_PREFIX) + key for key in beside}
+    network.weights_by_image = _by_image(beside) or _is_of_image_run(path)
+    if network.weights_by_image:
+        beside = {key: value for key, value in beside.items() if key not in _STATISTICS}
     taken = {_PREFIX + key: value for key, value in fit.taken.items()} | beside
+    if whole:
+        _check_pooling(network, layout, content, path)
     if whole and (lacking := [key for key in network.state_dict() if not _given(key, taken)]):
         raise InputError(f"checkpoint {path} does not fit this network: it lacks {_few(_plain(lacking))} in its shape")
     own = network.state_dict()
@@ -89,11 +98,9 @@ def load_weights(network: Classifier, path: str | Path, *, published: bool = Tru
     notes = list(fit.notes)
     if untouched := [key for key in own if key not in taken and not key.startswith((_PREFIX, *_STATISTICS))]:
         notes.append(f"left as initialised, being missing in {path.name}: {_few(untouched)}")
-    used = {layout.prefix + key for key in layout.before}
-    used |= {layout.prefix.removesuffix(_PREFIX) + key for key in beside}
     if unused := [*fit.unused, *(key for key in content if key not in used)]:
         notes.append(f"{path.name}: not used: {_few(unused)}")
-    statistics = _statistics(network.backbone, beside, published)
+    statistics = {} if network.weights_by_image else _statistics(network.backbone, beside, published)
     network.origin = _origin(path).model_copy(update={**statistics, "notes": tuple(notes)})
 
 
@@ -195,8 +202,35 @@ def _beside(network: Classifier, layout: Layout, content: Weights) -> Weights:
         return {}
     outer = layout.prefix.removesuffix(_PREFIX)
     own = {key: value for key, value in network.state_dict().items() if not key.startswith(_PREFIX)}
+    if network.channels != 1:  # this project's files are of grey networks
+        own = {key: value for key, value in own.items() if key not in _STATISTICS}
     found = {key: content[outer + key] for key in own if outer + key in content}
     return {key: value for key, value in found.items() if value.shape == own[key].shape}
+
+
+def _by_image(beside: Weights) -> bool:
+    """Whether a file says that its network normalises each image by itself (`BY_IMAGE`)."""
+    return "std" in beside and not bool(beside["std"].any())
+
+
+def _is_of_image_run(path: Path) -> bool:
+    """Whether a file lies in a run that normalised each image by itself: its weights say so since `BY_IMAGE` only."""
+    path = path.resolve()
+    settings = path.parent.parent / "config.yaml"
+    if path.parent.name != "checkpoints" or not settings.is_file():
+        return False
+    try:
+        section = read_yaml(settings).get("network")
+    except InputError:  # it is no run's: what it says is nobody's business here
+        return False
+    return isinstance(section, dict) and section.get("normalization") == "image"
+
+
+def _check_pooling(network: Classifier, layout: Layout, content: Weights, path: Path) -> None:
+    """Refuse to leave out the convolution of lesion pooling: the features that it weighted would be others without."""
+    convolution = layout.prefix.removesuffix(_PREFIX) + "lesion.weight"
+    if network.lesion is None and layout.prefix.endswith(_PREFIX) and convolution in content:
+        raise InputError(f"checkpoint {path} is of a network with lesion pooling; give pooling: lesion")
 
 
 def _statistics(backbone: nn.Module, beside: Weights, published: bool) -> dict[str, Any]:

@@ -176,6 +176,21 @@ def test_own_checkpoints_bring_their_mean_and_deviation(kind: str, tmp_path: Pat
     assert not any("mean" in note for note in made.notes)
 
 
+@pytest.mark.parametrize("prefix", ["backbone.", "model.backbone."])
+def test_buffers_of_three_colours_beside_a_foreign_network_are_not_used(prefix: str, tmp_path: Path) -> None:
+    """Others keep their mean and deviation beside it too, in whatever scale: of this project's files it is grey."""
+    outer = prefix.removesuffix("backbone.")
+    colours = {f"{outer}mean": torch.full((3, 1, 1), 110.0), f"{outer}std": torch.full((3, 1, 1), 57.0)}
+    torch.save(prefixed(published(num_classes=2).state_dict(), prefix) | colours, tmp_path / "w.pth")
+    made = network(checkpoint=tmp_path / "w.pth", channels=3, whole=True, mean=[0.4, 0.5, 0.6], std=0.2)
+    assert made.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+    assert f"w.pth: not used: {outer}mean, {outer}std" in made.notes
+    assert made.origin is not None
+    assert made.origin.assumed
+    grey = network(checkpoint=tmp_path / "w.pth")
+    assert f"w.pth: not used: {outer}mean, {outer}std" in grey.notes
+
+
 def test_lesion_pooling_is_taken_from_own_files_and_missed_in_others(tmp_path: Path) -> None:
     source = network("resnet10_w16", pooling="lesion")
     torch.save(source.state_dict(), tmp_path / "own.pt")
@@ -235,6 +250,13 @@ def _within_itself() -> dict[str, object]:
     return content | {"again": content, "once more": {"content": content.setdefault("self", content)}}
 
 
+def _nested(depth: int) -> dict[str, object]:
+    content: dict[str, object] = dict(published().state_dict())
+    for _ in range(depth):
+        content = {"model": content}
+    return content
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "class": (
         lambda path: torch.save(published(), path),
@@ -254,6 +276,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "text": (lambda path: path.write_text("hello"), "neither safetensors nor what torch.save writes$"),
     "within itself": (lambda path: torch.save(_within_itself(), path), "does not fit this network"),
+    "nested": (lambda path: torch.save(_nested(200), path), "holds dictionaries more than 100 deep in each other"),
     "shapes alone": (
         lambda path: torch.save({k: v.to("meta") for k, v in published().state_dict().items()}, path),
         r"conv1\.0\.weight is empty, sparse or quantised",

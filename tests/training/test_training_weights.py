@@ -109,6 +109,34 @@ def test_normalisation_is_told_with_whose_it_is(
     assert not told("dataset", normalization="dataset").endswith("those of the weights")
 
 
+def test_weights_say_where_each_image_is_normalised_by_itself(
+    squares: Manifest, configure: Configure, tmp_path: Path
+) -> None:
+    run = train(
+        configure(network={"normalization": "image"}, schedule={"epochs": 1}, run={"ema_decay": 0.9}),
+        squares,
+        out=tmp_path / "run",
+    )
+    file = run.folder / "checkpoints/best.safetensors"
+    assert [float(load_file(file)[name]) for name in ("mean", "std")] == [0, 0]
+    export_run(run.folder, tmp_path / "bundle")
+    answers = Predictor.load(tmp_path / "bundle").session.run(np.full((1, 32, 32), 90, dtype=np.uint8))
+    assert np.isfinite(answers["logits"]).all()
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(file.read_bytes())
+    for wanted in ("auto", "weights"):
+        config = configure(network={"checkpoint": str(copy), "normalization": wanted}, schedule={"epochs": 1})
+        with pytest.raises(InputError, match=r"copy\.safetensors was trained with network\.normalization: image"):
+            train(config, squares, out=tmp_path / wanted)
+        assert not (tmp_path / wanted).exists()
+    config = configure(network={"checkpoint": str(copy), "normalization": "image"}, schedule={"epochs": 1})
+    again = train(config, squares, out=tmp_path / "again")
+    assert again.origin is not None
+    assert (again.origin.mean, again.origin.notes) == (None, ())
+    given = configure(network={"checkpoint": str(copy), "mean": 0.4, "std": 0.2}, schedule={"epochs": 1})
+    assert float(train(given, squares, out=tmp_path / "given").load_network().std) == pytest.approx(0.2)
+
+
 def test_bundle_and_card_say_what_a_network_started_from_and_normalise_as_it_did(
     start: Path, squares: Manifest, configure: Configure, tmp_path: Path
 ) -> None:
