@@ -93,7 +93,8 @@ def export(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Data set with images labelled `normal`, which show no lesion: the bundle then marks such images.",
+            help="Data set with images labelled `normal`, which show no lesion: the bundle then marks such images. "
+            "Not for a model with that class.",
         ),
     ] = None,
     triton: Annotated[

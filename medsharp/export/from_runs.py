@@ -19,7 +19,7 @@ from medsharp.data.manifest import AUDITED, SPLITS, Manifest
 from medsharp.export.export import export_network
 from medsharp.export.half_weights import Weights
 from medsharp.export.held_out import held_out_of_all
-from medsharp.export.inputs import CALIBRATION_IMAGES, load_inputs, spread
+from medsharp.export.inputs import CALIBRATION_IMAGES, check_without_lesion, load_inputs, spread
 from medsharp.export.members import Ensemble
 from medsharp.export.out_of_fold import Evidence, evidence_of, left_out_site
 from medsharp.export.settings import flat, folders_of, making_of, told
@@ -71,17 +71,19 @@ def export_runs(
         sensitivity: What the operating point reaches on the images that decide it.
         held_out: Figures at hospitals left out wholly: what `medsharp crossvalidate --by site` wrote, or bundles of
             runs that each left one hospital out, made in the same way.
-        no_lesion: Images that show no lesion: the bundle then says where there may be none.
+        no_lesion: Images that show no lesion: the bundle then says where there may be none. Of a model that has a class
+            for them there are none.
         overwrite: Replace an existing bundle.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
-        InputError: A run has no weights, runs do not belong together, an image is missing, or ONNX and PyTorch
-            disagree; nothing is written then.
+        InputError: A run is not finished or has no weights, runs do not belong together, an image is missing, images
+            without a lesion are of a class, or ONNX and PyTorch disagree; nothing is written then.
     """
     runs = [Run.load(folder) for folder in run_folders]
     evidence = evidence_of(runs)
     data = runs[0].config.data
+    check_without_lesion(no_lesion, data.classes)
     size, *smaller = sorted({*image_sizes} or {data.image_size}, reverse=True)
     place = replace(data.preprocessing(), size=size)
     site = left_out_site(runs)

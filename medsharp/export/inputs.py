@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from medsharp.cores import usable_cores
 from medsharp.data.lesion import BOX, lesion_box
 from medsharp.data.manifest import Manifest
+from medsharp.errors import InputError
 from medsharp.export.checks import measured
 from medsharp.images import ImageLimits
 from medsharp.preprocess import PreprocessSpec, preprocess
@@ -24,6 +25,19 @@ CALIBRATION_IMAGES = 64
 def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """Return so many of the rows, evenly spread over them: tables are in an order of classes or sites."""
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
+
+
+def check_without_lesion(no_lesion: Manifest | None, classes: Sequence[str]) -> None:
+    """Refuse images without a lesion that the model has a class for, before any image is read.
+
+    Raises:
+        InputError: It has: it answers such images itself, and none of them is unlike what it knows.
+    """
+    known = sorted(set() if no_lesion is None else set(no_lesion.included["label"]) & set(classes))
+    if known:
+        raise InputError(
+            f"the model has the class '{known[0]}', and says itself where an image is of it; leave out --no-lesion"
+        )
 
 
 def load_inputs(

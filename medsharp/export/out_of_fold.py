@@ -52,15 +52,19 @@ def evidence_of(runs: Sequence[Run]) -> Evidence:
     """Find the images that decide: of one run its validation images, of several those out of the folds of each.
 
     An image that is out of the folds of several runs, as of one fold trained with several seeds, is answered by their
-    mean; one that every run learned from decides nothing.
+    mean; one that every run learned from decides nothing. Images that are tested, and that no run learned from or chose
+    by, are the bundle's test split where the runs share one. Where each drew its own, chance leaves a handful: they
+    decide with the others, as internal figures of them alone would say nothing.
 
     Args:
-        runs: Finished, where there are several.
+        runs: Finished.
 
     Raises:
-        InputError: Several runs do not belong together, are not of the same images, or learned from all of them.
+        InputError: A run is not finished, or several do not belong together, are not of the same images, or learned
+            from all of them.
     """
     if len(runs) == 1:
+        check_finished(runs[0])
         manifest = runs[0].manifest
         rows = manifest.of_split("val")
         return Evidence(manifest, rows, np.ones((len(rows), 1), dtype=bool))
@@ -68,6 +72,7 @@ def evidence_of(runs: Sequence[Run]) -> Evidence:
     tables = [_aligned(runs[0], run) for run in runs]
     splits = np.stack([table["split"].where(table["exclude"] == "", "").to_numpy() for table in tables], axis=1)
     answered = np.stack([splits[:, number] == run.out_of_fold_split for number, run in enumerate(runs)], axis=1)
+    answered |= _seldom_tested(runs, splits, answered)[:, None]
     decides = answered.any(axis=1)
     if not decides.any():
         raise InputError(
@@ -84,6 +89,32 @@ def evidence_of(runs: Sequence[Run]) -> Evidence:
     return Evidence(manifest, manifest.table[decides], answered[decides])
 
 
+def _seldom_tested(runs: Sequence[Run], splits: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """Return which images are left of test splits that are not the runs' common one: bool [N].
+
+    Args:
+        runs: Several.
+        splits: What each made of each image, str [N, runs].
+        answered: Which runs' answers decide, bool [N, runs].
+    """
+    tested = splits == "test"
+    learned = np.isin(splits, ("train", "val")).any(axis=1)
+    never = tested.any(axis=1) & ~learned & ~answered.any(axis=1)
+    # A hospital that was left out decides nothing.
+    shared = any(run.config.data.leave_site for run in runs) or never.sum() >= tested.sum(axis=0).min() / 2
+    return np.zeros_like(never) if shared else never
+
+
+def check_finished(run: Run) -> None:
+    """Check that a run came to its end: before, the weights that it will keep are not there, or are of another epoch.
+
+    Raises:
+        InputError: It did not.
+    """
+    if not run.finished:
+        raise InputError(f"{run.folder} is not trained to its end; continue it: medsharp train --resume {run.folder}")
+
+
 def check_members(runs: Sequence[Run]) -> None:
     """Check that runs can be the members of one bundle: finished, different, and looking at images in one way.
 
@@ -92,10 +123,7 @@ def check_members(runs: Sequence[Run]) -> None:
     """
     first, weights = runs[0], dict[str, Run]()
     for run in runs:
-        if not run.finished:
-            raise InputError(
-                f"{run.folder} is not trained to its end; continue it: medsharp train --resume {run.folder}"
-            )
+        check_finished(run)
         path = run.folder / WEIGHTS[run.kept]
         digest = sha256_file(path) if path.is_file() else str(run.folder)
         if digest in weights:

@@ -57,6 +57,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run / "config.yaml").write_text(dump_config(load_config(overrides=overrides)))
     network: Classifier = create_network("resnet10_w16", num_classes=2, image_size=64)
     save_file(network.state_dict(), run / "checkpoints" / "best.safetensors")
+    (run / "predictions.csv").write_text("written last\n")
     return run
 
 

@@ -330,6 +330,36 @@ def test_hospital_that_all_members_left_out_is_told_beside_the_others(data: Mani
     assert "Not measured" not in card
 
 
+@pytest.mark.parametrize(("shared", "decide"), [(1, True), (2, True), (3, False)])
+def test_a_handful_of_images_that_several_splits_test_is_no_internal_test(
+    data: Manifest, tmp_path: Path, shared: int, decide: bool
+) -> None:
+    """Two runs with splits of their own test six patients each, of two images, and a few of them both."""
+    patients = pd.factorize(data.table["patient"])[0]
+    runs = []
+    for number, first in enumerate((0, 6 - shared)):
+        splits = np.full(len(patients), "train", dtype=object)
+        splits[(patients >= first) & (patients < first + 6)] = "test"
+        splits[(patients >= first + 12) & (patients < first + 18)] = "val"
+        settings = [f"data.split_seed={number}"]
+        runs.append(write_run(tmp_path / f"run{number}", data, list(splits), settings, seed=number))
+    result = CliRunner().invoke(app, ["export", *map(str, runs), "--out", str(tmp_path / "b")])
+    assert result.exit_code == 0, result.output
+    spec = read_bundle(tmp_path / "b")
+    internal = pd.read_csv(tmp_path / "b" / "internal.csv")
+    deciding = 2 * (12 - shared)  # those that either run validates by
+    if decide:
+        assert spec.operating_point.images == deciding + 2 * shared
+        assert set(internal["split"]) == {"out-of-fold"}
+        assert len(internal) == spec.operating_point.images
+        assert [member.out_of_fold for member in spec.training.members] == [12 + 2 * shared] * 2
+        assert spec.training.images["test"] == 0
+    else:
+        assert spec.operating_point.images == deciding
+        assert set(internal["split"]) == {"test"}
+        assert len(internal) == spec.training.images["test"] == 2 * shared
+
+
 def changed(run: Path, to: Path, *settings: str) -> Path:
     copy = copy_run(run, to)
     (copy / "config.yaml").write_text(dump_config(load_config(copy / "config.yaml", list(settings))))
@@ -389,6 +419,18 @@ def test_members_that_do_not_belong_together_are_one_sentence(
     assert pd.Series([sentence.replace(" ", "")]).str.contains(words.replace(" ", "")).all(), sentence
     assert not (tmp_path / "b").exists()
     assert not list(tmp_path.glob(".b*"))
+
+
+def test_one_run_that_is_not_trained_to_its_end_is_no_bundle(folds: list[Path], tmp_path: Path) -> None:
+    """With `schedule.keep: last` its last weights are there from the first epoch on."""
+    run = changed(folds[1], tmp_path / "begun", "schedule.keep=last")
+    (run / "checkpoints" / "best.safetensors").rename(run / "checkpoints" / "last.safetensors")
+    (run / "predictions.csv").unlink()
+    result = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "b")], env={"COLUMNS": "400"})
+    assert result.exit_code == 2, result.output
+    sentence = f"is not trained to its end; continue it: medsharp train --resume {run}"
+    assert sentence.replace(" ", "") in "".join(result.output.split())
+    assert not (tmp_path / "b").exists()
 
 
 def test_temperature_is_that_of_the_members_that_answer(
