@@ -20,15 +20,17 @@ from medsharp.data.manifest import SPLITS, Manifest
 from medsharp.errors import InputError
 from medsharp.export.export import export_network
 from medsharp.export.half_weights import Weights
-from medsharp.export.inputs import CALIBRATION_IMAGES, load_inputs, spread
+from medsharp.export.inputs import CALIBRATION_IMAGES, check_without_lesion, load_inputs, spread
+from medsharp.export.metadata import NOT_STATED
 from medsharp.images import ImageLimits
+from medsharp.inference.leaks import RANGES
 from medsharp.networks import Classifier, create_network
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.progress import Progress
 from medsharp.settings import Section
 
-NOT_STATED = "not stated"
-"""What a bundle says of the optimizer where nobody said it."""
+_SETTINGS = {"pooling", "channels", "normalization", "mean", "std"}
+"""Of a description, as a training configuration has them under `network`."""
 
 
 class Description(Section):
@@ -44,6 +46,8 @@ class Description(Section):
         mean: By which pixels were normalised in its training, scale 0 to 1: of grey, or of each colour. Where this
             project wrote the file, it may be left out, as the file has it.
         std: The same of the standard deviation.
+        normalization: `image` where each image was normalised by its own mean and deviation instead, as this project
+            does with `network.normalization: image`.
         pooling: How the feature map becomes one vector, as `network.pooling` of a training configuration.
         crop: What of an image is looked at, as `data.crop`.
         fit: How it is brought to a square, as `data.fit`.
@@ -65,6 +69,7 @@ class Description(Section):
     channels: Literal[1, 3] = 1
     mean: PixelMean | None = None
     std: PixelDeviation | None = None
+    normalization: Literal["weights", "image"] = "weights"
     pooling: Literal["average", "lesion"] = "average"
     crop: Crop = "scan"
     fit: Literal["letterbox", "stretch"] = "letterbox"
@@ -85,6 +90,10 @@ class Description(Section):
             raise ValueError(f"positive '{self.positive}' is not one of classes {list(self.classes)}")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together")
+        if self.mean is not None and self.normalization == "image":
+            raise ValueError("mean and std are those of weights, and normalization is 'image'")
+        if self.channels == 3 and self.normalization == "image":
+            raise ValueError("normalization 'image' is of one grey image, and channels is 3")
         for name, value in (("mean", self.mean), ("std", self.std)):
             if isinstance(value, tuple) and self.channels == 1:
                 raise ValueError(f"{name} is of three colours, and channels is 1")
@@ -124,14 +133,15 @@ def load_described(description: Description, folder: Path) -> Classifier:
         num_classes=len(description.classes),
         image_size=description.image_size,
         checkpoint=folder / description.weights,
-        normalization="weights",
+        normalization=description.normalization,
         mean=description.mean,
         std=description.std,
         pooling=description.pooling,
         channels=description.channels,
         whole=True,
     )
-    if description.mean is None and network.origin is not None and network.origin.assumed:
+    by_weights = description.normalization == "weights" and description.mean is None
+    if by_weights and network.origin is not None and network.origin.assumed:
         raise InputError(
             f"{folder / description.weights} does not state by which mean and standard deviation pixels were "
             "normalised in its training; give mean and std in the description"
@@ -176,6 +186,7 @@ def export_described(
     """
     path = Path(description)
     said = read_description(path)
+    check_without_lesion(no_lesion, said.classes)
     network = load_described(said, path.parent)
     manifest = tie_duplicates(_with_splits(data), progress=progress)
     assert_no_leak(manifest)
@@ -184,9 +195,8 @@ def export_described(
     place, limits = said.preprocessing(), ImageLimits()
     images, pictures = load_inputs(deciding, manifest, limits, place, progress)
     tested, _ = load_inputs(test, manifest, limits, place, progress)
-    calibration, _ = load_inputs(
-        spread(train, CALIBRATION_IMAGES if "int8" in precisions else 0), manifest, limits, place, progress
-    )
+    ranging = spread(train, CALIBRATION_IMAGES if "int8" in precisions else 0)
+    calibration, _ = load_inputs(ranging, manifest, limits, place, progress)
     lesionless = None
     if no_lesion is not None:
         lesionless, _ = load_inputs(no_lesion.included, no_lesion, limits, place, progress)
@@ -209,7 +219,7 @@ def export_described(
         training=_record(said, network, manifest),
         internal=test,
         internal_images=tested,
-        seen=manifest,
+        seen=_seen(manifest, deciding.index, ranging.index),
         sensitivity=sensitivity,
         overwrite=overwrite,
     )
@@ -220,6 +230,14 @@ def _with_splits(data: Manifest) -> Manifest:
     if (data.included["split"] != "").any():
         return data
     return replace(data, table=data.table.assign(split="val"))
+
+
+def _seen(manifest: Manifest, deciding: pd.Index, ranging: pd.Index) -> Manifest:
+    """Return the images that the bundle knows: their training split is not what the network learned from."""
+    table = manifest.table.assign(split="")
+    table.loc[deciding, "split"] = "val"
+    table.loc[ranging, "split"] = RANGES
+    return manifest.replace(table=table)
 
 
 def _check_data(manifest: Manifest, said: Description, path: Path) -> None:
@@ -244,7 +262,7 @@ def _record(said: Description, network: Classifier, manifest: Manifest) -> Train
         excluded=count_exclusions(manifest.table["exclude"]),
         network=said.network,
         optimizer={"name": said.optimizer},
-        config={"network": said.model_dump(mode="json", include={"pooling", "channels", "mean", "std"})},
+        config={"network": said.model_dump(mode="json", include=_SETTINGS)},
         elsewhere=origin.model_copy(update={"licence": said.weights_licence, "url": said.url}),
         validated_on=manifest.info.name,
     )

@@ -111,8 +111,8 @@ def export_network(
         internal_images: uint8 [M, S, S], theirs.
         left_out: The site that these rows are of where no network learned from it. They are then figures of a hospital
             left out, and the internal ones are of the validation images.
-        seen: The manifest with splits: hashes of its training and validation images are written, so that evaluation on
-            them is noticed.
+        seen: The manifest with splits, as `write_hashes` takes it: hashes of its training and validation images are
+            written, so that evaluation on them is noticed.
         held_out: Figures at hospitals left out wholly, of models made in the same way.
         sensitivity: What the operating point reaches on the validation images.
         overwrite: Replace an existing bundle.

@@ -13,6 +13,9 @@ from medsharp.bundle import BundleSpec, TrainingRecord
 from medsharp.evaluation import Evaluation
 from medsharp.preprocess import PreprocessSpec
 
+NOT_STATED = "not stated"
+"""What a bundle says where nobody said it."""
+
 INTENDED_USE = "Research only. Not for diagnostic use."
 
 _METRICS = ("auroc", "sensitivity", "specificity", "brier", "calibration_slope")
@@ -67,8 +70,8 @@ def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict
         "task": "breast-ultrasound classification",
         "description": f"{spec.network} trained with {spec.optimizer} on {spec.learned_from}: "
         f"{' or '.join(spec.classes)}",
-        "authors": "The medsharp authors",
-        "copyright": "Apache-2.0; the training data has its own licence",
+        "authors": _authors(spec.training),
+        "copyright": _copyright(spec.training),
         "data_source": f"{spec.training.dataset}. {spec.training.citation}",
         "data_type": "png, jpeg, dicom",
         "image_classes": "grey B-mode breast ultrasound, 8 bit",
@@ -106,6 +109,19 @@ def monai_metadata(spec: BundleSpec, internal: Evaluation | None = None) -> dict
             },
         },
     }
+
+
+def _authors(training: TrainingRecord) -> str:
+    """Return who made the weights: their maker is nobody that this software knows, and it never is its authors."""
+    if training.elsewhere is None:
+        return "whoever trained it"
+    return training.elsewhere.url or NOT_STATED
+
+
+def _copyright(training: TrainingRecord) -> str:
+    """Return under which licence the weights are, where somebody stated one."""
+    licence = "" if training.elsewhere is None else training.elsewhere.licence
+    return f"of the weights: {licence or NOT_STATED}; of the training data: {training.licence or NOT_STATED}"
 
 
 def _numbers(figure: dict[str, Any]) -> dict[str, float]:

@@ -86,7 +86,10 @@ def refit_checks(
         if learned is not None:
             learned.write(folder / CHECKS)
         spec = spec.model_copy(update={"name": Path(out).resolve().name, "checks": picture_limits(pictures) | limits})
-        metadata = monai_metadata(spec, evaluate_internal(spec, folder))
+        before = json.loads((predictor.folder / METADATA).read_text(encoding="utf-8")) if METADATA in spec.files else {}
+        # Whose the weights are stays as it was said.
+        kept = {key: before[key] for key in ("authors", "copyright") if key in before}
+        metadata = monai_metadata(spec, evaluate_internal(spec, folder)) | kept
         write_text(folder / METADATA, json.dumps(metadata, indent=1) + "\n")
         write_card(folder, spec)
         spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})

@@ -7,20 +7,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle import TRAINING_HASHES, TRAINING_LOOKS
+from medsharp.bundle import MODELS, TRAINING_HASHES, TRAINING_LOOKS
 from medsharp.data.duplicates import DISTANCE, perceptual_hash
 from medsharp.data.leaks import HASH_DIGITS, hash_bits, near_between
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import write_text
 
-_SPLITS = ("train", "val")
+RANGES = "int8"
+"""Marks images that a network did not learn from, and from which alone its int8 graph has the ranges."""
+
+_SPLITS = ("train", "val", RANGES)
 UPDATED = "update"
 """Marks images that a bundle was updated on, where others have their split."""
 
 _MADE_WITH = {
     "train": "that it was trained on",
-    "val": "by which its epoch and threshold were chosen",
+    "val": "by which its epoch or threshold was chosen",
+    RANGES: "that its int8 graph has its ranges from",
     UPDATED: "that it was updated on",
 }
 _END = "these figures do not tell how it does on images it never saw"
@@ -33,8 +37,9 @@ def write_hashes(folder: Path, manifest: Manifest) -> None:
     training and validation image: the perceptual hash as it is and mirrored, 64 hexadecimal digits each, and its split.
 
     Args:
-        folder: The bundle that is being made.
-        manifest: As used in training, with splits.
+        folder: The bundle that is being made, with its graphs.
+        manifest: As used in training, with splits; of a network that was trained elsewhere, with `RANGES` in place of
+            `train`, as what it learned from is not known.
 
     Raises:
         InputError: A hash is not known and the image cannot be read.
@@ -42,7 +47,9 @@ def write_hashes(folder: Path, manifest: Manifest) -> None:
     digests = sorted(set(manifest.of_split("train")["sha256"]) - {""})
     if digests:
         write_text(folder / TRAINING_HASHES, "\n".join(digests) + "\n")
-    lines = sorted({f"{_hash(manifest, row)} {split}" for split in _SPLITS for row in _rows(manifest, split)})
+    # An int8 graph that did not pass its gate is not there to know any image.
+    splits = [split for split in _SPLITS if split != RANGES or (folder / MODELS["int8"]).is_file()]
+    lines = sorted({f"{_hash(manifest, row)} {split}" for split in splits for row in _rows(manifest, split)})
     if lines:
         write_text(folder / TRAINING_LOOKS, "\n".join(lines) + "\n")
 

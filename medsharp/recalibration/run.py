@@ -183,13 +183,19 @@ def check_parent(spec: BundleSpec, wish: Wish, sensitivity: float | None = None)
         The sensitivity that a new threshold reaches: the one given, or what the bundle's rule asks.
 
     Raises:
-        InputError: It has more than two classes and other than its threshold is to be updated, carries no hashes of its
-            training images, or its rule asks for no sensitivity and none is given.
+        InputError: It has more than two classes and other than its threshold is to be updated, was trained elsewhere,
+            carries no hashes of its training images, or its rule asks for no sensitivity and none is given.
     """
     if len(spec.classes) > 2 and wish not in ("none", "threshold"):
         raise InputError(
             f"{spec.name} has {len(spec.classes)} classes ({', '.join(spec.classes)}); intercept and slope are of two: "
             "use --update threshold"
+        )
+    if spec.training.elsewhere is not None:
+        raise InputError(
+            f"{spec.name} was trained elsewhere, and nobody gave the hashes of its training images, so that nobody can "
+            "tell whether local images are among them; to fix its temperature and threshold on local images, export "
+            "its weights with them: medsharp export DESCRIPTION.yaml --data LOCAL"
         )
     if not {TRAINING_HASHES, TRAINING_LOOKS} <= spec.files.keys():
         raise InputError(

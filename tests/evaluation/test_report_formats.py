@@ -382,6 +382,28 @@ def test_leakage_check_says_what_was_looked_for(tmp_path: Path, files: dict[str,
         assert words in text[text.index("Leakage check") :], name
 
 
+def test_report_claims_nothing_of_the_training_of_weights_from_elsewhere() -> None:
+    training = {
+        "dataset": "Hospital X",
+        "network": "resnet50",
+        "images": {"train": 7, "val": 60, "test": 0},
+        "config": {"network": {"channels": 3}},
+        "elsewhere": {"kind": "file", "name": "w"},
+        "validated_on": "Speckle",
+    }
+    point = {**BUNDLE["operating_point"], "sensitivity": 0.95, "specificity": 0.4, "images": 60, "positives": 20}
+    bundle = {**BUNDLE, "operating_point": point, "files": {"model.onnx": "", "training_images.dhash": ""}}
+    own = {**bundle, "training": {key: training[key] for key in ("dataset", "network", "images", "config")}}
+    claims = ("epoch with the best AUROC", "random weights", "near-duplicates are never split")
+    for values, theirs in ((own, False), ({**bundle, "training": training}, True)):
+        text = render_page(make_document([evaluated(resamples=10)], values))
+        assert [claim in text for claim in claims] == [not theirs] * 3
+        assert ("Hospital X (7 train, 60 val, 0 test images)" in text) is not theirs
+        assert ("Speckle (7 train, 60 val, 0 test images)" in text) is theirs
+        assert ("not possible for the images that it was trained on elsewhere" in text) is theirs
+        assert ("images of Speckle, " in text) is theirs
+
+
 def test_threshold_is_called_frozen_only_where_a_bundle_froze_it() -> None:
     evaluations = [evaluated(resamples=10)]
     assert "At the frozen operating point it finds" in render_page(make_document(evaluations, BUNDLE))

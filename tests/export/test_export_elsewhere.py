@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ import pytest
 import timm
 import torch
 import yaml
+from command_line import run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medsharp.bundle import read_bundle
+from medsharp.config import dump_config, load_config
 from medsharp.data.manifest import write_manifest
 from medsharp.inference import Predictor
 from medsharp.inference.validation import Validation
+from medsharp.networks import create_network
 from medsharp.preprocess import PreprocessSpec, preprocess
 
-from .runs import SIZE, fold_splits, run_export, speckle_manifest
+from .runs import SIZE, copy_run, fold_splits, run_export, speckle_manifest, write_run
 
 MEAN, STD = [0.1, 0.3, 0.5], [0.2, 0.3, 0.4]
 
@@ -120,6 +124,52 @@ def test_images_of_the_data_decide_as_their_splits_say(data: Path, tmp_path: Pat
     assert "Speckle, test split" in card
 
 
+def test_images_that_it_did_not_learn_from_are_not_taken_for_training_images(tmp_path: Path) -> None:
+    """A data set's own `train` split is its owner's: here it gives int8 its ranges, and nothing else."""
+    folder = tmp_path / "split"
+    manifest = speckle_manifest(folder)
+    splits = fold_splits(manifest, 0, test=True)
+    write_manifest(manifest.replace(table=manifest.table.assign(split=splits)), folder)
+    path = described(tmp_path / "from", network(3))
+    bundles = {"plain": "fp32", "with_int8": "fp32,int8"}
+    for name, precision in bundles.items():
+        result = run_export(path, "--data", folder, "--out", tmp_path / name, "--precision", precision)
+        assert result.exit_code == 0, result.output
+        assert not (tmp_path / name / "training_images.sha256").exists()
+    card = " ".join((tmp_path / "plain" / "MODEL_CARD.md").read_text(encoding="utf-8").split())
+    assert "those that it was trained on are not known" in card
+    assert "training_images.sha256" not in card
+    marks = {
+        name: [line.split()[1] for line in (tmp_path / name / "training_images.dhash").read_text().splitlines()]
+        for name in bundles
+    }
+    assert marks["plain"] == ["val"] * splits.count("val")
+    assert (tmp_path / "with_int8" / "model.int8.onnx").exists()
+    assert sorted(marks["with_int8"]) == ["int8"] * splits.count("train") + ["val"] * splits.count("val")
+
+    for name, split, words in (
+        ("plain", "train", ""),
+        ("plain", "val", "images by which its epoch or threshold was chosen"),
+        ("with_int8", "train", "images that its int8 graph has its ranges from"),
+    ):
+        chosen = manifest.table[np.array(splits) == split]
+        write_manifest(manifest.replace(table=chosen.assign(split="")), folder)
+        out = tmp_path / f"{name}-{split}"
+        options = ["--resamples", "100", "--format", "json"]
+        result = run("evaluate", tmp_path / name, "--data", folder, "--out", out, *options)
+        assert result.exit_code == 0, result.output
+        entries = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["datasets"]
+        (entry,) = (entry for entry in entries if entry["role"] == "external")
+        leaks = [note for note in entry["notes"] if note.startswith("LEAK")]
+        assert [words in leak for leak in leaks] == [True] * bool(words)
+        assert not any("trained on" in leak for leak in leaks)
+
+    result = run("recalibrate", tmp_path / "plain", "--data", folder, "--out", tmp_path / "updated")
+    assert result.exit_code == 2
+    assert "plain was trained elsewhere, and nobody gave the hashes" in " ".join(result.output.split())
+    assert not (tmp_path / "updated").exists()
+
+
 def test_bundle_and_card_say_that_it_was_trained_elsewhere(data: Path, tmp_path: Path) -> None:
     path = described(tmp_path / "from", network(3), url="https://example.org/w")
     assert run_export(path, "--data", data, "--out", tmp_path / "bundle").exit_code == 0
@@ -138,6 +188,9 @@ def test_bundle_and_card_say_that_it_was_trained_elsewhere(data: Path, tmp_path:
     assert f"Not trained by medsharp: weights of the file w.safetensors (CC BY 4.0; sha256 {origin.sha256})" in card
     assert "Temperature and operating point were fixed on others: Speckle" in card
     assert "takes three colours" in card
+    metadata = json.loads((tmp_path / "bundle" / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["authors"] == "https://example.org/w"
+    assert metadata["copyright"] == "of the weights: CC BY 4.0; of the training data: not stated"
     assert "medsharp export DESCRIPTION.yaml --data DATA --out bundle" in card
     assert "The epoch was chosen" not in card
     assert "medsharp train" not in card
@@ -158,6 +211,49 @@ def test_weights_of_our_own_bring_their_mean_and_deviation(run_folder: Path, dat
     assert one == pytest.approx(other, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["that says so", "of an older run"])
+def test_weights_of_images_that_were_normalised_by_themselves_are_not_taken_for_others(
+    kind: str, data: Path, tmp_path: Path
+) -> None:
+    manifest = speckle_manifest(tmp_path / "own")
+    run_folder = write_run(tmp_path / "run", manifest, fold_splits(manifest, 0), ["network.normalization=image"])
+    file = run_folder / "checkpoints" / "best.safetensors"
+    (tmp_path / "from").mkdir()
+    weights = f"../run/checkpoints/{file.name}"
+    if kind == "that says so":
+        save_file(load_file(file) | {"mean": torch.tensor(0.0), "std": torch.tensor(0.0)}, file)
+        weights = shutil.copy(file, tmp_path / "from" / "copy.safetensors").name
+    assert run_export(run_folder, "--out", tmp_path / "bundle").exit_code == 0
+    values = {"network": "resnet10_w16", "channels": 1, "mean": None, "std": None, "weights": weights}
+    path = described(tmp_path / "from", network(1), **values)
+    result = run_export(path, "--data", data, "--out", tmp_path / "again")
+    assert result.exit_code == 2, result.output
+    assert f"{Path(weights).name} was trained with network.normalization: image" in " ".join(result.output.split())
+    assert not (tmp_path / "again").exists()
+    described(tmp_path / "from", network(1), **values, normalization="image")
+    result = run_export(path, "--data", data, "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    coarse = np.random.default_rng(0).integers(0, 255, (4, 8, 8), dtype=np.uint8)
+    images = coarse.repeat(SIZE // 8, axis=1).repeat(SIZE // 8, axis=2)
+    one, other = (Predictor.load(tmp_path / name).session.run(images)["logits"] for name in ("again", "bundle"))
+    assert one == pytest.approx(other, abs=1e-5)
+    assert np.ptp(one[:, 1] - one[:, 0]) > 1e-3
+    assert read_bundle(tmp_path / "again").training.config["network"]["normalization"] == "image"
+
+
+def test_lesion_pooling_is_not_left_out(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = create_network("resnet10_w16", num_classes=2, image_size=SIZE, pooling="lesion").eval()
+    values = {"network": "resnet10_w16", "channels": 1, "mean": 0.3, "std": 0.2}
+    path = described(tmp_path / "from", model, **values)
+    result = run_export(path, "--data", data, "--out", tmp_path / "bundle")
+    assert result.exit_code == 2, result.output
+    assert "is of a network with lesion pooling; give pooling: lesion" in " ".join(result.output.split())
+    described(tmp_path / "from", model, **values, pooling="lesion")
+    result = run_export(path, "--data", data, "--out", tmp_path / "bundle")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -171,6 +267,9 @@ def test_weights_of_our_own_bring_their_mean_and_deviation(run_folder: Path, dat
         ({"std": [0.2, 0.3]}, "value 3 is missing"),
         ({"channels": 1}, "mean is of three colours, and channels is 1"),
         ({"channels": 4}, "channels"),
+        ({"normalization": "image"}, "mean and std are those of weights, and normalization is 'image'"),
+        ({"normalization": "image", "mean": None, "std": None}, "is of one grey image, and channels is 3"),
+        ({"normalization": "dataset"}, "normalization"),
         ({"positive": "cancer"}, "positive 'cancer' is not one of classes"),
         ({"classes": ["benign", "benign"]}, "has one twice"),
         ({"weights": "gone.safetensors"}, "gone.safetensors does not exist"),
@@ -211,6 +310,27 @@ def test_what_goes_with_runs_alone_is_refused(run_folder: Path, data: Path, tmp_
         assert result.exit_code == 2, result.output
         assert words in " ".join(result.output.split())
         assert not (tmp_path / "bundle").exists()
+
+
+def test_images_of_a_class_are_no_images_without_a_lesion(run_folder: Path, data: Path, tmp_path: Path) -> None:
+    classes = ["benign", "malignant", "normal"]
+    for number, image in enumerate(sorted((data / "images").glob("*.png"))[:12]):
+        folder = tmp_path / "three classes" / classes[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, folder)
+    path = described(tmp_path / "from", network(3, 3), classes=classes)
+    no_lesion = ("--out", tmp_path / "bundle", "--no-lesion", tmp_path / "three classes")
+    result = run_export(path, "--data", tmp_path / "three classes", *no_lesion)
+    assert result.exit_code == 2, result.output
+    sentence = "the model has the class 'normal', and says itself where an image is of it; leave out --no-lesion"
+    assert sentence in " ".join(result.output.split())
+    other = copy_run(run_folder, tmp_path / "other")
+    config = dump_config(load_config(other / "config.yaml", ["data.classes=[benign, malignant, normal]"]))
+    (other / "config.yaml").write_text(config, encoding="utf-8")
+    result = run_export(other, *no_lesion)
+    assert result.exit_code == 2, result.output
+    assert sentence in " ".join(result.output.split())
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_splits_must_have_images_that_decide(data: Path, tmp_path: Path) -> None:

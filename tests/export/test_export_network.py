@@ -19,6 +19,7 @@ from medsharp.errors import InputError
 from medsharp.evaluation import read_predictions
 from medsharp.inference import Predictor
 from medsharp.networks import Classifier, create_network
+from medsharp.weights_origin import WeightsOrigin
 
 Export = Callable[..., BundleSpec]
 
@@ -82,6 +83,30 @@ def test_card_tells_what_each_graph_was_held_to(exported: Exported) -> None:
     assert "| `model.onnx` | PyTorch in float64 | 32 |" in row
     for name, limit in record["limit"].items():
         assert f"{name} {record['largest_difference'][name]:.1g} ({limit:.1g})" in row
+
+
+def test_tables_keep_apart_what_the_network_is_sure_of(
+    export: Export, tmp_path: Path, network: Classifier, images: np.ndarray
+) -> None:
+    """Of separated classes most probabilities are 0 or 1 to six digits, and tied to them the AUROC would be lower."""
+    head = network.backbone.get_classifier()  # type: ignore[operator]
+    with torch.no_grad():
+        logits = network(torch.from_numpy(images[:, None]))
+        odds = logits[:, 1] - logits[:, 0]
+        middle, factor = float(odds.quantile(0.5)), 60 / float(odds.std())  # between the twentieth and the next
+        head.weight *= factor
+        head.bias.copy_(factor * head.bias + torch.tensor([factor * middle, 0.0]))
+    labels = (odds > middle).long().numpy()
+    rows = make_table([{"image": f"{number}.png", "label": "benign"} for number in range(40)])
+    # Internal labels are others, so that the rank of each image counts.
+    rows["label"] = np.where(np.arange(40) % 3 == 0, "malignant", "benign")
+    out = tmp_path / "b"
+    export(network, out, validation_labels=labels, internal=rows, internal_images=images)
+    for name in ("internal.csv", "validation.csv"):
+        table = read_predictions(out / name)
+        assert ((table["p_malignant"] < 1e-7) | (table["p_benign"] < 1e-7)).mean() > 0.5
+        found = np.log(table["p_malignant"]) - np.log(table["p_benign"])
+        assert found.to_numpy() == pytest.approx(factor * (odds - middle).numpy(), abs=1e-2)
 
 
 def test_card_says_whom_to_cite(export: Export, tmp_path: Path, network: Classifier) -> None:
@@ -323,6 +348,22 @@ def test_metadata_has_every_key_that_monai_demands(exported: Exported) -> None:
         assert {key: kind for key, kind in TENSOR.items() if not isinstance(tensor.get(key), kind)} == {}
     assert formats["inputs"]["image"]["dtype"] == "uint8"
     assert formats["outputs"]["pred"]["channel_def"] == {"0": "benign", "1": "malignant"}
+
+
+def test_metadata_claims_no_licence_and_no_author_that_nobody_stated(
+    export: Export, exported: Exported, tmp_path: Path, network: Classifier
+) -> None:
+    own = json.loads((exported[0] / "metadata.json").read_text())
+    assert own["authors"] == "whoever trained it"
+    assert own["copyright"] == "of the weights: not stated; of the training data: not stated"
+    record = {"dataset": "X", "licence": "CC0", "images": {}, "network": "resnet10_w16", "optimizer": {"name": "sam"}}
+    origin = WeightsOrigin(kind="file", name="w", licence="CC BY-NC 4.0")
+    export(network, tmp_path / "b", training=TrainingRecord(**record, elsewhere=origin, validated_on="Y"))
+    theirs = json.loads((tmp_path / "b" / "metadata.json").read_text())
+    assert theirs["authors"] == "not stated"
+    assert theirs["copyright"] == "of the weights: CC BY-NC 4.0; of the training data: CC0"
+    assert "medsharp authors" not in json.dumps([own, theirs])
+    assert "Apache" not in json.dumps([own, theirs])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -71,8 +71,13 @@ def _task(document: dict[str, Any]) -> Answer:
 
 
 def _training_data(document: dict[str, Any]) -> Answer | None:
-    images = _training(document, "images")
-    return (f"{_training(document, 'dataset')}: {_counts(images)} images", _MODEL) if images else None
+    images, dataset = _training(document, "images"), _training(document, "dataset")
+    if not images:
+        return None
+    # Of weights from elsewhere the images are counted that fixed the threshold.
+    validated = _training(document, "validated_on")
+    counts = f"{_counts(images)} images"
+    return f"{dataset}; validated on {validated}: {counts}" if validated else f"{dataset}: {counts}", _MODEL
 
 
 def _differences(document: dict[str, Any]) -> Answer | None:
@@ -177,11 +182,17 @@ def _imbalance(document: dict[str, Any]) -> Answer | None:
 
 def _initial(document: dict[str, Any]) -> Answer | None:
     network = (_training(document, "config") or {}).get("network")
-    if not network:
+    if not network or _training(document, "elsewhere"):
         return None
     if network.get("checkpoint"):
         return f"from {network['checkpoint']}", _MODEL
     return ("pretrained weights" if network.get("pretrained") else "random weights"), _MODEL
+
+
+def _own(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of training of a bundle that was trained here; of others nobody knows how it was done."""
+    training: dict[str, Any] = bundle.get("training") or {}
+    return {} if training.get("elsewhere") else training
 
 
 def _optimizer(bundle: dict[str, Any]) -> str:
@@ -208,7 +219,7 @@ EVIDENCE: dict[str, _Find] = {
     "crosstab": lambda document: _every(document, _crosstab),
     "devices": _by("device"),
     "differences": _differences,
-    "disjoint": _of_bundle(lambda b: "patients and near-duplicates are never split" if b.get("training") else ""),
+    "disjoint": _of_bundle(lambda b: "patients and near-duplicates are never split" if _own(b) else ""),
     "exclusions": lambda document: _every(document, _exclusions),
     "external": _roles("external"),
     "failures": lambda document: _every(document, _failures),
@@ -238,7 +249,7 @@ EVIDENCE: dict[str, _Find] = {
     ),
     "sample": lambda document: _every(document, _sample),
     "selection": _of_bundle(
-        lambda b: "epoch with the best AUROC on validation images" if (b.get("training") or {}).get("config") else ""
+        lambda b: "epoch with the best AUROC on validation images" if _own(b).get("config") else ""
     ),
     "severity": _by("birads"),
     "sites": _by("site"),

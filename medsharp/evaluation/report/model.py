@@ -39,7 +39,11 @@ def model_rows(bundle: dict[str, Any]) -> list[tuple[str, str]]:
     add("Input", size and f"{size} by {size} pixels, grey")
     add("Optimizer", _optimizer(bundle.get("optimizer") or training.get("optimizer")))
     images = ", ".join(f"{whole(count)} {split}" for split, count in (training.get("images") or {}).items())
-    add("Trained on", training.get("dataset") and f"{training['dataset']}{f' ({images} images)' if images else ''}")
+    counted = f" ({images} images)" if images else ""
+    # Of weights from elsewhere the images are counted that the bundle was made with, not those that they learned from.
+    validated = training.get("validated_on")
+    add("Trained on", training.get("dataset") and f"{training['dataset']}{'' if validated else counted}")
+    add("Validated on", validated and f"{validated}{counted}")
     add("Licence of the training data", training.get("licence"))
     add("Citation of the training data", training.get("citation"))
     point = bundle.get("operating_point") or {}
@@ -73,7 +77,10 @@ def deciding_images(bundle: dict[str, Any]) -> str:
         bundle: As in `evaluation.json`.
     """
     local = [update["dataset"] for update in bundle.get("updates") or () if update["method"] != "none"]
-    return f"images of {local[-1]}, its calibration part" if local else "internal validation images"
+    if local:
+        return f"images of {local[-1]}, its calibration part"
+    validated = (bundle.get("training") or {}).get("validated_on")
+    return f"images of {validated}" if validated else "internal validation images"
 
 
 def decided(bundle: dict[str, Any]) -> str:
@@ -112,6 +119,11 @@ def leak_check(bundle: dict[str, Any]) -> str:
     if not bundle:
         return ""
     files = bundle.get("files") or {}
+    if (bundle.get("training") or {}).get("elsewhere"):
+        return (
+            "not possible for the images that it was trained on elsewhere, whose hashes nobody gave; none of these is "
+            "a copy or a near-duplicate (perceptual hash, also mirrored) of those that fixed its threshold"
+        )
     if "training_images.dhash" in files:
         return (
             "none of these images is a copy (SHA-256) or a near-duplicate (perceptual hash, also mirrored) of a "
