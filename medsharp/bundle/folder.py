@@ -67,7 +67,7 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     # PyYAML answers an impossible date with a plain ValueError, of which UnicodeDecodeError is one too.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is damaged: it is not YAML") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} is damaged: it holds no keys")

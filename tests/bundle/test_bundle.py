@@ -122,13 +122,6 @@ def test_names_that_no_bundle_has_are_refused(tmp_path: Path, name: str) -> None
             read_bundle(tmp_path / "b", verify=verify)
 
 
-def test_nested_beyond_reading_is_no_bundle(tmp_path: Path) -> None:
-    make(tmp_path / "b")
-    (tmp_path / "b" / "bundle.yaml").write_text("a: " + "[" * 5000 + "]" * 5000)
-    with pytest.raises(InputError, match="is damaged: it is not YAML"):
-        read_bundle(tmp_path / "b")
-
-
 def test_note_beside_the_bundle_does_no_harm(tmp_path: Path) -> None:
     make(tmp_path / "b")
     (tmp_path / "b" / "NOTES.txt").write_text("mine")

@@ -21,6 +21,7 @@ from torch import Tensor
 from medsharp.bundle import read_bundle
 from medsharp.config import dump_config, load_config
 from medsharp.data.manifest import write_manifest
+from medsharp.export import gates
 from medsharp.inference import Predictor
 from medsharp.inference.validation import Validation
 from medsharp.networks import create_network
@@ -124,15 +125,21 @@ def test_images_of_the_data_decide_as_their_splits_say(data: Path, tmp_path: Pat
     assert "Speckle, test split" in card
 
 
-def test_images_that_it_did_not_learn_from_are_not_taken_for_training_images(tmp_path: Path) -> None:
+def test_images_that_it_did_not_learn_from_are_not_taken_for_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A data set's own `train` split is its owner's: here it gives int8 its ranges, and nothing else."""
     folder = tmp_path / "split"
     manifest = speckle_manifest(folder)
     splits = fold_splits(manifest, 0, test=True)
     write_manifest(manifest.replace(table=manifest.table.assign(split=splits)), folder)
     path = described(tmp_path / "from", network(3))
-    bundles = {"plain": "fp32", "with_int8": "fp32,int8"}
+    bundles = {"plain": "fp32", "failed": "fp32,int8", "with_int8": "fp32,int8"}
     for name, precision in bundles.items():
+        if name == "with_int8":  # the network is steep, and passes no gate but an open one
+            monkeypatch.setitem(gates.AUROC, "int8", 1.0)
+            monkeypatch.setitem(gates.DECISIONS, "int8", 1.0)
+            monkeypatch.setitem(gates.PROBABILITY, "fp16", 1.0)
         result = run_export(path, "--data", folder, "--out", tmp_path / name, "--precision", precision)
         assert result.exit_code == 0, result.output
         assert not (tmp_path / name / "training_images.sha256").exists()
@@ -143,7 +150,8 @@ def test_images_that_it_did_not_learn_from_are_not_taken_for_training_images(tmp
         name: [line.split()[1] for line in (tmp_path / name / "training_images.dhash").read_text().splitlines()]
         for name in bundles
     }
-    assert marks["plain"] == ["val"] * splits.count("val")
+    assert marks["plain"] == marks["failed"] == ["val"] * splits.count("val")
+    assert not (tmp_path / "failed" / "model.int8.onnx").exists()
     assert (tmp_path / "with_int8" / "model.int8.onnx").exists()
     assert sorted(marks["with_int8"]) == ["int8"] * splits.count("train") + ["val"] * splits.count("val")
 
@@ -285,6 +293,13 @@ def test_wrong_description_is_one_sentence(values: dict[str, Any], words: str, d
     assert result.exit_code == 2, result.output
     assert words in " ".join(result.output.split())
     assert not (tmp_path / "bundle").exists()
+
+
+def test_description_nested_beyond_reading_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text("weights: " + "[" * 5000 + "]" * 5000, encoding="utf-8")
+    result = run_export(tmp_path / "model.yaml", "--data", data, "--out", tmp_path / "bundle")
+    assert result.exit_code == 2, result.output
+    assert "model.yaml is not YAML" in " ".join(result.output.split())
 
 
 def test_a_head_of_other_classes_is_refused(data: Path, tmp_path: Path) -> None:
