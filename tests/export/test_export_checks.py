@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from command_line import refused, run
 from PIL import Image
 
-from medsharp.bundle import CHECKS, BundleSpec, read_bundle
+from medsharp.bundle import CHECKS, BundleSpec, read_bundle, write_spec
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.data.sources import open_dataset
 from medsharp.export import refit
@@ -77,6 +79,21 @@ def test_command_fits_checks_on_the_bundles_own_images_and_leaves_answers_as_the
     old, new = (Predictor.load(folder, answer_anyway=True) for folder in (bundle, tmp_path / "new"))
     for one, other in zip(old.predict(files), new.predict(files), strict=True):
         assert one.positive_probability == other.positive_probability
+
+
+def test_whose_the_weights_are_stays_as_it_was_said(bundle: Path, data: Path, tmp_path: Path) -> None:
+    said = {"authors": "Hospital X", "copyright": "CC BY 4.0"}
+    shutil.copytree(bundle, tmp_path / "theirs")
+    file = tmp_path / "theirs" / "metadata.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **said}), encoding="utf-8")
+    spec = read_bundle(bundle)
+    write_spec(
+        tmp_path / "theirs", spec.model_copy(update={"files": {**spec.files, "metadata.json": sha256_file(file)}})
+    )
+    result = run("checks", tmp_path / "theirs", "--data", data, "--out", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "new" / "metadata.json").read_text(encoding="utf-8"))
+    assert {key: written[key] for key in said} == said
 
 
 def test_patients_of_several_data_sets_are_not_taken_for_each_other(
