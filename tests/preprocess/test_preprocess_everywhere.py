@@ -85,7 +85,12 @@ def test_training_exporter_and_server_see_the_same_bytes(
 
     handed: dict[str, Any] = {}
     run = SimpleNamespace(
-        config=config, manifest=manifest, folder=tmp_path, origin=None, load_network=lambda image_size: image_size
+        finished=True,
+        config=config,
+        manifest=manifest,
+        folder=tmp_path,
+        origin=None,
+        load_network=lambda image_size: image_size,
     )
     monkeypatch.setattr(exporter, "Run", SimpleNamespace(load=lambda folder: run))
     monkeypatch.setattr(
