@@ -27,6 +27,16 @@ ERRORS = "errors"
 """The folder, in that of the whole, of what was printed by pieces that failed."""
 
 
+_SAME_CODE = """
+import json, runpy, sys
+sys.path[:] = json.loads(sys.argv[1])
+del sys.argv[:2]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""Runs a module as `-m` does, but found where the process that starts it finds its own: `-m` looks in the working
+folder first, and would run whatever checkout lies there."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A piece of work that failed, and why in a sentence."""
@@ -259,7 +269,7 @@ def piece_events(
     Yields:
         Its events, and at last `ended`, with why it failed as `failure`, or nothing.
     """
-    command = [sys.executable, "-m", pieces.module, str(pieces.root), name, device]
+    command = [sys.executable, "-c", _SAME_CODE, json.dumps(sys.path), pieces.module, str(pieces.root), name, device]
     sentence, printed = "", list[str]()
     pipe = subprocess.PIPE  # standard input tells it that this process lives
     with subprocess.Popen(

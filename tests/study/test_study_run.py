@@ -242,39 +242,23 @@ def test_a_run_that_fails_is_listed_alone_and_tried_again(
     assert again.forecast.finished_cells == 8
 
 
+@pytest.mark.parametrize("criterion", ["val_auroc", "val_loss"])
 def test_settings_that_diverge_are_an_answer_and_the_other_trials_choose(
-    define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    criterion: str, define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = define(
-        hospitals=[{"name": "north", "site": "North"}], search={"trials": 2, "lr": {"low": 3e-3, "high": 9e-3}}
-    )
-    real = chains_module.train
-
-    def diverging(config: Any, *arguments: Any, **options: Any) -> Any:
-        if config.optimizer.lr == 2e-3:
-            raise chains_module.DivergedError("not finite")
-        return real(config, *arguments, **options)
-
-    monkeypatch.setattr(chains_module, "train", diverging)
-    outcome = run_study(study, out=tmp_path / "study")
-    assert not outcome.failures
-    choice = outcome.folder.choice(plan_chains(study)[0])
-    assert choice is not None
-    assert [trial["value"] is None for trial in choice["trials"]] == [True, False]
-    assert choice["chosen"]["lr"] >= 3e-3
-
-
-def test_a_loss_that_is_not_finite_loses_too(define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the last epoch a loss may be infinite, which JSON does not know: it is written as nothing."""
+    """They end the training, or leave a loss that is not finite, which is written as nothing: JSON does not know it."""
     study = define(
         hospitals=[{"name": "north", "site": "North"}],
-        search={"trials": 2, "lr": {"low": 3e-3, "high": 9e-3}, "criterion": "val_loss"},
+        search={"trials": 2, "lr": {"low": 3e-3, "high": 9e-3}, "criterion": criterion},
     )
     real = chains_module.train
 
     def diverging(config: Any, *arguments: Any, out: Path, **options: Any) -> Any:
+        bad = config.optimizer.lr == 2e-3
+        if bad and criterion == "val_auroc":
+            raise chains_module.DivergedError("not finite")
         done = real(config, *arguments, out=out, **options)
-        if config.optimizer.lr == 2e-3:
+        if bad:
             about = json.loads((out / "environment.json").read_text())
             about["kept"]["loss"] = None
             (out / "environment.json").write_text(json.dumps(about))
@@ -359,10 +343,18 @@ def test_other_code_is_refused_until_it_is_accepted_and_finished_runs_stay(
 
 
 def test_processes_side_by_side_train_what_one_process_trains(
-    define: Define, hospitals: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    define: Define,
+    hospitals: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = define(hospitals=[{"name": "north", "site": "North"}])
     run_study(study, out=tmp_path / "one")
+    # Another checkout lies where the command is typed: processes run the code of the one that starts them all the same.
+    (tmp_path / "elsewhere/training").mkdir(parents=True)
+    (tmp_path / "elsewhere/training/__init__.py").write_text("raise SystemExit('other code')\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
     other = run_study(study, out=tmp_path / "two", devices=["cpu", "cpu"])
     assert not other.failures
     for chain in plan_chains(study):
@@ -372,6 +364,18 @@ def test_processes_side_by_side_train_what_one_process_trains(
         assert (one["run"], one["val_auroc"]) == (two["run"], two["val_auroc"])
     assert work(str(tmp_path / "two"), "north/cnn/adam/fold-0", "cpu") == 0  # finished: nothing to do
     assert all(json.loads(line) for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_process_of_other_code_trains_nothing(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import training.study.worker as worker_module
+
+    monkeypatch.setattr(worker_module, "code_digest", lambda: "1" * 16)
+    assert work(str(copy), "north/cnn/adam/fold-0", "cpu") != 0
+    (event,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert event["kind"] == "refused"
+    assert "would be trained with other code than the study (1111111111111111 here" in event["sentence"]
 
 
 def test_a_forecast_counts_trials_and_cells_once_and_knows_seconds(whole: Outcome, copy: Path) -> None:

@@ -347,7 +347,7 @@ def test_what_a_library_prints_in_a_process_is_no_event(
     several: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "noisy.py").write_text("""print('3\\n{"loss": 1}\\nnull\\n{"kind": "end", "val_auroc": 0.5}')""")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(members_module, "_WORKER", "noisy")
     told: list[dict[str, Any]] = []
     member = Member("fold-0", "fold-0", "", 0, several())
@@ -365,7 +365,7 @@ def test_members_that_others_train_tell_their_events_and_why_they_failed(
         '    print(\'{"kind": "refused", "sentence": "no image"}\')\n'
         "    sys.exit(2)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(members_module, "_WORKER", "worker")
     members = [Member(name, name, "", fold, several()) for fold, name in enumerate(("fold-0", "fold-1"))]
 
