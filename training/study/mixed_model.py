@@ -119,7 +119,7 @@ def _fit(table: pd.DataFrame, reference: str, sources: Sequence[str]) -> _Fit:
             return _Fit(None, {}, [], str(error))
         if result.scale**0.5 > _NOTHING and not np.isfinite(result.bse_fe).all():
             return _Fit(None, {}, [], "errors are not finite")
-    said = sorted({str(entry.message).splitlines()[0] for entry in caught})
+    said = sorted({str(entry.message).splitlines()[0].rstrip(". ") for entry in caught})
     return _Fit(result, dict(zip(model.exog_vc.names, map(float, result.vcomp), strict=True)), said)
 
 

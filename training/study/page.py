@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from medsharp.evaluation.report.blocks import Block, Column, Heading, Notice, Page, Plot, Table, Text
+from medsharp.evaluation.report.blocks import Block, Column, Heading, Notice, Page, Plot, Plots, Table, Text
 from medsharp.quantities import counted, p_value, signed
 from training.study.flatness import GAPS
 from training.study.plots import difference_plot, residual_plot
@@ -226,7 +226,8 @@ def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> l
         blocks.append(Text(_judged_by(model["degrees_of_freedom"])))
         if "sorted" in model["residuals"]:
             draw = partial(residual_plot, model["residuals"]["sorted"], f"residuals-{budget}-{part}")
-            blocks.append(Plot(f"Residuals of the mixed model of {part} figures against normal quantiles", draw))
+            plot = Plot(f"Residuals of the mixed model of {part} figures against normal quantiles", draw)
+            blocks.append(Plots([plot]))  # as one of several: by itself it would be as wide as the page
     return blocks
 
 
