@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from command_line import refused, run
 from PIL import Image
 
 from medsharp.data.phantom.simulate import simulate_image
+from medsharp.errors import InputError
 from medsharp.images import ImageLimits, ValueRange
 from medsharp.inference import Predictor
 
@@ -140,3 +142,22 @@ def test_precision_that_the_bundle_lacks_is_a_sentence_as_in_one_process(
     sentence = refused(run(*command, "--ray"), "precision int8", "has fp32, fp16")
     assert sentence == refused(run(*command))
     assert not list(tmp_path.iterdir())
+
+
+def test_piece_must_fit_on_one_machine() -> None:
+    """Ray would wait for ever for cores that no single machine has, and refuse parts of several GPUs in mid-work."""
+    from medsharp.cluster import Cluster
+    from medsharp.cluster.pieces import PieceTasks
+
+    cluster = Cluster("10.0.0.1:6379", ((8, 0.0), (8, 1.0), (4, 2.0)))
+    assert (cluster.cpus, cluster.gpus) == (20, 3.0)
+    assert [cluster.room(8, 0.0), cluster.room(3, 0.0), cluster.room(4, 1.0), cluster.room(1, 0.4)] == [2, 5, 2, 6]
+    PieceTasks(cluster, cpus_each=8)
+    for gpus, cpus, said in (
+        (0.0, 9, "of 3 machines, and a piece of the work needs 9 CPUs on one machine; ask for less"),
+        (2.0, 5, "needs 5 CPUs and 2 GPUs on one machine"),
+        (3.0, 1, "needs 1 CPU and 3 GPUs on one machine"),
+        (1.5, 1, "1.5 GPUs for a piece of the work: give whole ones, or a part of one"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            PieceTasks(cluster, gpus_each=gpus, cpus_each=cpus)

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -90,24 +89,11 @@ def test_gpus_of_a_replica_are_what_the_cluster_has() -> None:
     assert Replicas(2, 8, 5.0, 3, 0.25).on(Cluster("auto", ((4, 0.0), (8, 4.0)))).gpus == 0.25
 
 
-def test_piece_must_fit_on_one_machine() -> None:
-    """Ray would wait for ever for cores that no single machine has, and refuse parts of several GPUs in mid-work."""
+def test_replica_must_fit_on_one_machine() -> None:
     from medsharp.cluster import Cluster
-    from medsharp.cluster.pieces import PieceTasks
     from medsharp.cluster.serving import Replicas
 
     cluster = Cluster("10.0.0.1:6379", ((8, 0.0), (8, 1.0), (4, 2.0)))
-    assert (cluster.cpus, cluster.gpus) == (20, 3.0)
-    assert [cluster.room(8, 0.0), cluster.room(3, 0.0), cluster.room(4, 1.0), cluster.room(1, 0.4)] == [2, 5, 2, 6]
-    PieceTasks(cluster, cpus_each=8)
-    for gpus, cpus, said in (
-        (0.0, 9, "of 3 machines, and a piece of the work needs 9 CPUs on one machine; ask for less"),
-        (2.0, 5, "needs 5 CPUs and 2 GPUs on one machine"),
-        (3.0, 1, "needs 1 CPU and 3 GPUs on one machine"),
-        (1.5, 1, "1.5 GPUs for a piece of the work: give whole ones, or a part of one"),
-    ):
-        with pytest.raises(InputError, match=re.escape(said)):
-            PieceTasks(cluster, gpus_each=gpus, cpus_each=cpus)
     with pytest.raises(InputError, match="a replica needs 9 CPUs on one machine"):
         Replicas(1, 1, 2.0, cpus=9, gpus=0.0).on(cluster)
     with pytest.raises(InputError, match="each of 3 replicas needs 5 CPUs; ask for less"):
