@@ -266,7 +266,7 @@ def test_a_likelihood_ratio_that_is_infinite_in_many_resamples_has_no_upper_limi
         figures = score(table, tmp_path, "--threshold", 0.5, *options)["figures"]
         figure = figures[key]
         assert figure["value"] == pytest.approx(found[key].value), options
-        assert 0 < figure["low"] < figure["value"], options
+        assert (0 if "--resamples" in options else 1e-9) <= figure["low"] < figure["value"], options
         assert figures[other]["high"] > figures[other]["low"], options
         if "bca" in options:  # whose upper limit is another percentile, with infinite values above it
             equal_figure(figure, found[key], images)
@@ -279,7 +279,7 @@ def test_a_likelihood_ratio_that_is_infinite_in_many_resamples_has_no_upper_limi
     assert "(at least" in printed.output
     page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     (line,) = [line for line in page.splitlines() if line.startswith(f"| {FIGURES[key].name} ")]
-    assert "[at least " in line
+    assert "[at least " in line.replace("\\", "")
     (row,) = [row for row in rows_of(tmp_path / "out") if row["figure"] == key and not row["by"]]
     assert (row["high"], float(row["low"]) > 0) == ("", True)
     assert "no upper limit" in row["reason"]
