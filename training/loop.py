@@ -403,7 +403,7 @@ class _Trainer:
         return best.with_name(f"{best.stem}-{epoch}{best.suffix}")
 
     def _settle_best(self, epoch: int) -> None:
-        """Take the weights that wait for the state of this epoch, which is there; drop those of epochs that were lost."""
+        """Take the weights that wait for the state of this epoch, which is there; drop those of epochs lost."""
         waiting = self._waiting_weights(epoch)
         if waiting.exists():
             waiting.replace(self.folder / runs.BEST_WEIGHTS)
