@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from medsharp.preprocess.morphology import open_by_square
+
 _REFERENCE = 256
 """Sizes below are pixels of an image whose longer side is this."""
 
@@ -113,7 +115,7 @@ def find_drawings(pixels: np.ndarray, coloured: np.ndarray | None = None) -> Dra
     sure = len(calipers) >= 2 or best >= _SURE_CALIPER
     strokes = np.zeros(pixels.shape, dtype=bool)
     if coloured is not None:
-        strokes = coloured & ~ndimage.binary_opening(coloured, np.ones((width, width), dtype=bool))
+        strokes = coloured & ~open_by_square(coloured, width)
     return Drawings(
         _caliper_pixels(calipers, hat, scale),
         text,

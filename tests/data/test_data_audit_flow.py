@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from medsharp.cli import app
@@ -25,6 +27,7 @@ from medsharp.data.phantom.drawings import draw_body_marker, draw_calipers, draw
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.data.sources import busuclm
 from medsharp.images import Box
+from medsharp.images.decoded import LEAST_FLOW
 
 SIZE = 256
 DOPPLER = (3, 17)
@@ -183,6 +186,58 @@ def test_colour_that_is_no_flow_is_none_and_flow_under_it_is(
         assert measure_colour(np.asarray(with_flow(plain, number))).flow >= 4e-4
     if change is sepia:
         assert measure_colour(np.asarray(jpeg(sepia(screen(1, size))))).tinted
+
+
+def test_a_red_part_belongs_to_the_pale_marker_that_it_touches() -> None:
+    """Its own place is no corner, and lit tissue is beside it."""
+    rgb = np.asarray(screen(1)).copy()
+    rgb[190:250, 6:76] = (220, 180, 150)
+    rgb[178:191, 50:76] = (230, 20, 20)
+    assert measure_colour(rgb).flow == 0.0
+    apart = rgb.copy()
+    apart[190:250, 6:76] = 90
+    assert measure_colour(apart).flow > LEAST_FLOW
+
+
+def enlarged(image: Image.Image, side: int) -> np.ndarray:
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def test_large_images_are_judged_alike_and_looked_at_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dilated and labelled has at most 2048 pixels a side, and no element grows with the image."""
+    shapes, elements = [], []
+    for name in ("binary_dilation", "binary_erosion", "binary_opening"):
+        plain = getattr(ndimage, name)
+
+        def spied(mask: np.ndarray, structure: Any = None, *, plain: Any = plain, **options: Any) -> Any:
+            shapes.append(mask.shape)
+            elements.append(0 if structure is None else np.size(structure))
+            return plain(mask, structure, **options)
+
+        monkeypatch.setattr(ndimage, name, spied)
+    flowing, marked = with_flow(screen(1), 1), with_marker(drawn_in_red(screen(2)), 2)
+    expected = measure_colour(enlarged(flowing, 1100)).flow
+    assert expected > 10 * LEAST_FLOW
+    assert max(max(shape) for shape in shapes) == 1100
+    assert max(elements) <= 9
+    assert measure_colour(enlarged(flowing, 3000)).flow == pytest.approx(expected, rel=0.1)
+    assert measure_colour(enlarged(marked, 3000)).flow == 0.0
+    assert max(max(shape) for shape in shapes) == 1500
+    assert max(elements) <= 9
+
+
+def test_reduced_are_all_rows_of_a_large_image() -> None:
+    """By a whole number, in strips, of which the last is lower."""
+    rgb = enlarged(with_flow(screen(1), 1), 4200)[:3137, 90:]
+    for picture in (rgb, np.ascontiguousarray(rgb.swapaxes(0, 1))):
+        assert measure_colour(picture) == measure_colour(np.asarray(Image.fromarray(picture).reduce(3)))
+
+
+def test_thin_images_are_looked_at_too() -> None:
+    strip = np.zeros((16, 9000, 3), dtype=np.uint8)
+    strip[:, :, 0] = np.linspace(60, 250, 9000)
+    for picture in (strip, np.ascontiguousarray(strip.swapaxes(0, 1))):
+        assert measure_colour(picture).coloured > 0.7
 
 
 def write_dicom(file: Path, rgb: np.ndarray) -> None:

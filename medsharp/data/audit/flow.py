@@ -6,12 +6,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from medsharp.images.box import Box
 from medsharp.images.decoded import COLOUR_DIFFERENCE
+from medsharp.preprocess.morphology import open_by_square
 from medsharp.preprocess.overlays import find_drawings
 from medsharp.preprocess.region import scan_region
+
+_LARGEST = 2048
+"""Longest side that is looked at, in pixels; larger images are reduced, which bounds time and memory."""
 
 _DOMINANT = 30
 """Grey levels by which red or blue must exceed the other two channels of a flow map."""
@@ -75,11 +80,13 @@ def measure_colour(rgb: np.ndarray) -> Colour:
     A chroma map is taken away first: there, colour is a function of grey. Flow is what remains that is red or blue, as
     saturated as flow maps are, and no stroke; coloured surfaces that belong together are then judged by their place.
     Body markers stand in a corner of the image or of the scan, colour bars at its side, tinted panels at its edge, and
-    none of them counts, nor does what has no lit tissue around it.
+    none of them counts, nor does what has no lit tissue around it. Lengths are shares of the longer side, so that an
+    image of more than `_LARGEST` pixels can be reduced.
 
     Args:
         rgb: uint8 [H, W, 3].
     """
+    rgb = _reduced(rgb)
     high, low = rgb.max(axis=-1), rgb.min(axis=-1)
     lit = high > _DARK
     coloured = (high - low) > COLOUR_DIFFERENCE  # bool [H, W]
@@ -97,6 +104,16 @@ def measure_colour(rgb: np.ndarray) -> Colour:
     if not flow.any():
         return Colour(0.0, float(coloured.mean()), tinted)
     return Colour(_flow_area(rgb, flow, coloured) / flow.size, float(coloured.mean()), tinted)
+
+
+def _reduced(rgb: np.ndarray) -> np.ndarray:
+    """Return uint8 [h, w, 3] of which no side exceeds `_LARGEST`; what does not is returned as it is."""
+    factor = math.ceil(max(rgb.shape) / _LARGEST)
+    if factor == 1:
+        return rgb
+    rows = 16 * factor  # strips, as Pillow holds four bytes a pixel
+    strips = (rgb[top : top + rows] for top in range(0, len(rgb), rows))
+    return np.concatenate([np.asarray(Image.fromarray(strip).reduce(factor)) for strip in strips])
 
 
 def _without_chroma_map(values: np.ndarray) -> np.ndarray | None:
@@ -138,11 +155,11 @@ def _flow_area(rgb: np.ndarray, flow: np.ndarray, coloured: np.ndarray) -> int:
     """Count pixels of flow in surfaces that stand where tissue is."""
     height, width = flow.shape
     scale = max(height, width) / 256
-    thick = np.ones((max(2, math.ceil(_STROKE * scale)),) * 2, dtype=bool)
-    surfaces = ndimage.binary_opening(coloured, thick)
-    flow = ndimage.binary_opening(flow, thick)
+    thick = max(2, math.ceil(_STROKE * scale))
+    flow = open_by_square(flow, thick)
     if not flow.any():
         return 0
+    surfaces = open_by_square(coloured, thick)
     # JPEG spreads the colour of letters and calipers to surfaces around them.
     drawings = find_drawings(rgb.max(axis=-1))
     flow &= ~ndimage.binary_dilation(drawings.text | drawings.calipers, iterations=math.ceil(_SMEAR * scale))

@@ -29,7 +29,7 @@ def _patches(picture: Picture) -> float:
     from scipy import ndimage  # takes as long to load as a grey image takes to predict
 
     share = float(ndimage.binary_opening(coloured, _PATCH).mean())
-    if share > _TINTED and abs(np.exp(1j * picture.hues).mean()) > _ONE_HUE:
+    if share > _TINTED and picture.hue_agreement > _ONE_HUE:
         return 0.0
     return share
 

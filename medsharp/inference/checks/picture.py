@@ -8,12 +8,15 @@ import numpy as np
 from PIL import Image
 
 from medsharp.images import DecodedImage
+from medsharp.images.decoded import coloured_pixels
 
 LOOKED_AT = 256
 """Longest side in pixels at which seams and colours are looked for; images are made smaller, never larger."""
 
 
 _GREYS = np.arange(256.0)
+_ROWS = 64
+"""Rows whose colours are computed on at once, so that a large image takes little memory."""
 
 
 class Picture:
@@ -40,12 +43,17 @@ class Picture:
         return None if mask is None else reduced(mask.astype(np.uint8) * 255, LOOKED_AT) > 127
 
     @cached_property
-    def hues(self) -> np.ndarray:
-        """Hue of each coloured pixel of the image, radians: float [n]."""
+    def hue_agreement(self) -> float:
+        """Mean resultant length of the hues of the coloured pixels: 1 where all have one; 0 where none is coloured."""
         if self.colours is None:
-            return np.empty(0)
-        red, green, blue = self.colours[self._image.coloured].astype(float).T
-        return np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)
+            return 0.0
+        total, count = 0j, 0
+        for start in range(0, len(self.colours), _ROWS):
+            rgb = self.colours[start : start + _ROWS]
+            red, green, blue = rgb[coloured_pixels(rgb)].astype(float).T  # [n] each
+            hues = np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)
+            total, count = total + np.exp(1j * hues).sum(), count + len(hues)
+        return float(abs(total) / max(1, count))
 
     @cached_property
     def levels(self) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -128,6 +130,25 @@ def test_what_scanners_lay_on_images_is_found(name: str) -> None:
         laid = OVERLAYS[name](scan(number), scan(50 + number, hospital="B"), np.random.default_rng(number))
         found += bool(set(keys(laid)) & {"coloured", "doppler", "two_views", "not_ultrasound"})
     assert found >= 11
+
+
+def test_hues_agree_in_a_tint_and_are_not_held_for_the_whole_of_a_large_image() -> None:
+    grey = np.tile(scan(1), (6, 8))
+    tinted = image(np.stack([grey, (grey * 0.8).astype(np.uint8), (grey * 0.5).astype(np.uint8)], axis=-1))
+    mixed = image(np.random.default_rng(5).integers(0, 256, (500, 700, 3), dtype=np.uint8))
+    for decoded in (tinted, mixed):
+        assert decoded.colours is not None
+        red, green, blue = decoded.colours[decoded.coloured].astype(float).T
+        hues = np.exp(1j * np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue))
+        assert Picture(decoded).hue_agreement == pytest.approx(abs(hues.mean()), rel=1e-12)
+    assert Picture(tinted).hue_agreement > 0.95 > Picture(mixed).hue_agreement
+    assert Picture(image(scan(1))).hue_agreement == 0.0
+    picture = Picture(tinted)
+    tracemalloc.start()
+    assert picture.hue_agreement > 0.95
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 3 * grey.size  # bytes: less than one number of 4 bytes a pixel
 
 
 def test_calipers_and_text_in_colour_and_a_tint_of_the_whole_are_no_overlay() -> None:
