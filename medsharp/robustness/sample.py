@@ -56,6 +56,9 @@ class Sample:
         if (self.rows["frame"] != "").any():
             columns.append("frame")
         text = self.rows[columns].to_csv(index=False, lineterminator="\n")
+        if BOX in self.rows:  # what models that crop look at, where `lesion_area` is the mask's
+            boxes = self.rows.loc[(self.rows[BOX] != "") & (self.rows["mask"] != ""), BOX]
+            text += boxes.to_csv(lineterminator="\n") if len(boxes) else ""
         declared = [self.manifest.info.range, *(part.range for part in self.manifest.parts)]
         if any(declared):  # the same files in other greys
             text += " ".join(map(str, declared))

@@ -218,6 +218,22 @@ def test_other_pixels_of_a_mask_are_another_sample(hospital: Path, tmp_path: Pat
     assert take_sample(folder, CLASSES, "malignant").key != key
 
 
+def test_another_box_beside_a_mask_is_another_sample(hospital: Path, tmp_path: Path) -> None:
+    """A model that crops to the lesion looks at the box; a column without boxes is none, and earlier runs go on."""
+    keys = [
+        take_sample(copied(hospital, tmp_path / name, **columns), CLASSES, "malignant").key
+        for name, columns in {
+            "none": {},
+            "empty": {"box": lambda t: ""},
+            "one": {"box": lambda t: ["10,20,40,50", *[""] * (len(t) - 1)]},
+            "another": {"box": lambda t: ["10,20,40,51", *[""] * (len(t) - 1)]},
+            "elsewhere": {"box": lambda t: ["", "10,20,40,50", *[""] * (len(t) - 2)]},
+        }.items()
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
+
+
 CUTTING = find_corruptions(["crop", "zoom_in", "gain_down"])
 
 
