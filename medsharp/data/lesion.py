@@ -10,10 +10,14 @@ import numpy as np
 from PIL import Image
 
 from medsharp.errors import InputError
-from medsharp.images import Box, DecodedImage, ImageLimits, read_marks
+from medsharp.images import Box, DecodedImage, ImageLimits, Marks, read_marks
+from medsharp.images.decoded import upright
 
 BOX = "box"
 """An optional column of a manifest: left, top, right and bottom in pixels of the image, right and bottom exclusive."""
+
+_ON_ITS_SIDE = frozenset({5, 6, 7, 8})
+"""The orientations, as EXIF numbers them, in which width and height change places."""
 
 
 def read_box(text: str, name: str) -> Box:
@@ -51,15 +55,17 @@ def read_mask(file: Path, limits: ImageLimits = ImageLimits()) -> np.ndarray:
     return read_marks(file, limits=limits).pixels
 
 
-def part_on(image: DecodedImage, mask: np.ndarray) -> np.ndarray | None:
-    """Return the part of a mask [H, W] that lies on an image; None where the two are of different sizes.
+def part_on(image: DecodedImage, marks: Marks) -> np.ndarray | None:
+    """Return the part of a mask that lies on an image, bool [H, W]; None where the two are of different sizes.
 
-    Where the image was cropped to the ultrasound region, a mask of the whole is so too.
+    A mask that has no orientation of its own, and the size in which its image is stored on its side, is turned as the
+    image was. Where the image was cropped to the ultrasound region, a mask of the whole is so too.
     """
+    mask = _turned_with(image, marks)
     if mask.shape == image.pixels.shape:
         return mask
     region = image.region
-    if region is not None and region.bottom <= mask.shape[0] and region.right <= mask.shape[1]:
+    if region is not None and mask.shape == image.whole:
         return mask[region.top : region.bottom, region.left : region.right]
     return None
 
@@ -68,7 +74,8 @@ def lesion_area(files: Sequence[Path], image: DecodedImage, limits: ImageLimits 
     """Unite mask files.
 
     Args:
-        files: Masks, see `read_mask`. One of another size is stretched onto the image.
+        files: Masks, see `read_mask`. One of another size is stretched onto the image, or onto the whole that the image
+            is a part of where it has the shape of that.
         image: Whose lesion it is.
         limits: Of the files.
 
@@ -76,17 +83,62 @@ def lesion_area(files: Sequence[Path], image: DecodedImage, limits: ImageLimits 
         bool [H, W], of the image's size.
 
     Raises:
-        InputError: A mask cannot be read.
+        InputError: A mask cannot be read, or lies on its side, and nothing says why.
     """
     area = np.zeros(image.pixels.shape, dtype=bool)
     for file in files:
-        mask = read_mask(file, limits)
-        part = part_on(image, mask)
-        if part is None:
-            height, width = image.pixels.shape
-            part = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-        area |= part
+        marks = read_marks(file, limits=limits)
+        part = part_on(image, marks)
+        area |= _stretched(image, _turned_with(image, marks), file) if part is None else part
     return area
+
+
+def doubts_of_place(image: DecodedImage, marks: Marks) -> tuple[str, ...]:
+    """Return why a mask may lie elsewhere on its image, for a person; nothing where its size tells."""
+    side_tells = image.orientation in _ON_ITS_SIDE and image.whole[0] != image.whole[1]
+    if image.orientation == marks.orientation or side_tells or marks.orientation != 1:
+        return ()
+    return ("its image is stored turned or mirrored, and nothing says whether the mask is too",)
+
+
+def lies_across(image: DecodedImage, mask: np.ndarray) -> bool:
+    """Whether a mask [H, W] has the shape of an image that lies on its side, larger or smaller perhaps."""
+    shapes = (image.pixels.shape, image.whole)
+    if mask.shape in shapes:
+        return False
+    turned = [shape[::-1] for shape in shapes]
+    if mask.shape in turned:
+        return True
+    return not any(_alike(mask.shape, one) for one in shapes) and any(_alike(mask.shape, one) for one in turned)
+
+
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether one shape (H, W) is the other, reduced or enlarged and rounded to pixels."""
+    return abs(one[0] * other[1] - one[1] * other[0]) <= max(*one, *other)
+
+
+def _turned_with(image: DecodedImage, marks: Marks) -> np.ndarray:
+    """Return a mask upright: as it is, or, where it was drawn on the image as stored on its side, turned with that."""
+    if image.orientation in _ON_ITS_SIDE and marks.orientation == 1 and lies_across(image, marks.pixels):
+        return upright(marks.pixels, image.orientation)
+    return marks.pixels
+
+
+def _stretched(image: DecodedImage, mask: np.ndarray, file: Path) -> np.ndarray:
+    if lies_across(image, mask):
+        (high, wide), (height, width) = mask.shape, image.pixels.shape
+        raise InputError(
+            f"{file}: a mask of {wide} x {high} pixels lies on its side on an image of {width} x {height}; turn it as "
+            "the image is shown"
+        )
+    region = image.region
+    if region is not None and _alike(mask.shape, image.whole) and not _alike(mask.shape, image.pixels.shape):
+        return _resized(mask, image.whole)[region.top : region.bottom, region.left : region.right]
+    return _resized(mask, image.pixels.shape)
+
+
+def _resized(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.NEAREST))
 
 
 def lesion_box(
@@ -102,7 +154,8 @@ def lesion_box(
         limits: Of the mask files.
 
     Raises:
-        InputError: Neither is there, the mask is empty, or the box is outside the image; the sentence names the image.
+        InputError: Neither is there, the mask is empty or on its side, or the box is outside the image; the sentence
+            names the image or the mask.
     """
     if box:
         return within(read_box(box, name), image, name)

@@ -37,6 +37,8 @@ class DecodedImage:
         colours: uint8 [H, W, 3], RGB, where some pixels were really coloured; None where none was.
         region: The part of the stored image that this is; None where it is all of it.
         range: The stored values that became black and white; None where the file has 8 bits, or is windowed.
+        orientation: How the file is stored, as EXIF numbers it; 1 is upright, as `pixels` are in any case.
+        size: Height and width of the image that `region` is a part of.
     """
 
     pixels: np.ndarray
@@ -46,6 +48,13 @@ class DecodedImage:
     colours: np.ndarray | None = None
     region: Box | None = None
     range: ValueRange | None = None
+    orientation: int = 1
+    size: tuple[int, int] | None = None
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Height and width of the whole image, upright."""
+        return self.size or self.pixels.shape
 
     @property
     def coloured(self) -> np.ndarray | None:
@@ -61,9 +70,19 @@ class DecodedImage:
             # Copies, so that the whole can go.
             pixels=self.pixels[rows, columns].copy(),
             colours=None if self.colours is None else self.colours[rows, columns].copy(),
+            size=self.whole,
             region=Box(box.top + top, box.left + left, box.bottom + top, box.right + left),
             flags=(*self.flags, PART),
         )
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels [H, W] that are stored in an orientation as EXIF numbers it; another number is 1."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.T  # mirrored about the diagonal from the upper left, which is 5
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
 
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

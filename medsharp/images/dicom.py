@@ -210,6 +210,7 @@ class Clip:
             colours=colours,
             region=self.box,
             range=used,
+            size=None if self.box is None else (self.height, self.width),
         )
 
 

@@ -10,14 +10,13 @@ from PIL import Image, ImageOps
 
 from medsharp.images.decoded import DecodedImage
 from medsharp.images.limits import ImageError, ImageLimits
-from medsharp.images.pictures import Picture, grey_of
+from medsharp.images.pictures import UPRIGHT, Picture, grey_of, orientation_of
 from medsharp.images.values import ValueRange
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
-_UPRIGHT, _ORIENTATION = 1, 0x0112
 
 
 def read_array(array: np.ndarray, name: str, limits: ImageLimits, declared: ValueRange | None = None) -> DecodedImage:
@@ -52,7 +51,7 @@ def read_array(array: np.ndarray, name: str, limits: ImageLimits, declared: Valu
     elif array.dtype not in (np.bool_, np.uint8, np.uint16):
         # Pillow has one type for whole numbers of more than 16 bits; `Picture.samples` reads unsigned ones back.
         array = array.view(np.int32) if array.dtype == np.uint32 else array.astype(np.int32)
-    picture = Picture(Image.fromarray(array), "array", bits, signed, False, None, False, False, False)
+    picture = Picture(Image.fromarray(array), "array", bits, signed, False, None, UPRIGHT, False, False)
     return grey_of(picture, name, declared)
 
 
@@ -68,9 +67,9 @@ def read_pillow(image: Image.Image, name: str, limits: ImageLimits, declared: Va
     if getattr(image, "is_animated", False):
         raise ImageError(f"{name} has several frames or pages; give the one that is meant as an image")
     try:
-        rotated = image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT
-        upright = ImageOps.exif_transpose(image)
-        upright.load()
+        orientation = orientation_of(image)
+        turned = ImageOps.exif_transpose(image)
+        turned.load()
     # Pillow decodes when the pixels are first asked for, and raises whatever it stumbles upon in damaged files.
     except Exception as error:
         raise ImageError(f"{name} is damaged or cut off: {' '.join(str(error).split())}") from error
@@ -79,7 +78,7 @@ def read_pillow(image: Image.Image, name: str, limits: ImageLimits, declared: Va
     adobe = "adobe" in image.info or image.format != "JPEG"
     kind = image.format or "Pillow"
     signed = image.mode == "I"
-    return grey_of(Picture(upright, kind, bits, signed, False, None, rotated, adobe, False), name, declared)
+    return grey_of(Picture(turned, kind, bits, signed, False, None, orientation, adobe, False), name, declared)
 
 
 def dicom_bytes(dataset: Dataset, name: str) -> bytes:

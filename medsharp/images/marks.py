@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from medsharp.images.decoded import COLOUR_DIFFERENCE, COLOURED_SHARE
 from medsharp.images.dicom_start import is_dicom
 from medsharp.images.limits import ImageLimits
-from medsharp.images.pictures import Picture, open_picture
+from medsharp.images.pictures import UPRIGHT, Picture, open_picture
 from medsharp.images.read import read_bytes, read_image
 from medsharp.images.values import ValueRange
 
@@ -29,10 +29,12 @@ class Marks:
     Attributes:
         pixels: bool [H, W], what is marked.
         values: What it was read from [H, W].
+        orientation: How the file is stored, as EXIF numbers it; both are upright.
     """
 
     pixels: np.ndarray
     values: np.ndarray = field(repr=False)
+    orientation: int = UPRIGHT
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -81,7 +83,7 @@ def read_marks(source: Path | str | bytes, *, name: str | None = None, limits: I
         grey = read_image(data, name=name, limits=limits, region=False, value_range=ValueRange(0.0, 255.0)).pixels
         return Marks(_of_values(grey, lossy=False), grey)
     with open_picture(data, name, limits) as picture:
-        return _of_picture(picture)
+        return replace(_of_picture(picture), orientation=picture.orientation)
 
 
 def _of_picture(picture: Picture) -> Marks:

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
@@ -18,6 +18,7 @@ from medsharp.images.values import UNDECLARED, Samples, ValueRange, is_undeclare
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 """As Pillow names them; it would open others too, and decode some of them to read their header."""
 
+UPRIGHT = 1
 _ORIENTATION = 0x0112
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _LARGEST, _SMALLEST_SAMPLE, _LARGEST_SAMPLE = 281, 340, 341
@@ -41,7 +42,7 @@ class Picture:
         signed: Whether its integers are.
         white_is_zero: Whether its smallest value is white, which Pillow leaves so in a deep picture.
         tag: The range that its tags state.
-        rotated: Whether its orientation was other than upright.
+        orientation: In which it was stored, as EXIF numbers it; 1 is upright.
         adobe: Whether a JPEG has Adobe's marker.
         is_lossy: Whether its compression changes values.
     """
@@ -52,7 +53,7 @@ class Picture:
     signed: bool
     white_is_zero: bool
     tag: ValueRange | None
-    rotated: bool
+    orientation: int
     adobe: bool
     is_lossy: bool
 
@@ -95,10 +96,9 @@ def grey_of(picture: Picture, name: str, declared: ValueRange | None = None) -> 
     Raises:
         ImageError: Its range is not known, or its colour space is not read.
     """
-    flags = ["rotated"] if picture.rotated else []
-    if picture.is_deep:
-        return _grey_of_deep(picture, declared, name, flags)
-    return _grey(picture, declared, name, flags)
+    flags = [] if picture.orientation == UPRIGHT else ["rotated"]
+    grey = _grey_of_deep if picture.is_deep else _grey
+    return replace(grey(picture, declared, name, flags), orientation=picture.orientation)
 
 
 @contextmanager
@@ -136,8 +136,8 @@ def open_picture(data: bytes, name: str, limits: ImageLimits) -> Iterator[Pictur
 
 def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
     # Read before the pixels are: Pillow turns a TIFF while it loads, and forgets the tag.
-    rotated = image.getexif().get(_ORIENTATION, 1) != 1
-    size, bits, signed, white_is_zero, tag = image.size, 8, False, False, None
+    orientation = orientation_of(image)
+    bits, signed, white_is_zero, tag = 8, False, False, None
     if kind == "PNG":
         bits = data[24]  # of IHDR, which comes first
     elif kind == "TIFF":
@@ -151,8 +151,16 @@ def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
     is_lossy |= kind == "WEBP" and b"VP8L" not in data
     image.load()
     _scale_transparency(image, bits)
+    if orientation == UPRIGHT:
+        orientation = orientation_of(image)  # a PNG may say it after the pixels
     turned = ImageOps.exif_transpose(image)
-    return Picture(turned, kind, bits, signed, white_is_zero, tag, rotated or turned.size != size, adobe, is_lossy)
+    return Picture(turned, kind, bits, signed, white_is_zero, tag, orientation, adobe, is_lossy)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation that an image's EXIF block states, `UPRIGHT` where it states none that there is."""
+    stated = image.getexif().get(_ORIENTATION, UPRIGHT)
+    return stated if stated in range(1, 9) else UPRIGHT
 
 
 def _scale_transparency(image: Image.Image, bits: int) -> None:

@@ -112,6 +112,18 @@ def test_every_kind_of_trouble_with_one_image_is_found(hospital: Path) -> None:
     assert len(after.table) == len(audit.before[0].table)
 
 
+def test_masks_of_images_that_are_stored_turned_are_doubted_where_their_size_does_not_tell(hospital: Path) -> None:
+    mask = Image.new("L", (190, 150))
+    ImageDraw.Draw(mask).rectangle((60, 60, 80, 80), fill=255)
+    for name, orientation in (("00", 3), ("02", 6)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(hospital / "benign" / f"{name}.png").save(hospital / "benign" / f"{name}.png", exif=exif)
+        mask.save(hospital / "benign" / f"{name}_mask.png")
+    found = [(finding.kind, finding.image) for finding in audited(hospital).findings]
+    assert found == [("mask-doubtful", "benign/00.png")]
+
+
 def test_masks_are_judged_as_training_reads_them(hospital: Path) -> None:
     red = Image.new("RGB", (190, 150))
     ImageDraw.Draw(red).rectangle((60, 60, 80, 80), fill=(255, 0, 0))

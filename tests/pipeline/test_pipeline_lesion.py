@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import Dataset
 
-from medsharp.data.lesion import lesion_area, read_box, within
+from medsharp.data.lesion import doubts_of_place, lesion_area, read_box, within
 from medsharp.data.manifest import read_manifest
 from medsharp.data.pipeline import ImageDataset, make_dataset
 from medsharp.errors import InputError
-from medsharp.images import Box, DecodedImage, ImageLimits
+from medsharp.images import Box, DecodedImage, ImageLimits, read_image, read_marks
 from medsharp.preprocess import PreprocessSpec, preprocess
 
 SPEC = PreprocessSpec(32, "lesion", margin=0.5)
 PIXELS = np.random.default_rng(0).integers(30, 200, (80, 100), dtype=np.uint8)
+
+REGION = Box(50, 80, 150, 200)
 
 
 def hospital(folder: Path, *rows: str, corner: int = 20) -> Path:
@@ -99,11 +103,118 @@ def test_mask_of_the_whole_screen_is_cut_as_its_image_was(tmp_path: Path) -> Non
     mask = np.zeros((200, 300), dtype=np.uint8)
     mask[60:90, 100:140] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=Box(50, 80, 150, 200))
-    area = lesion_area([tmp_path / "mask.png"], image)
-    assert area.shape == (100, 120)
-    assert np.argwhere(area).min(axis=0).tolist() == [10, 20]
-    assert area.sum() == 30 * 40
+    image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=REGION, size=(200, 300))
+    # As large as the screen, or twice as large, as some tools draw.
+    for factor in (1, 2):
+        Image.fromarray(np.kron(mask, np.ones((factor, factor), dtype=np.uint8))).save(tmp_path / "mask.png")
+        area = lesion_area([tmp_path / "mask.png"], image)
+        assert area.shape == (100, 120)
+        assert np.argwhere(area).min(axis=0).tolist() == [10, 20]
+        assert area.sum() == 30 * 40
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_mask_of_the_region_alone_is_scaled_and_not_cut(tmp_path: Path, factor: int) -> None:
+    """Twice as large as the region, it is larger than where the region ends on the screen."""
+    mask = np.zeros((100, 120), dtype=np.uint8)
+    mask[70:90, 30:80] = 255
+    Image.fromarray(np.kron(mask, np.ones((factor, factor), dtype=np.uint8))).save(tmp_path / "mask.png")
+    for size in ((200, 300), (200, 240)):  # of the region's shape too
+        image = DecodedImage(np.zeros((100, 120), dtype=np.uint8), "DICOM", region=REGION, size=size)
+        if size != (factor * 100, factor * 120):
+            assert np.array_equal(lesion_area([tmp_path / "mask.png"], image), mask > 0)
+
+
+def test_part_that_was_asked_for_keeps_its_place_in_the_whole(
+    tmp_path: Path, save_dicom: Callable[..., Dataset]
+) -> None:
+    mask = np.zeros((96, 96), dtype=np.uint8)
+    mask[20:40, 30:60] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    item = Dataset()
+    item.RegionSpatialFormat = item.RegionDataType = 1
+    item.RegionLocationMinX0, item.RegionLocationMinY0, item.RegionLocationMaxX1, item.RegionLocationMaxY1 = (
+        4,
+        6,
+        90,
+        70,
+    )
+    save_dicom(tmp_path / "scan.dcm", SequenceOfUltrasoundRegions=[item])
+    cropped = read_image(tmp_path / "scan.dcm")
+    assert cropped.region == (6, 4, 71, 91)
+    assert cropped.whole == (96, 96)
+    for image in (DecodedImage(np.zeros((96, 96), dtype=np.uint8), "PNG"), cropped):
+        part = image.part(Box(10, 20, 60, 70))
+        down, across = (0, 0) if image.region is None else image.region[:2]
+        expected = mask[10 + down : 60 + down, 20 + across : 70 + across] > 0
+        assert part.whole == (96, 96)
+        assert np.array_equal(lesion_area([tmp_path / "mask.png"], part), expected)
+
+
+def photographed(pixels: np.ndarray, file: Path, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(file, exif=exif)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_mask_drawn_on_an_image_as_stored_on_its_side_is_turned_with_it(
+    tmp_path: Path, orientation: int, kind: str
+) -> None:
+    """Its tool saw the pixels and not EXIF's orientation; a tag that the mask has itself is believed."""
+    lesion = np.zeros(PIXELS.shape, dtype=np.uint8)
+    lesion[5:25, 60:95] = 255  # far from the middle: no two orientations have it at one place
+    image = read_image(photographed(PIXELS, tmp_path / f"scan.{kind}", orientation))
+    tagged = photographed(lesion, tmp_path / "tagged.png", orientation)
+    Image.fromarray(lesion).save(tmp_path / "stored.png")
+    Image.fromarray(np.kron(lesion, np.ones((2, 2), dtype=np.uint8))).save(tmp_path / "larger.png")
+    expected = lesion_area([tagged], image)
+    Image.fromarray(expected).save(tmp_path / "upright.png")
+    assert expected.shape == image.pixels.shape == (100, 80)
+    assert expected.sum() == 20 * 35
+    for name in ("stored.png", "larger.png", "upright.png"):
+        assert np.array_equal(lesion_area([tmp_path / name], image), expected), name
+
+
+def test_mask_on_its_side_on_an_image_that_is_not_is_refused_and_squares_are_stretched(tmp_path: Path) -> None:
+    image = DecodedImage(PIXELS, "PNG")
+    for shape in ((100, 80), (50, 40), (200, 160)):
+        Image.fromarray(np.full(shape, 255, dtype=np.uint8)).save(tmp_path / "mask.png")
+        words = rf"mask\.png: a mask of {shape[1]} x {shape[0]} pixels lies on its side on an image of 100 x 80"
+        with pytest.raises(InputError, match=words):
+            lesion_area([tmp_path / "mask.png"], image)
+    # A tag says why it is on its side, and so that it is to stay so.
+    tagged = photographed(np.full((80, 100), 255, dtype=np.uint8), tmp_path / "tagged.png", 6)
+    turned = read_image(photographed(PIXELS, tmp_path / "scan.png", 8))
+    assert lesion_area([tagged], turned).all()
+    with pytest.raises(InputError, match="lies on its side"):
+        lesion_area([tagged], image)
+    # Its tag says how it is stored, and that is another way than the image's.
+    upside_down = photographed(np.full((80, 100), 255, dtype=np.uint8), tmp_path / "upside_down.png", 3)
+    with pytest.raises(InputError, match="lies on its side"):
+        lesion_area([upside_down], turned)
+    for shape in ((64, 64), (40, 50), (81, 100)):
+        Image.fromarray(np.full(shape, 255, dtype=np.uint8)).save(tmp_path / "mask.png")
+        assert lesion_area([tmp_path / "mask.png"], image).all()
+    nearly_square = DecodedImage(np.zeros((100, 101), dtype=np.uint8), "PNG")
+    Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(tmp_path / "mask.png")
+    assert lesion_area([tmp_path / "mask.png"], nearly_square).all()
+
+
+def test_mask_whose_size_does_not_tell_its_orientation_is_doubtful(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "mask.png")
+    marks = read_marks(tmp_path / "mask.png")
+    doubts = []
+    for orientation in range(1, 9):
+        image = read_image(photographed(PIXELS, tmp_path / "scan.png", orientation))
+        own = read_marks(photographed(PIXELS, tmp_path / "own.png", orientation))
+        doubts.append(bool(doubts_of_place(image, marks)))
+        assert not doubts_of_place(image, own)
+    assert doubts == [False, True, True, True, False, False, False, False]
+    square = read_image(photographed(PIXELS[:, :80], tmp_path / "scan.png", 6))
+    assert doubts_of_place(square, marks)
 
 
 def test_limits_hold_for_training_too(tmp_path: Path) -> None:

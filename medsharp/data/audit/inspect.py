@@ -14,7 +14,7 @@ from medsharp.data.audit.stated import Statement
 from medsharp.data.audit.views import is_dual_view
 from medsharp.data.duplicates.crops import Features, describe
 from medsharp.data.duplicates.look import Look, look_at_pixels
-from medsharp.data.lesion import part_on
+from medsharp.data.lesion import doubts_of_place, part_on
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
@@ -151,8 +151,8 @@ def _mask(path: Path, image: DecodedImage, label: str, limits: ImageLimits) -> l
     except InputError as error:
         return [("mask-missing", str(error).replace(str(path), path.name))]
     mask = marks.pixels
-    found = [("mask-doubtful", f"{path.name}: {doubt}") for doubt in marks.doubts]
-    if part_on(image, mask) is None:
+    found = [("mask-doubtful", f"{path.name}: {doubt}") for doubt in (*marks.doubts, *doubts_of_place(image, marks))]
+    if part_on(image, marks) is None:
         (height, width), (high, wide) = mask.shape, image.pixels.shape
         found.append(("mask-size", f"{path.name}: {width} x {height} on {wide} x {high} pixels"))
     if label != "normal" and not mask.any():
