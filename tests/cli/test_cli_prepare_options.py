@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 from command_line import refused, run
 
-from medsharp.data import read_manifest
+from medsharp.data import read_manifest, write_manifest
+from medsharp.data.pool import pool_manifests
+from medsharp.data.sources import PatientKey
+from medsharp.images import ValueRange
+from medsharp.keys import clusters_of
 
 Save = Callable[..., Any]
 
@@ -28,6 +32,120 @@ def test_files_whose_names_differ_in_a_letter_have_copies_of_their_own(tmp_path:
     assert not manifest.table["image"].str.contains(r"/(?:\.|$)").any()
 
 
+def test_copies_of_a_manifest_name_nobody_and_stay_in_their_folder(tmp_path: Path, save_picture: Save) -> None:
+    keyed = "P0012ab34cd56ef78"
+    patients = ["Anna Schmidt", "../../escaped", "/tmp/escaped", keyed, "n/a", "Anna Schmidt", "..\\escaped", "."]
+    for number in range(len(patients)):
+        save_picture(tmp_path / "m" / "Schmidt" / f"{number}.png")
+    (tmp_path / "m" / "Schmidt" / "5.png").rename(tmp_path / "m" / "Schmidt" / "5.schmidt")
+    save_picture(tmp_path / "m" / "Schmidt_mask.png")
+    lines = ["image,label,patient,mask,group,doctor,age"]
+    for number, patient in enumerate(patients):
+        name = f"Schmidt/{number}.{'schmidt' if number == 5 else 'png'}"
+        label = ("benign", "malignant")[number % 2]
+        lines.append(f"{name},{label},{patient},{'Schmidt_mask.png' * (number == 0)},Schmidt 1,Dr. Schmidt,50")
+    (tmp_path / "m" / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    about = "name: ours\nclasses: [benign, malignant]\nnotes: ['audit: Schmidt/1.png is dark']\n"
+    (tmp_path / "m" / "manifest.yaml").write_text(about, encoding="utf-8")
+    (tmp_path / "k").write_text("0123456789abcdef0123456789abcdef\n", encoding="utf-8")
+    before = {file for file in tmp_path.rglob("*") if file.is_file()}
+    out = tmp_path / "deep" / "er" / "out"
+    result = run("data", "prepare", tmp_path / "m", "--copy", "--key", tmp_path / "k", "--out", out)
+    assert result.exit_code == 0, result.output
+    made = {file for file in tmp_path.rglob("*") if file.is_file()} - before
+    assert all(file.is_relative_to(out) for file in made)
+    assert len(made) == 2 + len(patients) + 1
+    text = " ".join([*map(str, made), (out / "manifest.csv").read_text(), (out / "manifest.yaml").read_text()])
+    for word in ("schmidt", "escaped", "anna"):
+        assert word not in text.lower().replace(str(tmp_path).lower(), "")
+    table = read_manifest(out).table
+    numbers = list(table["patient"])
+    assert numbers[3] == keyed
+    assert numbers[0] == numbers[5] != numbers[1]
+    assert (numbers[4], numbers[7]) == ("", "")
+    assert len(set(numbers)) == 6
+    assert "as names may stand there (--keep keeps one): 'doctor', 'age'" in " ".join(result.output.split())
+
+
+def plain_manifest(folder: Path, save_picture: Save, rows: list[str], header: str) -> None:
+    for number in range(len(rows)):
+        save_picture(folder / f"{number}.png")
+    lines = [f"{number}.png,{('benign', 'malignant')[number % 2]},{row}" for number, row in enumerate(rows)]
+    text = "\n".join([f"image,label,{header}", *lines])
+    (folder / "manifest.csv").write_text(text + "\n", encoding="utf-8")
+
+
+def test_copies_tell_patients_of_one_number_at_several_sites_apart(tmp_path: Path, save_picture: Save) -> None:
+    rows = ["7,north", "7,south", "007,North", "8,north", "9,north", "9,", "8,north"]
+    plain_manifest(tmp_path / "m", save_picture, rows, "patient,site")
+    before = read_manifest(tmp_path / "m")
+    result = run("data", "prepare", tmp_path / "m", "--copy", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "1 numbers of patients stand at several sites: each is a patient of its own at each" in result.output
+    after = read_manifest(tmp_path / "out")
+    assert list(clusters_of(after.table)) == list(clusters_of(before.table)) == [0, 1, 0, 2, 3, 3, 2]
+    # As in an export whose patients were numbered by the same key, without a site.
+    assert after.table["patient"][3] == PatientKey().number("8")
+
+
+def test_columns_are_kept_among_copies_only_where_they_are_named(tmp_path: Path, save_picture: Save) -> None:
+    plain_manifest(tmp_path / "m", save_picture, ["Dr. Schmidt,3,x"] * 2, "doctor,parity,ward")
+    missing = run("data", "prepare", tmp_path / "m", "--copy", "--keep", "wards", "--out", tmp_path / "out")
+    refused(missing, "m has no column 'wards' to keep", "did you mean ward?")
+    assert not (tmp_path / "out").exists()
+    result = run("data", "prepare", tmp_path / "m", "--copy", "--keep", "parity", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    table = read_manifest(tmp_path / "out").table
+    assert list(table["parity"]) == ["3", "3"]
+    assert not {"doctor", "ward"} & set(table)
+
+
+def test_a_mask_that_is_missing_leaves_no_copies_behind(tmp_path: Path, save_picture: Save) -> None:
+    plain_manifest(tmp_path / "m", save_picture, ["", "gone.png"], "mask")
+    result = run("data", "prepare", tmp_path / "m", "--copy", "--out", tmp_path / "out")
+    refused(result, "cannot copy", "gone.png: there is no such file (1 in all)")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("high", [4095, 255])
+def test_copies_of_joined_data_sets_have_their_one_range(high: int, tmp_path: Path, save_picture: Save) -> None:
+    manifests = []
+    for name, top in (("one", 4095), ("two", high)):
+        plain_manifest(tmp_path / name, save_picture, ["", ""], "patient")
+        manifests.append(read_manifest(tmp_path / name).with_range(ValueRange(0, top)))
+    write_manifest(pool_manifests(manifests), tmp_path / "both")
+    result = run("data", "prepare", tmp_path / "both", "--copy", "--out", tmp_path / "out")
+    if high == 255:
+        refused(result, "one + two joins data sets of several ranges of values; copy each by itself")
+        assert not (tmp_path / "out").exists()
+        return
+    assert result.exit_code == 0, result.output
+    copies = read_manifest(tmp_path / "out")
+    assert copies.info.range == ValueRange(0, 4095)
+    assert len(copies.table) == 4
+
+
+def test_notes_that_quote_names_are_printed_and_not_stored_among_copies(tmp_path: Path, save_picture: Save) -> None:
+    for label in ("benign", "malignant"):
+        save_picture(tmp_path / "d" / label / "Schmidt_Anna" / "1.png")
+        (tmp_path / "d" / label / "Schmidt_Anna" / "letter.txt").write_text("x")
+    result = run("data", "prepare", tmp_path / "d", "--copy", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "2 files not images: benign/Schmidt_Anna/letter.txt" in " ".join(result.output.split())
+    stored = (tmp_path / "out" / "manifest.yaml").read_text()
+    assert "Schmidt" not in stored
+    assert "2 files copied" in stored
+
+
+def test_a_key_that_numbered_nobody_is_said(tmp_path: Path, save_picture: Save) -> None:
+    for label in ("benign", "malignant"):
+        save_picture(tmp_path / "d" / label / "1.png")
+    result = run("data", "prepare", tmp_path / "d", "--key", tmp_path / "none", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "--key numbered nobody: no patient is known here" in " ".join(result.output.split())
+    assert "--key" not in run("data", "prepare", tmp_path / "d", "--out", tmp_path / "without").output
+
+
 def test_masks_of_frames_have_copies_of_their_own(tmp_path: Path, save_dicom: Save, save_picture: Save) -> None:
     folder = tmp_path / "export"
     save_dicom(folder / "unknown", "1", frames=3)
@@ -44,7 +162,8 @@ def test_masks_of_frames_have_copies_of_their_own(tmp_path: Path, save_dicom: Sa
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--labels", "new.csv"), ("--keep", "nowhere"), ("--study-date", "year")]
+    ("option", "value"),
+    [("--labels", "new.csv"), ("--keep", "nowhere"), ("--study-date", "year"), ("--key", "new.csv")],
 )
 @pytest.mark.parametrize(
     ("data", "why"),
@@ -64,7 +183,7 @@ def test_an_option_without_effect_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("option", "value"), [("--keep", "nowhere"), ("--labels", "new.csv")])
+@pytest.mark.parametrize(("option", "value"), [("--keep", "nowhere"), ("--labels", "new.csv"), ("--key", "k")])
 def test_an_option_without_effect_on_a_public_data_set_is_refused(
     option: str, value: str, workspace: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from medsharp.cli import app
 from medsharp.data import Manifest, list_sources, open_dataset
+from medsharp.data.sources import PatientKey, copy_images
 from medsharp.errors import InputError
 
 
@@ -253,6 +254,13 @@ def test_no_other_source_takes_it_for_its_own(name: str, make: Callable[[str], P
     root = make(name)
     places = [root, *(child for child in root.iterdir() if child.is_dir())]
     assert {source.name for source in list_sources() for place in places if source.matches(place)} == {name}
+
+
+def test_copies_keep_every_column_of_a_public_data_set(make: Callable[[str], Path], tmp_path: Path) -> None:
+    manifest = open_as(make("BUS-UCLM"), "BUS-UCLM")
+    copies = copy_images(manifest, tmp_path / "out", PatientKey())
+    assert list(copies.table) == list(manifest.table)
+    assert {"doppler", "marks"} <= set(copies.table)
 
 
 def test_clinical_facts_are_kept(make: Callable[[str], Path]) -> None:

@@ -37,7 +37,10 @@ def prepare(
     name: Annotated[str | None, typer.Option(help="Of the data set, in reports; the folder's without it.")] = None,
     site: Annotated[str | None, typer.Option(help="The hospital, for images that no site is known of.")] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Column of the list to carry too; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="Column of the list, or with --copy of a manifest, to carry too; may be repeated."
+        ),
     ] = None,
     study_date: Annotated[
         StudyDate | None,
@@ -73,6 +76,7 @@ def prepare(
         key=patient_key,
         study_date=None if study_date is None else study_date.value,
         keep=tuple(keep or ()),
+        copied=copy,
     )
     declared = None if value_range is None else read_range(value_range, "--range")
     rule = rule_of(label_from, malignant, benign)
@@ -85,7 +89,9 @@ def prepare(
     info = manifest.info
     info = dataclasses.replace(info, name=name or info.name, source=site or info.source)
     manifest = dataclasses.replace(manifest, info=info)
+    told: tuple[str, ...] = ()
     if copy:
+        told = manifest.notes  # which may quote names: they are printed, and not stored among the copies
         with progress_bar() as report:
             manifest = copy_images(manifest, out, patient_key, progress=report)
     used = manifest.included
@@ -93,8 +99,10 @@ def prepare(
     if unknown:
         sentence = f"the patient of {unknown} of {len(used)} images is not known"
         manifest = manifest.replace(notes=(*manifest.notes, sentence))
+    if key is not None and not patient_key.is_used:
+        manifest = manifest.replace(notes=(*manifest.notes, "--key numbered nobody: no patient is known here"))
     write_manifest(manifest, out)
-    for sentence in manifest.notes:
+    for sentence in (*told, *manifest.notes):
         note(sentence)
     counts = Table()
     for column, justify in (("label", "left"), ("images", "right"), ("patients", "right"), ("left out", "right")):

@@ -17,7 +17,7 @@ from medsharp.data.sources.busi import BUSI
 from medsharp.data.sources.busis import BUSIS
 from medsharp.data.sources.busuc import BUSUC
 from medsharp.data.sources.busuclm import BUSUCLM
-from medsharp.data.sources.copies import copy_images
+from medsharp.data.sources.copies import copy_images, of_known_columns
 from medsharp.data.sources.folder import FolderReading, read_folder, with_classes
 from medsharp.data.sources.gdph import GDPH
 from medsharp.data.sources.listing import list_images, shown
@@ -128,12 +128,10 @@ def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
         _refuse_source(wanted, str(path), "is a file")
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images")
-        _refuse_reading(str(path), "is a manifest", reading)
-        return _relabelled(read_manifest(path), reading.rule)
+        return _open_manifest(path, "is a manifest", reading)
     if manifest_file(path) is not None:
         _refuse_source(wanted, str(path), "holds a manifest, which says what it is")
-        _refuse_reading(str(path), "holds a manifest", reading)
-        return _relabelled(read_manifest(path), reading.rule)
+        return _open_manifest(path, "holds a manifest", reading)
     if wanted == FOLDER:
         return read_folder(path, reading)
     if wanted != AUTOMATIC:
@@ -151,6 +149,15 @@ def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
         raise InputError(f"{error}. {path} is {found.sentence}" if found.sentence else str(error)) from error
     notes = [found.sentence] if found.sentence else []
     return manifest.replace(notes=(*notes, *manifest.notes))
+
+
+def _open_manifest(path: Path, why: str, reading: FolderReading) -> Manifest:
+    if not reading.copied:
+        _refuse_reading(str(path), why, reading)
+        return _relabelled(read_manifest(path), reading.rule)
+    # Of copies that are made of a manifest, the key numbers the patients, and columns may be kept.
+    _refuse_reading(str(path), why, dataclasses.replace(reading, keep=()))
+    return of_known_columns(_relabelled(read_manifest(path), reading.rule), reading.keep)
 
 
 def _open_one_file(path: Path, wanted: str, reading: FolderReading) -> Manifest:
@@ -211,6 +218,7 @@ def _refuse_reading(path: str, why: str, reading: FolderReading, *, remedy: str 
         "--labels": reading.table,
         "--keep": ", ".join(reading.keep),
         "--study-date": reading.study_date,
+        "--key": None if reading.copied else reading.key.file,
     }
     for option, value in given.items():
         if value:

@@ -54,7 +54,8 @@ class FolderReading:
         key: Numbers patients.
         study_date: How much of StudyDate is carried: a date of examination helps to find out who a patient is. The year
             where nothing is said.
-        keep: Columns of the list that are carried besides those of a manifest.
+        keep: Columns of the list, or of a manifest that is copied, that are carried besides those of a manifest.
+        copied: Whether copies are made: the key numbers those too, and of a manifest further columns are left out.
     """
 
     classes: tuple[str, ...] = ()
@@ -63,6 +64,7 @@ class FolderReading:
     key: PatientKey = field(default_factory=PatientKey)
     study_date: StudyDate | None = None
     keep: tuple[str, ...] = ()
+    copied: bool = False
 
     def label(self, written: str) -> str:
         """Return a label as the classes are written, whatever its case."""

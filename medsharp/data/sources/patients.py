@@ -66,6 +66,11 @@ class PatientKey:
         return hashlib.sha256(b"fingerprint:" + self._secret).hexdigest()[:8]
 
     @property
+    def is_used(self) -> bool:
+        """Whether anything was numbered with it."""
+        return "_secret" in self.__dict__
+
+    @property
     def where(self) -> Path:
         """The file of the key."""
         given = self.file or os.environ.get(KEY_VARIABLE)
