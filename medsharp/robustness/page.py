@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -12,6 +12,16 @@ from markupsafe import Markup
 
 from medsharp.evaluation.report.html import value_markup
 from medsharp.evaluation.report.wording import change, figure, interval, percent
+from medsharp.evaluation.statistics.estimate import (
+    BOOTSTRAP,
+    NEWCOMBE,
+    NORMAL,
+    NORMAL_COMPLEMENT,
+    NORMAL_DEBIASED,
+    NORMAL_LOG,
+    WILSON,
+)
+from medsharp.evaluation.statistics.registry import names_of
 from medsharp.quantities import counted, signed, whole
 from medsharp.robustness.corruptions import LEAST_HELD
 from medsharp.robustness.panels import Series, limits_of, panel
@@ -29,6 +39,21 @@ _PANELS: tuple[tuple[str, str, float | None, float | None], ...] = (
     ("net_benefit_at_threshold", "Net benefit at the threshold", -0.5, None),
     ("flips", "Decisions that flip", 0.0, 1.0),
 )
+
+
+_SPREAD = "the value less and plus 1.96 standard deviations of the resamples"
+_LIMITS = {
+    BOOTSTRAP: "percentiles of the resamples",
+    NORMAL: _SPREAD,
+    NORMAL_LOG: f"{_SPREAD} on the log scale",
+    NORMAL_COMPLEMENT: f"{_SPREAD} on the scale of log(1 - value)",
+    NORMAL_DEBIASED: f"{_SPREAD}, bias taken off",
+    WILSON: "Wilson's interval on the number of patients, for a share of 0 or 1",
+    NEWCOMBE: "Newcombe's interval, for an AUROC of 0 or 1",
+}
+"""How a method that `medsharp.evaluation.statistics.estimate` names makes its limits."""
+
+_OF_SOME = frozenset({NORMAL_LOG, NORMAL_COMPLEMENT, NORMAL_DEBIASED})
 
 
 def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) -> str:
@@ -68,9 +93,35 @@ def render(document: dict[str, Any], strips: Mapping[str, bytes], shown: str) ->
         moved=MOVED,
         idle=IDLE,
         shade=_shade,
+        limits=_limits(document["datasets"]),
         simulated=[entry["name"] for entry in document["datasets"] if entry["simulated"]],
         style=Markup("\n").join(Markup(sheet.read_text(encoding="utf-8")) for sheet in sheets),
     )
+
+
+def _limits(datasets: list[dict[str, Any]]) -> list[str]:
+    """Return how the limits of the figures were made: a phrase for each method that occurs, common ones first."""
+    figures: dict[str, set[str]] = {}
+    for key, method in _methods("", datasets):
+        figures.setdefault(method, set()).add(key)
+    phrases = []
+    for method in sorted(figures, key=lambda one: (*_LIMITS, one).index(one)):
+        # A scale of its own belongs to a few figures, which are named.
+        names = names_of(figures[method] if method in _OF_SOME else ()).values()
+        phrases.append(_LIMITS.get(method, method) + (f" ({', '.join(names)})" if names else ""))
+    return phrases
+
+
+def _methods(key: str, part: Any) -> Iterator[tuple[str, str]]:
+    """Return the key of every figure with limits, and their method."""
+    if isinstance(part, dict) and isinstance(part.get("method"), str):
+        yield key, part["method"]
+    elif isinstance(part, dict):
+        for name, value in part.items():
+            yield from _methods(name, value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _methods(key, value)
 
 
 def _charts(entry: dict[str, Any], prefix: str) -> dict[str, list[tuple[str, Markup]]]:

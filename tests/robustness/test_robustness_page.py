@@ -66,6 +66,25 @@ def test_the_page_is_whole_self_contained_and_says_what_it_is(written: Path) -> 
     assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page))
 
 
+@pytest.mark.parametrize("resamples", [100, 1000])
+def test_the_page_says_how_its_limits_were_made(
+    hospital: Path, tmp_path: Path, toy: Callable[..., Any], resamples: int
+) -> None:
+    """Percentiles from 1,000 resamples on; the calibration slope has limits on a scale of its own."""
+    chosen = find_corruptions(["gain_down"])
+    content, _ = measure_robustness([toy()], [hospital], chosen, tmp_path, resamples=resamples)
+    write_robustness(tmp_path, content, chosen, example_image())
+    page = (tmp_path / "robustness.html").read_text(encoding="utf-8")
+    said = page.split("with all their images; limits are ")[1].split(". Changes")[0].split("; ")
+    deviations = "the value less and plus 1.96 standard deviations of the resamples"
+    assert said[0] == (deviations if resamples == 100 else "percentiles of the resamples")
+    text = json.dumps(content)
+    assert (f"{deviations} on the log scale (Calibration slope)" in said) == ("normal on the log scale" in text)
+    assert resamples == 100 or "normal on the log scale" in text  # the toy has a slope in fewer than 95 of 100
+    for method, word in (("Wilson", "Wilson"), ("Newcombe", "Newcombe"), ("percentile", "percentiles")):
+        assert (f'"method": "{method}' in text or f"bootstrap, {method}" in text) == any(word in one for one in said)
+
+
 def written_change(part: dict[str, Any], digits: int = 3, scale: float = 1.0) -> str:
     def signed(value: float) -> str:
         text = f"{value * scale:+.{digits}f}"
