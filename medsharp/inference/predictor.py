@@ -171,7 +171,7 @@ class Predictor:
             `name#frame`.
 
         Raises:
-            InputError: `names` or `frames` has another length than `sources`.
+            InputError: `names`, `frames` or `value_ranges` has another length than `sources`.
         """
         given = given_together(sources, names, frames, value_ranges)
         return self.predict_given(given, batch_size=batch_size, limits=limits, lesion=lesion, progress=progress)
@@ -247,7 +247,7 @@ class Predictor:
 
         def read(numbered: tuple[int, Given]) -> Iterator[Reading]:
             number, one = numbered
-            one = replace(one, frames=one.frames or frames)
+            one = replace(one, frames=frames if one.frames is None else one.frames)
             return preparation.readings(number, one, lesion=lesion, limits=limits, picture_side=picture_side)
 
         ahead = read_ahead(read, enumerate(given), ahead=2 * batch_size + READERS, part=max(2, batch_size))
@@ -257,9 +257,11 @@ class Predictor:
         """Predict decoded grey images, uint8 [H, W] each.
 
         Raises:
-            InputError: An array is not two-dimensional uint8.
+            InputError: An array is not two-dimensional uint8, or `names` has another length than `images`.
         """
         names = names or [f"image {number}" for number in range(1, len(images) + 1)]
+        if len(names) != len(images):
+            raise InputError(f"{len(names)} names for {len(images)} images")
         return self.predict_readings(
             [Reading(name, image=DecodedImage(pixels, "array")) for name, pixels in zip(names, images, strict=True)]
         )

@@ -135,7 +135,7 @@ def read_given(number: int, given: Given, *, limits: ImageLimits, lesion: FindLe
         lesion: Finds the lesion, where it is needed.
     """
     name = given.name or _name_of(given.source, number)
-    source, frames = (number, given.source, name), given.frames or "sharpest"
+    source, frames = (number, given.source, name), "sharpest" if given.frames is None else given.frames
     return read_source(source, limits=limits, frames=frames, lesion=lesion, value_range=given.value_range)
 
 
@@ -176,7 +176,7 @@ def given_together(
     """Join what is given of each source.
 
     Raises:
-        InputError: `names` or `frames` has another length than `sources`.
+        InputError: `names`, `frames` or `value_ranges` has another length than `sources`.
     """
     count = len(sources)
     if names is not None and len(names) != count:
@@ -184,4 +184,7 @@ def given_together(
     wanted = [frames] * count if isinstance(frames, (str, int)) else list(frames)
     if len(wanted) != count:
         raise InputError(f"{len(wanted)} frames for {count} images")
-    return list(map(Given, sources, names or [""] * count, wanted, value_ranges or [None] * count))
+    ranges = value_ranges or [None] * count
+    if len(ranges) != count:
+        raise InputError(f"{len(ranges)} ranges of values for {count} images")
+    return [Given(*one) for one in zip(sources, names or [""] * count, wanted, ranges, strict=True)]

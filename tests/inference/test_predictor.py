@@ -17,6 +17,7 @@ from PIL import Image
 
 from medsharp.bundle import BundleSpec, OperatingPoint, digest_of, write_spec
 from medsharp.errors import InputError
+from medsharp.images import ValueRange
 from medsharp.inference import Predictor
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier
@@ -89,6 +90,14 @@ def test_all_sources_bad_gives_only_errors(predictor: Predictor) -> None:
 def test_names_must_match_sources(predictor: Predictor) -> None:
     with pytest.raises(InputError, match="1 names for 2 images"):
         predictor.predict([b"", b""], names=["a"])
+    pixels = np.zeros((40, 40), dtype=np.uint8)
+    with pytest.raises(InputError, match="1 names for 2 images"):
+        predictor.predict_pixels([pixels, pixels], names=["a"])
+
+
+def test_ranges_of_values_must_match_sources(predictor: Predictor) -> None:
+    with pytest.raises(InputError, match="1 ranges of values for 2 images"):
+        predictor.predict([b"", b""], value_ranges=[ValueRange(0, 100)])
 
 
 def test_pixels_of_the_wrong_kind_are_refused(predictor: Predictor) -> None:

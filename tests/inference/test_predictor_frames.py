@@ -18,7 +18,7 @@ from medsharp.cli import app
 from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
 from medsharp.images import Box, ImageLimits
-from medsharp.inference import Predictor, predict_manifest
+from medsharp.inference import Given, Predictor, predict_manifest
 from medsharp.inference.external import evaluate_manifest, open_external
 from medsharp.inference.session import Session
 from medsharp.preprocess import PreprocessSpec, preprocess
@@ -152,6 +152,15 @@ def test_a_frame_for_each_source_must_be_as_many(predictor: Predictor, clip: byt
     assert [one.frame for one in predictor.predict([clip, clip], frames=[1, 3])] == [1, 3]
     with pytest.raises(InputError, match="1 frames for 2 images"):
         predictor.predict([clip, clip], frames=[1])
+
+
+def test_frame_0_is_none_and_not_the_sharpest(predictor: Predictor, clip: bytes) -> None:
+    of_all = predictor.predict([clip], frames=0)
+    of_each = list(predictor.stream([Given(clip, frames=0)]))
+    assert len(of_all) == len(of_each) == 1
+    for prediction in (*of_all, *of_each):
+        assert prediction.error is not None
+        assert prediction.error.endswith("there is no frame 0")
 
 
 def test_pictures_of_failures_are_of_the_frame_that_failed(
