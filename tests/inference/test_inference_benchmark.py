@@ -14,6 +14,7 @@ from medsharp.cli import app
 from medsharp.data.manifest import Manifest, read_manifest
 from medsharp.inference import Predictor
 from medsharp.inference.benchmark import FRACTIONS, measure_explanations
+from medsharp.preprocess import PreprocessSpec
 
 
 @pytest.fixture
@@ -85,6 +86,18 @@ def test_a_map_that_is_the_wrong_way_round_is_found_out(predictor: Predictor, le
     for of_class in (0, 1):
         assert found.share_for[of_class][0] < found.area[0] < found.share_against[of_class][0]
     assert found.curves["most for first"][2][0] > found.curves["most against first"][2][0]
+
+
+def test_maps_of_a_bundle_that_crops_to_the_lesion_are_measured_where_it_looks(
+    predictor: Predictor, lesions: Path
+) -> None:
+    model = Predictor(predictor.folder, predictor.spec, _Bright())  # type: ignore[arg-type]
+    model.preprocessing = PreprocessSpec(64, "lesion", margin=0.5)
+    found = measure_explanations(model, read_manifest(lesions))
+    # Wide blobs with half of their width around them, but no further than the image of 40 rows and 64 columns.
+    shares = [(10 + n % 5) * 24 / (48 * min(40, 10 + n % 5 + 10 + 12)) for n in range(12)]
+    assert found.area[0] == pytest.approx(np.mean(shares), rel=0.1)
+    assert found.share_for[0][0] > 1.5 * found.area[0]
 
 
 def test_each_class_has_as_many_images_and_few_are_enough(predictor: Predictor, lesions: Path) -> None:

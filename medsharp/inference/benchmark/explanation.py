@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medsharp.data.lesion import lesion_area
+from medsharp.data.lesion import BOX, lesion_area, lesion_box
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.statistics.bootstrap import bootstrap
@@ -106,11 +106,15 @@ class _One:
 
 def _explained(predictor: Predictor, manifest: Manifest, row: Any, rng: np.random.Generator) -> _One:
     image = manifest.read(row, predictor.limits)
-    lesion = lesion_area(manifest.masks(row), image, predictor.limits)
-    prepared = predictor.prepare(image)
+    masks = manifest.masks(row)
+    area = lesion_area(masks, image, predictor.limits)
+    lesion = None
+    if predictor.preprocessing.crop == "lesion":
+        lesion = lesion_box(row["image"], row.get(BOX, ""), masks, image, predictor.limits)
+    prepared = predictor.prepare(image, lesion)
     sample, inner = prepared.pixels, prepared.where.inner
     seen = (slice(inner.top, inner.bottom), slice(inner.left, inner.right))
-    mask = preprocess_mask(lesion, image.pixels, predictor.preprocessing)[seen].astype(bool)
+    mask = preprocess_mask(area, image.pixels, predictor.preprocessing, lesion=lesion)[seen].astype(bool)
 
     outputs = predictor.session.run(sample[None])
     margin = float(_margins(predictor, outputs["logits"])[0])
