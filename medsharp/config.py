@@ -50,7 +50,9 @@ class LimitsConfig(Section):
     """What is refused before an image is decoded; see `medsharp.images.ImageLimits`."""
 
     max_bytes: int = Field(ImageLimits.max_bytes, ge=1, description="bytes of a file")
-    max_pixels: int = Field(ImageLimits.max_pixels, ge=1, description="width times height")
+    max_pixels: int = Field(
+        ImageLimits.max_pixels, ge=1, description="width times height; of pictures at most 178956970 all the same"
+    )
     max_side: int = Field(ImageLimits.max_side, ge=1, description="longest side in pixels")
     min_side: int = Field(ImageLimits.min_side, ge=1, description="shortest side in pixels")
     max_frames: int = Field(ImageLimits.max_frames, ge=1, description="frames of a DICOM clip")

@@ -11,13 +11,17 @@ class ImageError(InputError):
     """A file that is not an image that can be used; the sentence names it and says why."""
 
 
+MOST_PIXELS = 178_956_970
+"""Of a picture, whatever the limits say: Pillow opens none of more than twice its `MAX_IMAGE_PIXELS`."""
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """What is refused before anything is decoded.
 
     Attributes:
         max_bytes: Of the file, and of what a deflated DICOM file unpacks to.
-        max_pixels: Width times height of a frame.
+        max_pixels: Width times height of a frame; of pictures that are no DICOM at most `MOST_PIXELS`.
         max_side: Longest side in pixels.
         min_side: Shortest side in pixels.
         max_frames: Of a DICOM clip.

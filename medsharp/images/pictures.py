@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from medsharp.images.decoded import DecodedImage, luminance
-from medsharp.images.limits import ImageError, ImageLimits
+from medsharp.images.limits import MOST_PIXELS, ImageError, ImageLimits
 from medsharp.images.values import UNDECLARED, Samples, ValueRange, is_undeclared, scale_samples
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
@@ -128,7 +128,7 @@ def open_picture(data: bytes, name: str, limits: ImageLimits) -> Iterator[Pictur
             raise ImageError(f"{name} is damaged or cut off, or of a kind that is not read") from error
         raise ImageError(f"{name} is not a PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM image") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} has too many pixels; the most is {limits.max_pixels}") from error
+        raise ImageError(f"{name} has too many pixels; the most is {min(limits.max_pixels, MOST_PIXELS)}") from error
     # Pillow's decoders raise whatever they stumble upon in damaged files, struct.error among it.
     except Exception as error:
         raise ImageError(f"{name} is damaged or cut off: {' '.join(str(error).split())}") from error

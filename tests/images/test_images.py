@@ -12,6 +12,7 @@ from PIL import Image
 
 from medsharp.errors import InputError
 from medsharp.images import ImageError, ImageLimits, read_frames, read_image
+from medsharp.images.limits import MOST_PIXELS
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8) * 2
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
@@ -193,3 +194,13 @@ def test_original_files_are_read(real_data: Path) -> None:
     assert read["000030.dcm"].flags == ("dicom",)
     assert "colour" in read["benign (234).png"].flags
     assert all(image.pixels.shape[0] > 200 for image in read.values())
+
+
+def test_the_most_pixels_of_a_picture_are_those_that_pillow_opens_whatever_is_allowed() -> None:
+    assert 2 * (Image.MAX_IMAGE_PIXELS or 0) == MOST_PIXELS
+    header = bytearray(encoded(Image.new("L", (40, 40)), "BMP"))
+    header[18:26] = (16_000).to_bytes(4, "little") * 2
+    with pytest.raises(ImageError, match=f"too many pixels; the most is {MOST_PIXELS}"):
+        read_image(bytes(header), limits=ImageLimits(max_pixels=10**9))
+    with pytest.raises(ImageError, match="the most is 12345"):
+        read_image(bytes(header), limits=ImageLimits(max_pixels=12345))
