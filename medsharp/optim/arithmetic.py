@@ -117,14 +117,27 @@ def copy_each(targets: list[Tensor], sources: list[Tensor]) -> None:
         target.copy_(source)  # in their order, which matters where some share memory
 
 
-def move_each(params: list[Tensor], backups: list[Tensor], directions: list[Tensor], step: float) -> None:
-    """`backup <- w`, then `w <- w + step * direction`."""
+def move_each(
+    params: list[Tensor], backups: list[Tensor], directions: list[Tensor], step: float, moved: dict[Tensor, Tensor]
+) -> None:
+    """`backup <- w`, then `w <- w + step * direction`.
+
+    Args:
+        params: `w`.
+        backups: Memory for a copy of each.
+        directions: Of each.
+        step: What they are multiplied with.
+        moved: Gets the backup of each parameter once it holds the weights, and before they move: whenever this is
+            interrupted, what it names can be brought back, and the others have not moved.
+    """
     if _together(params):
         torch._foreach_copy_(backups, params)
+        moved.update(zip(params, backups, strict=True))
         torch._foreach_add_(params, directions, alpha=step)
         return
     for parameter, backup, direction in zip(params, backups, directions, strict=True):
         backup.copy_(parameter)
+        moved[parameter] = backup
         parameter.add_(direction, alpha=step)
 
 

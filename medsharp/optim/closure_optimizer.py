@@ -192,6 +192,7 @@ class ClosureOptimizer(GroupedGradients):
             self._skipped.add()
             return torch.stack(losses).sum()
         finally:
+            self._weights.come_back()
             self._pass, self._explored = None, []
         self._skipped.end_of_row()
         with values_of_base(self.param_groups, self._of_base):

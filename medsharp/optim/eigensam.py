@@ -171,9 +171,9 @@ class EigenSAM(SharpnessAware):
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         training = [module for module in self._modules if module.training]
-        for module in training:
-            module.training = False
         try:
+            for module in training:
+                module.training = False
             yield
         finally:
             for module in training:

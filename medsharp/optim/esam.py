@@ -117,9 +117,9 @@ class ESAM(SharpnessAware):
         frozen = [p for (p, beta), draw in zip(params, draws.tolist(), strict=True) if draw > beta]
         if len(frozen) == len(params):
             del frozen[int(draws.argmin())]  # backward needs one
-        for parameter in frozen:
-            parameter.requires_grad_(False)
         try:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
             yield
         finally:
             for parameter in frozen:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -24,14 +23,32 @@ class MovedWeights:
         self._backup: dict[Tensor, Tensor] = {}
         self._moved: dict[Tensor, Tensor] = {}
 
-    @contextmanager
-    def away(self) -> Iterator[None]:
+    # No generator: one that an interrupt leaves unfinished would bring the weights back when it is collected, perhaps
+    # within a later step.
+    def away(self) -> MovedWeights:
         """Let the weights move inside; bring them back exactly, whatever happens there."""
+        return self
+
+    def __enter__(self) -> None:
+        """Begin where the weights are."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Bring them back."""
+        self.come_back()
+
+    def come_back(self) -> None:
+        """Bring the weights back to where they were, and forget that they moved; nothing if they have not."""
+        if not self._moved:
+            return
         try:
-            yield
-        finally:
             self.bring_back()
+        except BaseException:
+            self.bring_back()  # an interrupt in the midst of it
             self._moved = {}
+            raise
+        self._moved = {}
 
     def climb(self, moves: list[Move]) -> None:
         """Move the weights by `factor * direction` from where they are; only inside `away`."""
@@ -40,8 +57,8 @@ class MovedWeights:
             moved = [p in self._moved for p in params]
             fresh = [p for p, known in zip(params, moved, strict=True) if not known]
             backups = [self._buffer(p) for p in fresh]
-            self._moved.update(zip(fresh, backups, strict=True))
-            move_each(fresh, backups, [d for d, known in zip(directions, moved, strict=True) if not known], step)
+            new = [d for d, known in zip(directions, moved, strict=True) if not known]
+            move_each(fresh, backups, new, step, self._moved)
             for parameter, direction, known in zip(params, directions, moved, strict=True):
                 if known:
                     parameter.add_(direction, alpha=step)
