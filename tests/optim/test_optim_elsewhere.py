@@ -662,3 +662,41 @@ def test_noise_goes_on_where_it_was_and_is_new_on_a_device_that_drew_none() -> N
     once_more = Generators(7)
     once_more.load_state_dict({"cuda:5": saved["cpu"]})
     torch.testing.assert_close(torch.rand(5, generator=once_more.on(torch.device("cpu"))), drawn)
+
+
+def drawn(generators: Generators, device: torch.device) -> list[float]:
+    return list(torch.rand(3, generator=generators.on(device)).tolist())
+
+
+def test_noise_goes_on_on_another_device_of_the_same_type() -> None:
+    """Of processes with a GPU each, all draw alike and the first alone saves; devices of the CPU stand for theirs."""
+    first, second = torch.device("cpu:0"), torch.device("cpu:1")
+    generators = Generators(7)
+    drawn(generators, first)
+    saved = generators.state_dict()
+    assert saved.keys() == {"cpu:0"}
+    expected = drawn(generators, first)
+    resumed = Generators(7)
+    resumed.load_state_dict(saved)
+    assert drawn(resumed, second) == expected
+    # What goes on under another name is not saved under the old one too, which would be drawn from once more.
+    later = resumed.state_dict()
+    assert later.keys() == {"cpu:1"}
+    back = Generators(7)
+    back.load_state_dict(later)
+    assert drawn(back, first) == drawn(generators, first)
+
+
+def test_of_several_devices_each_goes_on_with_its_own_noise() -> None:
+    first, second, third = (torch.device(f"cpu:{number}") for number in range(3))
+    generators = Generators(7)
+    drawn(generators, first)
+    for _ in range(2):
+        drawn(generators, second)
+    saved = generators.state_dict()
+    resumed = Generators(7)
+    resumed.load_state_dict(saved)
+    assert drawn(resumed, second) == drawn(generators, second)
+    assert drawn(resumed, first) == drawn(generators, first)
+    # No state is left for one more: it draws what is new, and not what the seed gave first.
+    assert drawn(resumed, third) not in (drawn(Generators(7), first), drawn(resumed, first), drawn(resumed, second))
