@@ -21,7 +21,8 @@ class MSAM(SharpnessAware):
     """Momentum sharpness-aware minimization.
 
     The base optimizer steps with the gradient at `w - rho v / ||v||`, where `v` is its own momentum: along the coming
-    step, not against it. L2 weight decay (SGD, Adam) acts at the perturbed weights, that of AdamW at `w`.
+    step, not against it. L2 weight decay (SGD, Adam) acts at the perturbed weights, that of AdamW and Muon at `w`. Of
+    another base optimizer it is L2 unless the groups have a true `decoupled_weight_decay`.
 
     M. Becker, F. Altrock, B. Risse, "Momentum-SAM: Sharpness Aware Minimization without Computational Overhead", 2024,
     algorithm 1. The authors' code leaves the weights perturbed between steps, to be moved back before they are
@@ -68,7 +69,7 @@ class MSAM(SharpnessAware):
             p: -group["weight_decay"] if group.get("maximize") else group["weight_decay"]
             for group in self.param_groups
             for p in group["params"]
-            if group.get("weight_decay") and not group.get("decoupled_weight_decay")
+            if group.get("weight_decay") and not _is_decoupled(self.base, group)
         }
         for params, velocities, step in self._moves:
             known = [(p, v) for p, v in zip(params, velocities, strict=True) if p in decays and p.grad is not None]
@@ -79,3 +80,9 @@ class MSAM(SharpnessAware):
     def _velocity(self, parameter: Tensor) -> Tensor | None:
         state = self.state.get(parameter, {})
         return next((state[name] for name in BUFFERS if state.get(name) is not None), None)
+
+
+def _is_decoupled(base: Optimizer, group: dict[str, Any]) -> bool:
+    """Whether weights decay by themselves, and not as a part of the gradient."""
+    # Its groups do not say so, as there is no other Muon.
+    return bool(group.get("decoupled_weight_decay")) or isinstance(base, torch.optim.Muon)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -76,12 +77,12 @@ class RhoScheduler:
             number: Steps taken so far; one more than at the last call without it.
         """
         self.done = self.done + 1 if number is None else number
-        for group in self.optimizer.param_groups[len(self.rho_max) :]:
-            self.rho_max.append(float(group["rho"]))
-            self.lr_max.append(float(_highest(group)))
         self._set()
 
     def _set(self) -> None:
+        for group in self.optimizer.param_groups[len(self.rho_max) :]:
+            self.rho_max.append(float(group["rho"]))
+            self.lr_max.append(float(_highest(group)))
         for group, rho_max, lr_max in zip(self.optimizer.param_groups, self.rho_max, self.lr_max, strict=True):
             rate = float(group["lr"]) / _scale(group)
             group["rho"] = self.rho_min + (rho_max - self.rho_min) * self._share(rate, lr_max)
@@ -100,8 +101,17 @@ class RhoScheduler:
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave."""
-        self.__dict__.update(state_dict)
+        """Load what `state_dict` gave, and set rho as it was then; the optimizer's state is to be loaded before.
+
+        Raises:
+            ValueError: It is of more groups than the optimizer has.
+        """
+        groups = len(self.optimizer.param_groups)
+        if len(state_dict["rho_max"]) > groups:
+            raise ValueError(f"this is the schedule of {len(state_dict['rho_max'])} groups, and there are {groups}")
+        # Copies: a group that is added later must not be added to what was given.
+        self.__dict__.update(copy.deepcopy(state_dict))
+        self._set()
 
 
 def _highest(group: dict[str, Any]) -> float:

@@ -66,6 +66,12 @@ class WSAM(SharpnessAware):
         self.max_norm = max_norm
         self._difference: Gradients = {}
 
+    def _check_groups(self) -> None:
+        super()._check_groups()
+        for group in self.param_groups:
+            # Not only where it is needed, when the base optimizer has stepped and some groups are corrected.
+            weight_of_sharpness(group["gamma"])
+
     def _explore(self) -> list[Gradients]:
         self._look()
         self._clip_to_max_norm()

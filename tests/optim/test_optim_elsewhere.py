@@ -700,3 +700,33 @@ def test_of_several_devices_each_goes_on_with_its_own_noise() -> None:
     assert drawn(resumed, first) == drawn(generators, first)
     # No state is left for one more: it draws what is new, and not what the seed gave first.
     assert drawn(resumed, third) not in (drawn(Generators(7), first), drawn(resumed, first), drawn(resumed, second))
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Muon])
+def test_decay_of_msams_base_acts_where_the_base_says(base: Any) -> None:
+    """What the base is given is the gradient at the perturbed weights; of L2 decay, with what it adds at the others."""
+    weight = nn.Parameter(torch.linspace(-1, 2, 12, dtype=torch.float64).view(3, 4))
+    decay, rho = 0.3, 0.5
+    optimizer = MSAM([weight], base, rho=rho, lr=0.02, weight_decay=decay)
+    given: list[Tensor] = []
+    optimizer.base.register_step_pre_hook(lambda *arguments: given.append(weight.grad.clone()))  # type: ignore[union-attr]
+    x = batch()[0]
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (x @ weight.t()).square().mean()
+        loss.backward()
+        return loss
+
+    for step in range(3):
+        start = weight.detach().clone()
+        state = optimizer.state.get(weight, {})
+        velocity = state.get("momentum_buffer", state.get("exp_avg"))
+        away = torch.zeros_like(start) if velocity is None else -rho * velocity / velocity.norm()
+        at = (start + away).requires_grad_()
+        (expected,) = torch.autograd.grad((x @ at.t()).square().mean(), at)
+        if base is torch.optim.SGD:  # which adds the decay of the weights themselves
+            expected = expected + decay * away
+        optimizer.step(closure)
+        assert (step == 0) == (velocity is None)
+        torch.testing.assert_close(given[-1], expected, rtol=0, atol=1e-10)  # 1e-12 is added to the norm

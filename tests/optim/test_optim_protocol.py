@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from small import METHODS, closure_of, create
+from small import METHODS, closure_of, create, perceptron
 from torch import Tensor, nn
 
 from medsharp.optim import SAM, WSAM, SharpnessAware, create_optimizer, list_optimizers, optimizer_info
@@ -283,16 +283,30 @@ def test_wrong_settings_are_a_sentence(name: str, options: dict[str, Any], words
         create(name, nn.Linear(2, 2), **{"lr": 0.1, **options})
 
 
+@pytest.mark.parametrize("decouple", [False, True])
+def test_a_wrong_gamma_in_a_later_group_moves_no_group(decouple: bool) -> None:
+    model = perceptron()
+    groups = [{"params": [*model[0].parameters()]}, {"params": [*model[2].parameters()]}]
+    optimizer = WSAM(groups, lr=0.1, gamma=0.5, decouple=decouple)
+    optimizer.param_groups[1]["gamma"] = 1.0
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"gamma must be at least 0 and less than 1, not 1\.0"):
+        optimizer.step(closure_of(model, optimizer, *batch()))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with pytest.raises(ValueError, match=r"gamma must be at least 0 and less than 1, not 2"):
+        WSAM([groups[0], {**groups[1], "gamma": 2}], lr=0.1)
+
+
 def test_wrong_values_in_a_group_are_a_sentence() -> None:
     model = nn.Linear(4, 2)
-    optimizer: torch.optim.Optimizer = SAM(model.parameters(), lr=0.1)
-    optimizer.param_groups[0]["rho"] = -0.1
-    with pytest.raises(ValueError, match=r"rho must be 0 or more in every group, not -0\.1"):
-        optimizer.step(closure_of(model, optimizer, *batch()))
-    for decouple in (True, False):
-        optimizer = WSAM([{"params": list(model.parameters()), "gamma": 1.0}], lr=0.1, decouple=decouple)
-        with pytest.raises(ValueError, match="gamma must be at least 0 and less than 1"):
+    for method in (SAM, WSAM):
+        optimizer: torch.optim.Optimizer = method(model.parameters(), lr=0.1)
+        optimizer.param_groups[0]["rho"] = -0.1
+        with pytest.raises(ValueError, match=r"rho must be 0 or more in every group, not -0\.1"):
             optimizer.step(closure_of(model, optimizer, *batch()))
+    for decouple in (True, False):
+        with pytest.raises(ValueError, match="gamma must be at least 0 and less than 1"):
+            WSAM([{"params": list(model.parameters()), "gamma": 1.0}], lr=0.1, decouple=decouple)
 
 
 def test_missing_closure_and_empty_parameters_are_a_sentence() -> None:

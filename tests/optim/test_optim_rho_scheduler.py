@@ -79,6 +79,7 @@ def test_a_loaded_schedule_goes_on(schedule: str) -> None:
     later = optimizer_of(rho=9.0)
     resumed = RhoScheduler(later, schedule, steps=5)
     resumed.load_state_dict(radii.state_dict())
+    assert later.param_groups[0]["rho"] == pytest.approx(expected[2])
     for number in range(3, 5):
         resumed.step()
         assert later.param_groups[0]["rho"] == pytest.approx(expected[number])
@@ -107,3 +108,33 @@ def test_a_method_without_rho_has_no_schedule_of_it() -> None:
         RhoScheduler(create("adamw", perceptron(), protocol=True), "constant")
     with pytest.raises(ValueError, match="sharpness-aware"):
         RhoScheduler(torch.optim.SGD(perceptron().parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize("schedule", ["lr", "linear"])
+def test_a_schedule_that_is_made_of_a_loaded_optimizer_goes_on(schedule: str) -> None:
+    """It takes the loaded radius, on its way down, for the upper end, until its own state is loaded."""
+    optimizer = optimizer_of()
+    radii = RhoScheduler(optimizer, schedule, steps=5)
+    optimizer.param_groups[0]["lr"] = 0.05
+    radii.step(2)
+    later = optimizer_of(rho=9.0)
+    later.load_state_dict(optimizer.state_dict())
+    resumed = RhoScheduler(later, schedule, steps=5, lr_max=0.1)
+    resumed.load_state_dict(radii.state_dict())
+    assert later.param_groups[0]["rho"] == pytest.approx(0.1)
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(0.1)
+
+
+def test_a_loaded_schedule_is_that_of_as_many_groups() -> None:
+    optimizer, later = optimizer_of(), optimizer_of()
+    radii, resumed = RhoScheduler(optimizer, "linear", steps=5), RhoScheduler(later, "linear", steps=5)
+    state = radii.state_dict()
+    later.add_param_group({"params": [("more", torch.nn.Parameter(torch.zeros(2)))], "rho": 0.4})
+    resumed.load_state_dict(state)
+    resumed.step(2)
+    assert [group["rho"] for group in later.param_groups] == pytest.approx([0.1, 0.2])
+    radii.step(1)  # which the group of the other has no part in
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(0.15)
+    with pytest.raises(ValueError, match="schedule of 2 groups, and there are 1"):
+        radii.load_state_dict(resumed.state_dict())
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(0.15)
