@@ -103,7 +103,7 @@ def _intervals(entry: dict[str, Any]) -> str:
         )
     for key in ("ece", "ici"):
         expected = entry["figures"].get(key, {}).get("expected_if_calibrated")
-        if expected:
+        if expected and expected["mean"] is not None:
             said.append(
                 f"{key.upper()}: perfectly calibrated probabilities would give {number(expected['mean'])} on these "
                 f"images, and less than {number(expected['limit'])} in 95 of 100 cases."

@@ -87,7 +87,8 @@ def recalibrate_log_odds(
     if start is not None and np.isfinite(start).all():
         # A step that needs no image for itself comes first.
         near, last = _one_step(y, score, start)(weights), _LAST_STEP_OF_RESAMPLES
-        large, full = near.in_the_large[:, None], _standardised(near, centre, scale)
+        with np.errstate(invalid="ignore"):  # a step that went off to infinity: it is lost, and said next to be
+            large, full = near.in_the_large[:, None], _standardised(near, centre, scale)
         lost = ~np.isfinite(full).all(axis=1) | (np.abs(full).max(axis=1) > _FAR)
         large[lost], full[lost] = start.in_the_large, _standardised(start, centre, scale)
     else:
