@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import openpyxl
 import pytest
 from PIL import Image
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 from typer.testing import CliRunner
 
 from medsharp.cli import app
@@ -536,6 +537,50 @@ def test_a_manifest_says_itself_what_it_is(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "manifest.csv"):
         with pytest.raises(InputError, match="--source busi"):
             open_dataset(path, source="busi")
+
+
+def test_a_list_of_labels_beside_a_data_sets_own_is_said_not_to_be_read(tmp_path: Path) -> None:
+    full("STU-Hospital", tmp_path / "up" / "stu")
+    for place in (tmp_path / "up", tmp_path / "up" / "stu"):
+        (place / "Labels.csv").write_text("image,label\n1.png,benign\n", encoding="utf-8")
+        notes = " ".join(open_dataset(place).notes)
+        assert f"Labels.csv of {place} is not read; --source folder reads it" in notes
+
+
+def _damaged() -> bytes:
+    """A compressed array whose stream is broken."""
+    stream = BytesIO()
+    savemat(stream, {"data": np.arange(500.0)}, do_compression=True)
+    content = bytearray(stream.getvalue())
+    content[136:150] = bytes(14)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"MATLAB", b"\0" * 200, _damaged()], ids=["empty", "cut", "zeros", "damaged"])
+def test_a_stray_array_file_that_is_none_is_no_data_set(content: bytes, tmp_path: Path) -> None:
+    for label in ("benign", "malignant"):
+        picture(tmp_path / label / "1.png")
+    (tmp_path / "notes.mat").write_bytes(content)
+    assert len(open_dataset(tmp_path).table) == 2
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 130, 1000, -1000])
+def test_echoes_that_are_cut_off_are_a_sentence_at_the_latest_where_they_are_read(
+    cut: int, make: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = make("OASBUD") / "OASBUD.mat"
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(InputError):
+        open_dataset(file.parent, source="oasbud")
+
+
+def test_a_lesion_of_which_something_is_empty_is_named(make: Callable[[str], Path]) -> None:
+    file = make("OASBUD") / "OASBUD.mat"
+    data = loadmat(file)["data"]
+    data[0, 1]["class"] = np.empty((0, 0))
+    savemat(file, {"data": data})
+    with pytest.raises(InputError, match=r"OASBUD\.mat: lesion 2 has no class"):
+        open_dataset(file.parent, source="oasbud")
 
 
 def test_folders_beside_a_data_set_are_named(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from medsharp.data.sources.busuclm import BUSUCLM
 from medsharp.data.sources.copies import copy_images, of_known_columns
 from medsharp.data.sources.folder import FolderReading, read_folder, with_classes
 from medsharp.data.sources.gdph import GDPH
+from medsharp.data.sources.labels import is_list
 from medsharp.data.sources.listing import list_images, shown
 from medsharp.data.sources.oasbud import OASBUD
 from medsharp.data.sources.patients import PatientKey
@@ -185,7 +186,7 @@ def _below(path: Path, reading: FolderReading) -> Manifest | None:
         if beside:
             note = f"{path} holds further folders, which are not read: {shown(beside)}"
             manifest = manifest.replace(notes=(*manifest.notes, note))
-        return manifest
+        return manifest.replace(notes=(*manifest.notes, *_unread_lists(path)))
     return None
 
 
@@ -196,8 +197,9 @@ def _public(source: Source, path: Path, sentence: str, reading: FolderReading) -
     notes = [sentence]
     if abs(len(manifest.table) - source.total) > TOLERANCE * source.total:
         notes.append(f"it has {len(manifest.table):,} images; {source.total:,} were published")
+    notes += _unread_lists(path)
     if path.is_dir() and manifest.root == path:
-        used = {name for column in ("image", "mask") for cell in manifest.table[column] for name in cell.split(";")}
+        used = {*manifest.table["image"], *(name for cell in manifest.table["mask"] for name in cell.split(";"))}
         listing = list_images(path)
         further = [name for name in map(listing.inside, listing.images) if name not in used]
         if further:
@@ -205,6 +207,12 @@ def _public(source: Source, path: Path, sentence: str, reading: FolderReading) -
                 f"{len(further)} images of the folder are not of {source.name}, and not used: {shown(further)}"
             )
     return _relabelled(manifest.replace(notes=(*notes, *manifest.notes)), reading.rule)
+
+
+def _unread_lists(path: Path) -> list[str]:
+    """Say that a list of labels lies there and is not read, as the data set says its labels itself."""
+    lists = [file.name for file in sorted(path.iterdir()) if is_list(file)] if path.is_dir() else []
+    return [f"{shown(lists)} of {path} is not read; --source {FOLDER} reads it"] if lists else []
 
 
 def _refuse_source(wanted: str, path: str, why: str) -> None:

@@ -104,11 +104,16 @@ def find_table(folder: Path) -> Path | None:
     Raises:
         InputError: There are several.
     """
-    found = [file for file in sorted(folder.iterdir()) if file.name.casefold() in TABLES and file.is_file()]
+    found = [file for file in sorted(folder.iterdir()) if is_list(file)]
     if len(found) > 1:
         names = " and ".join(file.name for file in found)
         raise InputError(f"{folder} holds {names}; keep one, or say which with --labels")
     return found[0] if found else None
+
+
+def is_list(file: Path) -> bool:
+    """Whether a file is a list of labels by its name."""
+    return file.name.casefold() in TABLES and file.is_file()
 
 
 def read_labels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,10 @@ def _square(image: Image.Image, shape: tuple[int, ...], how: Image.Resampling) -
 def _write(file: Path, folder: Path) -> Manifest:
     rows = []
     for count, lesion in enumerate(_lesions(file)):
-        missing = [name for name in _FIELDS if name not in (lesion.dtype.names or ())]
+        given = lesion.dtype.names or ()
+        missing = [name for name in _FIELDS if name not in given or not np.asarray(lesion[name]).size]
         if missing:
-            raise InputError(f"{file}: lesion {count + 1} has no field {missing[0]}")
+            raise InputError(f"{file}: lesion {count + 1} has no {missing[0]}")
         label = "malignant" if int(np.asarray(lesion["class"]).reshape(-1)[0]) == 1 else "benign"
         for plane in (1, 2):
             echoes, region = np.asarray(lesion[f"rf{plane}"]), np.asarray(lesion[f"roi{plane}"])
@@ -124,7 +126,7 @@ def _lesions(file: Path) -> list[Any]:
 
     try:
         data = loadmat(file, variable_names=["data"])["data"]
-    except (KeyError, ValueError, TypeError, OSError, EOFError, NotImplementedError) as error:
+    except _damages() as error:
         raise InputError(f"{file} is cut off or does not hold the struct array 'data'") from error
     return list(data.reshape(-1))
 
@@ -138,9 +140,17 @@ def _file_of(path: Path) -> Path | None:
             try:
                 if any(name == "data" and kind == "struct" for name, _, kind in whosmat(file)):
                     return file
-            except (ValueError, TypeError, OSError, NotImplementedError):
+            except _damages():
                 continue
     return None
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """Return what SciPy raises of a file that is empty, cut off, damaged or no MATLAB file."""
+    from scipy.io.matlab import MatReadError
+
+    of_values = (LookupError, ValueError, TypeError, NotImplementedError, MemoryError)
+    return (*of_values, OSError, EOFError, MatReadError, zlib.error)
 
 
 OASBUD = Source(
