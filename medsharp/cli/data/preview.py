@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError
+
+if TYPE_CHECKING:
+    from medsharp.data.manifest import Manifest
 
 
 def preview(
@@ -44,6 +47,8 @@ def preview(
         raise InputError(f"--out {out} must end in .png")
     heading(f"Data: {data}")
     manifest = open_dataset(data, value_range=settings.value_range())
+    if out.exists() and out.resolve() in _files(manifest):
+        raise InputError(f"--out {out} is an image of {manifest.info.name}, and would be replaced; choose another name")
     rows = manifest.included
     if rows.empty:
         raise InputError(f"{manifest.info.name} has no image that is not excluded")
@@ -64,6 +69,11 @@ def preview(
     for index, name in enumerate(dataset.table["image"], start=1):
         note(f"row {index}: {name}")
     console.print(f"contact sheet: [bold]{out}[/]", soft_wrap=True)
+
+
+def _files(manifest: Manifest) -> set[Path]:
+    masks = [path for row in manifest.table.to_dict("records") for path in manifest.masks(row)]
+    return {path.resolve() for path in (*map(manifest.path, manifest.table["image"]), *masks)}
 
 
 def _yaml(text: str) -> str:
