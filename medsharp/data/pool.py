@@ -54,8 +54,8 @@ def _table(manifest: Manifest) -> pd.DataFrame:
     name = manifest.info.name
     if not manifest.parts:
         head = part_name(name)
-        for column in ("image", "mask"):
-            table[column] = [";".join(f"{head}/{file}" for file in cell.split(";") if file) for cell in table[column]]
+        table["image"] = [f"{head}/{file}" for file in table["image"]]
+        table["mask"] = [";".join(f"{head}/{file}" for file in cell.split(";") if file) for cell in table["mask"]]
     if (table["site"] == "").all():
         table["site"] = name
     # One spelling each, as what stands in front of a number makes a name of it, whose zeros count.

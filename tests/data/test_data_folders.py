@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from medsharp.data import Manifest, open_dataset, read_manifest, write_manifest
+from medsharp.data.pool import pool_manifests
 from medsharp.data.sources import FolderReading, PatientKey
 from medsharp.errors import InputError
 from medsharp.keys import clusters_of
@@ -170,6 +172,12 @@ def test_a_file_that_may_not_be_read_is_counted(tmp_path: Path, save_picture: Sa
         ("{label}/case1.png", "{label}/Maskcase1.png"),
         ("{label}/Bilder/1.png", "{label}/Maske/1.png"),
         ("{label}/1.png", "{label}/masques/1.png"),
+        ("{label}/1.png", "{label}/1_mask_copy.png"),
+        ("{label}/1.png", "{label}/1 - Mask - Copy.png"),
+        ("{label}/1.png", "{label}/1_MASK (copy).png"),
+        ("{label}/images_png/1.png", "{label}/masks_png/1.png"),
+        ("{label}/1.png", "{label}/1(mask).png"),
+        ("{label}/1.png", "{label}/mask images/1_mask_copy.png"),
     ],
 )
 def test_masks_are_never_images(image: str, mask: str, tmp_path: Path, save_picture: Save) -> None:
@@ -191,6 +199,50 @@ def test_blanks_and_accents_in_names_are_no_reason_to_lose_an_image(tmp_path: Pa
     assert "left out, as its name is not text" in said(manifest)
     write_manifest(manifest, tmp_path / "out")
     assert len(read_manifest(tmp_path / "out").table) == 4
+
+
+def test_a_word_within_a_name_is_a_masks_only_beside_its_image(tmp_path: Path, save_picture: Save) -> None:
+    names = ("a.png", "b_mask_copy.png", "a_unmasked copy.png", "a_masked copy.png")
+    for label in CLASSES:
+        for name in names:
+            save_picture(tmp_path / label / name)
+    assert set(open_dataset(tmp_path).table["image"]) == {f"{label}/{name}" for label in CLASSES for name in names}
+
+
+def test_a_mask_whose_name_has_a_semicolon_is_left_out_and_an_image_is_not(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        for name in ("a;b.png", "a;b_mask.png", "c.png", "c_mask.png"):
+            save_picture(tmp_path / "d" / label / name)
+    manifest = open_dataset(tmp_path / "d")
+    assert by_image(manifest, "mask")["benign/a;b.png"] == ""
+    assert by_image(manifest, "mask")["benign/c.png"] == "benign/c_mask.png"
+    assert "2 files left out, as masks of an image are joined by semicolons" in said(manifest)
+    other = manifest.replace(table=manifest.table)
+    other = dataclasses.replace(other, info=dataclasses.replace(other.info, name="e"), root=tmp_path / "e")
+    pooled = pool_manifests([manifest, other])
+    assert set(pooled.table["image"]) == {
+        f"{head}/{label}/{name}" for head in "de" for label in CLASSES for name in ("a;b.png", "c.png")
+    }
+
+
+def test_a_list_of_patients_is_warned_of_as_headers_are(tmp_path: Path, save_picture: Save) -> None:
+    patients = {"Schmidt_Anna": "Anna Schmidt", "x17-0815": "X17 0815", "2021": "2021-4711", "other": "Berta", "n": "-"}
+    lines = ["image,label,patient"]
+    for number, (folder, patient) in enumerate(patients.items()):
+        save_picture(tmp_path / folder / "1.png")
+        lines.append(f"{folder}/1.png,{CLASSES[number % 2]},{patient}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    notes = said(open_dataset(tmp_path))
+    assert "2 paths hold the patient's name or number" in notes
+    assert "patients are numbered by the key" in notes
+    assert "Schmidt" not in notes
+
+
+def test_a_list_of_nobody_needs_no_key(tmp_path: Path, save_picture: Save) -> None:
+    for name in ("1", "2"):
+        save_picture(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,label,patient\n1.png,benign,n/a\n2.png,malignant,unknown\n")
+    assert "key" not in said(open_dataset(tmp_path))
 
 
 def test_a_mask_without_its_image_is_said(tmp_path: Path, save_picture: Save) -> None:

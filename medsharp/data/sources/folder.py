@@ -19,7 +19,7 @@ from medsharp.data.sources.privacy import privacy_notes
 from medsharp.data.sources.rules import LabelRule
 from medsharp.errors import InputError
 from medsharp.images.dicom import OTHER_MODALITIES, of_other_modality
-from medsharp.keys import named
+from medsharp.keys import named, says_nothing
 
 StudyDate = Literal["none", "year", "month", "day"]
 
@@ -125,7 +125,8 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
         return nested
     places, by_class, notes = _places(listing, reading, labels)
     rows = _rows(listing, places, by_class, labels, reading)
-    notes += [*privacy_notes(listing, reading.key), *_said(rows, labels, listing)]
+    listed = {} if labels is None else {file: _listed(frames) for file, frames in labels.entries.items()}
+    notes += [*privacy_notes(listing, reading.key, listed), *_said(rows, labels, listing)]
     classes = tuple(sorted({row["label"] for row in rows if row.get("label")}))
     if by_class and labels is None and len(classes) < 2:
         raise InputError(
@@ -136,6 +137,11 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
     expected = frozenset({table.name}) if table is not None and table.parent == folder else frozenset[str]()
     info = DatasetInfo(name=folder.resolve().name, classes=classes)
     return Manifest(make_table(rows), info, folder, (*listing.notes(expected), *notes))
+
+
+def _listed(frames: Mapping[str, Entry]) -> set[str]:
+    """Return the patients that a list gives for a file."""
+    return {entry.patient for entry in frames.values() if not says_nothing(entry.patient)}
 
 
 def _without_masks(listing: Listing, labels: Labels) -> Listing:

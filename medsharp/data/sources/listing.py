@@ -24,11 +24,16 @@ IMAGE_FOLDERS = frozenset(
 )
 """Names of folders that say nothing but that images lie in them."""
 
-_MASK = r"(?:masks?|masques?|masken?|m[aá]scaras?|maschere?|gt|ground[ _-]?truths?|segmentations?|segs?)"
+_WORD = r"(?:masks?|masques?|masken?|m[aá]scaras?|maschere?)"
+_MASK = rf"(?:{_WORD}|gt|ground[ _-]?truths?|segmentations?|segs?)"
 _MASK_FOLDER = re.compile(
-    rf"^(?:{_MASK}|labels?|annotations?|contours?|outlines?|binary)$|(?<!and)(?<!und)(?<!&)(?<!\+)[ _-]{_MASK}$"
+    rf"^(?:{_MASK}|{_WORD}[ _-](?:images?|files?)|labels?|annotations?|contours?|outlines?|binary)$"
+    rf"|(?<!and)(?<!und)(?<!&)(?<!\+)[ _-]{_MASK}$"
 )
 """Names of folders, in lower case, whose images are masks: `mask`, `GT`, `benign_masks`; not `images_and_masks`."""
+
+_FORMAT = re.compile(r"[ _-](?:png|jpe?g|tiff?|bmp|gif|webp)s?$")
+"""What stands behind the names of folders, in lower case, that hold one format: `masks_png`."""
 
 _MASK_END = re.compile(rf"(?:[ ._-]{_MASK}(?:[ _-]?\d+|[ _-]?\(\d+\))?|(?<=\d)masks?)$", re.IGNORECASE)
 _MASK_START = re.compile(rf"^(?:{_MASK}[ _-]|masks?(?=\d))", re.IGNORECASE)
@@ -36,7 +41,8 @@ _MASK_BESIDE = re.compile(
     r"[ ._-](?:labels?|anno(?:tations?)?|contours?|lesion|tumou?r|outlines?|binary)(?:[ _-]?\d+)?$", re.IGNORECASE
 )
 _MASK_BEFORE = re.compile(r"^(?:masks?|labels?|anno(?:tations?)?|contours?|outlines?)[ _-]?", re.IGNORECASE)
-"""Endings and beginnings that are a mask's only where a file without them lies beside it."""
+_MASK_WITHIN = re.compile(rf"^(.+?)[ ._(-]+{_WORD}(?![a-z])", re.IGNORECASE)
+"""Endings, beginnings and inner words (`0_mask_copy`) that are a mask's only with a file without them beside it."""
 
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _HEAD = 132
@@ -100,6 +106,10 @@ def list_images(folder: Path) -> Listing:
     names = {name.rpartition(".")[0].casefold() or name.casefold() for _, name in candidates}
     masks = [file for file, name in candidates if _is_mask(PurePosixPath(name), names)]
     of_masks = set(masks)
+    for file in [file for file in masks if ";" in file.relative_to(folder).as_posix()]:
+        masks.remove(file)
+        reason = "left out, as masks of an image are joined by semicolons, and one stands in the name of the mask"
+        others.setdefault(reason, []).append(file.relative_to(folder).as_posix())
     images = tuple(file for file, _ in candidates if file not in of_masks)
     return Listing(
         folder,
@@ -113,7 +123,7 @@ def list_images(folder: Path) -> Listing:
 def mask_key(name: str) -> tuple[tuple[str, ...], str]:
     """Return what an image and its masks have in common: folders and stem, without the words of either kind."""
     path = PurePosixPath(name)
-    plain = (_MASK_FOLDER.sub("", part.casefold()) for part in path.parts[:-1])
+    plain = (_MASK_FOLDER.sub("", _FORMAT.sub("", part.casefold())) for part in path.parts[:-1])
     folders = tuple(part for part in plain if part and part not in IMAGE_FOLDERS)
     stem = _MASK_START.sub("", _MASK_END.sub("", path.stem))
     return folders, stem.casefold()
@@ -122,12 +132,14 @@ def mask_key(name: str) -> tuple[tuple[str, ...], str]:
 def mask_keys(name: str) -> tuple[tuple[tuple[str, ...], str], ...]:
     """Return the keys under which a mask may find its image, the likelier first."""
     folders, stem = mask_key(name)
-    return (folders, stem), (folders, _MASK_BESIDE.sub("", stem)), (folders, _MASK_BEFORE.sub("", stem))
+    within = _MASK_WITHIN.match(stem)
+    stems = (stem, _MASK_BESIDE.sub("", stem), _MASK_BEFORE.sub("", stem), within[1] if within else stem)
+    return tuple((folders, one) for one in stems)
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder is one of masks by its name: `mask`, `GT`, `benign_masks`."""
-    return _MASK_FOLDER.search(name.casefold()) is not None
+    """Whether a folder is one of masks by its name: `mask`, `GT`, `benign_masks`, `masks_png`."""
+    return _MASK_FOLDER.search(_FORMAT.sub("", name.casefold())) is not None
 
 
 def shown(names: list[str]) -> str:
@@ -223,5 +235,6 @@ def _is_mask(path: PurePosixPath, stems: set[str]) -> bool:
         return True
     if _MASK_END.search(path.stem) or _MASK_START.search(path.stem):
         return True
-    plain = (_MASK_BESIDE.sub("", path.stem), _MASK_BEFORE.sub("", path.stem))
+    within = _MASK_WITHIN.match(path.stem)
+    plain = (_MASK_BESIDE.sub("", path.stem), _MASK_BEFORE.sub("", path.stem), within[1] if within else "")
     return any(stem and stem != path.stem and path.with_name(stem).as_posix().casefold() in stems for stem in plain)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from medsharp.data.sources.headers import Header
@@ -13,8 +15,14 @@ _LEAST_NAME = 4
 """Letters of an identifier from which on it is looked for in paths: shorter ones are there by chance."""
 
 
-def privacy_notes(listing: Listing, key: PatientKey) -> list[str]:
-    """Say, without an identifier, where identifiers are left: in paths, or in pixels."""
+def privacy_notes(listing: Listing, key: PatientKey, listed: Mapping[Path, Collection[str]]) -> list[str]:
+    """Say, without an identifier, where identifiers are left: in paths, or in pixels.
+
+    Args:
+        listing: The files.
+        key: Numbers patients.
+        listed: What a list of labels calls the patients of files.
+    """
     notes = []
     burned = sum(listing.headers[file].burned_in for file in listing.images if file in listing.headers)
     if burned:
@@ -23,7 +31,7 @@ def privacy_notes(listing: Listing, key: PatientKey) -> list[str]:
             "share them"
         )
     named = sum(
-        _is_named(listing.inside(file), listing.headers[file]) for file in listing.images if file in listing.headers
+        _is_named(listing.inside(file), listing.headers.get(file), listed.get(file, ())) for file in listing.images
     )
     if named:
         notes.append(
@@ -37,7 +45,7 @@ def privacy_notes(listing: Listing, key: PatientKey) -> list[str]:
             "every DICOM file has the same PatientID, though they are of several studies: they count as one patient; a "
             "list of labels with a column patient says otherwise"
         )
-    if any(header.patient or header.study for header in headers):
+    if any(header.patient or header.study for header in headers) or any(listed.values()):
         notes.append(
             f"patients are numbered by the key {_at_home(key.where)} ({key.fingerprint}); keep it, so that later "
             "exports are tied to the same patients"
@@ -51,9 +59,13 @@ def _at_home(path: Path) -> str:
     return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
 
-def _is_named(path: str, header: Header) -> bool:
+def _is_named(path: str, header: Header | None, listed: Collection[str]) -> bool:
     plain = _letters(path)
-    parts = [header.patient, header.accession, *header.name.replace("^", " ").replace("=", " ").split()]
+    # A name is looked for word by word, as a path may turn it round; of a number such as 2021-17 the whole counts.
+    parts = list(listed)
+    parts += [word for who in listed if not re.search(r"\d", who) for word in re.split(r"[\W_]+", who)]
+    if header is not None:
+        parts += [header.patient, header.accession, *header.name.replace("^", " ").replace("=", " ").split()]
     return any(len(_letters(part)) >= _LEAST_NAME and _letters(part) in plain for part in parts)
 
 
