@@ -25,6 +25,7 @@ from medsharp.optimizer_config import (
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.recipes import RECIPES, Augmentation
 from medsharp.settings import Section, about
+from medsharp.yaml_text import load_yaml
 
 Cache = Literal["disk", "memory"]
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -415,8 +416,8 @@ def read_limits(pairs: Sequence[str]) -> ImageLimits:
         if not equals or "." in key:
             raise InputError(f"--limit {pair}: write it as key=value, such as max_frames=5000")
         try:
-            values[key.strip()] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            values[key.strip()] = load_yaml(text)
+        except yaml.YAMLError as error:
             raise InputError(f"--limit {pair}: '{text}' is not a number") from error
     try:
         return LimitsConfig.model_validate(values).limits()
@@ -455,14 +456,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         InputError: It cannot be read or is not YAML.
     """
     try:
-        loaded = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_EachKeyOnce)
+        loaded = load_yaml(Path(path).read_text(encoding="utf-8"), _EachKeyOnce)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except yaml.constructor.ConstructorError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         raise InputError(f"{path}{line}: {error.problem}") from error
-    # ValueError: of a date that is none, such as 2024-13-01, and of bytes that are not UTF-8.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if loaded is not None and not isinstance(loaded, dict):
         raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
@@ -491,8 +491,8 @@ def _assignment(override: str) -> _Assignment:
     if not equals or not all(keys):
         raise InputError(f"--set {override}: write it as section.key=value, such as optimizer.lr=3e-4")
     try:
-        return override, keys, yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return override, keys, load_yaml(text)
+    except yaml.YAMLError as error:
         raise InputError(f"--set {override}: the value is not YAML") from error
 
 

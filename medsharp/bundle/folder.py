@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from medsharp.bundle.spec import BundleSpec, digest_of
 from medsharp.errors import InputError
 from medsharp.files import sha256_file, write_text
+from medsharp.yaml_text import load_yaml
 
 FORMAT = 1
 SPEC = "bundle.yaml"
@@ -63,11 +64,10 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
     if not path.is_file():
         raise InputError(f"{folder} is not a bundle: it has no {SPEC}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        values = load_yaml(path.read_text(encoding="utf-8"), _LOADER)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    # PyYAML answers an impossible date with a plain ValueError, of which UnicodeDecodeError is one too.
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged: it is not YAML") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} is damaged: it holds no keys")

@@ -11,6 +11,7 @@ import yaml
 
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError
+from medsharp.yaml_text import load_yaml
 
 EXTERNAL = ("B", "C")
 
@@ -95,7 +96,11 @@ def _settings(out: Path, choices: dict[str, Any]) -> dict[str, Any]:
 def _same_choices(out: Path, choices: dict[str, Any]) -> None:
     record = out / "demo.yaml"
     if record.exists():
-        if yaml.safe_load(record.read_text(encoding="utf-8")) != choices:
+        try:
+            before = load_yaml(record.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{record} is not YAML: {' '.join(str(error).split())}") from error
+        if before != choices:
             raise InputError(f"{out} holds a demo with other settings; give --out another folder or remove {out}")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not a demo's folder; give --out another folder")

@@ -23,6 +23,7 @@ from medsharp.files import atomic_path, sha256_file, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
 from medsharp.keys import name_key, named, patient_key, spellings, united_sites
 from medsharp.tables import SUFFIXES, number, read_table, reason
+from medsharp.yaml_text import load_yaml
 
 COLUMNS = (
     "image",
@@ -446,8 +447,10 @@ def _read_about(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        about = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        about = load_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(about, dict):
         raise InputError(f"{path} must hold keys such as name and classes")

@@ -13,6 +13,7 @@ from medsharp.config import TrainConfig, validate_config
 from medsharp.data.manifest import ABOUT, Manifest, read_manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import write_text
+from medsharp.yaml_text import load_yaml
 from training.crossvalidation.plan import By, Member, plan_members
 
 REQUEST = "crossvalidation.yaml"
@@ -42,10 +43,10 @@ class Request:
         """
         path = folder / REQUEST
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = load_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
         keys = {"format", "by", "sensitivity", "config"}
         if not isinstance(values, dict) or not keys <= values.keys() or values["by"] not in get_args(By):

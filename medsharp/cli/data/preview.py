@@ -10,6 +10,7 @@ import yaml
 
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError
+from medsharp.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from medsharp.data.manifest import Manifest
@@ -79,7 +80,7 @@ def _files(manifest: Manifest) -> set[Path]:
 def _yaml(text: str) -> str:
     """Refuse what is not YAML in the words of this command, not of `--set`."""
     try:
-        yaml.safe_load(text)
+        load_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(
             f"--augmentation {text}: neither a name nor YAML such as {{shadow: {{strength: 0.5}}}}"

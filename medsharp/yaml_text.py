@@ -1,0 +1,81 @@
+"""YAML of files that others wrote: nesting and aliases are bounded before anything is built of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+MOST_NESTED = 100
+"""So many sections lie in each other at most; libyaml's loader has no bound of its own, and ends the process."""
+
+MOST_NODES = 1_000_000
+"""So many values there are at most, where each is counted wherever an alias repeats it."""
+
+_Loader = type[yaml.SafeLoader] | type["yaml.CSafeLoader"]
+
+
+@dataclass
+class _Node:
+    """A value: how many it is with all that it holds, and how deep these lie."""
+
+    anchor: str | None = None
+    nodes: int = 1
+    depth: int = 0
+
+
+def load_yaml(text: str, loader: _Loader = yaml.SafeLoader) -> Any:
+    """Read a YAML document, as `yaml.safe_load` does.
+
+    Args:
+        text: The document.
+        loader: A safe loader.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or nests deeper or repeats more than anybody writes.
+    """
+    try:
+        _check_size(text, loader)
+        return yaml.load(text, Loader=loader)
+    # Of a date that is none, such as 2024-13-01, and of merges that refer to each other in a long row.
+    except (ValueError, RecursionError) as error:
+        raise yaml.YAMLError(str(error)) from error
+
+
+def _check_size(text: str, loader: _Loader) -> None:
+    """Follow the parser's events, which need no stack, and refuse what would overflow that of a loader."""
+    anchored: dict[str, _Node] = {}
+    within = [_Node()]
+    for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            within.append(_Node(event.anchor))
+            _refuse(event, len(within) - 1, 0)
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            if any(event.anchor == one.anchor for one in within):
+                raise yaml.YAMLError(f"{_line(event)}: {event.anchor} holds itself")
+            node = anchored.get(str(event.anchor), _Node())  # an unknown one is the loader's to refuse
+        elif isinstance(event, yaml.ScalarEvent):
+            node = _Node(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            node = within.pop()
+        else:
+            continue
+        if node.anchor is not None:
+            anchored[node.anchor] = node
+        parent = within[-1]
+        parent.nodes += node.nodes
+        parent.depth = max(parent.depth, node.depth + 1)
+        _refuse(event, len(within) - 1 + node.depth, parent.nodes)
+
+
+def _refuse(event: yaml.Event, depth: int, nodes: int) -> None:
+    if depth > MOST_NESTED:
+        raise yaml.YAMLError(f"{_line(event)}: sections lie in each other more than {MOST_NESTED} deep")
+    if nodes > MOST_NODES:
+        raise yaml.YAMLError(f"{_line(event)}: there are more than {MOST_NODES} values")
+
+
+def _line(event: yaml.Event) -> str:
+    return "a line" if event.start_mark is None else f"line {event.start_mark.line + 1}"
