@@ -76,14 +76,15 @@ def test_sheet_of_no_images_is_refused(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "sheet.png").exists()
 
 
-@pytest.mark.parametrize("name", ["benign/1.png", "benign/1_mask.png", "link.png"])
+@pytest.mark.parametrize("name", ["benign/1.png", "benign/1_mask.png", "link.png", "hard.png"])
 def test_sheet_replaces_no_image_of_its_data(data: Path, name: str) -> None:
     Image.fromarray(picture(9)).save(data / "benign" / "1_mask.png")
     (data / "link.png").symlink_to(data / "malignant" / "2.png")
+    (data / "hard.png").hardlink_to(data / "malignant" / "2.png")
     before = {file: file.read_bytes() for file in data.rglob("*.png")}
     result = CliRunner().invoke(app, ["data", "preview", "--data", str(data), "--out", str(data / name)])
     assert result.exit_code == 2
-    assert "is an image of data, and would be replaced" in " ".join(result.stderr.split())
+    assert f"{name} is what is read here; choose another" in " ".join(result.stderr.split())
     assert {file: file.read_bytes() for file in data.rglob("*.png")} == before
 
 

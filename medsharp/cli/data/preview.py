@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 import yaml
@@ -11,9 +11,6 @@ import yaml
 from medsharp.cli._console import console, heading, note, progress_bar
 from medsharp.errors import InputError
 from medsharp.yaml_text import load_yaml
-
-if TYPE_CHECKING:
-    from medsharp.data.manifest import Manifest
 
 
 def preview(
@@ -40,7 +37,7 @@ def preview(
     from medsharp.data.pipeline import make_dataset
     from medsharp.data.preview import contact_sheet
     from medsharp.data.sources import open_dataset
-    from medsharp.files import atomic_path
+    from medsharp.files import assert_other_file, atomic_path
 
     overrides = [] if augmentation is None else [f"data.augmentation={_yaml(augmentation)}"]
     settings = load_config(config, overrides).data
@@ -48,8 +45,8 @@ def preview(
         raise InputError(f"--out {out} must end in .png")
     heading(f"Data: {data}")
     manifest = open_dataset(data, value_range=settings.value_range())
-    if out.exists() and out.resolve() in _files(manifest):
-        raise InputError(f"--out {out} is an image of {manifest.info.name}, and would be replaced; choose another name")
+    masks = (mask for row in manifest.table.to_dict("records") for mask in manifest.masks(row))
+    assert_other_file(out, (*map(manifest.path, manifest.table["image"]), *masks))
     rows = manifest.included
     if rows.empty:
         raise InputError(f"{manifest.info.name} has no image that is not excluded")
@@ -70,11 +67,6 @@ def preview(
     for index, name in enumerate(dataset.table["image"], start=1):
         note(f"row {index}: {name}")
     console.print(f"contact sheet: [bold]{out}[/]", soft_wrap=True)
-
-
-def _files(manifest: Manifest) -> set[Path]:
-    masks = [path for row in manifest.table.to_dict("records") for path in manifest.masks(row)]
-    return {path.resolve() for path in (*map(manifest.path, manifest.table["image"]), *masks)}
 
 
 def _yaml(text: str) -> str:
