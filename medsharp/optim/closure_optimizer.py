@@ -273,7 +273,8 @@ class ClosureOptimizer(GroupedGradients):
             chosen = now.rows if rows is None else rows
             apart = nullcontext() if together else self._workers.apart()
             passing = torch.enable_grad() if backward else Backward(lambda loss, weight: None)
-            with apart, passing, self._first_passes.watched(self._parameters, self._loss_scale.scaler, only):
+            adds = not only and not self._workers.may_average(together)
+            with apart, passing, self._first_passes.watched(self._parameters, self._loss_scale.scaler, adds):
                 returned = now.closure() if chosen is None else now.closure(chosen)
         finally:
             self._workers.let_go()
@@ -283,7 +284,8 @@ class ClosureOptimizer(GroupedGradients):
                 self._statistics.keep("after the first pass")
         self._check_dense()
         loss = loss_of(returned)
-        finite = self._workers.agree(bool(torch.isfinite(loss).all()), loss.device)
+        # Where the parameters are: the loss of a closure that returns a number is on the CPU, where NCCL fails.
+        finite = self._workers.agree(bool(torch.isfinite(loss).all()), self._device)
         if backward:
             self._loss_scale.unscale(self.param_groups, finite)
         now.losses.append(loss)

@@ -47,7 +47,7 @@ class EigenSAM(SharpnessAware):
         options: As for `SharpnessAware`; `seed` is that of the first `v`.
 
     Raises:
-        ValueError: `alpha` is negative or `freq` less than 1.
+        ValueError: `alpha` is negative, `freq` less than 1, or the model has a static graph.
     """
 
     can_adapt = False
@@ -69,6 +69,11 @@ class EigenSAM(SharpnessAware):
         if not (isinstance(freq, int) and freq >= 1):
             raise ValueError(f"freq must be a whole number of steps, 1 or more, not {freq}")
         super().__init__(params, base, rho=rho, model=model, hyperparameters={"alpha": alpha}, **options)
+        if self._workers.static_graph:
+            raise ValueError(
+                "Eigen-SAM differentiates a gradient that is not averaged, but with static_graph=True "
+                "DistributedDataParallel averages all; make the model without static_graph"
+            )
         self.freq = freq
         self._modules = [] if model is None else list(model.modules())
         self._memory.tensors["eigenvector"] = {}

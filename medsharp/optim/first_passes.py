@@ -52,14 +52,15 @@ class FirstPasses:
         self._left = count
 
     def watched(
-        self, params: Callable[[], list[Tensor]], scaler: torch.amp.GradScaler | None, only: bool
+        self, params: Callable[[], list[Tensor]], scaler: torch.amp.GradScaler | None, compared: bool
     ) -> AbstractContextManager[None]:
         """Return what a pass runs in.
 
         Args:
             params: Gives the parameters.
             scaler: What the closure is said to scale its loss with.
-            only: It is the only pass of its step, which may add to gradients from before, as with torch's optimizers.
+            compared: Whether `.grad` tells afterwards if it was cleared: not in the only pass of a step, which may add
+                to gradients from before as with torch's optimizers, nor where they are averaged over processes.
 
         Raises:
             ValueError: On leaving it, gradients were added to those from before, or the loss was scaled
@@ -68,20 +69,20 @@ class FirstPasses:
         if self._left <= 0:
             return nullcontext()
         self._left -= 1
-        return _watching(params(), scaler, only)
+        return _watching(params(), scaler, compared)
 
 
 @contextmanager
-def _watching(params: list[Tensor], scaler: torch.amp.GradScaler | None, only: bool) -> Iterator[None]:
-    known = [p for p in params if not only and p.requires_grad and p.grad is not None and not is_sharded(p)]
+def _watching(params: list[Tensor], scaler: torch.amp.GradScaler | None, compared: bool) -> Iterator[None]:
+    known = [p for p in params if compared and p.requires_grad and p.grad is not None and not is_sharded(p)]
     known = [p for p in known if p.grad is not None and p.grad.layout is torch.strided]
     smallest = sorted(known, key=torch.numel)[:WATCHED]
     before = [_some(p.grad).clone() for p in smallest if p.grad is not None]
-    given: list[list[Tensor]] = [[] for _ in smallest]
+    received: list[list[Tensor]] = [[] for _ in smallest]
     nodes = [torch.autograd.graph.get_gradient_edge(p).node for p in smallest]
     handles = [
         node.register_prehook(lambda grads, into=into: into.append(_some(grads[0]).clone()))
-        for node, into in zip(nodes, given, strict=True)
+        for node, into in zip(nodes, received, strict=True)
     ]
     scalers: list[torch.amp.GradScaler] = []
 
@@ -98,11 +99,14 @@ def _watching(params: list[Tensor], scaler: torch.amp.GradScaler | None, only: b
         for handle in handles:
             handle.remove()
     _check_scaler(scaler, scalers, any(p.grad is not None for p in params))
-    for parameter, old, parts in zip(smallest, before, given, strict=True):
+    for parameter, old, parts in zip(smallest, before, received, strict=True):
         if parameter.grad is None or not parts or not old.any():
             continue
-        left = _some(parameter.grad) - torch.stack(parts).sum(0)
-        if (left - old).abs().max() < old.abs().max() / 100:  # never so where one is not finite
+        given = torch.stack(parts)  # [backward passes, numbers]
+        left = _some(parameter.grad) - given.sum(0)
+        # Where a closure clips or scales its gradients, about as much is left by chance; where it adds, just as much.
+        rounding = 4 * torch.finfo(given.dtype).eps * (len(parts) + 1) * (old.abs().max() + given.abs().sum(0).max())
+        if (left - old).abs().max() <= torch.minimum(rounding, old.abs().max() / 100):  # never so if one is not finite
             raise ValueError(
                 "the closure adds its gradients to those from before; it must clear them in every pass "
                 "(optimizer.zero_grad()), and accumulate, if at all, inside of itself"

@@ -44,7 +44,8 @@ class Shards:
         count: Processes in all.
 
     Raises:
-        ValueError: Parameters are divided in ways that norms cannot be computed of, or the model is not known.
+        ValueError: Parameters are divided in ways that norms cannot be computed of, as `FullyShardedDataParallel` does,
+            or the model is not known.
     """
 
     def __init__(self, model: nn.Module | None, params: list[Tensor]) -> None:
@@ -52,6 +53,11 @@ class Shards:
         self.over: Any = None
         self.count = 1
         self._modules: list[Any] = []
+        if _has_flat_parameters(model, params):
+            raise ValueError(
+                "the model is divided by FullyShardedDataParallel, which makes one tensor of its parameters; divide "
+                "it with torch.distributed.fsdp.fully_shard(model) instead"
+            )
         divided: list[Any] = [p for p in params if is_sharded(p)]
         if not divided:
             return
@@ -112,3 +118,12 @@ def _is_fully_sharded(module: nn.Module) -> bool:
     from torch.distributed.fsdp import FSDPModule
 
     return isinstance(module, FSDPModule)
+
+
+def _has_flat_parameters(model: nn.Module | None, params: list[Tensor]) -> bool:
+    """Whether FSDP1 has divided them; it is loaded where that is so, and marks the tensors."""
+    loaded = sys.modules.get("torch.distributed.fsdp")
+    kind = getattr(loaded, "FullyShardedDataParallel", None)
+    if kind is not None and any(isinstance(module, kind) for module in (model.modules() if model else ())):
+        return True
+    return any(getattr(p, "_fsdp_flattened", False) for p in params)

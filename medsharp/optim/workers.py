@@ -37,6 +37,19 @@ class Workers:
         self._groups = self._shards.groups or ([self._group] if self._models else [])
         self.count = dist.get_world_size(self._group) if self._models else self._shards.count
 
+    @property
+    def static_graph(self) -> bool:
+        """Whether a model was promised that every pass of it is averaged."""
+        return any(getattr(model, "static_graph", False) for model in self._models)
+
+    def may_average(self, together: bool) -> bool:
+        """Whether the gradient of a pass may be the mean of several processes.
+
+        Args:
+            together: Whether it is meant to be. Of a wrapper that is not known, it is whatever is meant.
+        """
+        return (together or not self._models) and _several_processes()
+
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Forward and backward inside of it leave each worker its own gradient.
@@ -46,7 +59,7 @@ class Workers:
         Raises:
             ValueError: A model was promised that every pass of it is averaged.
         """
-        if any(getattr(model, "static_graph", False) for model in self._models):
+        if self.static_graph:
             raise ValueError(
                 "DistributedDataParallel(static_graph=True) averages every pass, or goes wrong; make the model without "
                 "static_graph, or climb along the gradient of all workers with sync_perturbation=True"
@@ -113,3 +126,7 @@ class Workers:
         if means:
             torch._foreach_div_(list(means.values()), self.count)
         return means
+
+
+def _several_processes() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
