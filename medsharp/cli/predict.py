@@ -102,12 +102,12 @@ def predict(
     declared = None if value_range is None else read_range(value_range, "--range")
     loaded: dict[str, Any] = {"device": device, "limits": limits, "value_range": declared}
     loaded |= {"precision": precision, "answer_anyway": answer_anyway}
+    if out is not None:
+        _refuse_replacing(out, images)
     if source is not None or _is_table(images[0]):
         for option, value in (("--heatmaps", heatmaps), ("--box", box)):
             if value is not None:
                 raise InputError(f"{option} takes images or folders, not a data set")
-        if out is not None:
-            _refuse_replacing(out, images)
         asked = _Asked(bundle, images, source, wanted, loaded, out, shard)
         if merge:
             seen = asked.merged()
@@ -151,7 +151,7 @@ def _is_table(path: str) -> bool:
 
 
 def _refuse_replacing(out: Path, data: Sequence[str]) -> None:
-    """Refuse a table that would take the place of the manifest that is read."""
+    """Refuse a table that would take the place of a manifest that is read, or lies in a folder that is."""
     from medsharp.data.manifest import manifest_file
     from medsharp.files import assert_other_file
 

@@ -346,6 +346,7 @@ def test_what_is_read_is_never_replaced(bundle: Path, manifest: Path, tmp_path: 
         (manifest, tmp_path / "link.csv", ("--merge",)),
         (tmp_path / "link.csv", manifest, ("--shard", "1/2")),
         (folder, manifest, ("--source", "folder")),
+        (folder, manifest, ()),
         (image, image, ()),
         (folder, tmp_path / "link.png", ()),
     ):
