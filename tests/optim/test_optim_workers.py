@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
-from small import METHODS, create
+from small import METHODS, closure_of, create
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from two_processes import Weights, weights_of_two
@@ -65,9 +66,45 @@ def worker(rank: int) -> Weights:
             model = DistributedDataParallel(network(), gradient_as_bucket_view=views)
             train(name, model, rows, sync_perturbation=synchronised)
             states[f"{name} {synchronised}"] = copy.deepcopy(model.module.state_dict())
+        states[f"{name} exchanges"] = {"of a step": exchanges(name, rank)}
     skipping(rank)
     scaling(rank)
     return states
+
+
+EXCHANGES = {
+    1: ["sam", "asam", "esam", "gcsam", "lesam", "msam", "usam", "zsharp"],
+    2: ["gsam", "wsam", "crsam", "fsam", "vasso", "stablesam", "xsam", "bayesiansam"],
+    3: ["gam"],
+}
+"""What docs/optimizers.md says of them; besides, LookSAM and Eigen-SAM, whose steps differ."""
+
+
+def exchanges(name: str, rank: int) -> Tensor:
+    """Return how often the gradient of one parameter is summed over both workers, in each of two steps."""
+    model = DistributedDataParallel(network())
+    summed, all_reduce = [0], dist.all_reduce
+
+    def average(bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        summed[0] += bucket.is_last()
+        work: Any = all_reduce(bucket.buffer(), async_op=True)
+        future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0] / 2)
+        return future
+
+    def counting(tensor: Tensor, *arguments: Any, **options: Any) -> Any:
+        summed[0] += tensor.shape == model.module[0].weight.shape
+        return all_reduce(tensor, *arguments, **options)
+
+    model.register_comm_hook(None, lambda state, bucket: average(bucket))  # which must not have annotations as text
+    optimizer = create(name, model, **{**options_of(name), "k": 2} if name == "looksam" else options_of(name))
+    seen = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(dist, "all_reduce", counting)
+        for step in range(2):
+            summed[0] = 0
+            optimizer.step(closure_of(model, optimizer, *(part[rank * SIZE :][:SIZE] for part in batch(step))))
+            seen.append(summed[0])
+    return torch.tensor(seen)
 
 
 def skipping(rank: int) -> None:
@@ -134,6 +171,14 @@ def test_workers_keep_the_same_weights(name: str, synchronised: bool, trained: A
         pytest.skip("ESAM refuses it")
     one, other = (states[f"{name} {synchronised}"] for states in trained)
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradients_are_exchanged_as_often_as_the_docs_say(name: str, trained: Any) -> None:
+    steps = {"looksam": [2, 1], "eigensam": [6, 1]}  # a step of SAM, an estimate of five products
+    steps |= {method: [count, count] for count, methods in EXCHANGES.items() for method in methods}
+    for worker in trained:
+        assert worker[f"{name} exchanges"]["of a step"].tolist() == steps[name]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in {"esam", "eigensam", "bayesiansam"}])
