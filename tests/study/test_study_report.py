@@ -159,6 +159,9 @@ def test_a_run_that_cannot_be_measured_costs_no_other(copy: StudyFolder, tmp_pat
     page = next(path for path in written if path.suffix == ".md").read_text()
     assert f"3 of {len(names)} runs could not be measured and are left out" in page
     assert f"of {len(names) - 3} runs: top eigenvalue, plain 2." in page
+    sam = next(one for one in found["ratios"] if one["optimizer"] == "sam" and one["budget"] == "epochs")
+    assert "Top eigenvalue of the minima, times adam's" in page
+    assert f"| sam, equal epochs | {sam['value']:.3f} ({sam['low']:.3f} to {sam['high']:.3f}) |" in page
     # What was measured is not measured again, and still known not to have converged; what was not is tried again.
     asked.clear()
     faults.clear()
@@ -186,6 +189,7 @@ def test_eigenvalues_that_did_not_converge_are_in_no_correlation(copy: StudyFold
     found, _ = write_report(copy, measure=Measure("m", measure), out=tmp_path / "out")
     expected, _ = write_report(copy, measure=Measure("n", without), out=tmp_path / "other")
     assert found["sharpness"]["correlations"] == expected["sharpness"]["correlations"]
+    assert found["sharpness"]["ratios"] == expected["sharpness"]["ratios"]
     assert found["sharpness"]["measures"][loose[0]]["top eigenvalue, plain"] == -1e6
 
 

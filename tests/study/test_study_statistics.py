@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from training.study.comparisons import Grid, comparisons, difference, level
 from training.study.estimate import Estimate, correlated_t, together
 from training.study.figures import contrast_variance, figure_table
-from training.study.flatness import correlations, generalization_gaps
+from training.study.flatness import correlations, generalization_gaps, ratios_to_reference
 from training.study.mixed_model import fit_mixed_model, look_at_residuals
 from training.study.verdicts import decide, improvement, inconsistent
 
@@ -345,6 +345,34 @@ def test_residuals_that_break_the_model_are_told() -> None:
     bad = look_at_residuals(np.r_[rng.standard_normal(100), 6 * rng.standard_t(2, 100)], groups)
     assert any("not normal" in one for one in bad["sentences"])
     assert any("unequally" in one for one in bad["sentences"])
+
+
+def test_sharpness_is_told_in_times_of_the_references_own_run(better: Grid) -> None:
+    rng = np.random.default_rng(3)
+    cells = better.figures.drop_duplicates("run")
+    level = {(place, fold): rng.normal() for place in ("small", "large") for fold in range(4)}
+    more = {(place, fold): rng.normal() for place in ("north", "south") for fold in range(4)}
+    values = {}
+    for row in cells.to_dict("records"):
+        # Half as sharp in the small network, an eighth in the large one; in each fold somewhat more or less.
+        own = {"adam": 0.0, "asam": 2.0, "sam": math.log(0.5 if row["network"] == "small" else 0.125)}[row["optimizer"]]
+        own += more[row["hospital"], row["fold"]] if row["optimizer"] == "sam" else 0.0
+        sharp = math.exp(level[row["network"], row["fold"]] + own)
+        values[row["run"]] = {"sharp": sharp, "flat": -1.0 if row["seed"] == 1 else 3 * sharp}
+    found = {(one["optimizer"], one["measure"]): one for one in ratios_to_reference(better.figures, values, "adam")}
+    assert set(found) == {(name, measure) for name in ("sam", "asam") for measure in ("sharp", "flat")}
+    sam = found["sam", "sharp"]
+    expected = correlated_t(math.log(0.25) + np.array([more[key] for key in sorted(more)]), 150 / 300)
+    assert expected.interval is not None
+    assert [math.log(sam[key]) for key in ("value", "low", "high")] == pytest.approx(
+        [expected.value, *expected.interval], abs=1e-9
+    )
+    assert (sam["pairs"], found["sam", "flat"]["pairs"], sam["budget"]) == (32, 16, "epochs")
+    assert found["sam", "flat"]["value"] == pytest.approx(sam["value"])
+    steady = found["asam", "sharp"]
+    assert (steady["value"], steady["low"], steady["high"]) == (pytest.approx(math.exp(2)), None, None)
+    nothing = ratios_to_reference(better.figures, {run: {"sharp": -1.0} for run in values}, "adam")
+    assert {(one["pairs"], one["value"], one["low"]) for one in nothing} == {(0, None, None)}
 
 
 def test_sharpness_is_ranked_against_the_gap_overall_and_within_networks(better: Grid) -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from medsharp.keys import clusters_of
 from training.study.estimate import Estimate, correlated_t
-from training.study.figures import contrast_variance
-from training.study.reading import EXTERNAL, INTERNAL, TRAIN
+from training.study.figures import contrast_variance, test_share
+from training.study.reading import EXTERNAL, INTERNAL
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Grid:
 
     def test_share(self, hospital: str) -> float:
         """Return images that are tested over images that are trained on, in a fold."""
-        # A row a fold: how many other cells of a fold are finished must not weigh it.
-        own = self.figures[self.figures["hospital"] == hospital].drop_duplicates(["fold", "part"])
-        tested, trained = (own.loc[own["part"] == part, "images"].mean() for part in (INTERNAL, TRAIN))
-        return float(tested / trained)
+        return test_share(self.figures, hospital)
 
     def predictions(self, runs: Sequence[str], part: str) -> list[pd.DataFrame]:
         """Return what runs predicted of a part."""

@@ -14,6 +14,7 @@ from medsharp.evaluation.statistics.calibration_error import BINS, binned_scores
 from medsharp.evaluation.statistics.delong import obuchowski_covariance, placements
 from medsharp.keys import clusters_of
 from training.study.plan import Cell
+from training.study.reading import INTERNAL, TRAIN
 
 _ROUNDING = 1e-12
 KEYS = ["hospital", "network", "optimizer", "fold", "budget", "seed"]
@@ -76,3 +77,11 @@ def _figures(rows: pd.DataFrame, positive: str) -> dict[str, Any]:
         "calibration_slope": float(fit.slope[0]),
         "calibration_error": float(scores["calibration_error"][0]),
     }
+
+
+def test_share(figures: pd.DataFrame, hospital: str) -> float:
+    """Return images of a hospital that are tested over images that are trained on, in a fold."""
+    # A row a fold: how many other cells of a fold are finished must not weigh it.
+    own = figures[figures["hospital"] == hospital].drop_duplicates(["fold", "part"])
+    tested, trained = (own.loc[own["part"] == part, "images"].mean() for part in (INTERNAL, TRAIN))
+    return float(tested / trained)

@@ -16,7 +16,8 @@ from scipy.stats import rankdata
 from medsharp.files import write_text
 from medsharp.progress import Progress
 from medsharp.runs import Run
-from training.study.figures import KEYS
+from training.study.estimate import correlated_t
+from training.study.figures import KEYS, test_share
 from training.study.folder import StudyFolder
 from training.study.reading import INTERNAL, TRAIN
 
@@ -69,8 +70,8 @@ def sharpness_and_gaps(
         progress: Called with runs done, runs in all and what is being done.
 
     Returns:
-        `measures` and `not_converged` by run, `missing`: the runs that could not be measured, with the reason; and
-        `correlations`.
+        `measures` and `not_converged` by run, `missing`: the runs that could not be measured, with the reason;
+        `ratios` to the reference's, and `correlations`.
     """
     found, missing = measure_runs(folder, figures, measure, progress)
     # What did not converge is a lower bound, and furthest off where the curvature is largest: it would move the ranks.
@@ -82,6 +83,7 @@ def sharpness_and_gaps(
         "measures": {run: dict(each.values) for run, each in found.items()},
         "not_converged": {run: list(each.not_converged) for run, each in found.items() if each.not_converged},
         "missing": missing,
+        "ratios": ratios_to_reference(figures, sure, folder.study.reference),
         "correlations": correlations(generalization_gaps(figures), sure, folder.study.seed),
     }
 
@@ -140,6 +142,45 @@ def generalization_gaps(figures: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return gaps.reset_index()
+
+
+def ratios_to_reference(
+    figures: pd.DataFrame, measures: Mapping[str, Mapping[str, float]], reference: str
+) -> list[dict[str, Any]]:
+    """Return how many times as sharp as the reference's the minima of each optimizer are, by budget and measure.
+
+    Runs are paired by hospital, network, fold and seed; the geometric mean of their ratios is taken, first over
+    networks and seeds of a fold of a hospital, then over folds, by whose spread the interval is made (`correlated_t`).
+    A pair of which either is not above 0, or was not measured, has no ratio and is left out.
+
+    Args:
+        figures: As `figure_table` gives them.
+        measures: By run.
+        reference: What the others are compared with.
+
+    Returns:
+        `optimizer`, `budget`, `measure`, `pairs`, `value`, `low` and `high`; null where there are no pairs, or no two
+        folds.
+    """
+    cells = figures.drop_duplicates([*KEYS, "run"])[[*KEYS, "run"]]
+    values = pd.DataFrame.from_dict(dict(measures), orient="index")
+    logs = cells[[*KEYS]].join(np.log(values.where(values > 0)).reindex(cells["run"]).set_axis(cells.index))
+    place = [key for key in KEYS if key != "optimizer"]
+    base = logs[logs["optimizer"] == reference]
+    found = []
+    for (budget, optimizer), own in logs[logs["optimizer"] != reference].groupby(["budget", "optimizer"], sort=False):
+        paired = own.merge(base, on=place, suffixes=("", " of the reference"))
+        share = float(np.mean([test_share(figures, hospital) for hospital in own["hospital"].unique()]))
+        for name in values.columns:
+            ratios = (paired[name] - paired[f"{name} of the reference"]).dropna()
+            folds = ratios.groupby([paired["hospital"], paired["fold"]]).mean().to_numpy()
+            estimate = correlated_t(folds, share) if len(folds) > 1 else None
+            low, high = (estimate.interval if estimate is not None else None) or (None, None)
+            ends = (float(np.mean(folds)) if len(folds) else None, low, high)
+            value, low, high = (None if end is None else math.exp(end) for end in ends)
+            about = {"optimizer": optimizer, "budget": budget, "measure": name, "pairs": len(ratios)}
+            found.append({**about, "value": value, "low": low, "high": high})
+    return found
 
 
 def correlations(gaps: pd.DataFrame, measures: Mapping[str, Mapping[str, float]], seed: int) -> list[dict[str, Any]]:

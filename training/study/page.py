@@ -284,7 +284,28 @@ def _flatness(results: dict[str, Any]) -> list[Block]:
         "Rank correlation of sharpness with the gap (95 % intervals over folds). Observational: runs differ in "
         "optimizer, settings and length too, and no correlation here says that flatness is the cause"
     )
-    return [*blocks, *_measured(sharpness), _table(caption, header, rows)]
+    return [*blocks, *_measured(sharpness), *_ratios(results), _table(caption, header, rows)]
+
+
+def _ratios(results: dict[str, Any]) -> list[Block]:
+    """A table a kind of measure, with a column for each scale of it."""
+    found = {(one["budget"], one["optimizer"], one["measure"]): one for one in results["sharpness"].get("ratios", [])}
+    rows, measures = _in_order(key[:2] for key in found), _in_order(key[2] for key in found)
+    reference = results["study"]["reference"]
+    tables: list[Block] = []
+    for kind in _in_order(name.partition(", ")[0] for name in measures):
+        own = [name for name in measures if name.partition(", ")[0] == kind]
+        caption = (
+            f"{kind.capitalize()} of the minima, times {reference}'s: geometric means of paired runs, over networks "
+            "and folds (95 % intervals over folds); below 1 is flatter"
+        )
+        cells = [
+            [_interval_of_share(found.get((budget, optimizer, name))) for name in own] for budget, optimizer in rows
+        ]
+        names = [f"{optimizer}, {_BUDGETS[budget]}" for budget, optimizer in rows]
+        header = ["Optimizer", *(name.partition(", ")[2] or name for name in own)]
+        tables.append(_table(caption, header, [[name, *each] for name, each in zip(names, cells, strict=True)]))
+    return tables
 
 
 def _measured(sharpness: dict[str, Any]) -> list[Block]:
