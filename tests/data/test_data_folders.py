@@ -178,6 +178,11 @@ def test_a_file_that_may_not_be_read_is_counted(tmp_path: Path, save_picture: Sa
         ("{label}/images_png/1.png", "{label}/masks_png/1.png"),
         ("{label}/1.png", "{label}/1(mask).png"),
         ("{label}/1.png", "{label}/mask images/1_mask_copy.png"),
+        ("{label}/1.png", "{label}/1 - Mask (2).png"),
+        ("{label}/case 1/image.png", "{label}/case 1/mask.png"),
+        ("{label}/Image_1.png", "{label}/Mask_1.png"),
+        ("{label}/scan7.jpg", "{label}/masks7.png"),
+        ("{label}/1_original.png", "{label}/1_mask.png"),
     ],
 )
 def test_masks_are_never_images(image: str, mask: str, tmp_path: Path, save_picture: Save) -> None:

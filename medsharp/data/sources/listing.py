@@ -36,7 +36,7 @@ _FORMAT = re.compile(r"[ _-](?:png|jpe?g|tiff?|bmp|gif|webp)s?$")
 """What stands behind the names of folders, in lower case, that hold one format: `masks_png`."""
 
 _MASK_END = re.compile(rf"(?:[ ._-]{_MASK}(?:[ _-]?\d+|[ _-]?\(\d+\))?|(?<=\d)masks?)$", re.IGNORECASE)
-_MASK_START = re.compile(rf"^(?:{_MASK}[ _-]|masks?(?=\d))", re.IGNORECASE)
+_MASK_START = re.compile(rf"^(?:{_MASK}[ _-]|masks?(?=\d)|{_WORD}$)", re.IGNORECASE)
 _MASK_BESIDE = re.compile(
     r"[ ._-](?:labels?|anno(?:tations?)?|contours?|lesion|tumou?r|outlines?|binary)(?:[ _-]?\d+)?$", re.IGNORECASE
 )
@@ -132,8 +132,11 @@ def mask_key(name: str) -> tuple[tuple[str, ...], str]:
 def mask_keys(name: str) -> tuple[tuple[tuple[str, ...], str], ...]:
     """Return the keys under which a mask may find its image, the likelier first."""
     folders, stem = mask_key(name)
-    within = _MASK_WITHIN.match(stem)
-    stems = (stem, _MASK_BESIDE.sub("", stem), _MASK_BEFORE.sub("", stem), within[1] if within else stem)
+    whole = PurePosixPath(name).stem.casefold()
+    within = _MASK_WITHIN.match(whole)
+    stems = [stem, _MASK_BESIDE.sub("", stem), _MASK_BEFORE.sub("", stem), within[1] if within else stem]
+    if re.search(_WORD, whole):  # `mask_1` beside `image_1`
+        stems += [re.sub(_WORD, word, whole) for word in sorted(IMAGE_FOLDERS)]
     return tuple((folders, one) for one in stems)
 
 
