@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ COLOURED_SHARE = 1e-4
 LEAST_FLOW = 4e-4
 """Share of pixels that are blood flow from which on it is Doppler: a vessel of 5 x 5 pixels on a copy of 256."""
 
+_ROWS = 64
 
 PART = "cropped to a part that was asked for"
 """The flag of an image of which only a part is looked at."""
@@ -87,12 +89,22 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Return grey uint8 [H, W] (ITU-R 601) of uint8 [H, W, 3], and these colours; None where too few are any."""
-    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    grey = np.empty(rgb.shape[:2], dtype=np.uint8)
+    for rows in strips(len(rgb)):
+        grey[rows] = np.asarray(Image.fromarray(rgb[rows]).convert("L"))
     return grey, rgb if coloured_pixels(rgb).mean() > COLOURED_SHARE else None
 
 
 def coloured_pixels(rgb: np.ndarray) -> np.ndarray:
     """Return which pixels of uint8 [H, W, 3] have a colour: bool [H, W]."""
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    high = np.maximum(np.maximum(red, green), blue)
-    return np.asarray(high - np.minimum(np.minimum(red, green), blue) > COLOUR_DIFFERENCE)
+    coloured = np.empty(rgb.shape[:2], dtype=bool)
+    for rows in strips(len(rgb)):
+        red, green, blue = np.moveaxis(rgb[rows], -1, 0)  # uint8 [h, W] each
+        high = np.maximum(np.maximum(red, green), blue)
+        coloured[rows] = high - np.minimum(np.minimum(red, green), blue) > COLOUR_DIFFERENCE
+    return coloured
+
+
+def strips(height: int) -> Iterator[slice]:
+    """Return the rows of an image a few at a time: what is computed on them takes little memory beside it."""
+    return (slice(top, top + _ROWS) for top in range(0, height, _ROWS))

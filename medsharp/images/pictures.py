@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from medsharp.images.decoded import DecodedImage, luminance
+from medsharp.images.decoded import DecodedImage, luminance, strips
 from medsharp.images.limits import MOST_PIXELS, ImageError, ImageLimits
 from medsharp.images.values import UNDECLARED, Samples, ValueRange, is_undeclared, scale_samples
 
@@ -153,8 +153,8 @@ def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
     _scale_transparency(image, bits)
     if orientation == UPRIGHT:
         orientation = orientation_of(image)  # a PNG may say it after the pixels
-    turned = ImageOps.exif_transpose(image)
-    return Picture(turned, kind, bits, signed, white_is_zero, tag, orientation, adobe, is_lossy)
+    ImageOps.exif_transpose(image, in_place=True)  # a second one would take its memory again
+    return Picture(image, kind, bits, signed, white_is_zero, tag, orientation, adobe, is_lossy)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -210,11 +210,11 @@ def _grey_of_deep(picture: Picture, declared: ValueRange | None, name: str, flag
 
 def _grey(picture: Picture, declared: ValueRange | None, name: str, flags: list[str]) -> DecodedImage:
     image = picture.image
+    over_black = None
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] != 255:
+        over_black, is_opaque = _over_black(image)
+        if not is_opaque:
             flags.append("alpha")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     elif image.mode == "CMYK":
         flags.append("cmyk")
         if picture.kind == "JPEG" and not picture.adobe:
@@ -222,17 +222,31 @@ def _grey(picture: Picture, declared: ValueRange | None, name: str, flags: list[
     elif image.mode == "LAB":
         raise ImageError(f"{name} is in the colour space L*a*b*, which is not read; save it as grey or RGB")
     colours = None
-    if image.mode in {"1", "L"}:
-        pixels = np.asarray(image.convert("L"))
+    if over_black is not None:
+        pixels, colours = luminance(over_black)
+    elif image.mode in {"1", "L"}:
+        pixels = np.asarray(image if image.mode == "L" else image.convert("L"))
     else:
-        pixels, colours = luminance(np.asarray(image.convert("RGB")))
-        if colours is not None:
-            flags.append("colour")
+        pixels, colours = luminance(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
+    if colours is not None:
+        flags.append("colour")
     used = None
     if picture.bits == 16:
         used = _SIXTEEN
         flags += _of_sixteen_bit_channels(pixels, declared, name)
     return DecodedImage(pixels, picture.kind, tuple(flags), colours=colours, range=used)
+
+
+def _over_black(image: Image.Image) -> tuple[np.ndarray, bool]:
+    """Return a picture with transparency on black, uint8 [H, W, 3], and whether all of it is opaque."""
+    rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    is_opaque = True
+    for rows in strips(image.height):
+        strip = image.crop((0, rows.start, image.width, min(rows.stop, image.height))).convert("RGBA")
+        is_opaque &= strip.getchannel("A").getextrema()[0] == 255
+        black = Image.new("RGBA", strip.size, (0, 0, 0, 255))
+        rgb[rows] = np.asarray(Image.alpha_composite(black, strip))[..., :3]
+    return rgb, is_opaque
 
 
 def _of_sixteen_bit_channels(pixels: np.ndarray, declared: ValueRange | None, name: str) -> list[str]:

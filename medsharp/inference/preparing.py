@@ -84,7 +84,7 @@ class Preparation:
         place = self.preprocessing
         where = placement(image.pixels, place, lesion=lesion)
         return Prepared(
-            preprocess(image.pixels, place, coloured=image.coloured, where=where),
+            preprocess(image.pixels, place, coloured=image.coloured if place.inpaint else None, where=where),
             # What drawing a heat map later needs: the shape and the place, not the pixels of thousands of images.
             (image.pixels.shape[0], image.pixels.shape[1]),
             where,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from medsharp.errors import InputError
 from medsharp.images import ImageError, ImageLimits, read_frames, read_image
+from medsharp.images.decoded import COLOUR_DIFFERENCE, coloured_pixels, luminance
 from medsharp.images.limits import MOST_PIXELS
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8) * 2
@@ -204,3 +206,34 @@ def test_the_most_pixels_of_a_picture_are_those_that_pillow_opens_whatever_is_al
         read_image(bytes(header), limits=ImageLimits(max_pixels=10**9))
     with pytest.raises(ImageError, match="the most is 12345"):
         read_image(bytes(header), limits=ImageLimits(max_pixels=12345))
+
+
+@pytest.mark.parametrize("height", [16, 63, 64, 65, 200])
+def test_colours_are_told_in_all_rows_and_in_little_memory(height: int) -> None:
+    rgb = np.random.default_rng(height).integers(0, 256, (height, 90, 3), dtype=np.uint8)
+    rgb[: height // 2] = rgb[: height // 2, :, :1]  # grey above, coloured below
+    grey, colours = luminance(rgb)
+    assert np.array_equal(grey, np.asarray(Image.fromarray(rgb).convert("L")))
+    assert colours is rgb
+    assert np.array_equal(coloured_pixels(rgb), np.ptp(rgb, axis=-1) > COLOUR_DIFFERENCE)
+    large = np.zeros((40 * height, 900, 3), dtype=np.uint8)
+    tracemalloc.start()
+    coloured_pixels(large)
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 1.1 * large[..., 0].size + 64 * 900 * 6  # bytes: the answer, and a few rows
+
+
+@pytest.mark.parametrize("top", [0, 70, 149])
+def test_one_transparent_row_anywhere_is_on_black_and_flagged(top: int) -> None:
+    rgba = np.full((150, 40, 4), 255, dtype=np.uint8)
+    rgba[..., :3] = np.arange(150, dtype=np.uint8)[:, None, None] + 50
+    opaque = read_image(encoded(Image.fromarray(rgba)))
+    assert np.array_equal(opaque.pixels, rgba[..., 0])
+    assert "alpha" not in opaque.flags
+    rgba[top, 5, 3] = 0
+    image = read_image(encoded(Image.fromarray(rgba)))
+    assert image.pixels[top, 5] == 0
+    rgba[top, 5, 0] = 0
+    assert np.array_equal(image.pixels, rgba[..., 0])
+    assert "alpha" in image.flags

@@ -8,15 +8,13 @@ import numpy as np
 from PIL import Image
 
 from medsharp.images import DecodedImage
-from medsharp.images.decoded import coloured_pixels
+from medsharp.images.decoded import coloured_pixels, strips
 
 LOOKED_AT = 256
 """Longest side in pixels at which seams and colours are looked for; images are made smaller, never larger."""
 
 
 _GREYS = np.arange(256.0)
-_ROWS = 64
-"""Rows whose colours are computed on at once, so that a large image takes little memory."""
 
 
 class Picture:
@@ -48,8 +46,8 @@ class Picture:
         if self.colours is None:
             return 0.0
         total, count = 0j, 0
-        for start in range(0, len(self.colours), _ROWS):
-            rgb = self.colours[start : start + _ROWS]
+        for rows in strips(len(self.colours)):
+            rgb = self.colours[rows]
             red, green, blue = rgb[coloured_pixels(rgb)].astype(float).T  # [n] each
             hues = np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)
             total, count = total + np.exp(1j * hues).sum(), count + len(hues)
