@@ -116,7 +116,7 @@ def check_settings(path: Path, settings: Mapping[str, Any], what: str) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(before, dict):
             raise ValueError("not an object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged; remove {path.parent} or choose another --out") from error
     for key, value in json.loads(json.dumps(settings)).items():
         if before.get(key) != value:

@@ -102,7 +102,7 @@ class Run:
             return []
         try:
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not a line of JSON an epoch: {error}") from error
 
     def predictions(self) -> pd.DataFrame:

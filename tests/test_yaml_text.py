@@ -1,4 +1,4 @@
-"""YAML of others is bounded before it is built: nesting, aliases, and every file that a person hands in."""
+"""YAML of others is bounded before it is built: nesting, aliases, and every file that a person hands in; JSON too."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from medsharp.bundle import read_bundle
 from medsharp.cli import app
 from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
+from medsharp.files import check_settings
+from medsharp.runs import METRICS, Run
 from medsharp.yaml_text import MOST_NESTED, MOST_NODES, load_yaml
 from training.crossvalidation.request import REQUEST, Request
+from training.study.folder import REGISTRATION, StudyFolder
 
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
 DEEP = {
@@ -91,6 +94,30 @@ def test_files_that_no_loader_reads_are_a_sentence(
 ) -> None:
     with pytest.raises(InputError, match=r"\.yaml is (damaged: it is )?not YAML"):
         read(tmp_path, text)
+
+
+def _settings(folder: Path) -> None:
+    check_settings(folder / "settings.json", {}, "a run")
+
+
+def _metrics(folder: Path) -> None:
+    Run(folder).metrics()
+
+
+def _study(folder: Path) -> None:
+    StudyFolder.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("settings.json", _settings), (METRICS, _metrics), (REGISTRATION, _study)],
+)
+def test_json_that_is_nested_beyond_reading_is_a_sentence(
+    tmp_path: Path, name: str, read: Callable[[Path], None]
+) -> None:
+    (tmp_path / name).write_text("[" * 100_000)
+    with pytest.raises(InputError, match=f"{name} is (damaged|not a line of JSON)"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(

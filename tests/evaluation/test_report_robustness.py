@@ -131,6 +131,7 @@ def test_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     [
         ("", "is not JSON"),
         ('{"format": 1', "is not JSON"),
+        pytest.param("[" * 100_000, "is not JSON", id="nested beyond reading"),
         ("[]", "is not a robustness.json"),
         ('{"format": 1, "corruptions": []}', "is not a robustness.json of format 2.*run it again"),
         ('{"format": 2, "datasets": []}', "is not a robustness.json"),

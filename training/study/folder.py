@@ -55,7 +55,7 @@ class StudyFolder:
             registration = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{root} is not the folder of a study: it has no {REGISTRATION}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {error}") from error
         if registration.get("format") != _FORMAT:
             raise InputError(f"{path} has format {registration.get('format')}; this version reads {_FORMAT}")
@@ -146,7 +146,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is damaged: it holds no object")

@@ -38,7 +38,7 @@ def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON; give the robustness.json that `medsharp robustness` wrote") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT or "corruptions" not in content:
         raise InputError(
