@@ -29,7 +29,7 @@ from training.datasets import check_splits, make_datasets, notes_on_masks
 from training.environment import describe_environment
 from training.events import Events
 from training.learner import Learner
-from training.notes import notes_on_length, notes_on_weights
+from training.notes import notes_on_length, notes_on_parts, notes_on_weights
 from training.precision import choose_precision
 from training.predictions import Best, judge, predict_logits, prediction_table, with_threshold
 from training.processes import ALONE, Processes
@@ -161,7 +161,8 @@ class _Trainer:
         self.training = self.datasets["train"]
         with processes.agreed():
             self.network = self._network(config)
-            self.division = division_of(config, processes.count, (state or {}).get("division"))
+            self.begun: Mapping[str, int] | None = (state or {}).get("division")
+            self.division = division_of(config, processes.count, self.begun)
             check_batch_norm(config, self.network)
             check_division(config, self.network, self.division)
             if self.network.normalization == "image":
@@ -268,6 +269,7 @@ class _Trainer:
                     *notes_on_weights(Run(self.folder), self.network, self.config),
                     *notes_on_masks(self.training),
                     *notes_on_length(before, self.config, epoch, len(self.loader)),
+                    *notes_on_parts(self.begun, self.division, self.config, self.network, epoch),
                 ],
             }
         )
