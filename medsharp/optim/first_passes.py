@@ -100,13 +100,13 @@ def _watching(params: list[Tensor], scaler: torch.amp.GradScaler | None, compare
             handle.remove()
     _check_scaler(scaler, scalers, any(p.grad is not None for p in params))
     for parameter, old, parts in zip(smallest, before, received, strict=True):
-        if parameter.grad is None or not parts or not old.any():
+        if parameter.grad is None or not parts or not old.any() or not old.isfinite().all():
             continue
         given = torch.stack(parts)  # [backward passes, numbers]
         left = _some(parameter.grad) - given.sum(0)
         # Where a closure clips or scales its gradients, about as much is left by chance; where it adds, just as much.
         rounding = 4 * torch.finfo(given.dtype).eps * (len(parts) + 1) * (old.abs().max() + given.abs().sum(0).max())
-        if (left - old).abs().max() <= torch.minimum(rounding, old.abs().max() / 100):  # never so if one is not finite
+        if (left - old).abs().max() <= torch.minimum(rounding, old.abs().max() / 100):  # never so if it is not finite
             raise ValueError(
                 "the closure adds its gradients to those from before; it must clear them in every pass "
                 "(optimizer.zero_grad()), and accumulate, if at all, inside of itself"

@@ -124,6 +124,7 @@ def _has_flat_parameters(model: nn.Module | None, params: list[Tensor]) -> bool:
     """Whether FSDP1 has divided them; it is loaded where that is so, and marks the tensors."""
     loaded = sys.modules.get("torch.distributed.fsdp")
     kind = getattr(loaded, "FullyShardedDataParallel", None)
-    if kind is not None and any(isinstance(module, kind) for module in (model.modules() if model else ())):
+    # A compiled model has no truth value where the model inside has no length.
+    if kind is not None and model is not None and any(isinstance(module, kind) for module in model.modules()):
         return True
     return any(getattr(p, "_fsdp_flattened", False) for p in params)
