@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +236,29 @@ def test_text_of_any_signs_is_escaped_in_every_format() -> None:
     assert latex_text("Nguyễn 漢 1\u202f000 \u2013 ≥") == r"Nguyen ? 1\,000 -- $\geq$"
     assert latex_text("\\ ~^") == r"\textbackslash{} \textasciitilde{}\textasciicircum{}"
     assert "| k\\|l | n |" in as_markdown(page)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+def test_latex_compiles_and_no_line_is_too_wide(tmp_path: Path) -> None:
+    header = [
+        "Optimizer, network, hospital",
+        *(f"{name} (equal epochs)" for name in ("Epochs", "Passes", "Of adam's") * 2),
+    ]
+    rows = [["looksam, lite0, busbra", *["0.123 (\N{MINUS SIGN}0.456 to +0.789)"] * 3, "-", "1", "5 %"]] * 90
+    page = Page(
+        "t_1 ~ 50 %",
+        [
+            Heading("a & b #1 {c} \\ ^"),
+            Text(" ".join(chr(code) for code in range(0x180)) + " \N{GREATER-THAN OR EQUAL TO} 漢"),
+            Text("commits " + ", ".join(["0123456789" * 4 + " (71 runs)"] * 9)),
+            Table("Wide | and long", header, rows),
+        ],
+    )
+    (tmp_path / "report.tex").write_text(as_latex(page), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    log = (tmp_path / "report.log").read_text(encoding="latin-1")
+    assert made.returncode == 0, log[-2000:]
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert "Overfull" not in log
+    assert "Missing character" not in log

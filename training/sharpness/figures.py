@@ -106,6 +106,8 @@ def _densities(
 
 
 def _lines(figure: Figure, kinds: Sequence[dict[str, Any]], own: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, key, label in (
         (left, "random", "random direction, filter-normalised"),
@@ -115,6 +117,9 @@ def _lines(figure: Figure, kinds: Sequence[dict[str, Any]], own: Sequence[tuple[
             axes.plot(each["steps"], _finite(each["lines"][key]), label=name, **kind)
         axes.set_xlabel(label)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("loss")
     left.legend(frameon=False, fontsize=9)
 

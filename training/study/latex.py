@@ -19,9 +19,11 @@ def as_latex(page: Page) -> str:
         r"\usepackage[utf8]{inputenc}",
         r"\usepackage[a4paper,landscape,margin=15mm]{geometry}",
         r"\usepackage{longtable}",
+        r"\setlength{\tabcolsep}{4pt}",
         rf"\title{{{latex_text(page.heading)}}}",
         r"\date{}",
         r"\begin{document}",
+        r"\sloppy",  # digests and names break nowhere
         r"\maketitle",
     ]
     for block in page.blocks:
@@ -44,12 +46,14 @@ def latex_text(text: str) -> str:
 
 
 def _letter(sign: str) -> str:
-    if sign.isascii() or sign in _T1:
+    if sign.isspace():
+        return " "
+    if (sign.isascii() and sign.isprintable()) or sign in _T1:
         return sign
     if unicodedata.combining(sign):
         return ""
     plain = unicodedata.normalize("NFKD", sign)[:1]
-    return _LATEX.get(plain) or (plain if plain.isascii() else "?")
+    return _LATEX.get(plain) or (plain if plain.isascii() and plain.isprintable() else "?")
 
 
 _T1 = frozenset(
@@ -89,7 +93,7 @@ def _latex_table(table: Table) -> list[str]:
 
     columns = "l" + "r" * (len(table.header) - 1)
     return [
-        r"\begin{small}",
+        r"\begin{footnotesize}",
         rf"\begin{{longtable}}{{{columns}}}",
         rf"\caption{{{latex_text(table.caption)}}}\\",
         r"\hline",
@@ -99,7 +103,7 @@ def _latex_table(table: Table) -> list[str]:
         *(line(row.cells) for row in table.lines()),
         r"\hline",
         r"\end{longtable}",
-        r"\end{small}",
+        r"\end{footnotesize}",
     ]
 
 

@@ -31,8 +31,8 @@ class Measured(Section):
     start_seconds: float = Field(4.0, ge=0, description="until a process with the bundle answers")
     row_bytes: float = Field(60, gt=0, description="an image's row of predictions in Parquet")
     statistics_seconds: float = Field(1e-5, ge=0, description="of one core: `score --stream`, a row")
-    cell_seconds: float = Field(290, gt=0, description="of a core: mean run of a study, here the small one")
-    cell_spread: float = Field(0.95, ge=0, description="standard deviation of the logarithm of that")
+    cell_seconds: float = Field(70, gt=0, description="of a core: mean run of a study, here the small one")
+    cell_spread: float = Field(0.65, ge=0, description="standard deviation of the logarithm of that")
 
 
 class Assumed(Section):
