@@ -99,6 +99,12 @@ def read_bundle(folder: str | Path, *, verify: bool = True) -> BundleSpec:
     return spec
 
 
+def answers_digest_of(spec: BundleSpec) -> str:
+    """Return `digest_of` without the model card, which `evaluate --card` writes anew: of what answers depend on."""
+    files = {name: digest for name, digest in spec.files.items() if name != CARD}
+    return digest_of(spec.model_copy(update={"files": files}))
+
+
 def read_graphs(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what `parity.json` says of each graph, by name; nothing of bundles written before it said it by graph."""
     if not (folder / PARITY).is_file():

@@ -154,6 +154,7 @@ def evaluate_data(
     model: ClusterModel | None = None,
 ) -> tuple[Path, ...]:
     """Predict and evaluate each data set, write the report, print the figures; return the files of the report."""
+    from medsharp.bundle import answers_digest_of
     from medsharp.data.leaks import assert_no_leak
     from medsharp.evaluation import write_evaluation
     from medsharp.evaluation.grouping import assert_columns
@@ -210,7 +211,8 @@ def evaluate_data(
                 **options,
             )
         evaluations.append(evaluation)
-    spec = predictor.spec.model_dump(mode="json") | {"digest": predictor.digest}
+    digests = {"digest": predictor.digest, "answers_digest": answers_digest_of(predictor.spec)}
+    spec = predictor.spec.model_dump(mode="json") | digests
     written = write_evaluation(out, evaluations, spec, formats=formats, robustness=robustness)
     for file in left_over(out, written):
         note(f"{file} is of an earlier run; this one was not asked for that format")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medsharp import __version__
-from medsharp.bundle import digest_of
+from medsharp.bundle import answers_digest_of, digest_of
 from medsharp.data.leaks import assert_no_leak
 from medsharp.errors import InputError
 from medsharp.inference.leaks import leaks
@@ -100,7 +100,7 @@ def measure_robustness(
         for path, source in zip(data, sources or [None] * len(data), strict=True)
     ]
     assert_no_leak(*(sample.manifest for sample in samples))
-    keys = [digest_of(predictor.spec)[:12] for predictor in predictors]
+    keys = [answers_digest_of(predictor.spec)[:12] for predictor in predictors]
     kept = Kept(
         out,
         {
@@ -271,6 +271,7 @@ def _model(
     entry = {
         "threshold": judge.threshold,
         "digest": digest_of(spec),
+        "answers_digest": answers_digest_of(spec),
         "network": spec.network,
         "optimizer": spec.optimizer,
         "notes": list(leaks(predictor.folder, sample.manifest)),

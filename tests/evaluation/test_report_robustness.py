@@ -13,6 +13,7 @@ import pytest
 from medsharp.errors import InputError
 from medsharp.evaluation import evaluate_predictions, write_evaluation
 from medsharp.evaluation.report import read_robustness
+from medsharp.evaluation.report.robustness import is_own
 
 
 def figure(value: float) -> dict[str, Any]:
@@ -144,3 +145,20 @@ def test_wrong_file_is_a_sentence(tmp_path: Path, text: str, words: str) -> None
     (tmp_path / "robustness.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         read_robustness(None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "bundle", "own"),
+    [
+        ({"answers_digest": "a", "digest": "1"}, {"answers_digest": "a", "digest": "2"}, True),
+        ({"answers_digest": "a", "digest": "1"}, {"answers_digest": "b", "digest": "1"}, False),
+        ({"answers_digest": "", "digest": "1"}, {"answers_digest": "a", "digest": "1"}, True),
+        ({"digest": "1"}, {"answers_digest": "a", "digest": "2"}, False),
+        ({"digest": ""}, {"answers_digest": "a", "digest": "2"}, True),
+        ({}, {"name": "other"}, False),
+    ],
+)
+def test_a_model_is_the_reports_own_by_what_its_answers_depend_on(
+    model: dict[str, str], bundle: dict[str, str], own: bool
+) -> None:
+    assert is_own({"name": "m", **model}, {"name": "m", **bundle}) is own

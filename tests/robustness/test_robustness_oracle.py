@@ -175,7 +175,7 @@ def test_every_figure_of_a_run_is_that_of_the_brute_force(
     for model in entry["models"]:
         threshold = THRESHOLDS[model["name"]]
         assert model["threshold"] == threshold
-        answers = answers_of(folder, model["digest"])
+        answers = answers_of(folder, model["answers_digest"])
         before = answers.pop(("clean", 0))
         clean = measured(y, patient, threshold, before, before)
         cells = {key: measured(y, patient, threshold, p, before) for key, p in answers.items()}
@@ -262,7 +262,7 @@ def test_what_is_kept_under_one_corruption_was_right_on_the_clean_image_too(
     put_right = 0
     for model in entry["models"]:
         threshold = THRESHOLDS[model["name"]]
-        answers = answers_of(folder, model["digest"])
+        answers = answers_of(folder, model["answers_digest"])
         before = answers.pop(("clean", 0))
         check_every(model, y, patient, threshold, before, answers)
         put_right += sum(((p >= threshold) == y)[(before >= threshold) != y].sum() for p in answers.values())

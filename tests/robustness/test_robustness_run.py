@@ -88,6 +88,24 @@ def test_a_second_start_predicts_nothing_again_and_says_the_same(
     assert json.dumps(before) == json.dumps(after)
 
 
+@pytest.mark.parametrize(("file", "same"), [("MODEL_CARD.md", True), ("model.onnx", False), ("checks.npz", False)])
+def test_a_card_that_is_written_anew_makes_no_other_model(
+    file: str, same: bool, hospital: Path, tmp_path: Path, toy: Callable[..., Any]
+) -> None:
+    first, second = toy(), toy()
+    second.spec = second.spec.model_copy(update={"files": {**second.spec.files, file: "0" * 64}})
+    before = measure([first], hospital, tmp_path / "out")
+    if not same:
+        with pytest.raises(InputError, match="a run with other bundles"):
+            measure([second], hospital, tmp_path / "out")
+        return
+    after = measure([second], hospital, tmp_path / "out")
+    assert second.session.images == 0
+    one, other = (content["datasets"][0]["models"][0] for content in (before, after))
+    assert one["answers_digest"] == other["answers_digest"]
+    assert one["digest"] != other["digest"]
+
+
 def test_more_corruptions_are_added_to_a_folder(hospital: Path, tmp_path: Path, toy: Callable[..., Any]) -> None:
     before, model = measure([toy()], hospital, tmp_path / "out"), toy()
     content = measure([model], hospital, tmp_path / "out", corruptions=find_corruptions(["gain_*", "calipers"]))

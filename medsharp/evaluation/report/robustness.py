@@ -13,6 +13,9 @@ from medsharp.errors import InputError
 FILE = "robustness.json"
 _FORMAT = 2
 _CONTROL = "control"
+_DIGESTS = ("answers_digest", "digest")
+"""The first that both have tells models apart: a card that was written anew makes no other model."""
+
 _KEPT = ("name", "threshold", "clean", "summary", "annotations", "medmnist_c")
 
 
@@ -51,14 +54,16 @@ def read_robustness(path: Path | None, folder: Path) -> dict[str, Any] | None:
 
 
 def is_own(model: dict[str, Any], bundle: dict[str, Any]) -> bool:
-    """Whether a model of `robustness.json` is the one that a report is of, by its digest; by name where one has none.
+    """Whether a model of `robustness.json` is the one that a report is of, by a digest; by name where one has none.
 
     Args:
         model: As `read_robustness` gives it.
         bundle: As in `evaluation.json`.
     """
-    digests = model.get("digest"), bundle.get("digest")
-    return digests[0] == digests[1] if all(digests) else bool(model["name"] == bundle.get("name"))
+    for key in _DIGESTS:
+        if model.get(key) and bundle.get(key):
+            return bool(model[key] == bundle[key])
+    return bool(model["name"] == bundle.get("name"))
 
 
 def robustness_of(document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -82,7 +87,8 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
             "corruptions": sum(family != _CONTROL for family in families.values()),
             "models": [
                 {key: model[key] for key in _KEPT}
-                | {"digest": str(model.get("digest", "")), "notes": list(map(str, model.get("notes", ())))}
+                | {key: str(model.get(key, "")) for key in _DIGESTS}
+                | {"notes": list(map(str, model.get("notes", ())))}
                 | {"by_severity": _by_severity(model, families, entry["apart"])}
                 for model in entry["models"]
             ],
