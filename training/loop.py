@@ -253,6 +253,7 @@ class _Trainer:
         with self.processes.agreed():
             if self.processes.leads:
                 keep_metrics(self.folder / runs.METRICS, epoch)
+                self._settle_best(epoch - 1)
         self.events(
             {
                 "kind": "start",
@@ -384,15 +385,32 @@ class _Trainer:
         return predict_logits(network, self.datasets[split], self.device, size, len(data.classes), self.processes)
 
     def _save(self, epoch: int, record: dict[str, Any], weights: dict[str, Tensor], better: bool) -> None:
-        # The state comes last: what a kill leaves before it is written again, the same, by the resumed run.
+        # The state comes last: what a kill leaves before it is written again by the resumed run. That one may train the
+        # epoch otherwise (a GPU does) and find it no better: best weights wait under another name for the state.
         by_validation = self.config.schedule.keep == "best"
         with self.processes.agreed():
             if self.processes.leads:
                 if by_validation and (better or not (self.folder / runs.BEST_WEIGHTS).exists()):
-                    save_weights(self.folder / runs.BEST_WEIGHTS, weights)
+                    save_weights(self._waiting_weights(epoch), weights)
                 save_weights(self.folder / runs.LAST_WEIGHTS, weights)
                 add_metrics(self.folder / runs.METRICS, record)
         self._save_state(epoch)
+        with self.processes.agreed():
+            if self.processes.leads:
+                self._settle_best(epoch)
+
+    def _waiting_weights(self, epoch: int | str) -> Path:
+        """Where the best weights of an epoch wait until the state knows of them."""
+        best = self.folder / runs.BEST_WEIGHTS
+        return best.with_name(f"{best.stem}-{epoch}{best.suffix}")
+
+    def _settle_best(self, epoch: int) -> None:
+        """Take the weights that wait for the state of this epoch, which is there; drop those of epochs lost."""
+        waiting = self._waiting_weights(epoch)
+        if waiting.exists():
+            waiting.replace(self.folder / runs.BEST_WEIGHTS)
+        for lost in waiting.parent.glob(self._waiting_weights("*").name):
+            lost.unlink()
 
     def _save_state(self, epoch: int) -> None:
         """Save what resuming after an epoch needs; -1 is before the first."""

@@ -84,12 +84,13 @@ def size_of(count: int) -> str:
 
 
 def interval(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """Write a figure as `0.871 (0.842 to 0.897)`, or a dash where there is none."""
+    """Write a figure as `0.871 (0.842 to 0.897)`, `8.12 (at least 2.50)` without an upper limit, or a dash."""
     if figure is None or figure.get("value") is None:
         return "-"
     text = f"{figure['value']:.{digits}f}"
-    if figure.get("low") is not None and figure.get("high") is not None:
-        text += f" ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})"
+    low, high = figure.get("low"), figure.get("high")
+    if low is not None:
+        text += f" (at least {low:.{digits}f})" if high is None else f" ({low:.{digits}f} to {high:.{digits}f})"
     return text
 
 

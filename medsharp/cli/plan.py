@@ -157,7 +157,7 @@ def _stated(
         threshold=threshold,
         images=images or 1.0,
         icc=icc or 0.0,
-        design_effect=design_effect or 1.0,
+        design_effect=design_effect,
     )
 
 

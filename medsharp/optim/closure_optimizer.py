@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -108,8 +109,8 @@ class ClosureOptimizer(GroupedGradients):
         self._own = own
         self._of_base = {name: self.base.defaults[name] for name in own if name in self.base.defaults}
         self.defaults = {**self.base.defaults, **own}
-        # One list of groups and one state for both: schedules, checkpoints and added groups reach the base optimizer.
-        self.param_groups, self.state = self.base.param_groups, self.base.state
+        self._share_with_base()
+        self._follow_base()
         self._workers = Workers(model, self._parameters())
         if self._workers.sharded:
             check_sharded(type(self).__name__, self.can_shard, scaler)
@@ -165,11 +166,7 @@ class ClosureOptimizer(GroupedGradients):
             raise ValueError(
                 f"{type(self).__name__}.step needs a closure that clears gradients, calls backward and returns the loss"
             )
-        if self.param_groups is not self.base.param_groups or self.state is not self.base.state:
-            # Somebody has loaded a state into the base optimizer by itself.
-            self.param_groups, self.state = self.base.param_groups, self.base.state
-            for group in self.param_groups:
-                group.update({name: value for name, value in self._own.items() if name not in group})
+        self._share_with_base()  # one that loads a state in a way of its own calls no hook
         self._check_groups()
         self._loss_scale.begin_step()
         self._follow_shards()
@@ -330,8 +327,36 @@ class ClosureOptimizer(GroupedGradients):
 
     # How it is kept.
 
+    def _share_with_base(self) -> None:
+        """Have one list of groups and one state with the base optimizer, so that schedules and checkpoints reach both.
+
+        Where a state was loaded into the base, that brings the base's values. The method's own stay those of the group
+        at the same place, and so does what both call the same, which is the method's.
+        """
+        groups = self.base.param_groups
+        if self.param_groups is not groups:
+            for group, before in zip(groups, self.param_groups, strict=False):
+                group.update({name: before[name] for name in self._own if name in before})
+        self.param_groups, self.state = groups, self.base.state
+        for group in groups:
+            for name, value in self._own.items():
+                group.setdefault(name, value)
+
+    def _follow_base(self) -> None:
+        """Share again as soon as a state is loaded into the base optimizer by itself."""
+        # Not this object itself: with one of the two, the other and the memory of both would live on.
+        reference = weakref.ref(self)
+
+        def share(_: Optimizer) -> None:
+            method = reference()
+            if method is not None:
+                method._share_with_base()
+
+        self.base.register_load_state_dict_post_hook(share)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's state, the groups, and what the method remembers of earlier steps."""
+        self._share_with_base()
         kind = {"method": type(self).__name__, "base": type(self.base).__name__}
         return super().state_dict() | kind | self._memory.state_dict([shard(p) for p in self._parameters()])
 
@@ -354,6 +379,8 @@ class ClosureOptimizer(GroupedGradients):
         super().__setstate__(state)
         if "base" in self.__dict__:
             self.base.param_groups, self.base.state = self.param_groups, self.state
+        if "base" in state:  # a copy, whose base has left its hooks behind
+            self._follow_base()
 
 
 class _Pass:

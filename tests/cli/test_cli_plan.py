@@ -103,9 +103,23 @@ def test_images_that_are_alike_are_worth_less(tmp_path: Path) -> None:
         assert unlike[key]["patients"] == pytest.approx(single[key]["patients"] / 2, rel=0.02)
         assert unlike[key]["patients"] < half[key]["patients"] < alike[key]["patients"]
         assert stated[key]["patients"] == pytest.approx(0.75 * single[key]["patients"], rel=0.02)
-        assert stated[key]["design_effect"] == pytest.approx(1.5, rel=1e-3)
+    # A stated one is of all figures, those too whose images of a patient share the label.
+    for row in stated["criteria"]:
+        assert row["design_effect"] == pytest.approx(1.5, rel=1e-3), row["key"]
+        assert row["patients"] == pytest.approx(0.75 * single[row["key"]]["patients"], rel=0.02), row["key"]
     # The label is the patient's: what is observed, less what is expected, is alike however different images look.
     assert unlike["oe"]["design_effect"] > 1.4
+
+
+def test_a_stated_design_effect_of_1_is_of_independent_images(tmp_path: Path) -> None:
+    options = (*STATED, "--sensitivity", "0.9", *EVERY, "--images-per-patient", "2.5")
+    plan = planned(tmp_path, *options, "--design-effect", "1")
+    assert [row["design_effect"] for row in plan["criteria"]] == pytest.approx([1] * 8)
+    assert (plan["assumptions"]["design_effect"], plan["assumptions"]["icc"]) == (1, None)
+    assert "2.5 images a patient, with a stated design effect of 1." in (tmp_path / "plan.md").read_text()
+    unlike = planned(tmp_path, *options, "--icc", "0")
+    assert (unlike["assumptions"]["design_effect"], unlike["assumptions"]["icc"]) == (None, 0)
+    assert unlike["oe"]["patients"] > 1.3 * plan["oe"]["patients"]
 
 
 def test_a_table_plans_an_evaluation_like_itself(tmp_path: Path, table: Path) -> None:
@@ -144,6 +158,62 @@ def test_a_table_is_moved_to_another_prevalence_and_number_of_images(tmp_path: P
     assert 0.7 < three["auroc"]["patients"] / single["auroc"]["patients"] < 0.95
     moved = planned(tmp_path / "out", "--from", table, *EVERY, "--threshold", "0.6")
     assert moved["sensitivity"]["anticipated"] < own["sensitivity"]["anticipated"]
+
+
+def cancers_beside_benign_lesions(path: Path) -> pd.DataFrame:
+    """200 patients with two benign images, and 200 with one malignant and one benign image."""
+    rng = np.random.default_rng(8)
+    who = np.repeat(np.arange(400), 2)
+    positive = (who >= 200) & (np.arange(800) % 2 == 0)
+    scores = 1 / (1 + np.exp(-(-1 + 1.6 * positive + 0.8 * rng.normal(size=400)[who] + 0.6 * rng.normal(size=800))))
+    rows = pd.DataFrame(
+        {
+            "image": [f"{n}.png" for n in range(800)],
+            "patient": [f"P{n}" for n in who],
+            "label": np.where(positive, "malignant", "benign"),
+            "p_benign": 1 - scores,
+            "p_malignant": scores,
+        }
+    )
+    rows.to_csv(path, index=False)
+    return rows
+
+
+def test_of_patients_with_one_image_as_many_have_cancer_as_images_do(tmp_path: Path) -> None:
+    """A quarter of the images, and half of the patients as they are in the table."""
+    mixed = tmp_path / "mixed.csv"
+    cancers_beside_benign_lesions(mixed)
+    options = ("--from", mixed, "--auroc-width", "0.12", "--slope-width", "0.6")
+    own = planned(tmp_path / "out", *options)
+    single = planned(tmp_path / "out", *options, "--images-per-patient", "1")
+    for row in own["criteria"]:
+        assert row["with_positive"] == int(np.ceil(row["patients"] / 2))
+    for row in single["criteria"]:
+        assert row["with_positive"] == int(np.ceil(row["patients"] / 4))
+    rare = planned(tmp_path / "out", *options, "--images-per-patient", "1", "--prevalence", "0.125")
+    assert rare["auroc"]["with_positive"] == int(np.ceil(rare["auroc"]["patients"] / 8))
+    # Ten of those with cancer are the least; of patients as in the table there would be twice as many.
+    refused(run("plan", "--from", mixed, "--auroc-width=0.28", "--images-per-patient=1"), "9 patients with a")
+    refused(
+        run("plan", *options, "--images-per-patient", "3", "--out", tmp_path / "none"),
+        "mixed.csv has 200 patients with images of malignant and of no malignant",
+        "leave --images-per-patient out, or give 1",
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_of_patients_with_equally_many_images_as_many_have_cancer_as_images_do(tmp_path: Path, table: Path) -> None:
+    """Patients with cancer have three images here, and the others one to three."""
+    rows = pd.read_csv(table)
+    cancers = rows[rows["label"] == "malignant"].drop_duplicates("patient")
+    three = [cancers.assign(image=[f"{name}-{n}" for name in cancers["image"]]) for n in range(3)]
+    rows = pd.concat([rows[rows["label"] == "benign"], *three])
+    rows.to_csv(table, index=False)
+    share = float((rows["label"] == "malignant").mean())
+    assert share > 0.35
+    for images in ("1", "2"):
+        plan = planned(tmp_path / "out", "--from", table, "--auroc-width=0.1", "--images-per-patient", images)
+        assert plan["auroc"]["with_positive"] == int(np.ceil(plan["auroc"]["patients"] * share))
 
 
 def test_patients_that_are_tied_or_unknown_are_said_to_be(tmp_path: Path, table: Path) -> None:
@@ -271,6 +341,20 @@ def test_tables_that_do_not_tell_enough_are_refused(tmp_path: Path, table: Path)
         run("plan", "--from", _without_threshold(table), "--sensitivity-width=0.1"),
         "--sensitivity-width needs --threshold",
     )
+
+
+def test_calibration_that_does_not_exist_is_not_planned(tmp_path: Path, table: Path) -> None:
+    """A benign lesion that was given 1 has no finite recalibration; the plan was for that of 1 - 1e-7."""
+    rows = pd.read_csv(table)
+    place = rows.index[rows["label"] == "benign"][2]
+    rows.loc[place, ["p_benign", "p_malignant"]] = [0.0, 1.0]
+    rows.to_csv(table, index=False)
+    for name in ("slope", "intercept"):
+        refused(run("plan", "--from", table, f"--{name}-width=0.6"), f"--{name}-width cannot be planned")
+    plan = planned(tmp_path / "out", "--from", table)
+    assert "slope" not in plan
+    assert any("calibration slope is not planned" in sentence for sentence in plan["warnings"])
+    assert plan["oe"]["patients"] > 10
 
 
 def _without_threshold(table: Path) -> Path:

@@ -122,6 +122,66 @@ def test_where_there_is_no_interval_a_reason_stands(estimate: Estimate, reason: 
     assert (found["value"] is None) == (not estimate.exists)
 
 
+@pytest.mark.parametrize("kind", ["percentile", "bca"])
+def test_infinite_resamples_are_the_greatest(kind: str) -> None:
+    few, most = (np.r_[SKEWED[count:], np.full(count, np.inf)] for count in (49, 50))
+    expected = np.sort(few)[[49, 50, 1949, 1950]]  # 2.5 % lie at place 49.975, 97.5 % at 1949.025
+    found = Estimate(float(np.median(few)), few).interval(kind)
+    assert isinstance(found, Limits)
+    if kind == "percentile":
+        assert found.low == pytest.approx(expected[0] + 0.975 * (expected[1] - expected[0]))
+        assert found.high == pytest.approx(expected[2] + 0.025 * (expected[3] - expected[2]))
+        assert found.high > np.percentile(few[np.isfinite(few)], 97.5) * 1.05
+    without = Estimate(float(np.median(most)), most).figure(kind)
+    assert without["high"] is None
+    assert without["low"] == pytest.approx(found.low, rel=0.01)
+    assert without["reason"] == "no upper limit: it is infinite in 2.5% of the resamples"
+    turned = Estimate(-float(np.median(most)), -most).figure(kind)
+    assert (turned["low"], turned["reason"]) == (None, without["reason"].replace("upper", "lower"))
+    assert turned["high"] == pytest.approx(-without["low"], rel=0.01)
+
+
+def test_few_resamples_have_no_limit_where_many_are_infinite() -> None:
+    def found(count: int) -> dict:
+        return Estimate(0.55, np.r_[SKEWED[count:400], np.full(count, np.inf)]).figure()
+
+    assert found(11)["high"] is None
+    assert found(11)["low"] == pytest.approx(0.55 - 1.959963985 * np.std(SKEWED[11:400], ddof=1))
+    assert found(10)["high"] == pytest.approx(0.55 + 1.959963985 * np.std(SKEWED[10:400], ddof=1))
+    assert "reason" not in found(10)
+
+
+def test_where_nearly_all_resamples_are_infinite_there_is_no_interval() -> None:
+    for count in (1960, 1999, 2000):
+        figure = Estimate(0.55, np.r_[SKEWED[count:], np.full(count, np.inf)]).figure()
+        assert (figure["low"], figure["high"]) == (None, None)
+        assert figure["reason"] == f"it is infinite in {count / 2000:.1%} of the resamples"
+    assert Estimate(np.inf, SKEWED).figure()["value"] is None
+
+
+def test_differences_of_infinite_values_are_none_and_of_one_infinite() -> None:
+    one, other = np.r_[SKEWED[30:], np.full(30, np.inf)], np.r_[np.full(20, np.inf), SKEWED[20:]]
+    replicates = (Estimate(0.6, one) - Estimate(0.5, other)).replicates
+    assert (np.isposinf(replicates).sum(), np.isneginf(replicates).sum(), np.isnan(replicates).sum()) == (30, 20, 0)
+    assert np.isnan((Estimate(0.6, one) - Estimate(0.5, one)).replicates).sum() == 30
+    unlimited = Estimate(0.6, np.r_[SKEWED[100:], np.full(100, np.inf)])
+    told = independent_difference(Estimate(0.5, SKEWED), unlimited)
+    assert (told["value"], told["low"], told["high"]) == (pytest.approx(0.1), None, None)
+    assert "no limit on one side" in told["reason"]
+
+
+@pytest.mark.parametrize(("scale", "end"), [("log", 0.0), ("log of 1 less it", 1.0)])
+def test_more_than_one_in_forty_at_the_end_of_a_scale_leave_it(scale: str, end: float) -> None:
+    """They lie on one side: where 4 % of a slope's resamples are below 0, so is its lower limit."""
+    for count, leaves in ((50, False), (51, True)):
+        replicates = np.r_[SKEWED[count:], np.full(count, end)]
+        found = Estimate(0.55, replicates, scale=scale).interval()
+        assert isinstance(found, Limits)
+        assert found.method.endswith("percentile") == leaves
+        if leaves:
+            assert end in (found.low, found.high)
+
+
 def test_differences_and_means_are_paired_by_resample() -> None:
     one, other = Estimate(0.7, SKEWED), Estimate(0.6, SKEWED - 0.1 + np.linspace(0, 0.01, 2000))
     difference = other - one

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import class_likelihood_ratios, roc_auc_score, roc_curve
 
@@ -129,9 +130,9 @@ def test_risk_coverage_area_is_the_mean_risk_of_the_surest_images(study: Callabl
     labels, scores, _ = study(60, ties=ties)
     confidence, wrong = confidence_of(scores, 0.4), (scores >= 0.4) != labels
     found = selective_risk(labels, scores, 0.4)(np.ones((1, len(labels))))
-    # Images that are tied are decided together, so that the order of the table cannot matter.
-    risks = [wrong[confidence >= confidence[place]].mean() for place in range(len(labels))]
-    assert found["aurc"][0] == pytest.approx(np.mean(risks))
+    # Of images that are tied each is as wrong as all of them are, so that the order of the table cannot matter.
+    mean = pd.Series(wrong).groupby(confidence).transform("mean").to_numpy()[np.argsort(-confidence, kind="stable")]
+    assert found["aurc"][0] == pytest.approx(np.mean(np.cumsum(mean) / np.arange(1, len(labels) + 1)))
     assert found["risk_at_coverage"][0, -1] == pytest.approx(wrong.mean())
 
 
@@ -141,6 +142,37 @@ def test_risk_at_a_coverage_inside_the_surest_tied_images_is_theirs() -> None:
     found = selective_risk(labels, scores, 0.5)(np.ones((1, 20)))["risk_at_coverage"][0]
     assert found[:10] == pytest.approx(0.4)
     assert found[-1] == pytest.approx(0.2)
+
+
+def test_area_of_tied_images_is_the_mean_over_their_orders() -> None:
+    """Two images are sure, one of them wrong; of three tied ones the last two are right: six orders, and by hand."""
+    scores, labels = np.array([0.95, 0.95, 0.7, 0.7, 0.7]), np.array([True, False, False, True, True])
+    found = selective_risk(labels, scores, 0.5)(np.ones((1, 5)))
+    orders = {(first, third) for first in range(2) for third in range(3)}
+    means = []
+    for first, third in sorted(orders):
+        wrong = np.zeros(5)
+        wrong[[first, 2 + third]] = 1
+        means.append(np.mean(np.cumsum(wrong) / np.arange(1, 6)))
+    assert found["aurc"][0] == pytest.approx(np.mean(means))
+    assert np.mean(means) == pytest.approx((1 / 2 + 1 / 2 + 4 / 9 + 5 / 12 + 2 / 5) / 5)
+
+
+def test_area_is_the_share_of_errors_where_every_image_is_as_sure() -> None:
+    labels = np.array([True, True, False, True, False, True, True])
+    weights = np.array([[1.0, 1, 1, 1, 1, 1, 1], [0, 2, 3, 0, 1, 1, 0]])
+    found = selective_risk(labels, np.full(7, 0.8), 0.5)(weights)
+    assert found["aurc"] == pytest.approx([2 / 7, 4 / 7])
+    # As far above the threshold as below it, but for the last digits of the logarithms: one block too.
+    either = selective_risk(labels, np.where(labels, 0.1, 0.9), 0.5)(weights[:1])
+    assert either["aurc"] == pytest.approx([1.0])
+
+
+def test_distances_that_differ_by_rounding_alone_are_tied() -> None:
+    odds = np.array([0.1, 0.3, 0.7, 1.3, 2.9])
+    below, above = (1 / (1 + np.exp(sign * odds)) for sign in (1, -1))
+    np.testing.assert_array_equal(confidence_of(below, 0.5), confidence_of(above, 0.5))
+    np.testing.assert_allclose(confidence_of(above, 0.5), odds, rtol=1e-11)
 
 
 def test_risk_coverage_of_copies_equals_that_of_weights(study: Callable) -> None:

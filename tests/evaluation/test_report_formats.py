@@ -313,6 +313,29 @@ def test_names_of_any_kind_are_drawn_without_a_warning(tmp_path: Path, name: str
     assert curves.count(f"{name[:28]}") >= 2, "both are in the legend"
 
 
+def test_roc_curves_that_cannot_be_told_apart_are_named() -> None:
+    sizes = {"a": 60, "b": 90, "c": 66, "d": 100, "e": 72, "f": 84, "here": 50, "g": 78}
+    entries = [
+        evaluated(
+            table(size, seed=size), name=f"hospital {name}", resamples=10,
+            role="internal" if name == "here" else "external",
+        )
+        for name, size in sizes.items()
+    ]  # fmt: skip
+    page = render_page(make_document(entries, {}))
+    drawing = page[page.index('aria-label="ROC curves on') :].split(">")[0]
+    # The internal one, however small and wherever it stands, and the five largest of the others, in their order.
+    assert re.findall(r"hospital (\w+)", drawing) == ["b", "d", "e", "f", "here", "g"]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page)).replace("&#39;", "'")
+    assert (
+        "Drawn are 6 of 8, the internal one and the largest others; not drawn: 'hospital a', 'hospital c'." in text
+    ), text[text.index("Drawn are") :][:200]
+    six = render_page(make_document(entries[1:7], {}))
+    assert "not drawn" not in six
+    external = re.sub(r"<[^>]+>", "", render_page(make_document([*entries[:6], entries[7]], {})))
+    assert "Drawn are 6 of 7, the largest; not drawn:" in re.sub(r"\s+", " ", external)
+
+
 def test_headline_of_many_data_sets_names_the_worst_and_the_best() -> None:
     entries = [evaluated(table(60, seed=seed), name=f"hospital {seed}", resamples=10) for seed in range(7)]
     page = render_page(make_document(entries, {}))

@@ -257,3 +257,38 @@ def test_checkpoint_is_read_without_unpickling(
     assert state["optimizer"]["state"]
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before the state", "after the state"])
+def test_best_weights_are_of_the_best_epoch_when_an_epoch_trained_again_comes_out_otherwise(
+    written: bool,
+    squares: Manifest,
+    configure: Callable[..., TrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU: the epoch that a kill took back was the best, and is not when it is trained again."""
+    weights: dict[int, dict[str, torch.Tensor]] = {}
+    best, save = tmp_path / "run/checkpoints/best.safetensors", training.loop.save_state
+
+    def killed(path: Path, state: dict[str, Any]) -> None:
+        last = path.parent / "last.safetensors"
+        if written or state["epoch"] != 1:
+            save(path, state)
+        if state["epoch"] >= 0:
+            weights[state["epoch"]] = load_file(last)
+        if state["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.loop, "save_state", killed)
+        patched.setattr(training.loop.Best, "beaten_by", lambda self, value, loss: True)
+        with pytest.raises((Interrupted, KeyboardInterrupt)):
+            train(configure(schedule={"epochs": 3}), squares, out=tmp_path / "run")
+    monkeypatch.setattr(training.loop.Best, "beaten_by", lambda self, value, loss: False)
+    run = resume(tmp_path / "run")
+    about = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
+    assert about["kept"]["epoch"] == int(written)
+    kept = load_file(best)
+    assert all(torch.equal(kept[key], value) for key, value in weights[int(written)].items())
+    assert sorted(path.name for path in best.parent.iterdir()) == ["best.safetensors", "last.pt", "last.safetensors"]

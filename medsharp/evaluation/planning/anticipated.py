@@ -13,7 +13,8 @@ from scipy.special import logit as exact_logit
 from medsharp.errors import InputError
 from medsharp.evaluation.frozen import THRESHOLD, FrozenThreshold
 from medsharp.evaluation.predictions import check_predictions, clusters_of, patients_of
-from medsharp.evaluation.statistics.calibration import logit
+from medsharp.evaluation.statistics.calibration import contradicted, logit
+from medsharp.quantities import counted
 
 NODES = 2**15
 """Pairs of images that stand for each class of a binormal population: more move no figure's standard error by .1 %."""
@@ -35,11 +36,13 @@ class Anticipated:
         threshold: The probability that net benefit is computed at.
         patients: int 0, 1, ... [N].
         patient_weights: How many patients of the population each stands for, in any unit [P].
+        share_of_patients: How many of the patients have a positive image.
         images: Mean number of images a patient.
-        pairs: Mean number of ordered pairs of images a patient: of `m (m - 1)`.
-        design_effect: What a stated one multiplies every variance with; images of a patient are then taken as
-            independent otherwise.
+        pairs: Mean number of ordered pairs of images a patient whose covariance counts: of `m (m - 1)`, 0 where a
+            design effect is stated.
+        design_effect: What a stated one multiplies every variance of independent images with; 1 where none is.
         assumptions: What was stated or estimated, as plain values for the plan.
+        contradicted: How many probabilities are 0 or 1, and wrong: with one, calibration has no intercept and slope.
     """
 
     labels: np.ndarray
@@ -48,22 +51,18 @@ class Anticipated:
     threshold: float | None
     patients: np.ndarray
     patient_weights: np.ndarray
+    share_of_patients: float
     images: float
     pairs: float
     design_effect: float
     assumptions: dict[str, float | int | str | None]
+    contradicted: int = 0
 
     @property
     def weights(self) -> np.ndarray:
         """The share of the population's images that each stands for [N]."""
         weights = self.patient_weights[self.patients]
         return weights / weights.sum()
-
-    @property
-    def share_of_patients(self) -> float:
-        """The share of patients who have a positive image."""
-        positive = np.bincount(self.patients, self.labels) > 0
-        return float(self.patient_weights @ positive / self.patient_weights.sum())
 
 
 def binormal(
@@ -75,7 +74,7 @@ def binormal(
     threshold: float | None = None,
     images: float = 1.0,
     icc: float = 0.0,
-    design_effect: float = 1.0,
+    design_effect: float | None = None,
 ) -> Anticipated:
     """Return a population whose log odds are normal in each class, with one variance, and calibrated.
 
@@ -93,7 +92,8 @@ def binormal(
             sensitivity or a specificity alone implies.
         images: A patient has; every patient has this number, or, where it is not whole, the two next to it.
         icc: Of two images of a patient, in [0, 1].
-        design_effect: Instead of `icc`.
+        design_effect: Instead of `icc`: what the patients' images have in common, their label too, in one number for
+            all figures.
 
     Raises:
         InputError: A threshold stands beside a sensitivity or a specificity alone, from which another one follows.
@@ -122,9 +122,10 @@ def binormal(
         threshold=threshold,
         patients=np.arange(len(labels)) // 2,
         patient_weights=np.repeat([1 - prevalence, prevalence], NODES),
+        share_of_patients=prevalence,
         images=images,
-        pairs=_pairs(images),
-        design_effect=design_effect,
+        pairs=_pairs(images) if design_effect is None else 0.0,
+        design_effect=1.0 if design_effect is None else design_effect,
         assumptions={
             "origin": "binormal",
             "positive": "malignant",
@@ -135,7 +136,7 @@ def binormal(
             "threshold": threshold,
             "decided": None if threshold is None else f"from a probability of {threshold:.4g} on",
             "images_per_patient": images,
-            "icc": icc,
+            "icc": icc if design_effect is None else None,
             "design_effect": design_effect,
         },
     )
@@ -176,11 +177,13 @@ def from_predictions(
         frozen: What decides each row; without it nothing is decided. Net benefit needs one threshold for all.
         prevalence: Share of the images that are positive where the evaluation is to be; patients with and without a
             positive image are weighted so that it holds. The model's probabilities stay as they are.
-        images: A patient has; by default as many, and as unequally many, as in the table.
+        images: A patient has, all of one label where there are several; by default as many, and as unequally many, as
+            in the table.
 
     Raises:
-        InputError: The table has too few patients, no two images of any patient where `images` needs them, or cannot be
-            weighted to the prevalence.
+        InputError: The table has too few patients, no two images of any patient where `images` needs them, patients
+            with images of both labels, of whom it does not say how many images of either kind `images` would be, or
+            cannot be weighted to the prevalence.
     """
     classes = [str(column).removeprefix("p_") for column in table.columns if str(column).startswith("p_")]
     if positive not in classes:
@@ -207,6 +210,15 @@ def from_predictions(
             f"{name} has one image of each patient, which does not say how alike several are; "
             "leave --images-per-patient out"
         )
+    mixed = int((with_positive & (np.bincount(patients, ~labels) > 0)).sum())
+    if images is not None and images > 1 and mixed:
+        raise InputError(
+            f"{name} has {counted(mixed, 'patient')} with images of {positive} and of no {positive}: it does not say "
+            f"how many patients of {images:g} images have one of {positive}; leave --images-per-patient out, or "
+            "give 1"
+        )
+    prevalence_of_images = float(weights[patients] @ labels / weights[patients].sum())
+    share_of_patients = float(weights @ with_positive / weights.sum())
     return Anticipated(
         labels=labels,
         log_odds=logit(probabilities),
@@ -214,6 +226,8 @@ def from_predictions(
         threshold=None if frozen is None or frozen.single == 1 else frozen.single,
         patients=patients,
         patient_weights=weights,
+        # Of patients who have equally many images of one label each, the share is that of the images.
+        share_of_patients=share_of_patients if images is None else prevalence_of_images,
         images=own_images if images is None else images,
         pairs=own_pairs if images is None else _pairs(images),
         design_effect=1.0,
@@ -225,12 +239,13 @@ def from_predictions(
             "table_patients_with_positive": int(with_positive.sum()),
             "table_names_of_patients": int(names[names != ""].nunique()),
             "table_images_without_patient": int((names == "").sum()),
-            "prevalence": float(weights[patients] @ labels / weights[patients].sum()),
+            "prevalence": prevalence_of_images,
             "threshold": None if frozen is None else frozen.single,
             "decided": None if frozen is None else f"at threshold {frozen.text}, {frozen.origin}",
             "images_per_patient": own_images if images is None else images,
             "icc": intraclass_correlation(logit(probabilities), labels, patients),
         },
+        contradicted=contradicted(labels, probabilities),
     )
 
 

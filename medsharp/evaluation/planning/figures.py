@@ -140,6 +140,8 @@ def _observed_to_expected(anticipated: Anticipated) -> tuple[float, np.ndarray]:
 def _intercept(anticipated: Anticipated) -> tuple[float, np.ndarray]:
     """`a` of `logit P = a + L`; the score `y - q` over the information `E q (1 - q)`."""
     labels, odds, weights = anticipated.labels, anticipated.log_odds, anticipated.weights
+    if anticipated.contradicted:
+        return math.nan, np.full(len(labels), math.nan)
     share = float(weights @ labels)
     large = float(brentq(lambda a: float(weights @ expit(a + odds)) - share, -50.0, 50.0))
     risk = expit(large + odds)
@@ -149,6 +151,8 @@ def _intercept(anticipated: Anticipated) -> tuple[float, np.ndarray]:
 def recalibration(anticipated: Anticipated) -> tuple[float, float]:
     """Return `c` and `b` of `logit P = c + b L`, NaN where the fit does not exist."""
     weights = anticipated.weights
+    if anticipated.contradicted:
+        return math.nan, math.nan
     fit = recalibrate(anticipated.labels, expit(anticipated.log_odds), weights[None] * len(weights))
     return float(fit.constant[0]), float(fit.slope[0])
 

@@ -57,7 +57,7 @@ def _of_binormal(given: Mapping[str, Any]) -> list[str]:
     images = f"{given['images_per_patient']:g} images a patient"
     if given["images_per_patient"] == 1:
         several = "One image a patient."
-    elif given["design_effect"] != 1:
+    elif given["design_effect"] is not None:
         several = f"{images}, with a stated design effect of {given['design_effect']:g}."
     else:
         several = (

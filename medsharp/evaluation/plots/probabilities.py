@@ -26,7 +26,7 @@ def draw_reliability(axes: Axes, entry: dict[str, Any]) -> None:
     if curve["low"]:
         axes.fill_between(curve["probability"], curve["low"], curve["high"], **BAND)
     axes.plot(curve["probability"], curve["observed"], color=MODEL, linewidth=1.6)
-    if curve is not logistic:
+    if curve is not logistic and logistic["probability"]:
         axes.plot(logistic["probability"], logistic["observed"], color=POSITIVE, linewidth=1.3, linestyle=DASHED)
     for point in bins:
         axes.plot([point["probability"]] * 2, [point["low"], point["high"]], color=INK, linewidth=0.9)

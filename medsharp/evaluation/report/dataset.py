@@ -151,8 +151,14 @@ def _curves(entry: dict[str, Any], number_of: int) -> Plots:
 
 
 def _calibration_legend(entry: dict[str, Any]) -> str:
-    smooth = "local regression with its 95 % band; dashed: the logistic calibration curve"
-    line = smooth if "smooth" in entry["curves"]["reliability"] else "logistic calibration curve with its 95 % band"
+    found = entry["curves"]["reliability"]
+    smooth, exists = "smooth" in found, bool(found["curve"]["probability"])
+    if exists:
+        with_smooth = "local regression with its 95 % band; dashed: the logistic calibration curve"
+        line = with_smooth if smooth else "logistic calibration curve with its 95 % band"
+    else:
+        line = "local regression with its 95 % band" if smooth else "none"
+        line += "; the logistic calibration curve does not exist"
     return f"Dots: observed share in bins of equally many images, with Wilson's interval. Line: {line}."
 
 

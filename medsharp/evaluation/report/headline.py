@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medsharp.evaluation.plots import roc_of_several
+from medsharp.evaluation.plots import roc_of_several, told_apart
 from medsharp.evaluation.report.blocks import (
     Block,
     Cell,
@@ -41,6 +41,7 @@ from medsharp.evaluation.report.wording import (
 )
 from medsharp.evaluation.sites import apart
 from medsharp.evaluation.statistics.registry import HEADLINE
+from medsharp.keys import named
 from medsharp.quantities import counted, whole
 
 _MOST_SAID = 6
@@ -59,10 +60,21 @@ def headline_section(document: dict[str, Any]) -> Section:
             "",
             lambda: roc_of_several(entries, "overview-roc"),
             "ROC curves",
-            "Each data set with a line of its own; dots: the operating point.",
+            f"Each data set with a line of its own; dots: the operating point.{_not_drawn(entries)}",
         )
         blocks.append(Plots([*overview, curves], wide=True))
     return Section("headline", "Headline", blocks)
+
+
+def _not_drawn(entries: Sequence[dict[str, Any]]) -> str:
+    """Say which data sets have no ROC curve here, as no more can be told apart; empty where all have one."""
+    drawn = {id(entry) for entry in told_apart(entries)}
+    left_out = [entry["name"] for entry in entries if id(entry) not in drawn]
+    if not left_out:
+        return ""
+    internal = any(entry["role"] == "internal" for entry in entries)
+    which = "the internal one and the largest others" if internal else "the largest"
+    return f" Drawn are {len(drawn)} of {len(entries)}, {which}; not drawn: {named(left_out, len(left_out))}."
 
 
 def _in_words(document: dict[str, Any]) -> list[Block]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from medsharp.evaluation.notes import is_leaked
@@ -77,7 +77,13 @@ def figure(part: dict[str, Any] | None, key: str = "auroc") -> Value:
     value = f"{number(part['value'], digits, scale)}{unit}"
     if part["low"] is None:
         return Value(value, reason=str(part.get("reason", "no interval")))
-    return Value(value, f"{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}")
+    return Value(value, _limits(part, digits, scale))
+
+
+def _limits(part: dict[str, Any], digits: int, scale: float, write: Callable[..., str] = number) -> str:
+    """Write the limits of an interval, whose upper one may not exist."""
+    low = write(part["low"], digits, scale)
+    return f"at least {low}" if part["high"] is None else f"{low} to {write(part['high'], digits, scale)}"
 
 
 def limits(low: float | None, high: float | None, key: str) -> str:
@@ -96,7 +102,7 @@ def interval(part: dict[str, Any], key: str = "auroc") -> str:
     text = f"{number(part['value'], digits, scale)}{unit}"
     if part["low"] is None:
         return text
-    return f"{text} [{number(part['low'], digits, scale)} to {number(part['high'], digits, scale)}]"
+    return f"{text} [{_limits(part, digits, scale)}]"
 
 
 def change(part: dict[str, Any], key: str = "auroc") -> Value:
@@ -107,7 +113,7 @@ def change(part: dict[str, Any], key: str = "auroc") -> Value:
     value = signed(part["value"], digits, scale)
     if part["low"] is None:
         return Value(value, reason=str(part.get("reason", "no interval")))
-    return Value(value, f"{signed(part['low'], digits, scale)} to {signed(part['high'], digits, scale)}")
+    return Value(value, _limits(part, digits, scale, signed))
 
 
 def change_text(part: dict[str, Any], key: str = "auroc") -> str:

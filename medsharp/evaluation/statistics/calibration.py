@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from medsharp.evaluation.statistics.bootstrap import Statistic
 from medsharp.evaluation.statistics.calibration_error import BINS, equal_mass
+from medsharp.evaluation.statistics.discrimination import ratio
 from medsharp.evaluation.statistics.intervals import percentile_band, wilson
 
 CLIP = 1e-7
@@ -46,6 +47,18 @@ def logit(probabilities: np.ndarray) -> np.ndarray:
     """Return the log odds, kept finite for 0 and 1."""
     clipped = np.clip(probabilities, CLIP, 1 - CLIP)
     return np.log(clipped / (1 - clipped))
+
+
+def contradicted(labels: np.ndarray, probabilities: np.ndarray) -> int:
+    """Count the probabilities of 0 and 1 that were wrong: with one of them no finite recalibration exists.
+
+    What `recalibrate` then finds is where `CLIP` put it.
+
+    Args:
+        labels: bool [N].
+        probabilities: Of the positive class [N].
+    """
+    return int((np.where(labels, probabilities, 1 - probabilities) <= CLIP).sum())
 
 
 def recalibrate(
@@ -221,7 +234,7 @@ def probability_scores(
         observed, expected = weights @ y, weights @ probabilities
         return {
             "log_loss": weights @ loss / weights.sum(axis=1),
-            "oe_ratio": np.divide(observed, expected, out=np.full_like(observed, np.nan), where=expected > 0),
+            "oe_ratio": ratio(observed, expected),
             "calibration_intercept": fit.in_the_large,
             "calibration_slope": fit.slope,
             "recalibration": np.stack([fit.constant, fit.slope], axis=1),
@@ -305,21 +318,35 @@ def reliability_point(probability: float, observed: float, images: int, patients
     }  # fmt: skip
 
 
-def recalibration_curve(probabilities: np.ndarray, fit: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
+def recalibration_curve(
+    labels: np.ndarray, probabilities: np.ndarray, fit: np.ndarray, replicates: np.ndarray
+) -> dict[str, Any]:
     """Return the logistic calibration curve and its band over the middle 98 % of the probabilities.
 
     Args:
-        probabilities: [N].
+        labels: bool [N].
+        probabilities: Of the positive class [N].
         fit: Constant and slope [2].
         replicates: Those of the resamples [R, 2].
     """
     first, last = expit(np.quantile(logit(probabilities), MIDDLE))
-    return recalibration_between(float(first), float(last), fit, replicates)
+    wrong = contradicted(labels, probabilities)
+    return recalibration_between(float(first), float(last), fit, replicates, wrong)
 
 
-def recalibration_between(first: float, last: float, fit: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
-    """Return the logistic calibration curve and its band between two probabilities; nothing where it does not exist."""
-    if not np.isfinite(fit).all():
+def recalibration_between(
+    first: float, last: float, fit: np.ndarray, replicates: np.ndarray, wrong: int
+) -> dict[str, Any]:
+    """Return the logistic calibration curve and its band between two probabilities; nothing where it does not exist.
+
+    Args:
+        first: The least probability of the curve.
+        last: The greatest.
+        fit: Constant and slope [2].
+        replicates: Those of the resamples [R, 2].
+        wrong: How many probabilities are `contradicted`.
+    """
+    if wrong or not np.isfinite(fit).all():
         return {"probability": [], "observed": [], "low": [], "high": []}
     grid = np.linspace(float(first), float(last), 60)
     score = logit(grid)

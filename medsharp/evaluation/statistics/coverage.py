@@ -121,7 +121,7 @@ def _intervals(
 
 def _keep(found: dict[tuple[str, str], tuple[float, float]], key: tuple[str, str], figure: dict[str, Any]) -> None:
     if figure["low"] is not None:
-        found[key] = (float(figure["low"]), float(figure["high"]))
+        found[key] = (float(figure["low"]), math.inf if figure["high"] is None else float(figure["high"]))
 
 
 def _counted(figure: str, method: str, truth: float, limits: list[tuple[float, float]]) -> Coverage:

@@ -57,7 +57,7 @@ def curves_of(cases: Cases, smooth: SmoothCalibration, measured: Measured) -> di
         },
         "reliability": {
             "bins": reliability(labels, scores, cases.clusters),
-            "curve": recalibration_curve(scores, values["recalibration"], replicates["recalibration"]),
+            "curve": recalibration_curve(labels, scores, values["recalibration"], replicates["recalibration"]),
             "smooth": smooth.curve(values["smooth_calibration"], replicates["smooth_calibration"]),
         },
         "histogram": {

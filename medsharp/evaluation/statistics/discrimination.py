@@ -120,8 +120,8 @@ def areas(ranking: Ranking) -> dict[str, np.ndarray]:
     flagged = true[:, 1:] + false[:, 1:]
     precision = np.divide(true[:, 1:], flagged, out=np.zeros_like(flagged), where=flagged > 0)
     return {
-        "auroc": _ratio(won, total * others),
-        "auprc": _ratio(np.einsum("ru,ru->r", precision, ranking.positives), total),
+        "auroc": ratio(won, total * others),
+        "auprc": ratio(np.einsum("ru,ru->r", precision, ranking.positives), total),
     }
 
 
@@ -162,5 +162,6 @@ def sums_from_zero(parts: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return `part / whole` of values that are not below 0: infinite over 0, NaN of 0 over 0 and of what is NaN."""
+    return np.divide(part, whole, out=np.where((part > 0) & (whole == 0), np.inf, np.nan), where=whole > 0)

@@ -31,6 +31,7 @@ _SCALED = {
     "log of 1 less it": NORMAL_COMPLEMENT,
     "debiased": NORMAL_DEBIASED,
 }
+_SIDES = {"low": "lower", "high": "upper"}
 _OF_RESAMPLES = {BOOTSTRAP, BCA, *_SCALED.values()}
 
 FEWEST_FOR_PERCENTILES = 1000
@@ -47,7 +48,7 @@ ONE_PATIENT = "one patient only: no interval can be given"
 
 
 class Limits(NamedTuple):
-    """A 95 % interval and how it was made."""
+    """A 95 % interval and how it was made; infinite on a side where there is no limit."""
 
     low: float
     high: float
@@ -64,8 +65,8 @@ class Estimate:
     Estimates of the same draws subtract and average resample by resample, which keeps them paired.
 
     Attributes:
-        value: NaN where it does not exist.
-        replicates: Of each resample [R], NaN where it does not exist there; empty with a single patient.
+        value: NaN where it does not exist, infinite where a ratio is one over 0.
+        replicates: Of each resample [R], likewise; empty with a single patient.
         left_out: Without each patient in turn, for BCa of not too many patients.
         reason: Why there is no value, or no interval, where that is known beforehand.
         n: The images it is about.
@@ -106,25 +107,28 @@ class Estimate:
     @staticmethod
     def _combined(estimates: Sequence[Estimate], how: Callable[..., Any]) -> Estimate:
         left_out = [estimate.left_out for estimate in estimates if estimate.left_out is not None]
-        return Estimate(
-            float(how(*(estimate.value for estimate in estimates))),
-            how(*(estimate.replicates for estimate in estimates)),
-            how(*left_out) if len(left_out) == len(estimates) else None,
-            next((estimate.reason for estimate in estimates if estimate.reason), ""),
-        )
+        with np.errstate(invalid="ignore"):  # one infinite value less another is none
+            return Estimate(
+                float(how(*(np.float64(estimate.value) for estimate in estimates))),
+                how(*(estimate.replicates for estimate in estimates)),
+                how(*left_out) if len(left_out) == len(estimates) else None,
+                next((estimate.reason for estimate in estimates if estimate.reason), ""),
+            )
 
     @property
     def exists(self) -> bool:
-        """Tell whether there is a value."""
+        """Tell whether there is a value that can be written down."""
         return bool(np.isfinite(self.value))
 
     def interval(self, kind: Interval = "percentile") -> Limits | str:
         """Return the 95 % interval, or the reason why there is none.
 
         A closed form stands first, where resampling cannot move the value. Otherwise at least 95 % of the resamples
-        must have the figure, and not all the same. A figure whose percentiles are known not to cover has limits on its
-        own scale. Of the others, fewer than 1,000 resamples give the value less and plus 1.96 standard deviations; more
-        give percentiles, or BCa limits. Limits keep within the bounds of the figure.
+        must have the figure, and not all the same. An infinite value is one that a resample has, and the greatest (or
+        the least) of them; where more than 2.5 % are, there is no limit on that side. A figure whose percentiles are
+        known not to cover has limits on its own scale. Of the others, fewer than 1,000 resamples give the value less
+        and plus 1.96 standard deviations; more give percentiles, or BCa limits. Limits keep within the bounds of the
+        figure.
 
         Args:
             kind: `percentile` or `bca`.
@@ -138,34 +142,50 @@ class Estimate:
         closed = self.ends() if self.ends is not None else None
         if closed is not None:
             return closed
-        finite = self.replicates[np.isfinite(self.replicates)]
-        if len(finite) < LEAST_DEFINED * len(self.replicates):
-            return f"it does not exist in {1 - len(finite) / len(self.replicates):.0%} of the resamples"
-        if np.ptp(finite) == 0:
-            return ALWAYS_THE_SAME
+        defined = self.replicates[~np.isnan(self.replicates)]
+        if len(defined) < LEAST_DEFINED * len(self.replicates):
+            return f"it does not exist in {1 - len(defined) / len(self.replicates):.0%} of the resamples"
+        finite = defined[np.isfinite(defined)]
+        if not len(finite) or np.ptp(finite) == 0:
+            return ALWAYS_THE_SAME if len(finite) == len(defined) else self._infinite()
         pivoted = self.pivot() if self.pivot is not None else None
-        low, high, method = pivoted or self._of_resamples(finite, kind)
+        low, high, method = pivoted or self._of_resamples(defined, kind)
+        if np.isinf(low) and np.isinf(high):
+            return self._infinite()
         return Limits(max(self.bounds[0], low), min(self.bounds[1], high), method)
 
-    def _of_resamples(self, finite: np.ndarray, kind: Interval) -> Limits:
-        scaled = normal_on(self.scale, self.value, finite) if self.scale else None
+    def _infinite(self) -> str:
+        return f"it is infinite in {np.isinf(self.replicates).mean():.1%} of the resamples"
+
+    def _of_resamples(self, defined: np.ndarray, kind: Interval) -> Limits:
+        scaled = normal_on(self.scale, self.value, defined) if self.scale else None
         if scaled is not None:
             return Limits(*scaled, _SCALED[self.scale])
         if len(self.replicates) < FEWEST_FOR_PERCENTILES:
-            return Limits(*normal(self.value, finite), NORMAL)
+            return Limits(*normal(self.value, defined), NORMAL)
         if kind == "bca":
             left_out = None if self.left_out is None else self.left_out[np.isfinite(self.left_out)]
-            return Limits(*bca(self.value, finite, left_out), BCA)
-        return Limits(*percentile(finite), BOOTSTRAP)
+            return Limits(*bca(self.value, defined, left_out), BCA)
+        return Limits(*percentile(defined), BOOTSTRAP)
 
     def figure(self, kind: Interval = "percentile") -> dict[str, Any]:
-        """Return `{"value", "low", "high", "n", "method"}`, or nulls with a `reason`."""
+        """Return `{"value", "low", "high", "n", "method"}`, or nulls with a `reason`.
+
+        Where there is no limit on one side, that one is null, and the `reason` stands beside the other.
+        """
         counted = {} if self.n is None else {"n": self.n}
         found: dict[str, Any] = {"value": float(self.value) if self.exists else None, "low": None, "high": None}
         interval = self.interval(kind)
         if isinstance(interval, str):
             return found | counted | {"reason": interval} | self.extra
-        return found | counted | interval._asdict() | self.extra
+        return found | counted | self._written(interval) | self.extra
+
+    def _written(self, interval: Limits) -> dict[str, Any]:
+        written: dict[str, Any] = interval._asdict()
+        for side in ("low", "high"):
+            if np.isinf(written[side]):
+                written |= {side: None, "reason": f"no {_SIDES[side]} limit: {self._infinite()}"}
+        return written
 
 
 def independent_difference(first: Estimate, second: Estimate, kind: Interval = "percentile") -> dict[str, Any]:
@@ -182,6 +202,8 @@ def independent_difference(first: Estimate, second: Estimate, kind: Interval = "
     one, other = first.interval(kind), second.interval(kind)
     if isinstance(one, str) or isinstance(other, str):
         return nothing | {"value": value, "reason": one if isinstance(one, str) else other}
+    if not np.isfinite([*one[:2], *other[:2]]).all():
+        return nothing | {"value": value, "reason": "one of the two has no limit on one side"}
     if {one.method, other.method} <= _OF_RESAMPLES:
         return _paired_at_random(first, second).figure(kind)
     low, high = mover((second.value, other.low, other.high), (first.value, one.low, one.high))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from medsharp.evaluation.statistics.bootstrap import Statistic, bootstrap, jackknife
-from medsharp.evaluation.statistics.calibration import CLIP
+from medsharp.evaluation.statistics.calibration import contradicted
 from medsharp.evaluation.statistics.estimate import (
     MOST_LEFT_OUT,
     NEWCOMBE,
@@ -92,7 +92,7 @@ class Cases:
     @property
     def contradicted(self) -> int:
         """How many probabilities are 0 or 1, and wrong."""
-        return int((np.where(self.labels, self.scores, 1 - self.scores) <= CLIP).sum())
+        return contradicted(self.labels, self.scores)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,30 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-_LEAST_ON_SCALE = 0.95
+MOST_AT_AN_END = 0.025
+"""With more of the resamples at one end of a scale, the limit of a 95 % interval on that side is there too."""
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 
 
 def percentile(replicates: np.ndarray) -> tuple[float, float]:
-    """Return the 2.5 % and 97.5 % percentiles of finite bootstrap values [R]."""
-    low, high = np.percentile(replicates, [2.5, 97.5])
+    """Return the 2.5 % and 97.5 % percentiles of bootstrap values [R], of which some may be infinite."""
+    return _quantiles(replicates, np.array([0.025, 0.975]))
+
+
+def _quantiles(replicates: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
+    """Return two quantiles of values [R], at least one of them finite; infinite where it takes an infinite value."""
+    finite = np.isfinite(replicates)
+    if finite.all():
+        low, high = np.quantile(replicates, shares)
+        return float(low), float(high)
+    # Interpolation between a finite and an infinite value is no number: the ends are told by their places.
+    place = shares * (len(replicates) - 1)
+    below, above = int((replicates == -np.inf).sum()), int((replicates == np.inf).sum())
+    found = np.quantile(np.clip(replicates, replicates[finite].min(), replicates[finite].max()), shares)
+    found = np.where(np.floor(place) < below, -np.inf, found)
+    low, high = np.where(np.ceil(place) >= len(replicates) - above, np.inf, found)
     return float(low), float(high)
 
 
@@ -30,7 +45,7 @@ def bca(value: float, replicates: np.ndarray, left_out: np.ndarray | None) -> tu
 
     Args:
         value: The figure.
-        replicates: Finite bootstrap values [R].
+        replicates: Bootstrap values [R], of which some may be infinite.
         left_out: Finite values without each patient in turn; without them the acceleration is 0.
     """
     share = float(np.mean(replicates < value) + np.mean(replicates == value) / 2)
@@ -41,14 +56,17 @@ def bca(value: float, replicates: np.ndarray, left_out: np.ndarray | None) -> tu
         spread = float((distance**2).sum())
         acceleration = float((distance**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
     shifted = bias + np.array([-Z, Z])
-    low, high = np.quantile(replicates, ndtr(bias + shifted / (1 - acceleration * shifted)))
-    return float(low), float(high)
+    return _quantiles(replicates, ndtr(bias + shifted / (1 - acceleration * shifted)))
 
 
 def normal(value: float, replicates: np.ndarray) -> tuple[float, float]:
-    """Return `value` less and plus 1.96 standard deviations of bootstrap values [R], of which a few hundred do."""
-    half = Z * float(np.std(replicates, ddof=1))
-    return value - half, value + half
+    """Return `value` less and plus 1.96 standard deviations of bootstrap values [R], of which a few hundred do.
+
+    Infinite values have no part in the deviation; where they are more than 2.5 %, there is no limit on their side.
+    """
+    half = Z * float(np.std(replicates[np.isfinite(replicates)], ddof=1))
+    no_low, no_high = (bool(np.mean(replicates == end) > MOST_AT_AN_END) for end in (-np.inf, np.inf))
+    return -math.inf if no_low else value - half, math.inf if no_high else value + half
 
 
 _SCALES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
@@ -65,10 +83,11 @@ def normal_on(scale: str, value: float, replicates: np.ndarray) -> tuple[float, 
         scale: `log`, `log of 1 less it`, or `debiased`: as it is, about the value less its bias, by which
             the mean of the replicates lies above it.
         value: The figure.
-        replicates: Finite bootstrap values [R]; those at the end of the scale are left out.
+        replicates: Bootstrap values [R]; those at the end of the scale are left out.
 
     Returns:
-        The limits, or None where the value, or more than one in twenty of the replicates, is at the end of the scale.
+        The limits, or None where the value, or more than one in forty of the replicates, is at the end of the scale:
+        they lie on one side, where the limit is then.
     """
     if scale == "debiased":
         return normal(2 * value - float(replicates.mean()), replicates)
@@ -76,7 +95,7 @@ def normal_on(scale: str, value: float, replicates: np.ndarray) -> tuple[float, 
     with np.errstate(divide="ignore", invalid="ignore"):
         centre, moved = float(to(np.asarray(value))), to(replicates)
     inside = moved[np.isfinite(moved)]
-    if not math.isfinite(centre) or len(inside) < _LEAST_ON_SCALE * len(replicates):
+    if not math.isfinite(centre) or len(replicates) - len(inside) > MOST_AT_AN_END * len(replicates):
         return None
     low, high = back(np.array(normal(centre, inside)))
     return float(low), float(high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import digamma
 
 from medsharp.evaluation.statistics.bootstrap import Statistic
 from medsharp.evaluation.statistics.calibration import logit
@@ -11,10 +12,16 @@ from medsharp.evaluation.statistics.discrimination import sums_from_zero
 COVERAGES = np.round(np.linspace(0.05, 1.0, 20), 2)
 """Shares of the images that are decided, where the curve is given."""
 
+_DIGITS = 12
+"""Decimals of a distance in log odds that are more than rounding."""
+
 
 def confidence_of(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Return how far each score is from the threshold, as a difference of log odds; 0 is a score that equals it."""
-    return np.abs(logit(scores) - logit(np.array([threshold]))[0])
+    """Return how far each score is from the threshold, as a difference of log odds; 0 is a score that equals it.
+
+    Scores on either side that are equally far are tied, whatever the last digits of their logarithms are.
+    """
+    return np.round(np.abs(logit(scores) - logit(np.array([threshold]))[0]), _DIGITS)
 
 
 def selective_risk(
@@ -23,8 +30,13 @@ def selective_risk(
     """Return what computes the risk-coverage curve (Geifman and El-Yaniv, NeurIPS 2017) and the area under it.
 
     Risk is the share of wrong decisions at the frozen threshold among the images decided, the surest first; images
-    tied in confidence are decided together, an image at a time at their mean risk. The area is the mean risk over all
-    coverages (`aurc`; Geifman, Uziel and El-Yaniv, ICLR 2019); without any use of abstaining it equals the error rate.
+    tied in confidence are decided an image at a time at their mean risk. The area is the mean of the risk over the
+    coverages 1/n, 2/n, ..., 1 (`aurc`; Geifman, Uziel and El-Yaniv, ICLR 2019); without any use of abstaining it equals
+    the error rate.
+
+    A block of `m` tied images, `e` of them wrong, after `D` images with `F` wrong ones, adds
+    `sum_j (F + j e / m) / (D + j) = e + (F - D e / m) (H(D + m) - H(D))` over `j = 1, ..., m`, `H` the harmonic
+    numbers: what it adds on average over all orders of its images.
 
     Args:
         labels: bool [N].
@@ -49,13 +61,15 @@ def selective_risk(
         # Both start at 0, where nothing is decided: a coverage inside the surest tied images is theirs at their risk.
         decided, failed = sums_from_zero(mass), sums_from_zero(errors)  # [R, U + 1]
         total = decided[:, -1]
-        risk = np.divide(failed[:, 1:], decided[:, 1:], out=np.zeros_like(mass), where=decided[:, 1:] > 0)
+        harmonic = digamma(decided + 1)  # but for Euler's constant, which drops out: H(D + m) - H(D)
+        own = np.divide(errors, mass, out=np.zeros_like(mass), where=mass > 0)
+        area = errors + (failed[:, :-1] - decided[:, :-1] * own) * np.diff(harmonic, axis=1)  # [R, U]
         curve = np.stack(
             [
                 np.interp(COVERAGES * whole, done, bad) / (COVERAGES * whole)
                 for whole, done, bad in zip(total, decided, failed, strict=True)
             ]
         )
-        return {"aurc": np.einsum("ru,ru->r", risk, mass) / total, "risk_at_coverage": curve}
+        return {"aurc": area.sum(axis=1) / total, "risk_at_coverage": curve}
 
     return statistic

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medsharp.evaluation.statistics.calibration import expit, logit, recalibrate
+from medsharp.evaluation.statistics.calibration import contradicted, expit, logit, recalibrate
 from medsharp.evaluation.statistics.delong import obuchowski_covariance, placements
 from medsharp.evaluation.statistics.intervals import perfect_variance
 
@@ -142,6 +142,8 @@ def area_effect(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray) ->
 def probability_effects(labels: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> dict[str, Effect]:
     """Return Brier score, calibration intercept and slope with their variances, as far as they exist.
 
+    Intercept and slope do not where a probability of 0 or 1 was wrong, as in the site's own figures.
+
     Each is the root of a sum over images; its variance is `A^-1 B A^-1` with the curvature `A` and the sum `B` of the
     patients' squared parts, times m / (m - 1) of m patients (Liang and Zeger, Biometrika 73, 1986).
 
@@ -168,6 +170,8 @@ def probability_effects(labels: np.ndarray, scores: np.ndarray, clusters: np.nda
             float(fit.slope[0]), design * (y - fitted), (design * (fitted * (1 - fitted))) @ design.T,
         ),
     }  # fmt: skip
+    if contradicted(labels, scores):
+        found = {"brier": found["brier"]}
     effects = {}
     for name, (value, parts, curvature) in found.items():
         if not math.isfinite(value) or not np.linalg.det(curvature) > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medsharp.evaluation.statistics.discrimination import Ranking, RankingStatistic
+from medsharp.evaluation.statistics.discrimination import Ranking, RankingStatistic, ratio
 
 
 def decisions(threshold: float, prevalence: float | None = None) -> RankingStatistic:
@@ -15,12 +15,15 @@ def decisions(threshold: float, prevalence: float | None = None) -> RankingStati
     `PPV = sens q / (sens q + (1 - spec)(1 - q))`, `NPV = spec (1 - q) / (spec (1 - q) + (1 - sens) q)`, and of 1,000
     women `1000 q sens` are found, `1000 q (1 - sens)` missed, `1000 (1 - q)(1 - spec)` alarmed for nothing.
 
+    A likelihood ratio over 0 is infinite, and greater than every other: LR+ where the specificity is 1 and the
+    sensitivity above 0, LR- where the specificity is 0 and the sensitivity below 1.
+
     Args:
         threshold: A score that equals it counts as positive.
         prevalence: Where the model is to be used, in (0, 1).
 
     Returns:
-        A ranking to figures [R]; NaN where the denominator has no weight.
+        A ranking to figures [R]; NaN where the denominator has no weight, or of likelihood ratios 0 / 0.
     """
 
     def statistic(ranking: Ranking) -> dict[str, np.ndarray]:
@@ -32,23 +35,23 @@ def decisions(threshold: float, prevalence: float | None = None) -> RankingStati
             true_positives + false_positives,
             negatives - false_positives,
         )
-        sensitivity, specificity = _share(true_positives, positives), _share(true_negatives, negatives)
+        sensitivity, specificity = ratio(true_positives, positives), ratio(true_negatives, negatives)
         values = {
             "sensitivity": sensitivity,
             "specificity": specificity,
-            "ppv": _share(true_positives, flags),
-            "npv": _share(true_negatives, total - flags),
-            "lr_positive": _share(sensitivity, 1 - specificity),
-            "lr_negative": _share(1 - sensitivity, specificity),
+            "ppv": ratio(true_positives, flags),
+            "npv": ratio(true_negatives, total - flags),
+            "lr_positive": ratio(sensitivity, 1 - specificity),
+            "lr_negative": ratio(1 - sensitivity, specificity),
             "balanced_accuracy": (sensitivity + specificity) / 2,
-            "accuracy": _share(true_positives + true_negatives, total),
-            "prevalence": _share(positives, total),
+            "accuracy": ratio(true_positives + true_negatives, total),
+            "prevalence": ratio(positives, total),
         }
         if prevalence is not None:
             found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
             spared, alarmed = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
-            values["ppv_at_prevalence"] = _share(found, found + alarmed)
-            values["npv_at_prevalence"] = _share(spared, spared + missed)
+            values["ppv_at_prevalence"] = ratio(found, found + alarmed)
+            values["npv_at_prevalence"] = ratio(spared, spared + missed)
             values["true_positives_per_1000"] = 1000 * found
             values["false_negatives_per_1000"] = 1000 * missed
             values["false_positives_per_1000"] = 1000 * alarmed
@@ -68,7 +71,3 @@ def operating_point(labels: np.ndarray, scores: np.ndarray, threshold: float) ->
         "false_positives": int((~labels & flagged).sum()),
         "true_negatives": int((~labels & ~flagged).sum()),
     }
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

@@ -28,7 +28,7 @@ from medsharp.evaluation.statistics.calibration_error import binned_values, expe
 from medsharp.evaluation.statistics.curves import with_sensible
 from medsharp.evaluation.statistics.decision import CUTS, net_benefit, net_benefit_at
 from medsharp.evaluation.statistics.delong import delong_of_sums, intervals_of_variances, obuchowski_of_sums
-from medsharp.evaluation.statistics.discrimination import Ranking
+from medsharp.evaluation.statistics.discrimination import Ranking, ratio
 from medsharp.evaluation.statistics.estimate import FEWEST_FOR_PERCENTILES, OBUCHOWSKI, ONE_PATIENT
 from medsharp.evaluation.statistics.figures import Measured, auroc_at_ends, estimates_of, figures_of
 from medsharp.evaluation.statistics.registry import FIGURES, About
@@ -286,7 +286,7 @@ def _figures(
             return values
         expected = sums[columns.expected]
         values["log_loss"] = sums[columns.loss] / images
-        values["oe_ratio"] = np.divide(positives, expected, out=np.full_like(positives, np.nan), where=expected > 0)
+        values["oe_ratio"] = ratio(positives, expected)
         missing = Recalibration(*(np.full(sums.shape[1], np.nan) for _ in range(3)))
         refit = one_step(sums[columns.steps], fit) if columns.steps.stop > columns.steps.start else missing
         values |= {"calibration_intercept": refit.in_the_large, "calibration_slope": refit.slope}
@@ -410,7 +410,8 @@ def _curves(
     ]
     first, last = (float(expit(value)) for value in middle_of(ranked))
     logistic = recalibration_between(
-        first, last, measured.values["recalibration"], measured.replicates["recalibration"]
+        first, last, measured.values["recalibration"], measured.replicates["recalibration"],
+        stored.tallies.contradicted,
     )  # fmt: skip
     levels = stored.tallies.levels[:, None].astype(np.float64)
     benefit = {key: value[0].tolist() for key, value in net_benefit()(

@@ -41,7 +41,7 @@ from medsharp.evaluation.predictions import (
     check_scores,
     with_exclusions,
 )
-from medsharp.evaluation.statistics.calibration import CLIP, logit
+from medsharp.evaluation.statistics.calibration import contradicted, logit
 from medsharp.evaluation.statistics.decision import CUTS
 from medsharp.evaluation.streamed.hashing import hashes_of, hashes_of_images, joined
 from medsharp.evaluation.streamed.runs import SortedRuns
@@ -122,7 +122,7 @@ class Tallies:
         level = len(CUTS) - np.searchsorted(CUTS, scores, side="right")
         self.levels += [np.bincount(level[mask], minlength=len(CUTS) + 1) for mask in (labels, ~labels)]
         self.extreme += int(is_extreme(scores).sum())
-        self.contradicted += int((np.where(labels, scores, 1 - scores) <= CLIP).sum())
+        self.contradicted += contradicted(labels, scores)
         odds, (count, total, squares) = logit(scores), self.log_odds
         self.log_odds = (count + len(odds), total + float(odds.sum()), squares + float((odds**2).sum()))
 

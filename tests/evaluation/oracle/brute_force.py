@@ -74,6 +74,12 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.where(whole > 0, part / whole, np.nan)
 
 
+def likelihood_ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Infinite over 0, and no number only as 0 over 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return part / whole
+
+
 def auroc(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Every positive against every negative, half for a tie."""
     above, below = p[y][:, None], p[~y][None, :]
@@ -163,8 +169,8 @@ def decided(images: Images, w: np.ndarray, prevalence: float | None = None) -> d
         "specificity": specificity,
         "ppv": ratio(tp, tp + fp),
         "npv": ratio(tn, tn + fn),
-        "lr_positive": ratio(sensitivity, 1 - specificity),
-        "lr_negative": ratio(1 - sensitivity, specificity),
+        "lr_positive": likelihood_ratio(sensitivity, 1 - specificity),
+        "lr_negative": likelihood_ratio(1 - sensitivity, specificity),
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "accuracy": (tp + tn) / n,
         "prevalence": (tp + fn) / n,
@@ -187,13 +193,21 @@ def decided(images: Images, w: np.ndarray, prevalence: float | None = None) -> d
 
 
 def aurc(images: Images, w: np.ndarray) -> np.ndarray:
-    """The mean over images of the share of wrong decisions among those at least as sure."""
+    """The mean share of wrong decisions among the k surest images, k = 1, 2, ..., each weight a number of copies."""
     odds = np.log(images.p / (1 - images.p)) - np.log(images.threshold / (1 - images.threshold))
-    sure = np.round(np.abs(odds), 12)
-    wrong = images.flagged != images.y
-    surer = (sure[None, :] >= sure[:, None]).astype(float)
-    risk = ratio(w @ (surer * wrong).T, w @ surer.T)
-    return (w * np.nan_to_num(risk)).sum(axis=1) / w.sum(axis=1)
+    return risk_coverage(np.round(np.abs(odds), 12), images.flagged != images.y, w)
+
+
+def risk_coverage(sure: np.ndarray, wrong: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The same of any order: among tied images, on average over their orders, each of the k is as wrong as all are."""
+    order = np.argsort(-sure, kind="stable")
+    block = np.unique(-sure[order], return_inverse=True)[1]
+    found = np.empty(len(w))
+    for row, weights in enumerate(w.round().astype(int)[:, order]):
+        errors, images = (np.bincount(block, part) for part in (weights * wrong[order], weights))
+        share = np.repeat(ratio(errors, images)[block], weights)  # an image a place
+        found[row] = float((np.cumsum(share) / np.arange(1, len(share) + 1)).mean())
+    return found
 
 
 def binned(images: Images, w: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from brute_force import Images, Replicated, auroc, ratio, replicated
+from brute_force import Images, Replicated, auroc, ratio, replicated, risk_coverage
 from cohort import THRESHOLD, images_of, make_cohort
 from reading import document_of, equal_value, rows_of, run
 from reading import equal_figure as equal_figure_of
@@ -232,12 +232,21 @@ def test_risk_coverage_leaves_out_the_refused_first_and_then_the_marked(
     sure = np.round(np.abs(odds), 12)
     tier = 2.0 * masks["answered"] + 1.0 * masks["cautioned"]
     wrong = images.flagged != images.y
-    for name, key in (("confidence", sure), ("checks", sure + 1e4 * tier)):
-        among = [wrong[key >= one].mean() for one in key]
-        equal_value(found["risk_coverage"]["aurc"][name], float(np.mean(among)), name)
+    keys = {"confidence": sure, "checks": sure + 1e4 * tier}
+    for name, key in keys.items():
+        assert len(set(key)) < len(key)
+        area = replicated(images, lambda w, key=key: {"": risk_coverage(key, wrong, w)})[""]
+        equal_figure(found["risk_coverage"]["aurc"][name], area, images, name=name)
         assert found["risk_coverage"][name]["risk"][-1] == pytest.approx(wrong.mean())
     areas = found["risk_coverage"]["aurc"]
     assert areas["difference"]["value"] == pytest.approx(areas["checks"]["value"] - areas["confidence"]["value"])
+    near_limits(
+        areas["difference"],
+        replicated(
+            images,
+            lambda w: {"": risk_coverage(keys["checks"], wrong, w) - risk_coverage(keys["confidence"], wrong, w)},
+        )[""].replicates,
+    )
     # At the coverage of those that no check marks, the curve is their share of wrong decisions.
     coverage, risk = (found["policies"][0][key]["value"] for key in ("coverage", "risk"))
     curve = found["risk_coverage"]

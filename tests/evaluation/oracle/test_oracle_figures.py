@@ -12,7 +12,9 @@ What it is for. Formulas are pinned elsewhere; here two right functions must not
   probabilities would show counts images;
 - specificity is said to be of positive images, or the intercept is that of the free fit;
 - false alarms are listed from the least confident on; clusters of a class are counted as images;
-- the fit of probabilities that are small and alike is said not to exist.
+- the fit of probabilities that are small and alike is said not to exist;
+- resamples in which a likelihood ratio is over 0 are left out of its interval, though they are the greatest;
+- images tied in confidence are all as risky as the last of them.
 """
 
 from __future__ import annotations
@@ -44,9 +46,11 @@ from brute_force import (
     wilson,
 )
 from cohort import THRESHOLD, images_of, make_cohort
-from reading import debiased, document_of, equal_figure, equal_value, near_spread, run
+from reading import debiased, document_of, equal_figure, equal_value, near_limits, near_spread, rows_of, run
 from scipy.stats import norm
 from sklearn import metrics
+
+from medsharp.evaluation.statistics.registry import FIGURES
 
 PREVALENCE = 0.08
 DEAR = (
@@ -65,7 +69,7 @@ def images(cohort: pd.DataFrame) -> Images:
 
 
 def test_the_brute_force_is_what_other_software_gives(images: Images) -> None:
-    weights = images.resampled(3)
+    weights, rng = images.resampled(3), np.random.default_rng(4)
     found = figures(images, weights, prevalence=PREVALENCE)
     score = np.log(images.p / (1 - images.p))
     for row, w in enumerate(weights):
@@ -94,11 +98,14 @@ def test_the_brute_force_is_what_other_software_gives(images: Images) -> None:
             expected[f"specificity_at_sensitivity_{rate * 100:.0f}"] = 1 - false[true >= rate - 1e-9].min()
         for name, value in expected.items():
             assert found[name][row] == pytest.approx(value, rel=1e-6), name
-        # The surest first, a resampled image as often as it was drawn; ties are decided together.
-        sure = np.repeat(np.abs(score - math.log(THRESHOLD / (1 - THRESHOLD)))[kept], w[kept].astype(int))
+        # The surest first, a resampled image as often as it was drawn; ties in random order, over and over.
+        sure = np.repeat(np.abs(score - math.log(THRESHOLD / (1 - THRESHOLD)))[kept], w[kept].astype(int)).round(12)
         wrong = np.repeat((f != y)[kept], w[kept].astype(int))
-        risks = [wrong[sure >= one - 1e-12].mean() for one in sure]
-        assert found["aurc"][row] == pytest.approx(np.mean(risks))
+        means = []
+        for _ in range(2000):
+            order = np.lexsort((rng.random(len(sure)), -sure))
+            means.append((np.cumsum(wrong[order]) / np.arange(1, len(sure) + 1)).mean())
+        assert abs(found["aurc"][row] - np.mean(means)) < 5 * np.std(means) / len(means) ** 0.5 + 1e-12
 
 
 def test_every_figure_has_the_value_the_denominator_and_the_limits_of_the_brute_force(
@@ -220,6 +227,85 @@ def test_shares_of_0_and_1_are_of_the_patients_that_they_are_about(cohort: pd.Da
     assert found["lr_positive"]["value"] == pytest.approx(1)
 
 
+def decided_table(false_alarms: int, missed: int = 9) -> pd.DataFrame:
+    """48 patients with one or two benign images and 31 with one to three malignant ones, decided at 0.5.
+
+    In `false_alarms` of the first a benign image is flagged, in `missed` of the others no malignant one.
+    """
+    rng = np.random.default_rng(11)
+    patients = np.arange(79)
+    images = np.where(patients < 48, 1 + patients % 2, 1 + patients % 3)
+    flagged = np.where(patients < 48, patients < false_alarms, patients >= 48 + missed)
+    who = np.repeat(patients, images)
+    p = np.where(flagged, 0.7, 0.3)[who] + rng.uniform(-0.15, 0.15, size=len(who))
+    return pd.DataFrame(
+        {
+            "image": [f"{number}.png" for number in range(len(who))],
+            "patient": [f"P{number}" for number in who],
+            "site": "",
+            "group": "",
+            "label": np.where(who < 48, "benign", "malignant"),
+            "p_benign": 1 - p,
+            "p_malignant": p,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "table"),
+    # Of three patients, one resample in twenty has none.
+    [("lr_positive", "lr_negative", decided_table(3)), ("lr_negative", "lr_positive", decided_table(45))],
+)
+def test_a_likelihood_ratio_that_is_infinite_in_many_resamples_has_no_upper_limit(
+    key: str, other: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    images = images_of(table, 0.5)
+    found = replicated(images, lambda w: decided(images, w), leave_out=True)
+    assert 0.03 < np.isinf(found[key].replicates).mean() < 0.07
+    for options in ((), ("--interval", "bca"), ("--stream",), ("--resamples", "400")):
+        figures = score(table, tmp_path, "--threshold", 0.5, *options)["figures"]
+        figure = figures[key]
+        assert figure["value"] == pytest.approx(found[key].value), options
+        assert (0 if "--resamples" in options else 1e-9) <= figure["low"] < figure["value"], options
+        assert figures[other]["high"] > figures[other]["low"], options
+        if "bca" in options:  # whose upper limit is another percentile, with infinite values above it
+            equal_figure(figure, found[key], images)
+            continue
+        assert figure["high"] is None, options
+        assert "no upper limit: it is infinite in" in figure["reason"], options
+        if not options:
+            equal_figure(figure, found[key], images)
+    printed = run("score", tmp_path / "table.csv", "--threshold", 0.5, "--out", tmp_path / "out", "--format", "csv,md")
+    assert "(at least" in printed.output
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| {FIGURES[key].name} ")]
+    assert "[at least " in line.replace("\\", "")
+    (row,) = [row for row in rows_of(tmp_path / "out") if row["figure"] == key and not row["by"]]
+    assert (row["high"], float(row["low"]) > 0) == ("", True)
+    assert "no upper limit" in row["reason"]
+
+
+def test_infinite_ratios_of_few_resamples_count_as_the_greatest(tmp_path: Path) -> None:
+    """Without the resamples that have no false alarm, 2 % of them, the upper limit was a third too low."""
+    table = decided_table(4)
+    images = images_of(table, 0.5)
+    found = replicated(images, lambda w: decided(images, w), count=20000)["lr_positive"]
+    assert 0.01 < np.isinf(found.replicates).mean() < 0.022
+    figure = score(table, tmp_path, "--threshold", 0.5, "--resamples", 8000)["figures"]["lr_positive"]
+    near_limits(figure, found.replicates, drawn=8000)
+    with pytest.raises(AssertionError):
+        near_limits(figure, found.replicates[np.isfinite(found.replicates)], drawn=8000)
+
+
+def test_where_nobody_is_flagged_wrongly_there_is_no_likelihood_ratio(tmp_path: Path) -> None:
+    table = decided_table(0)
+    figures = score(table, tmp_path, "--threshold", 0.5, "--resamples", 200)["figures"]
+    assert figures["lr_positive"] == {
+        "value": None, "low": None, "high": None, "n": len(table), "reason": "the specificity is 1",
+    }  # fmt: skip
+    assert figures["lr_negative"]["value"] > 0
+
+
 def test_a_perfect_ranking_has_newcombes_limits_and_a_reversed_one_their_mirror(tmp_path: Path) -> None:
     table = make_cohort(patients=40, seed=5)
     for turned in (False, True):
@@ -280,6 +366,25 @@ def test_seed_and_order_of_the_rows_move_no_value(cohort: pd.DataFrame, entry: d
     for key in ("auroc", "aurc", "calibration_slope", "ece", "sensitivity"):
         assert found[key]["value"] == pytest.approx(entry["figures"][key]["value"], rel=1e-9), key
     assert found["auroc"]["low"] != entry["figures"]["auroc"]["low"]
+
+
+def test_recalibration_that_does_not_exist_is_not_drawn(cohort: pd.DataFrame, tmp_path: Path) -> None:
+    """One cancer that was given 0, or one benign lesion 1: the curve was that of 1e-7."""
+    for label, wrong in (("malignant", 0.0), ("benign", 1.0)):
+        for options in ((), ("--stream",)):
+            table = cohort.copy()
+            place = table.index[table["label"] == label][4]
+            for answer in (1 - wrong, wrong):
+                table.loc[place, ["p_malignant", "p_benign"]] = [answer, 1 - answer]
+                found = score(table, tmp_path, "--threshold", THRESHOLD, "--resamples", 100, *options)
+                curve = found["curves"]["reliability"]["curve"]
+                withheld = found["figures"]["calibration_slope"]["value"] is None
+                assert withheld == (answer == wrong)
+                assert (curve == {"probability": [], "observed": [], "low": [], "high": []}) == withheld
+                assert len(found["curves"]["reliability"]["bins"]) > 5
+    run("score", tmp_path / "table.csv", "--threshold", THRESHOLD, "--resamples", 100, "--out", tmp_path / "out")
+    page = " ".join((tmp_path / "out" / "report.html").read_text(encoding="utf-8").split())
+    assert "Line: local regression with its 95 % band; the logistic calibration curve does not exist." in page
 
 
 def test_recalibration_of_all_images_is_drawn(entry: dict[str, Any], images: Images) -> None:

@@ -3,7 +3,7 @@
 The models themselves are pinned elsewhere (`test_evaluation_pooling`); here it is that every hospital's own counts,
 areas and patients reach them. What it is for; these fail it: the summary is over the hospitals that are shown; four
 are shown in place of forty; the variance of a share, or of an area, is halved; images count as patients; weights
-stand in the rows of other hospitals.
+stand in the rows of other hospitals; a slope that is withheld as it does not exist enters.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from reading import document_of, run
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit, logsumexp
 from scipy.stats import t as student
+
+from medsharp.evaluation import evaluate_predictions
+from medsharp.evaluation.sites import summarise_evaluations
 
 R: dict[str, Any] = json.loads((Path(__file__).parent / "r_values.json").read_text(encoding="utf-8"))
 MOST_SHOWN = 40
@@ -109,6 +112,67 @@ def test_sensitivity_of_hospitals_is_pooled_as_metafor_does(tmp_path: Path) -> N
     assert [row["name"] for row in told["sites"]] == list(sites["site"])
     assert [row["weight"] for row in told["sites"]] == pytest.approx(expected["weights"], rel=1e-6)
     assert [row["value"] for row in told["sites"]] == pytest.approx(list(sites["found"] / sites["cancers"]))
+
+
+def four_hospitals() -> pd.DataFrame:
+    """Four hospitals of unequal size and calibration, two images a patient; one answer at West is 1, and wrong."""
+    rng, rows = np.random.default_rng(21), []
+    for site, patients, shift, slope in (("North", 40, -0.4, 0.8), ("South", 55, 0.3, 1.1), ("East", 35, 0.1, 0.6),
+                                         ("West", 45, 0.8, 1.3)):  # fmt: skip
+        ill = np.repeat(rng.random(patients) < 0.4, 2)
+        odds = 1.8 * ill - 1 + rng.normal(size=2 * patients)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "site": site,
+                    "patient": [f"{site} {number // 2}" for number in range(2 * patients)],
+                    "label": np.where(ill, "malignant", "benign"),
+                    "p_malignant": 1 / (1 + np.exp(-(shift + odds) * slope)),
+                }
+            )
+        )
+    table = pd.concat(rows, ignore_index=True)
+    table.loc[table.index[(table["site"] == "West") & (table["label"] == "benign")][3], "p_malignant"] = 1.0
+    return table.assign(
+        p_benign=1 - table["p_malignant"], image=[f"{number}.png" for number in range(len(table))], group=""
+    )
+
+
+def test_a_hospital_whose_calibration_does_not_exist_is_not_in_the_summary_of_it(tmp_path: Path) -> None:
+    """Its slope, where the clip of the probability puts it, counted like any other."""
+    table = four_hospitals()
+    found = score(table, tmp_path)
+    assert found["figures"]["calibration_slope"]["reason"].startswith("1 probability is 0 or 1 and was wrong")
+    others = score(table[table["site"] != "West"], tmp_path)["site_summary"]["figures"]
+    for name, told in found["site_summary"]["figures"].items():
+        rows = {row["name"]: row for row in told["sites"]}
+        assert set(rows) == {"North", "South", "East", "West"}
+        assert sum(row["weight"] or 0 for row in rows.values()) == pytest.approx(1)
+        if name in ("calibration_slope", "calibration_intercept"):
+            assert (rows["West"]["value"], rows["West"]["weight"]) == (None, None)
+            for key in ("value", "low", "high", "prediction_low", "tau2"):
+                assert told[key] == pytest.approx(others[name][key], rel=1e-9), (name, key)
+        else:
+            assert rows["West"]["weight"] > 0
+            assert told["value"] != others[name]["value"], name
+
+
+def test_data_sets_that_each_are_a_hospital_are_left_out_likewise() -> None:
+    table = four_hospitals()
+    evaluations = [
+        evaluate_predictions(
+            part, classes=["benign", "malignant"], positive="malignant", threshold=0.5, name=str(site), resamples=50
+        )
+        for site, part in table.groupby("site", sort=False)
+    ]
+    found = summarise_evaluations(evaluations)
+    assert found is not None
+    weights = {name: {row["name"]: row["weight"] for row in told["sites"]} for name, told in found["figures"].items()}
+    for name in ("calibration_slope", "calibration_intercept"):
+        assert weights[name]["West"] is None
+        assert all(weights[name][site] > 0 for site in ("North", "South", "East"))
+    assert weights["brier"]["West"] > 0
+    assert weights["auroc"]["West"] > 0
 
 
 def test_every_hospital_enters_however_many_are_shown(tmp_path: Path) -> None:
