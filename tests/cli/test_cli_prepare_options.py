@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from command_line import refused, run
 
-from medsharp.data import read_manifest, write_manifest
+from medsharp.data import assert_no_leak, read_manifest, write_manifest
 from medsharp.data.pool import pool_manifests
 from medsharp.data.sources import PatientKey
+from medsharp.errors import InputError
 from medsharp.images import ValueRange
 from medsharp.keys import clusters_of
 
@@ -76,16 +77,82 @@ def plain_manifest(folder: Path, save_picture: Save, rows: list[str], header: st
 
 
 def test_copies_tell_patients_of_one_number_at_several_sites_apart(tmp_path: Path, save_picture: Save) -> None:
-    rows = ["7,north", "7,south", "007,North", "8,north", "9,north", "9,", "8,north"]
-    plain_manifest(tmp_path / "m", save_picture, rows, "patient,site")
+    rows = ["7,north,", "7,south,", "007,North,", "8,north,", "9,,x", "9,north,", "8,north,", "9,south,", ",,x", "6,,y"]
+    plain_manifest(tmp_path / "m", save_picture, rows, "patient,site,group")
     before = read_manifest(tmp_path / "m")
     result = run("data", "prepare", tmp_path / "m", "--copy", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "1 numbers of patients stand at several sites: each is a patient of its own at each" in result.output
+    told = " ".join(result.output.split())
+    assert "1 patients have rows with a site and rows without: numbered apart, and tied by a group" in told
+    assert "files and patients are numbered by the key" in told
+    assert "another key" not in told
     after = read_manifest(tmp_path / "out")
-    assert list(clusters_of(after.table)) == list(clusters_of(before.table)) == [0, 1, 0, 2, 3, 3, 2]
-    # As in an export whose patients were numbered by the same key, without a site.
-    assert after.table["patient"][3] == PatientKey().number("8")
+    assert list(clusters_of(after.table)) == list(clusters_of(before.table)) == [0, 1, 0, 2, 3, 3, 2, 3, 3, 4]
+    patients, groups = list(after.table["patient"]), list(after.table["group"])
+    # As in an export whose patients were numbered by the same key, which knows no site.
+    assert (patients[4], patients[9]) == (PatientKey().number("9"), PatientKey().number("6"))
+    assert len({*patients}) == 8
+    assert len({groups[row] for row in (4, 5, 7, 8)} - {groups[9]}) == 1
+    assert [row for row, group in enumerate(groups) if group] == [4, 5, 7, 8, 9]
+
+
+def copied(data: Path, out: Path, *options: str) -> dict[bytes, tuple[str, str]]:
+    """Copy a manifest by the public command; by the content of each copy, its patient and site."""
+    result = run("data", "prepare", data, "--copy", "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    manifest = read_manifest(out)
+    rows = zip(manifest.table["image"], manifest.table["patient"], manifest.table["site"], strict=True)
+    return {manifest.path(image).read_bytes(): (patient, site) for image, patient, site in rows}
+
+
+def test_a_patient_of_copies_has_one_number_whoever_else_is_copied(tmp_path: Path, save_picture: Save) -> None:
+    rows = ["7,A,", "7,B,", "8,A,", "9,B,", "6,,", "6,A,"]
+    plain_manifest(tmp_path / "m", save_picture, rows, "patient,site,exclude")
+    whole = copied(tmp_path / "m", tmp_path / "whole")
+    assert len({patient for patient, _ in whole.values()}) == 6
+    for left_out in range(len(rows)):
+        lines = (tmp_path / "m" / "manifest.csv").read_text(encoding="utf-8").splitlines()
+        lines[left_out + 1] += "dark"
+        (tmp_path / "m" / f"{left_out}.csv").write_text("\n".join(lines), encoding="utf-8")
+        fewer = copied(tmp_path / "m" / f"{left_out}.csv", tmp_path / f"without-{left_out}")
+        assert len(fewer) == len(rows) - 1
+        assert fewer.items() <= whole.items()
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_copy_of_one_hospital_is_tied_to_one_of_several(stated: bool, tmp_path: Path, save_picture: Save) -> None:
+    for name in ("A", "B"):
+        site = name if stated else ""
+        plain_manifest(tmp_path / name, save_picture, [f"{number},{site}" for number in (7, 7, 8)], "patient,site")
+    write_manifest(pool_manifests([read_manifest(tmp_path / name) for name in ("A", "B")]), tmp_path / "both")
+    both = copied(tmp_path / "both", tmp_path / "out-both")
+    alone = copied(tmp_path / "A", tmp_path / "out-A", *(() if stated else ("--site", "a ")))
+    assert {picture: both[picture][0] for picture in alone} == {picture: who for picture, (who, _) in alone.items()}
+    assert len({patient for patient, _ in both.values()}) == 4
+    with pytest.raises(InputError, match="the same patient is in two data sets"):
+        assert_no_leak(read_manifest(tmp_path / "out-A"), read_manifest(tmp_path / "out-both"))
+
+
+def test_numbers_of_another_key_stay_and_are_said_to_be_of_none(tmp_path: Path, save_picture: Save) -> None:
+    plain_manifest(tmp_path / "m", save_picture, ["P0012ab34cd56ef78", "p0012AB34cd56ef79", "8", ""], "patient")
+    result = run("data", "prepare", tmp_path / "m", "--copy", "--out", tmp_path / "out")
+    told = " ".join(result.output.split())
+    assert "2 patients keep the numbers that they had, which another key may have given" in told
+    assert "files and patients are numbered by the key" in told
+    assert list(read_manifest(tmp_path / "out").table["patient"])[:2] == ["P0012ab34cd56ef78", "P0012ab34cd56ef79"]
+    again = " ".join(run("data", "prepare", tmp_path / "out", "--copy", "--out", tmp_path / "again").output.split())
+    assert "files are numbered by the key" in again
+    assert "3 patients keep the numbers" in again
+
+
+def test_patients_of_a_folder_that_is_copied_are_numbered_by_its_key(tmp_path: Path, save_dicom: Save) -> None:
+    for label in ("benign", "malignant"):
+        save_dicom(tmp_path / "export" / label / "1", f"MRN-{label}")
+    result = run("data", "prepare", tmp_path / "export", "--copy", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    stored = (tmp_path / "out" / "manifest.yaml").read_text(encoding="utf-8")
+    assert "files and patients are numbered by the key" in stored
+    assert "another key" not in stored
 
 
 def test_columns_are_kept_among_copies_only_where_they_are_named(tmp_path: Path, save_picture: Save) -> None:

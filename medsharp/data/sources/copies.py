@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -16,7 +16,7 @@ from medsharp.data.sources.patients import PatientKey
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path
 from medsharp.images import ValueRange
-from medsharp.keys import is_keyed, name_key, named, patient_key, patients_of, site_key
+from medsharp.keys import clusters_of, is_keyed, name_key, named, patient_key, patients_of, site_key
 from medsharp.progress import Progress
 
 IMAGES = "images"
@@ -48,9 +48,9 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
 
     A file is called by the patient's number and a keyed hash of its path, so that the same export gives the same
     names; of paths, every letter counts, as `1.png` and `01.png` are two. Patients that a manifest calls otherwise than
-    by a keyed hash are numbered, with the site where one number stands at several: those are patients of their own
-    (`medsharp.keys.patients_in`). Contents stay as they are: the headers of DICOM files still name patients, and so may
-    their pixels.
+    by a keyed hash are numbered by what their rows say, and by nothing of other rows: that name, and the site where the
+    row names one, so that a patient has one number in copies of one data set, of several, before an exclusion and after
+    it. Contents stay as they are: the headers of DICOM files still name patients, and so may their pixels.
 
     Args:
         manifest: Whose excluded rows are left behind, and its notes, which may quote names.
@@ -66,7 +66,9 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
     """
     info = dataclasses.replace(manifest.info, range=_one_range(manifest))
     table = manifest.included.copy()
-    table["patient"], several = _numbered(table, key)
+    numbers = _numbered(table, key)
+    table["group"], several = _groups(table, numbers, key)
+    table["patient"] = numbers
     names: dict[str, str] = {}
     for image, patient in zip(table["image"], table["patient"], strict=True):
         names.setdefault(image, f"{IMAGES}/{patient or 'unknown'}/{_called(image, key)}")
@@ -88,15 +90,19 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
             progress(done, len(names), "copying images")
     table["image"] = table["image"].map(names)
     table["mask"] = [";".join(names[mask] for mask in cell.split(";") if mask) for cell in table["mask"]]
-    groups = [key.number(group) for group in table["group"]]
-    table["group"] = [f"group {number}" if number else "" for number in groups]
     left = len(manifest.table) - len(table)
+    patients = set(numbers) - {""}
+    ours = {number for number in patients if key.gave(number)}
     notes = [
         f"{len(names)} files copied; DICOM headers and burned-in text are as they were",
-        f"files and patients are numbered by the key {key.fingerprint}",
+        f"files{' and patients' if ours else ''} are numbered by the key {key.fingerprint}",
     ]
+    if patients - ours:
+        notes.append(
+            f"{len(patients - ours)} patients keep the numbers that they had, which another key may have given"
+        )
     if several:
-        notes.append(f"{several} numbers of patients stand at several sites: each is a patient of its own at each")
+        notes.append(f"{several} patients have rows with a site and rows without: numbered apart, and tied by a group")
     if left:
         notes.append(f"{left} images that are left out are not copied, and not in the manifest")
     return Manifest(table.reset_index(drop=True), info, out, tuple(notes))
@@ -109,23 +115,44 @@ def _one_range(manifest: Manifest) -> ValueRange | None:
     return ranges.pop()
 
 
-def _numbered(table: pd.DataFrame, key: PatientKey) -> tuple[list[str], int]:
-    """Return each row's patient as a keyed hash, and how many plain numbers are patients of their own at several sites.
+def _numbered(table: pd.DataFrame, key: PatientKey) -> list[str]:
+    """Return each row's patient as a keyed hash, of what the row alone says: the same in a copy with other rows.
 
-    A keyed hash stays, as it is written here. Any other name, which might lead out of the folder, gets one.
+    A keyed hash stays, as it is written here. Any other name, which might lead out of the folder, gets one: of itself,
+    and of the site where the row names one.
     """
-    who, plain = patients_of(table), table["patient"].map(patient_key)
-    at_sites = who.groupby(plain).nunique()
-    several = set(at_sites.index[at_sites > 1])
-    numbers: dict[str, str] = {}
-    for one, number, patient, site in zip(who, plain, table["patient"], table["site"], strict=True):
-        if one in numbers:
-            continue
+    numbers: dict[tuple[str, str], str] = {}  # a keyed hash a row would be 100,000 of them
+    for patient, site in sorted(set(zip(table["patient"], table["site"], strict=True))):
+        number, where = patient_key(patient), site_key(site)
         if is_keyed(patient):
-            numbers[one] = f"P{name_key(patient)[1:]}"
+            numbers[patient, site] = f"P{name_key(patient)[1:]}"
         else:
-            numbers[one] = key.number(f"{number} at {site_key(site)}" if number in several else patient)
-    return [numbers[one] for one in who], len(several)
+            numbers[patient, site] = key.number(f"{number} at {where}" if number and where else number)
+    return [numbers[one] for one in zip(table["patient"], table["site"], strict=True)]
+
+
+def _groups(table: pd.DataFrame, numbers: Sequence[str], key: PatientKey) -> tuple[list[str], int]:
+    """Return each row's group under a number, and how many patients have several numbers.
+
+    They are those with rows that name a site and rows that name none, which count as one patient
+    (`medsharp.keys.patients_in`): in the copies a group ties them.
+
+    Args:
+        table: With patients and groups as they were.
+        numbers: Of the patients, from `_numbered`.
+        key: Numbers what groups say.
+    """
+    hidden = {group: key.number(group) for group in table["group"].unique()}
+    groups = pd.Series([f"group {hidden[group]}" if hidden[group] else "" for group in table["group"]], table.index)
+    who, number = patients_of(table), pd.Series(numbers, table.index)
+    several = number[who != ""].groupby(who[who != ""]).nunique() > 1
+    if not several.any():
+        return list(groups), 0
+    clusters = pd.Series(clusters_of(table[["patient", "site", "group"]]), table.index)
+    divided = clusters.isin(clusters[who.isin(several.index[several])])
+    first = number[number != ""].groupby(clusters[number != ""]).min()
+    groups[divided] = "patients of " + clusters[divided].map(first)
+    return list(groups), int(several.sum())
 
 
 def _called(image: str, key: PatientKey) -> str:

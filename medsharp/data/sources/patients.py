@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class PatientKey:
     """
 
     file: Path | None = None
+    _given: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def number(self, identifier: str) -> str:
         """Return the number of a patient: `P` and 16 hexadecimal digits of HMAC-SHA256; empty for no identifier.
@@ -47,7 +48,13 @@ class PatientKey:
         if not plain:
             return ""
         # The letter keeps spreadsheets from reading digits as a number.
-        return f"P{self._keyed(plain.encode())}"
+        number = f"P{self._keyed(plain.encode())}"
+        self._given.add(number)
+        return number
+
+    def gave(self, number: str) -> bool:
+        """Whether it has given this number since it was read: of others nobody can tell which key they are of."""
+        return number in self._given
 
     def digest(self, path: str) -> str:
         """Return 16 hexadecimal digits of the HMAC-SHA256 of a path as it is written: case, zeros and blanks count.
