@@ -22,7 +22,7 @@ from medsharp.inference.checks.judge import Judge
 from medsharp.inference.checks.learned import Learned
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.preparing import Preparation
-from medsharp.inference.reading import FindLesion, Frames, Given, Prepared, Reading, given_together
+from medsharp.inference.reading import FindLesion, Frames, Given, Prepared, Reading, assert_several, given_together
 from medsharp.inference.saliency import Saliency, explanations_of, method_of
 from medsharp.inference.session import Session, choose_precision
 from medsharp.inference.stream import READERS, batches, read_ahead
@@ -171,7 +171,7 @@ class Predictor:
             `name#frame`.
 
         Raises:
-            InputError: `names`, `frames` or `value_ranges` has another length than `sources`.
+            InputError: `sources` is a single image, or `names`, `frames` or `value_ranges` has another length.
         """
         given = given_together(sources, names, frames, value_ranges)
         return self.predict_given(given, batch_size=batch_size, limits=limits, lesion=lesion, progress=progress)
@@ -225,8 +225,9 @@ class Predictor:
             picture_side: Keep each image, at most this many pixels high and wide, as `picture`, to draw its map on.
 
         Raises:
-            InputError: `batch_size` is less than 1.
+            InputError: `batch_size` is less than 1, or `sources` is a single image.
         """
+        assert_several(sources)
         given = (one if isinstance(one, Given) else Given(one) for one in sources)
         batches = self._batches(given, batch_size, limits, frames, lesion, picture_side)
         return (prediction for _, batch in batches for prediction in batch)
@@ -257,8 +258,9 @@ class Predictor:
         """Predict decoded grey images, uint8 [H, W] each.
 
         Raises:
-            InputError: An array is not two-dimensional uint8, or `names` has another length than `images`.
+            InputError: An array is not two-dimensional uint8, `images` is a single one, or `names` has another length.
         """
+        assert_several(images)
         names = names or [f"image {number}" for number in range(1, len(images) + 1)]
         if len(names) != len(images):
             raise InputError(f"{len(names)} names for {len(images)} images")

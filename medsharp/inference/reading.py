@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, Frame, ImageLimits, Source, ValueRange, read_frames, read_image
 from medsharp.images.box import Box
+from medsharp.images.in_memory import is_dataset
 from medsharp.inference.checks.finding import Finding
 from medsharp.inference.heatmap import shrink
 from medsharp.preprocess import Placement
@@ -167,6 +170,18 @@ def prepared_readings(
         yield replace(one, seconds=perf_counter() - start)
 
 
+def assert_several(sources: object) -> None:
+    """Check that sources are not one, whose letters, bytes, rows or elements would each be taken for an image.
+
+    Raises:
+        InputError: They are one.
+    """
+    one = isinstance(sources, (str, bytes, bytearray, memoryview, PathLike, Image.Image))
+    one = one or (isinstance(sources, np.ndarray) and sources.ndim < 3) or is_dataset(sources)
+    if one:
+        raise InputError(f"give a list of images, [image] for one, and not a {type(sources).__name__} by itself")
+
+
 def given_together(
     sources: Sequence[Source],
     names: Sequence[str] | None,
@@ -176,8 +191,9 @@ def given_together(
     """Join what is given of each source.
 
     Raises:
-        InputError: `names`, `frames` or `value_ranges` has another length than `sources`.
+        InputError: `sources` is a single one, or `names`, `frames` or `value_ranges` has another length.
     """
+    assert_several(sources)
     count = len(sources)
     if names is not None and len(names) != count:
         raise InputError(f"{len(names)} names for {count} images")

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -93,6 +94,25 @@ def test_names_must_match_sources(predictor: Predictor) -> None:
     pixels = np.zeros((40, 40), dtype=np.uint8)
     with pytest.raises(InputError, match="1 names for 2 images"):
         predictor.predict_pixels([pixels, pixels], names=["a"])
+
+
+@pytest.mark.parametrize(
+    "one",
+    ["a.png", Path("a.png"), b"\x89PNG", bytearray(4), np.zeros((9, 9), dtype=np.uint8), Image.new("L", (9, 9))],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_single_image_is_not_taken_apart(one: Any, predictor: Predictor) -> None:
+    for call in (predictor.predict, predictor.stream, predictor.predict_pixels):
+        with pytest.raises(
+            InputError, match=rf"give a list of images, \[image\] for one, and not a {type(one).__name__}"
+        ):
+            call(one)
+
+
+def test_a_single_dataset_is_not_taken_apart(predictor: Predictor) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    with pytest.raises(InputError, match="not a Dataset by itself"):
+        predictor.predict(pydicom.Dataset())
 
 
 def test_ranges_of_values_must_match_sources(predictor: Predictor) -> None:
