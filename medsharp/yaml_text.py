@@ -38,9 +38,10 @@ def load_yaml(text: str, loader: _Loader = yaml.SafeLoader) -> Any:
     try:
         _check_size(text, loader)
         return yaml.load(text, Loader=loader)
-    # Of a date that is none, such as 2024-13-01, and of merges that refer to each other in a long row.
-    except (ValueError, RecursionError) as error:
-        raise yaml.YAMLError(str(error)) from error
+    # Of a date that is none, such as 2024-13-01, of tags that their text does not fit (`!!bool x` is a KeyError,
+    # `!!int ""` an IndexError, `!!timestamp x` an AttributeError), and of merges in a long row.
+    except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError) as error:
+        raise yaml.YAMLError(f"a value cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _check_size(text: str, loader: _Loader) -> None:

@@ -71,6 +71,13 @@ def test_a_date_that_is_none_is_not_yaml() -> None:
         load_yaml("created: 2024-13-01")
 
 
+@pytest.mark.parametrize("value", ["!!bool x", "!!timestamp x", '!!int ""', '!!float ""', "!!int x", "!!binary \u00e9"])
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
+def test_a_tag_that_its_text_does_not_fit_is_not_yaml(value: str, loader: type[yaml.SafeLoader]) -> None:
+    with pytest.raises(yaml.YAMLError, match=r"cannot be read|failed to"):
+        load_yaml(f"a: {value}", loader)
+
+
 def _manifest(folder: Path, text: str) -> None:
     (folder / "manifest.csv").write_text("image,label\n1.png,benign\n")
     (folder / "manifest.yaml").write_text(text)
@@ -87,7 +94,9 @@ def _request(folder: Path, text: str) -> None:
     Request.read(folder)
 
 
-@pytest.mark.parametrize("text", [DEEP["lists"], "created: 2024-13-01"], ids=["nested", "date"])
+@pytest.mark.parametrize(
+    "text", [DEEP["lists"], "created: 2024-13-01", "name: !!bool x"], ids=["nested", "date", "tag"]
+)
 @pytest.mark.parametrize("read", [_manifest, _bundle, _request])
 def test_files_that_no_loader_reads_are_a_sentence(
     tmp_path: Path, read: Callable[[Path, str], None], text: str

@@ -89,7 +89,8 @@ def notes_on_parts(
         return []
     return [
         f"{_counted(before.processes, 'process', 'processes')} had a batch of {config.schedule.batch_size} images in "
-        f"{_counted(len(old), 'part', 'parts')}, and {division.processes} have it in {len(new)}: "
+        f"{_counted(len(old), 'part', 'parts')}, and {division.processes} "
+        f"{'has' if division.processes == 1 else 'have'} it in {len(new)}: "
         f"{' and '.join(reasons)}, so that this is another training from here on than the one that was begun; "
         f"resume it by {_counted(before.processes, 'process', 'processes')} for the same weights"
     ]

@@ -98,7 +98,7 @@ class RhoScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the ends, and the steps taken."""
-        return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
+        return {key: copy.deepcopy(value) for key, value in self.__dict__.items() if key != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` gave, and set rho as it was then; the optimizer's state is to be loaded before.

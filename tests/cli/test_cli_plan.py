@@ -334,7 +334,7 @@ def test_tables_that_do_not_tell_enough_are_refused(tmp_path: Path, table: Path)
     refused(run("plan", "--from", sure, "--auroc-width=0.1"), "--auroc-width cannot be planned where the AUROC is 0.5")
     refused(
         run("plan", "--from", sure, "--slope-width=0.1"),
-        "--slope-width cannot be planned where the calibration slope is nan",
+        "--slope-width cannot be planned from this table: the calibration slope does not exist",
     )
     refused(run("plan", "--from", table, "--positive", "cyst"), "no column p_cyst")
     refused(
@@ -350,7 +350,8 @@ def test_calibration_that_does_not_exist_is_not_planned(tmp_path: Path, table: P
     rows.loc[place, ["p_benign", "p_malignant"]] = [0.0, 1.0]
     rows.to_csv(table, index=False)
     for name in ("slope", "intercept"):
-        refused(run("plan", "--from", table, f"--{name}-width=0.6"), f"--{name}-width cannot be planned")
+        said = f"--{name}-width cannot be planned from this table: the calibration {name} does not exist where a"
+        refused(run("plan", "--from", table, f"--{name}-width=0.6"), said)
     plan = planned(tmp_path / "out", "--from", table)
     assert "slope" not in plan
     assert any("calibration slope is not planned" in sentence for sentence in plan["warnings"])

@@ -171,8 +171,36 @@ def test_area_is_the_share_of_errors_where_every_image_is_as_sure() -> None:
 def test_distances_that_differ_by_rounding_alone_are_tied() -> None:
     odds = np.array([0.1, 0.3, 0.7, 1.3, 2.9])
     below, above = (1 / (1 + np.exp(sign * odds)) for sign in (1, -1))
-    np.testing.assert_array_equal(confidence_of(below, 0.5), confidence_of(above, 0.5))
-    np.testing.assert_allclose(confidence_of(above, 0.5), odds, rtol=1e-11)
+    both = confidence_of(np.concatenate([below, above]), 0.5)
+    np.testing.assert_array_equal(both[:5], both[5:])
+    np.testing.assert_allclose(both[5:], odds, rtol=1e-11)
+    np.testing.assert_allclose(confidence_of(np.array([0.2, 0.9]), 0.2), [0, np.log(9 / 0.25)], atol=1e-12)
+
+
+@pytest.mark.parametrize("digits", [1, 2, 4, 6, 9])
+def test_it_does_not_matter_which_class_is_called_positive(digits: int) -> None:
+    rng = np.random.default_rng(digits)
+    scores = np.round(1 / (1 + np.exp(-3 * rng.normal(size=400))), digits)
+    scores[:40] = rng.integers(0, 2, 40)  # surest of all
+    scores = scores[scores != 0.5]  # at the threshold an image is called positive, whichever class that is
+    both = confidence_of(np.concatenate([scores, np.round(1 - scores, digits)]), 0.5).reshape(2, -1)
+    np.testing.assert_array_equal(both[0], both[1])
+    assert len(np.unique(both[0, :40])) == 1
+    assert len(np.unique(both[0])) == len(np.unique(np.round(np.minimum(scores, 1 - scores), digits + 1)))
+    labels = rng.random(len(scores)) < scores
+    one = selective_risk(labels, scores, 0.5)(np.ones((1, len(scores))))
+    other = selective_risk(~labels, np.round(1 - scores, digits), 0.5)(np.ones((1, len(scores))))
+    assert one["aurc"] == pytest.approx(other["aurc"], abs=1e-12)
+    assert one["risk_at_coverage"] == pytest.approx(other["risk_at_coverage"], abs=1e-12)
+
+
+def test_answers_of_0_and_1_are_as_sure_as_each_other() -> None:
+    labels = np.arange(1000) < 500
+    scores = labels.astype(float)
+    scores[:100] = 0  # positives that are missed, as sure as all
+    for turned in (False, True):
+        truth, given = (~labels, 1 - scores) if turned else (labels, scores)
+        assert selective_risk(truth, given, 0.5)(np.ones((1, 1000)))["aurc"] == pytest.approx([0.1])
 
 
 def test_risk_coverage_of_copies_equals_that_of_weights(study: Callable) -> None:

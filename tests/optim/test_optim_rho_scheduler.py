@@ -138,3 +138,13 @@ def test_a_loaded_schedule_is_that_of_as_many_groups() -> None:
     with pytest.raises(ValueError, match="schedule of 2 groups, and there are 1"):
         radii.load_state_dict(resumed.state_dict())
     assert optimizer.param_groups[0]["rho"] == pytest.approx(0.15)
+
+
+def test_what_a_schedule_gave_does_not_go_on_with_it() -> None:
+    optimizer = optimizer_of()
+    radii = RhoScheduler(optimizer, "linear", steps=5)
+    state = radii.state_dict()
+    optimizer.add_param_group({"params": [("more", torch.nn.Parameter(torch.zeros(2)))], "rho": 0.4})
+    radii.step()
+    assert len(state["rho_max"]) == 1
+    RhoScheduler(optimizer_of(), "linear", steps=5).load_state_dict(state)

@@ -161,7 +161,8 @@ def test_a_run_that_cannot_be_measured_costs_no_other(copy: StudyFolder, tmp_pat
     assert f"of {len(names) - 3} runs: top eigenvalue, plain 2." in page
     sam = next(one for one in found["ratios"] if one["optimizer"] == "sam" and one["budget"] == "epochs")
     assert "Top eigenvalue of the minima, times adam's" in page
-    assert f"| sam, equal epochs | {sam['value']:.3f} ({sam['low']:.3f} to {sam['high']:.3f}) |" in page
+    where = ", ".join(sam["hospitals"])
+    assert f"| sam, equal epochs ({where}) | {sam['value']:.3f} ({sam['low']:.3f} to {sam['high']:.3f}) |" in page
     # What was measured is not measured again, and still known not to have converged; what was not is tried again.
     asked.clear()
     faults.clear()

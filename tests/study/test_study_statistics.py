@@ -362,7 +362,12 @@ def test_sharpness_is_told_in_times_of_the_references_own_run(better: Grid) -> N
     found = {(one["optimizer"], one["measure"]): one for one in ratios_to_reference(better.figures, values, "adam")}
     assert set(found) == {(name, measure) for name in ("sam", "asam") for measure in ("sharp", "flat")}
     sam = found["sam", "sharp"]
-    expected = correlated_t(math.log(0.25) + np.array([more[key] for key in sorted(more)]), 150 / 300)
+    expected = together(
+        [
+            correlated_t(math.log(0.25) + np.array([more[place, fold] for fold in range(4)]), 150 / 300)
+            for place in ("north", "south")
+        ]
+    )
     assert expected.interval is not None
     assert [math.log(sam[key]) for key in ("value", "low", "high")] == pytest.approx(
         [expected.value, *expected.interval], abs=1e-9
@@ -371,6 +376,12 @@ def test_sharpness_is_told_in_times_of_the_references_own_run(better: Grid) -> N
     assert found["sam", "flat"]["value"] == pytest.approx(sam["value"])
     steady = found["asam", "sharp"]
     assert (steady["value"], steady["low"], steady["high"]) == (pytest.approx(math.exp(2)), None, None)
+    assert sam["hospitals"] == ["north", "south"]
+    one = better.figures[(better.figures["hospital"] == "south") | (better.figures["optimizer"] != "sam")]
+    alone = next(each for each in ratios_to_reference(one, values, "adam") if each["optimizer"] == "sam")
+    assert (alone["hospitals"], alone["pairs"]) == (["south"], 16)
+    south = math.log(0.25) + np.array([more["south", fold] for fold in range(4)])
+    assert math.log(alone["value"]) == pytest.approx(south.mean())
     nothing = ratios_to_reference(better.figures, {run: {"sharp": -1.0} for run in values}, "adam")
     assert {(one["pairs"], one["value"], one["low"]) for one in nothing} == {(0, None, None)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from medsharp.files import write_text
 from medsharp.progress import Progress
 from medsharp.runs import Run
-from training.study.estimate import correlated_t
+from training.study.estimate import correlated_t, together
 from training.study.figures import KEYS, test_share
 from training.study.folder import StudyFolder
 from training.study.reading import INTERNAL, TRAIN
@@ -127,7 +127,7 @@ def _kept(path: Path) -> Measured | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Measured(content["measures"], tuple(content["not_converged"]))
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -149,9 +149,10 @@ def ratios_to_reference(
 ) -> list[dict[str, Any]]:
     """Return how many times as sharp as the reference's the minima of each optimizer are, by budget and measure.
 
-    Runs are paired by hospital, network, fold and seed; the geometric mean of their ratios is taken, first over
-    networks and seeds of a fold of a hospital, then over folds, by whose spread the interval is made (`correlated_t`).
-    A pair of which either is not above 0, or was not measured, has no ratio and is left out.
+    Runs are paired by hospital, network, fold and seed, and the geometric mean of their ratios is taken over networks
+    and seeds. The interval is made of logarithms as that of a difference on test folds: over the folds of each hospital
+    by `correlated_t`, and `together` over hospitals. A pair of which either is not above 0, or was not measured, has
+    no ratio and is left out.
 
     Args:
         figures: As `figure_table` gives them.
@@ -159,8 +160,8 @@ def ratios_to_reference(
         reference: What the others are compared with.
 
     Returns:
-        `optimizer`, `budget`, `measure`, `pairs`, `value`, `low` and `high`; null where there are no pairs, or no two
-        folds.
+        `optimizer`, `budget`, `measure`, `hospitals`, `pairs`, `value`, `low` and `high`; null where there are no
+        pairs, or no two folds of a hospital, or nothing varies.
     """
     cells = figures.drop_duplicates([*KEYS, "run"])[[*KEYS, "run"]]
     values = pd.DataFrame.from_dict(dict(measures), orient="index")
@@ -170,17 +171,32 @@ def ratios_to_reference(
     found = []
     for (budget, optimizer), own in logs[logs["optimizer"] != reference].groupby(["budget", "optimizer"], sort=False):
         paired = own.merge(base, on=place, suffixes=("", " of the reference"))
-        share = float(np.mean([test_share(figures, hospital) for hospital in own["hospital"].unique()]))
         for name in values.columns:
             ratios = (paired[name] - paired[f"{name} of the reference"]).dropna()
-            folds = ratios.groupby([paired["hospital"], paired["fold"]]).mean().to_numpy()
-            estimate = correlated_t(folds, share) if len(folds) > 1 else None
-            low, high = (estimate.interval if estimate is not None else None) or (None, None)
-            ends = (float(np.mean(folds)) if len(folds) else None, low, high)
-            value, low, high = (None if end is None else math.exp(end) for end in ends)
-            about = {"optimizer": optimizer, "budget": budget, "measure": name, "pairs": len(ratios)}
-            found.append({**about, "value": value, "low": low, "high": high})
+            folds = ratios.groupby([paired["hospital"], paired["fold"]]).mean()
+            hospitals = list(dict.fromkeys(paired.loc[ratios.index, "hospital"]))
+            about = {"optimizer": optimizer, "budget": budget, "measure": name, "hospitals": hospitals}
+            found.append({**about, "pairs": len(ratios), **_ratio(figures, folds, hospitals)})
     return found
+
+
+def _ratio(figures: pd.DataFrame, folds: pd.Series, hospitals: Sequence[str]) -> dict[str, float | None]:
+    """Return a ratio and its interval from the logarithms of folds, by hospital and fold."""
+    if not hospitals:
+        return {"value": None, "low": None, "high": None}
+    each = [folds.loc[hospital].to_numpy() for hospital in hospitals]
+    value = math.exp(float(np.mean([own.mean() for own in each])))
+    if min(map(len, each)) < 2:
+        return {"value": value, "low": None, "high": None}
+    estimate = together(
+        [correlated_t(own, test_share(figures, hospital)) for own, hospital in zip(each, hospitals, strict=True)]
+    )
+    low, high = estimate.interval or (None, None)
+    return {
+        "value": value,
+        "low": None if low is None else math.exp(low),
+        "high": None if high is None else math.exp(high),
+    }
 
 
 def correlations(gaps: pd.DataFrame, measures: Mapping[str, Mapping[str, float]], seed: int) -> list[dict[str, Any]]:

@@ -296,14 +296,17 @@ def _ratios(results: dict[str, Any]) -> list[Block]:
     for kind in _in_order(name.partition(", ")[0] for name in measures):
         own = [name for name in measures if name.partition(", ")[0] == kind]
         caption = (
-            f"{kind.capitalize()} of the minima, times {reference}'s: geometric means of paired runs, over networks "
-            "and folds (95 % intervals over folds); below 1 is flatter"
+            f"{kind.capitalize()} of the minima, times {reference}'s: geometric means of paired runs over networks, "
+            "folds and hospitals (95 % intervals as of differences on test folds); below 1 is flatter"
         )
         cells = [
             [_interval_of_share(found.get((budget, optimizer, name))) for name in own] for budget, optimizer in rows
         ]
-        names = [f"{optimizer}, {_BUDGETS[budget]}" for budget, optimizer in rows]
-        header = ["Optimizer", *(name.partition(", ")[2] or name for name in own)]
+        names = [
+            f"{optimizer}, {_BUDGETS[budget]} ({', '.join(found[budget, optimizer, own[0]]['hospitals'])})"
+            for budget, optimizer in rows
+        ]
+        header = ["Optimizer (trained on)", *(name.partition(", ")[2] or name for name in own)]
         tables.append(_table(caption, header, [[name, *each] for name, each in zip(names, cells, strict=True)]))
     return tables
 

@@ -208,7 +208,8 @@ KINDS: dict[str, Kind] = {
             "Masks of another size",
             _W,
             Action.flag,
-            "The mask does not lie on the image; it is stretched onto it where lesions are cropped.",
+            "The mask does not lie on the image. Where lesions are looked at, one that lies on its side is refused, "
+            "and any other is stretched onto the image.",
         ),
         Kind("mask-missing", "Masks that are missing or unreadable", _W, Action.flag, "The manifest names a mask."),
         Kind(
@@ -216,7 +217,8 @@ KINDS: dict[str, Kind] = {
             "Masks that may mean something else",
             _W,
             Action.flag,
-            "All of an image or its border is marked, as in an inverted mask, or grey areas are not.",
+            "All of an image or its border is marked, as in an inverted mask, or grey areas are not; or the image is "
+            "stored turned or mirrored, and nothing says whether its mask is too.",
         ),
         Kind(
             "values",

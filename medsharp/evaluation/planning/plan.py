@@ -202,6 +202,11 @@ def _criterion(
 def _assert_possible(figure: Planned, width: float, found: Precision) -> None:
     """Refuse a figure that does not vary, and a width that no interval of it can have."""
     option, most = _option(figure.key), figure.most(found.value)
+    if math.isnan(found.value):
+        raise InputError(
+            f"--{option} cannot be planned from this table: the {figure.name} does not exist where a probability "
+            "of 0 or 1 was wrong, or the classes are separated"
+        )
     if not (math.isfinite(found.value) and found.image_variance > _NO_VARIANCE and most > 0):
         raise InputError(
             f"--{option} cannot be planned where the {figure.name} is {found.value:.4g}: no interval follows from that"

@@ -6,22 +6,35 @@ import numpy as np
 from scipy.special import digamma
 
 from medsharp.evaluation.statistics.bootstrap import Statistic
-from medsharp.evaluation.statistics.calibration import logit
+from medsharp.evaluation.statistics.calibration import CLIP
 from medsharp.evaluation.statistics.discrimination import sums_from_zero
 
 COVERAGES = np.round(np.linspace(0.05, 1.0, 20), 2)
 """Shares of the images that are decided, where the curve is given."""
 
-_DIGITS = 12
-"""Decimals of a distance in log odds that are more than rounding."""
+_ROUNDING = 1e-8
+"""Differences of log odds that are no more than the digits of a probability near 1."""
 
 
 def confidence_of(scores: np.ndarray, threshold: float) -> np.ndarray:
     """Return how far each score is from the threshold, as a difference of log odds; 0 is a score that equals it.
 
-    Scores on either side that are equally far are tied, whatever the last digits of their logarithms are.
+    Scores on either side that are equally far are tied, whatever the last digits of their logarithms are, so that it
+    does not matter which class is called the positive one.
     """
-    return np.round(np.abs(logit(scores) - logit(np.array([threshold]))[0]), _DIGITS)
+    distances = np.abs(_log_odds(scores) - _log_odds(np.array([threshold]))[0])
+    order = np.argsort(distances, kind="stable")
+    ranked = distances[order]
+    first = np.diff(ranked, prepend=-np.inf) > _ROUNDING
+    tied = np.empty_like(ranked)
+    tied[order] = ranked[first][np.cumsum(first) - 1]
+    return tied
+
+
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Return log odds whose sign alone changes with 1 - p; `logit` clips and rounds otherwise near 1 than near 0."""
+    smaller = np.maximum(np.minimum(probabilities, 1 - probabilities), CLIP)
+    return np.where(probabilities < 0.5, -1, 1) * np.log((1 - smaller) / smaller)
 
 
 def selective_risk(
