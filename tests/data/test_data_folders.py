@@ -183,6 +183,29 @@ def test_a_file_that_may_not_be_read_is_counted(tmp_path: Path, save_picture: Sa
         ("{label}/Image_1.png", "{label}/Mask_1.png"),
         ("{label}/scan7.jpg", "{label}/masks7.png"),
         ("{label}/1_original.png", "{label}/1_mask.png"),
+        ("{label}/1.png", "{label}/1_mask - Kopie (2).png"),
+        ("{label}/1.png", "{label}/1-mask (another copy).png"),
+        ("{label}/1.png", "{label}/1 mask (3rd copy).png"),
+        ("{label}/1.png", "{label}/1_mask copy 2.png"),
+        ("{label}/1.png", "{label}/1_mask2_copy1.png"),
+        ("{label}/1.png", "{label}/1_mascara - c\u00f3pia.png"),
+        ("{label}/image_Maskell.png", "{label}/mask_Maskell.png"),
+        ("{label}/Bild_1.png", "{label}/Maske_1.png"),
+        ("{label}/Bild_1.png", "{label}/Masken_1.png"),
+        ("{label}/Image_1.png", "{label}/Masque_1.png"),
+        ("{label}/imagen_1.png", "{label}/m\u00e1scara_1.png"),
+        ("{label}/imagen_1.png", "{label}/ma\u0301scara_1.png"),
+        ("{label}/imagens/1.png", "{label}/mascaras/1.png"),
+        ("{label}/immagine_1.png", "{label}/maschera_1.png"),
+        ("{label}/1.png", "{label}/1_maschera.png"),
+        ("{label}/Immagini/1.png", "{label}/Maschere/1.png"),
+        ("{label}/case1.png", "{label}/maschera_case1.png"),
+        ("{label}/1.png", "{label}/Maske1.png"),
+        ("{label}/1.png", "{label}/1masque.png"),
+        ("images_png/{label}/1.png", "masks_png/{label}/1.png"),
+        ("Bilder PNG/{label}/1.png", "Masken PNG/{label}/1.png"),
+        ("bus/{label}/1.png", "masks/{label}/1.png"),
+        ("bus/2024/{label}/1.png", "bus masks/2024/{label}/1_mask.png"),
     ],
 )
 def test_masks_are_never_images(image: str, mask: str, tmp_path: Path, save_picture: Save) -> None:
@@ -248,6 +271,105 @@ def test_a_list_of_nobody_needs_no_key(tmp_path: Path, save_picture: Save) -> No
         save_picture(tmp_path / f"{name}.png")
     (tmp_path / "labels.csv").write_text("image,label,patient\n1.png,benign,n/a\n2.png,malignant,unknown\n")
     assert "key" not in said(open_dataset(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    ["1_mask_overlay", "1_mask_preview", "1_mask.contour", "1 mask vis (2)", "1_Maske-bunt", "1_mask_copy_of_a"],
+)
+def test_a_drawing_of_an_image_and_its_mask_is_neither_and_is_said(
+    drawn: str, tmp_path: Path, save_picture: Save
+) -> None:
+    for label in CLASSES:
+        for name in ("1", "1_mask", drawn, "2", drawn.replace("1", "2", 1), drawn.replace("1", "3", 1)):
+            save_picture(tmp_path / label / f"{name}.png")
+    manifest = open_dataset(tmp_path)
+    # Without its image it is one, as `mask` may be a word of a name.
+    names = ["1", "2", drawn.replace("1", "3", 1)]
+    assert by_image(manifest, "mask") == {
+        f"{label}/{name}.png": f"{label}/1_mask.png" if name == "1" else "" for label in CLASSES for name in names
+    }
+    assert (
+        "4 files left out, as they are called like an image and its mask with more behind, as drawings of both are"
+        in said(manifest)
+    )
+    assert f"benign/{drawn}.png" in said(manifest)
+
+
+def test_a_drawing_in_a_folder_of_masks_is_no_mask_and_is_said(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / "images" / label / "1.png")
+        save_picture(tmp_path / "masks" / label / "1_mask_overlay.png")
+    manifest = open_dataset(tmp_path)
+    assert list(manifest.table["mask"]) == ["", ""]
+    assert "2 masks belong to no image: masks/benign/1_mask_overlay.png" in said(manifest)
+
+
+def test_a_folder_named_after_images_and_their_format_is_no_class(tmp_path: Path, save_picture: Save) -> None:
+    for label in ("cancer", "cyst"):
+        save_picture(tmp_path / "images_png" / label / "1.png")
+        save_picture(tmp_path / "masks_png" / label / "1.png")
+    table = open_dataset(tmp_path).table
+    assert list(table["label"]) == ["cancer", "cyst"]
+    assert list(table["mask"]) == ["masks_png/cancer/1.png", "masks_png/cyst/1.png"]
+
+
+def test_a_list_may_say_that_what_looks_like_a_drawing_is_the_mask(tmp_path: Path, save_picture: Save) -> None:
+    for label in CLASSES:
+        for name in ("1", "1_mask", "1_mask_final"):
+            save_picture(tmp_path / label / f"{name}.png")
+    rows = [f"{label}/1.png,{label},{label}/1_mask_final.png" for label in CLASSES]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label,mask", *rows]), encoding="utf-8")
+    manifest = open_dataset(tmp_path)
+    assert list(manifest.table["mask"]) == [f"{label}/1_mask_final.png" for label in CLASSES]
+    assert "left out" not in said(manifest)
+    told = "2 masks are not used, as others of their images count before them: benign/1_mask.png, malignant/1_mask.png"
+    assert told in manifest.notes
+
+
+def test_a_likelier_mask_stands_for_those_that_are_called_less_like_its_image(
+    tmp_path: Path, save_picture: Save
+) -> None:
+    for label in CLASSES:
+        for name in ("1", "1_mask", "1_mask_1", "1_mask_copy", "1_contour", "2", "2_mask copy", "2_mask - Copy (2)"):
+            save_picture(tmp_path / label / f"{name}.png")
+    manifest = open_dataset(tmp_path)
+    assert by_image(manifest, "mask") == {
+        name: mask
+        for label in CLASSES
+        for name, mask in (
+            (f"{label}/1.png", f"{label}/1_mask.png;{label}/1_mask_1.png"),
+            (f"{label}/2.png", f"{label}/2_mask - Copy (2).png;{label}/2_mask copy.png"),
+        )
+    }
+    told = "4 masks are not used, as others of their images count before them: benign/1_contour.png, "
+    assert told in said(manifest)
+    assert "belong to no image" not in said(manifest)
+
+
+def test_masks_beside_the_one_folder_of_images_are_used_or_said(tmp_path: Path, save_picture: Save) -> None:
+    for label in ("cyst", "cancer"):
+        for name in ("bus/{}/1.png", "bus/{}/2.png", "bus/{}/2_mask.png", "masks/{}/1.png", "masks/{}/2.png"):
+            save_picture(tmp_path / "top" / name.format(label))
+        save_picture(tmp_path / "top" / "masks" / label / "9.png")
+    manifest = open_dataset(tmp_path)
+    assert manifest.root == tmp_path / "top"
+    assert by_image(manifest, "mask") == {
+        f"bus/{label}/{name}.png": mask
+        for label in ("cyst", "cancer")
+        for name, mask in (("1", f"masks/{label}/1.png"), ("2", f"bus/{label}/2_mask.png"))
+    }
+    assert set(manifest.table["label"]) == {"cyst", "cancer"}
+    assert all(manifest.path(name).is_file() for name in (*manifest.table["image"], *manifest.table["mask"]))
+    assert manifest.notes[:2] == (
+        f"read top, the only folder of {tmp_path.name} that holds images",
+        "read bus, the only folder of top that holds images",
+    )
+    assert "2 masks belong to no image: masks/cancer/9.png, masks/cyst/9.png" in manifest.notes
+    told = "2 masks are not used, as others of their images count before them: masks/cancer/2.png, masks/cyst/2.png"
+    assert told in manifest.notes
+    write_manifest(manifest, tmp_path / "out")
+    assert read_manifest(tmp_path / "out").table.equals(manifest.table)
 
 
 def test_a_mask_without_its_image_is_said(tmp_path: Path, save_picture: Save) -> None:

@@ -42,9 +42,10 @@ class Finder:
         self._names: dict[str, list[Path]] = {}
         self._numbers: dict[str, list[Path]] = {}
         self._folder_names: dict[str, set[str]] = {}
-        self._mask_paths = {unicodedata.normalize("NFC", listing.inside(mask)): [mask] for mask in listing.masks}
+        masks = [*listing.masks, *listing.drawings]
+        self._mask_paths = {unicodedata.normalize("NFC", listing.inside(mask)): [mask] for mask in masks}
         # What lies here and is no image: rows of such files are counted, not refused.
-        names = [*(name for names in listing.others.values() for name in names), *map(listing.inside, listing.masks)]
+        names = [*(name for names in listing.others.values() for name in names), *map(listing.inside, masks)]
         self._others = {unicodedata.normalize("NFC", name) for name in names}
         self._folders_of_others = {
             parent.as_posix() for name in self._others for parent in PurePosixPath(name).parents if parent.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,16 @@ from medsharp.data.manifest import DatasetInfo, Manifest, make_table
 from medsharp.data.sources.headers import Header
 from medsharp.data.sources.identities import Identity, identified
 from medsharp.data.sources.labels import FRAME, Entry, Labels, find_table, read_labels
-from medsharp.data.sources.listing import IMAGE_FOLDERS, SUFFIXES, Listing, list_images, mask_key, mask_keys, shown
+from medsharp.data.sources.listing import (
+    SUFFIXES,
+    Listing,
+    MaskKey,
+    is_image_folder,
+    list_images,
+    mask_key,
+    mask_keys,
+    shown,
+)
 from medsharp.data.sources.patients import PatientKey
 from medsharp.data.sources.privacy import privacy_notes
 from medsharp.data.sources.rules import LabelRule
@@ -81,6 +91,14 @@ class _Place:
     split: str = ""
 
 
+@dataclass(frozen=True)
+class _Masks:
+    """Names of the masks of images, and of all masks whose image is there: some are passed over for likelier ones."""
+
+    of_images: Mapping[Path, Sequence[str]]
+    with_image: frozenset[str]
+
+
 def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
     """List the images of a folder with what their places, headers and a list of labels say of them.
 
@@ -124,9 +142,10 @@ def read_folder(folder: Path, reading: FolderReading | None = None) -> Manifest:
     if nested is not None:
         return nested
     places, by_class, notes = _places(listing, reading, labels)
-    rows = _rows(listing, places, by_class, labels, reading)
+    found = _find_masks(listing)
+    rows = _rows(listing, places, by_class, labels, reading, found)
     listed = {} if labels is None else {file: _listed(frames) for file, frames in labels.entries.items()}
-    notes += [*privacy_notes(listing, reading.key, listed), *_said(rows, labels, listing)]
+    notes += [*privacy_notes(listing, reading.key, listed), *_said(rows, labels), *_said_of_masks(rows, listing, found)]
     classes = tuple(sorted({row["label"] for row in rows if row.get("label")}))
     if by_class and labels is None and len(classes) < 2:
         raise InputError(
@@ -152,23 +171,46 @@ def _without_masks(listing: Listing, labels: Labels) -> Listing:
         for entry in frames.values()
         for mask in entry.values.get("mask", "").split(";")
     }
-    masks = tuple(file for file in listing.images if listing.inside(file) in named)
+    masks = tuple(file for file in (*listing.images, *listing.drawings) if listing.inside(file) in named)
     of_masks = set(masks)
-    images = tuple(file for file in listing.images if file not in of_masks)
-    return replace(listing, images=images, masks=(*listing.masks, *masks))
+    images, drawings = (
+        tuple(file for file in files if file not in of_masks) for files in (listing.images, listing.drawings)
+    )
+    return replace(listing, images=images, masks=(*listing.masks, *masks), drawings=drawings)
 
 
 def _only_folder(listing: Listing, reading: FolderReading, table: Path | None) -> Manifest | None:
-    """Read the one folder that an archive unpacked to, where it is no class but holds classes or a list of labels."""
+    """Read the one folder that an archive unpacked to, where it is no class but holds classes or a list of labels.
+
+    Masks may lie beside it; paths are from the upper folder on then.
+    """
     tops = {PurePosixPath(listing.inside(file)).parts[0] for file in listing.images}
     child = listing.folder / min(tops)
-    classes = {name.casefold() for name in (*KNOWN_CLASSES, *reading.classes)} | IMAGE_FOLDERS | _SPLIT_FOLDERS
-    if table is not None or len(tops) > 1 or child.name.casefold() in classes or not child.is_dir():
+    classes = {name.casefold() for name in (*KNOWN_CLASSES, *reading.classes)} | _SPLIT_FOLDERS
+    says_more = child.name.casefold() in classes or is_image_folder(child.name)
+    if table is not None or len(tops) > 1 or says_more or not child.is_dir():
         return None
     if find_table(child) is None and not any(entry.is_dir() for entry in child.iterdir()):
         return None
     manifest = read_folder(child, reading)
-    return manifest.replace(notes=(f"read {child.name}, the only folder of {listing.folder}", *manifest.notes))
+    told = f"read {child.name}, the only folder of {listing.folder.resolve().name} that holds images"
+    beside = tuple(mask for mask in listing.masks if not mask.is_relative_to(child))
+    if beside:
+        manifest = _with_masks(manifest, replace(listing, masks=beside))
+    return manifest.replace(notes=(told, *manifest.notes))
+
+
+def _with_masks(manifest: Manifest, listing: Listing) -> Manifest:
+    """Give the images of a folder masks that lie beside it, with paths from the folder of both on."""
+    masks = _find_masks(listing)
+    above = manifest.root.relative_to(listing.folder).as_posix()
+    rows = []
+    for row in manifest.table.to_dict("records"):
+        own = [f"{above}/{name}" for name in row["mask"].split(";") if name]
+        found = own or masks.of_images.get(manifest.path(row["image"]), ())
+        rows.append({**row, "image": f"{above}/{row['image']}", "mask": ";".join(found)})
+    notes = (*manifest.notes, *_said_of_masks(rows, listing, masks))
+    return replace(manifest, table=make_table(rows), root=listing.folder, notes=notes)
 
 
 def _empty(folder: Path) -> str:
@@ -231,13 +273,17 @@ def _places(
 
 
 def _meaningful(name: str) -> tuple[str, ...]:
-    return tuple(part for part in PurePosixPath(name).parts[:-1] if part.casefold() not in IMAGE_FOLDERS)
+    return tuple(part for part in PurePosixPath(name).parts[:-1] if not is_image_folder(part))
 
 
 def _rows(
-    listing: Listing, places: Mapping[Path, _Place], by_class: bool, labels: Labels | None, reading: FolderReading
+    listing: Listing,
+    places: Mapping[Path, _Place],
+    by_class: bool,
+    labels: Labels | None,
+    reading: FolderReading,
+    masks: _Masks,
 ) -> list[dict[str, str]]:
-    masks = _masks(listing)
     patients: dict[str, str] = {}  # a keyed hash a file would be 100,000 of them
 
     def number(identifier: str) -> str:
@@ -248,7 +294,7 @@ def _rows(
     rows, identities = [], []
     for file in listing.images:
         name, place, header = listing.inside(file), places[file], listing.headers.get(file)
-        about = {"mask": ";".join(masks.get(file, ())), "label": place.label}
+        about = {"mask": ";".join(masks.of_images.get(file, ())), "label": place.label}
         if place.split:
             about["official_split"] = place.split
         patient, study = "", ""
@@ -307,16 +353,27 @@ def _of_header(header: Header, study_date: StudyDate) -> dict[str, str]:
     return {column: value for column, value in known.items() if value}
 
 
-def _masks(listing: Listing) -> dict[Path, list[str]]:
-    images: dict[object, list[Path]] = {}
+def _find_masks(listing: Listing) -> _Masks:
+    images: dict[MaskKey, list[Path]] = {}
     for file in listing.images:  # of one name in two formats, the mask is of both
         images.setdefault(mask_key(listing.inside(file)), []).append(file)
-    found: dict[Path, list[str]] = {}
+    # Masks may lie beside the one folder of all images.
+    levels = zip(*(folders for folders, _ in images), strict=False)
+    above = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, levels))
+    below = {(folders[above:], stem): files for (folders, stem), files in images.items()}
+    found: dict[Path, dict[str, bool]] = {}
     for mask in listing.masks:
         name = listing.inside(mask)
-        for image in next((images[key] for key in mask_keys(name) if key in images), ()):
-            found.setdefault(image, []).append(name)
-    return found
+        keys = mask_keys(name)
+        place, at = next(((place, key) for place in (images, below) for key in keys if key in place), ({}, keys[0]))
+        for image in place.get(at, ()):
+            found.setdefault(image, {})[name] = at == keys[0]
+    # `1_mask_copy` beside `1_mask` is that mask at another time.
+    of_images = {
+        image: [name for name, likely in masks.items() if likely or not any(masks.values())]
+        for image, masks in found.items()
+    }
+    return _Masks(of_images, frozenset(name for masks in found.values() for name in masks))
 
 
 def _tie_subfolders(
@@ -368,7 +425,7 @@ def _level_of_patients(folders: Sequence[tuple[str, ...]]) -> int:
         level += 1
 
 
-def _said(rows: Sequence[Mapping[str, str]], labels: Labels | None, listing: Listing) -> list[str]:
+def _said(rows: Sequence[Mapping[str, str]], labels: Labels | None) -> list[str]:
     notes = list(labels.notes) if labels is not None else []
     for reason, count in Counter(row.get("exclude", "") for row in rows).items():
         if reason:
@@ -380,10 +437,19 @@ def _said(rows: Sequence[Mapping[str, str]], labels: Labels | None, listing: Lis
             f"{count} images are tied by their {len(tied)} sub-folders, as no patient is known: a list of labels with "
             "a column patient says otherwise"
         )
+    return notes
+
+
+def _said_of_masks(rows: Sequence[Mapping[str, str]], listing: Listing, masks: _Masks) -> list[str]:
     matched = {mask for row in rows for mask in row.get("mask", "").split(";") if mask}
-    orphans = [listing.inside(mask) for mask in listing.masks if listing.inside(mask) not in matched]
+    unused = [name for name in map(listing.inside, listing.masks) if name not in matched]
+    orphans = [name for name in unused if name not in masks.with_image]
+    spare = [name for name in unused if name in masks.with_image]
+    notes = []
     if orphans:
         notes.append(f"{len(orphans)} masks belong to no image: {shown(orphans)}")
+    if spare:
+        notes.append(f"{len(spare)} masks are not used, as others of their images count before them: {shown(spare)}")
     return notes
 
 

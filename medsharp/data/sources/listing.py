@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from medsharp.data.sources.headers import Header, read_header
 from medsharp.errors import InputError
@@ -24,7 +25,7 @@ IMAGE_FOLDERS = frozenset(
 )
 """Names of folders that say nothing but that images lie in them."""
 
-_WORD = r"(?:masks?|masques?|masken?|m[aá]scaras?|maschere?)"
+_WORD = r"(?:masken?|masks?|masques?|m[aá]scaras?|mascher[ae])"
 _MASK = rf"(?:{_WORD}|gt|ground[ _-]?truths?|segmentations?|segs?)"
 _MASK_FOLDER = re.compile(
     rf"^(?:{_MASK}|{_WORD}[ _-](?:images?|files?)|labels?|annotations?|contours?|outlines?|binary)$"
@@ -35,14 +36,28 @@ _MASK_FOLDER = re.compile(
 _FORMAT = re.compile(r"[ _-](?:png|jpe?g|tiff?|bmp|gif|webp)s?$")
 """What stands behind the names of folders, in lower case, that hold one format: `masks_png`."""
 
-_MASK_END = re.compile(rf"(?:[ ._-]{_MASK}(?:[ _-]?\d+|[ _-]?\(\d+\))?|(?<=\d)masks?)$", re.IGNORECASE)
-_MASK_START = re.compile(rf"^(?:{_MASK}[ _-]|masks?(?=\d)|{_WORD}$)", re.IGNORECASE)
+_MASK_END = re.compile(rf"(?:[ ._-]{_MASK}(?:[ _-]?\d+|[ _-]?\(\d+\))?|(?<=\d){_WORD})$", re.IGNORECASE)
+_MASK_START = re.compile(rf"^(?:{_MASK}[ _-]|{_WORD}(?=\d|$))", re.IGNORECASE)
 _MASK_BESIDE = re.compile(
     r"[ ._-](?:labels?|anno(?:tations?)?|contours?|lesion|tumou?r|outlines?|binary)(?:[ _-]?\d+)?$", re.IGNORECASE
 )
 _MASK_BEFORE = re.compile(r"^(?:masks?|labels?|anno(?:tations?)?|contours?|outlines?)[ _-]?", re.IGNORECASE)
-_MASK_WITHIN = re.compile(rf"^(.+?)[ ._(-]+{_WORD}(?![a-z])", re.IGNORECASE)
+_MASK_WITHIN = re.compile(rf"^(.+?)[ ._(-]+{_WORD}(?![a-z])(.*)$", re.IGNORECASE)
 """Endings, beginnings and inner words (`0_mask_copy`) that are a mask's only with a file without them beside it."""
+
+_WHOLE_WORD = re.compile(rf"(?<![a-z]){_WORD}(?![a-z])")
+_COPIED = re.compile(
+    r"\d*(?:[ ._()-]+(?:(?:another|copy|copie|kopie|c[oó]pia)\d*|\d+(?:st|nd|rd|th)?))*[ ._()-]*", re.IGNORECASE
+)
+"""What tools write behind the name of a file that they copy: ` - Copy (2)`, `_copy`, ` (Kopie)`."""
+
+_DRAWN = (
+    "left out, as they are called like an image and its mask with more behind, as drawings of both are; a list of "
+    "labels may name them under mask"
+)
+
+MaskKey = tuple[tuple[str, ...], str]
+"""Folders and stem."""
 
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _HEAD = 132
@@ -59,6 +74,7 @@ class Listing:
         masks: Files that are masks by their name or folder.
         headers: Of those images and masks that are DICOM.
         others: Names of the other files, relative to the folder, by the reason why they are none.
+        drawings: Pictures such as `1_mask_overlay` beside `1`, which are taken for neither images nor masks.
     """
 
     folder: Path
@@ -66,6 +82,7 @@ class Listing:
     masks: tuple[Path, ...]
     headers: dict[Path, Header] = field(repr=False)
     others: dict[str, tuple[str, ...]]
+    drawings: tuple[Path, ...] = ()
 
     def inside(self, file: Path) -> str:
         """Return a file's name relative to the folder, with slashes."""
@@ -84,6 +101,10 @@ class Listing:
                 sentences.append(f"{_count(len(left), 'file')} left out: {reason}")
             elif left:
                 sentences.append(f"{_count(len(left), 'file')} {reason}: {shown(left)}")
+        if self.drawings:
+            sentences.append(
+                f"{_count(len(self.drawings), 'file')} {_DRAWN}: {shown(list(map(self.inside, self.drawings)))}"
+            )
         return sentences
 
 
@@ -103,51 +124,67 @@ def list_images(folder: Path) -> Listing:
             candidates.append((file, name))
         else:
             others.setdefault(why, []).append(name)
-    names = {name.rpartition(".")[0].casefold() or name.casefold() for _, name in candidates}
-    masks = [file for file, name in candidates if _is_mask(PurePosixPath(name), names)]
-    of_masks = set(masks)
+    names = {_folded(name.rpartition(".")[0] or name) for _, name in candidates}
+    roles = {file: _role(PurePosixPath(_composed(name)), names) for file, name in candidates}
+    masks = [file for file, role in roles.items() if role == "mask"]
     for file in [file for file in masks if ";" in file.relative_to(folder).as_posix()]:
         masks.remove(file)
         reason = "left out, as masks of an image are joined by semicolons, and one stands in the name of the mask"
         others.setdefault(reason, []).append(file.relative_to(folder).as_posix())
-    images = tuple(file for file, _ in candidates if file not in of_masks)
     return Listing(
         folder,
-        images,
+        tuple(file for file, role in roles.items() if role == "image"),
         tuple(masks),
         headers,
         {reason: tuple(sorted(names)) for reason, names in sorted(others.items())},
+        tuple(file for file, role in roles.items() if role == "drawing"),
     )
 
 
-def mask_key(name: str) -> tuple[tuple[str, ...], str]:
+def mask_key(name: str) -> MaskKey:
     """Return what an image and its masks have in common: folders and stem, without the words of either kind."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(_composed(name))
     plain = (_MASK_FOLDER.sub("", _FORMAT.sub("", part.casefold())) for part in path.parts[:-1])
     folders = tuple(part for part in plain if part and part not in IMAGE_FOLDERS)
     stem = _MASK_START.sub("", _MASK_END.sub("", path.stem))
     return folders, stem.casefold()
 
 
-def mask_keys(name: str) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Return the keys under which a mask may find its image, the likelier first."""
+def mask_keys(name: str) -> tuple[MaskKey, ...]:
+    """Return the keys under which a mask may find its image, the likelier first; the first is `mask_key`."""
     folders, stem = mask_key(name)
-    whole = PurePosixPath(name).stem.casefold()
+    whole = _folded(PurePosixPath(name).stem)
+    stems = [stem, _MASK_BESIDE.sub("", stem), _MASK_BEFORE.sub("", stem)]
     within = _MASK_WITHIN.match(whole)
-    stems = [stem, _MASK_BESIDE.sub("", stem), _MASK_BEFORE.sub("", stem), within[1] if within else stem]
-    if re.search(_WORD, whole):  # `mask_1` beside `image_1`
-        stems += [re.sub(_WORD, word, whole) for word in sorted(IMAGE_FOLDERS)]
+    if within and _COPIED.fullmatch(within[2]):
+        stems.append(within[1])
+    if _WHOLE_WORD.search(whole):  # `mask_1` beside `image_1`
+        stems += [_WHOLE_WORD.sub(word, whole) for word in sorted(IMAGE_FOLDERS)]
     return tuple((folders, one) for one in stems)
 
 
 def is_mask_folder(name: str) -> bool:
     """Whether a folder is one of masks by its name: `mask`, `GT`, `benign_masks`, `masks_png`."""
-    return _MASK_FOLDER.search(_FORMAT.sub("", name.casefold())) is not None
+    return _MASK_FOLDER.search(_FORMAT.sub("", _folded(name))) is not None
+
+
+def is_image_folder(name: str) -> bool:
+    """Whether the name of a folder says nothing but that images lie in it: `images`, `Bilder`, `images_png`."""
+    return _FORMAT.sub("", _folded(name)) in IMAGE_FOLDERS
 
 
 def shown(names: list[str]) -> str:
     """Write the first few names, and that there are more."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _composed(name: str) -> str:
+    """Return a name with accents in their letters: some systems store them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(name).casefold()
 
 
 def _count(number: int, noun: str) -> str:
@@ -233,11 +270,23 @@ def is_picture(head: bytes) -> bool:
     )
 
 
-def _is_mask(path: PurePosixPath, stems: set[str]) -> bool:
+def _role(path: PurePosixPath, stems: set[str]) -> Literal["image", "mask", "drawing"]:
+    """Say by a picture's name what it is.
+
+    Args:
+        path: From the folder on.
+        stems: What all pictures there are called, without their endings, casefolded.
+    """
+
+    def is_there(stem: str) -> bool:
+        return bool(stem) and stem != path.stem and path.with_name(stem).as_posix().casefold() in stems
+
     if any(is_mask_folder(part) for part in path.parts[:-1]):
-        return True
+        return "mask"
     if _MASK_END.search(path.stem) or _MASK_START.search(path.stem):
-        return True
+        return "mask"
     within = _MASK_WITHIN.match(path.stem)
-    plain = (_MASK_BESIDE.sub("", path.stem), _MASK_BEFORE.sub("", path.stem), within[1] if within else "")
-    return any(stem and stem != path.stem and path.with_name(stem).as_posix().casefold() in stems for stem in plain)
+    if within and is_there(within[1]):
+        return "mask" if _COPIED.fullmatch(within[2]) else "drawing"
+    beside = _MASK_BESIDE.sub("", path.stem), _MASK_BEFORE.sub("", path.stem)
+    return "mask" if any(map(is_there, beside)) else "image"
