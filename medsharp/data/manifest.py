@@ -46,6 +46,9 @@ COLUMNS = (
 CARRIED = ("study_date", "laterality", "pixel_spacing", "box", "dhash", "flags")
 """Columns that mean the same wherever they are; like those of `COLUMNS` they are known in whatever case."""
 
+DESCRIBED = ("age", "pathology", "lesion", "lesions", "official_split")
+"""Further columns that reading a hospital's folder and its list of labels fills, where they say it."""
+
 _FIRST_COLUMNS = COLUMNS[: COLUMNS.index("frame")]
 """Those that `write_manifest` has begun every table with; `frame` was added later."""
 

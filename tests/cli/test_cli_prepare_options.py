@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_line import refused, run
 
 from medsharp.data import assert_no_leak, read_manifest, write_manifest
@@ -17,6 +19,7 @@ from medsharp.images import ValueRange
 from medsharp.keys import clusters_of
 
 Save = Callable[..., Any]
+CLASSES = ("benign", "malignant")
 
 
 def test_files_whose_names_differ_in_a_letter_have_copies_of_their_own(tmp_path: Path, save_picture: Save) -> None:
@@ -65,7 +68,13 @@ def test_copies_of_a_manifest_name_nobody_and_stay_in_their_folder(tmp_path: Pat
     assert numbers[0] == numbers[5] != numbers[1]
     assert (numbers[4], numbers[7]) == ("", "")
     assert len(set(numbers)) == 6
-    assert "as names may stand there (--keep keeps one): 'doctor', 'age'" in " ".join(result.output.split())
+    told = " ".join(result.output.split())
+    assert "as names may stand there (--keep keeps one): 'doctor' " in f"{told} "
+    assert list(table["age"]) == ["50"] * len(patients)
+    # That it was audited stays known, as the card of a model that is trained on the copies tells it.
+    assert read_manifest(out).notes == (
+        "audit: made before the images were copied; what it said is not stored with the copies",
+    )
 
 
 def plain_manifest(folder: Path, save_picture: Save, rows: list[str], header: str) -> None:
@@ -165,6 +174,64 @@ def test_columns_are_kept_among_copies_only_where_they_are_named(tmp_path: Path,
     table = read_manifest(tmp_path / "out").table
     assert list(table["parity"]) == ["3", "3"]
     assert not {"doctor", "ward"} & set(table)
+
+
+def test_copies_of_a_manifest_keep_the_columns_that_copies_of_its_folder_have(
+    tmp_path: Path, save_picture: Save
+) -> None:
+    for split, label in itertools.product(("train", "test"), ("benign", "malignant")):
+        save_picture(tmp_path / "d" / split / label / "1.png")
+    rows = [
+        f"{split}/{label}/1.png,50,DCIS,{lesion},x"
+        for split in ("train", "test")
+        for label in CLASSES
+        for lesion in "12"
+    ]
+    (tmp_path / "d" / "labels.csv").write_text(
+        "\n".join(["image,Age,pathology,Lesion,Comment", *rows]), encoding="utf-8"
+    )
+    for data, out, options in (
+        ("d", "copy", ("--copy",)),
+        ("d", "m", ("--keep", "comment")),
+        ("m", "later", ("--copy", "--keep", "COMMENT")),
+    ):
+        result = run("data", "prepare", tmp_path / data, "--out", tmp_path / out, *options)
+        assert result.exit_code == 0, result.output
+    tables = [read_manifest(tmp_path / out).table for out in ("copy", "later")]
+    columns = ["age", "pathology", "lesion", "lesions", "official_split"]
+    assert tables[0][columns].equals(tables[1][columns])
+    assert (tables[1][columns].drop(columns="official_split") == ["50", "DCIS", "1", "2"]).all(axis=None)
+    assert sorted(tables[1]["official_split"]) == ["test", "test", "train", "train"]
+    assert set(tables[1]) - set(tables[0]) == {"Comment"}
+    assert list(tables[1]["Comment"]) == ["x"] * 4
+
+
+def test_copies_leave_a_second_column_of_a_manifests_own_name_behind(tmp_path: Path, save_picture: Save) -> None:
+    rows = ["2024,2024-05-17,50,b"] * 2
+    plain_manifest(tmp_path / "m", save_picture, rows, "study_date,Study Date,Age,Ward")
+    result = run("data", "prepare", tmp_path / "m", "--copy", "--keep", "ward", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "out" / "manifest.csv").read_text(encoding="utf-8")
+    assert text.splitlines()[0].endswith(",frame,study_date,Age,Ward")
+    assert "2024-05" not in text
+
+
+def test_notes_that_are_stored_name_no_folder_of_this_machine(
+    tmp_path: Path, save_picture: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in CLASSES:
+        save_picture(tmp_path / "d" / "bus" / label / "1.png")
+    rows = [f"{label}/1.png,{label}" for label in CLASSES]
+    (tmp_path / "d" / "bus" / "labels.csv").write_text("\n".join(["image,patient", *rows]), encoding="utf-8")
+    (tmp_path / "k").write_text("0123456789abcdef0123456789abcdef\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "d")
+    result = run("data", "prepare", ".", "--key", tmp_path / "k", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    about = yaml.safe_load((tmp_path / "out" / "manifest.yaml").read_text(encoding="utf-8"))
+    notes = " ".join(about["notes"])
+    assert "read bus, the only folder of d that holds images" in notes
+    assert "patients are numbered by the key k (" in notes
+    assert str(tmp_path) not in notes
 
 
 def test_a_mask_that_is_missing_leaves_no_copies_behind(tmp_path: Path, save_picture: Save) -> None:

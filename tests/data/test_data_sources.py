@@ -544,7 +544,7 @@ def test_a_list_of_labels_beside_a_data_sets_own_is_said_not_to_be_read(tmp_path
     for place in (tmp_path / "up", tmp_path / "up" / "stu"):
         (place / "Labels.csv").write_text("image,label\n1.png,benign\n", encoding="utf-8")
         notes = " ".join(open_dataset(place).notes)
-        assert f"Labels.csv of {place} is not read; --source folder reads it" in notes
+        assert f"Labels.csv of {place.name} is not read; --source folder reads it" in notes
 
 
 def _damaged() -> bytes:
@@ -588,4 +588,4 @@ def test_folders_beside_a_data_set_are_named(tmp_path: Path) -> None:
     picture(tmp_path / "ours" / "1.png")
     manifest = open_dataset(tmp_path)
     assert manifest.info.name == "STU-Hospital"
-    assert any("further folders, which are not read: ours" in note for note in manifest.notes)
+    assert f"{tmp_path.name} holds further folders, which are not read: ours" in manifest.notes

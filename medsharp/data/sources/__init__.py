@@ -184,7 +184,7 @@ def _below(path: Path, reading: FolderReading) -> Manifest | None:
         manifest = _public(about.source, child, f"{child.name} is {about.sentence}", reading)
         beside = [other.name for other in children if other != child]
         if beside:
-            note = f"{path} holds further folders, which are not read: {shown(beside)}"
+            note = f"{path.resolve().name} holds further folders, which are not read: {shown(beside)}"
             manifest = manifest.replace(notes=(*manifest.notes, note))
         return manifest.replace(notes=(*manifest.notes, *_unread_lists(path)))
     return None
@@ -212,7 +212,7 @@ def _public(source: Source, path: Path, sentence: str, reading: FolderReading) -
 def _unread_lists(path: Path) -> list[str]:
     """Say that a list of labels lies there and is not read, as the data set says its labels itself."""
     lists = [file.name for file in sorted(path.iterdir()) if is_list(file)] if path.is_dir() else []
-    return [f"{shown(lists)} of {path} is not read; --source {FOLDER} reads it"] if lists else []
+    return [f"{shown(lists)} of {path.resolve().name} is not read; --source {FOLDER} reads it"] if lists else []
 
 
 def _refuse_source(wanted: str, path: str, why: str) -> None:

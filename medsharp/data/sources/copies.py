@@ -10,10 +10,11 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from medsharp.data.manifest import CARRIED, COLUMNS, Manifest
+from medsharp.data.manifest import AUDITED, CARRIED, COLUMNS, DESCRIBED, Manifest
 from medsharp.data.sources.listing import SUFFIXES
 from medsharp.data.sources.patients import PatientKey
-from medsharp.errors import InputError, nearest
+from medsharp.data.sources.rules import kept_headings
+from medsharp.errors import InputError
 from medsharp.files import atomic_path
 from medsharp.images import ValueRange
 from medsharp.keys import clusters_of, is_keyed, name_key, named, patient_key, patients_of, site_key
@@ -23,7 +24,7 @@ IMAGES = "images"
 
 
 def of_known_columns(manifest: Manifest, keep: Collection[str] = ()) -> Manifest:
-    """Leave out the columns of somebody's manifest that are none of a manifest's own: names may stand in them.
+    """Leave out the columns of somebody's manifest that reading a folder does not fill: names may stand in them.
 
     Args:
         manifest: Read from a file; a note says which columns are left out.
@@ -33,10 +34,10 @@ def of_known_columns(manifest: Manifest, keep: Collection[str] = ()) -> Manifest
         InputError: One that is kept is not there.
     """
     columns = list(manifest.table)
-    for name in keep:
-        if name not in columns:
-            raise InputError(f"{manifest.info.name} has no column '{name}' to keep{nearest(name, columns)}")
-    further = [name for name in columns if name not in (*COLUMNS, *CARRIED, *keep)]
+    kept = {*COLUMNS, *CARRIED, *kept_headings(keep, columns, manifest.info.name)}
+    # A second `Study date` beside the manifest's own is none of it; reading has renamed those that stand alone.
+    kept |= {name for name in columns if name_key(name).replace(" ", "_") in DESCRIBED}
+    further = [name for name in columns if name not in kept]
     if not further:
         return manifest
     note = f"columns that the copies go without, as names may stand there (--keep keeps one): {named(further)}"
@@ -53,7 +54,8 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
     it. Contents stay as they are: the headers of DICOM files still name patients, and so may their pixels.
 
     Args:
-        manifest: Whose excluded rows are left behind, and its notes, which may quote names.
+        manifest: Whose excluded rows are left behind, and its notes, which may quote names; of an audit it stays known
+            that it was made.
         out: The copies are written to `images` in it.
         key: Numbers patients, and what paths and groups said.
         progress: Called with files done, files in all and what is being done.
@@ -105,6 +107,8 @@ def copy_images(manifest: Manifest, out: Path, key: PatientKey, *, progress: Pro
         notes.append(f"{several} patients have rows with a site and rows without: numbered apart, and tied by a group")
     if left:
         notes.append(f"{left} images that are left out are not copied, and not in the manifest")
+    if any(note.startswith(AUDITED) for note in manifest.notes):
+        notes.append(f"{AUDITED}made before the images were copied; what it said is not stored with the copies")
     return Manifest(table.reset_index(drop=True), info, out, tuple(notes))
 
 

@@ -10,11 +10,11 @@ from typing import NoReturn
 
 import pandas as pd
 
-from medsharp.data.manifest import CARRIED, COLUMNS, fill_merged, says_all
+from medsharp.data.manifest import CARRIED, COLUMNS, DESCRIBED, fill_merged, says_all
 from medsharp.data.sources.finder import KEYS, PRECISION, Finder
 from medsharp.data.sources.headers import side_of
 from medsharp.data.sources.listing import Listing
-from medsharp.data.sources.rules import LabelRule
+from medsharp.data.sources.rules import LabelRule, kept_headings
 from medsharp.errors import InputError, nearest
 from medsharp.keys import patient_key, says_nothing
 from medsharp.tables import Table, read_table, reason
@@ -24,7 +24,6 @@ TABLES = ("labels.csv", "labels.tsv", "labels.xlsx", "labels.xlsm")
 """Names under which the list is looked for in the folder, whatever their case."""
 
 FRAME = "frame"
-LESION = "lesion"
 
 _NAMES = {
     "image": "image",
@@ -44,11 +43,10 @@ _NAMES = {
 _HEADINGS = ("image", "file", "filename", *KEYS, "Accession Number", "Accession", "Patient ID", "Patient", "MRN")
 """What is looked for where the first row is no header."""
 
-_CARRIED = frozenset((*COLUMNS, *CARRIED)) - {"image", "label", "sha256", "dhash", "study_date"} | {
-    "age",
-    "pathology",
-    LESION,
-}
+_MADE = frozenset({"image", "label", "sha256", "dhash", "study_date", "lesions", "official_split"})
+"""Columns that are found out, and not read from a list."""
+
+_CARRIED = frozenset((*COLUMNS, *CARRIED, *DESCRIBED)) - _MADE
 
 _WORST_FIRST = ("malignant", "benign", "normal")
 
@@ -158,9 +156,7 @@ def read_labels(
     source = None if rule is None else rule.heading(header)
     if rule is not None and source is None:
         raise InputError(f"{table} has no column '{rule.column}' to make labels from{nearest(rule.column, header)}")
-    for name in keep:
-        if name not in header:
-            raise InputError(f"{table} has no column '{name}' to keep{nearest(name, header)}")
+    keep = kept_headings(keep, header, str(table))
     merged = _fill_merged(read, columns)
     rows = list(read.records())
     finder = Finder(table, listing)

@@ -54,9 +54,9 @@ def privacy_notes(listing: Listing, key: PatientKey, listed: Mapping[Path, Colle
 
 
 def _at_home(path: Path) -> str:
-    """Write a path without the home folder, which names its owner: notes are stored in manifests that are shared."""
+    """Write a path from the home folder on, elsewhere its name alone: notes are stored in manifests that are shared."""
     home = Path.home()
-    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else path.name
 
 
 def _is_named(path: str, header: Header | None, listed: Collection[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from medsharp.birads import CATEGORIES, SUSPICION, category
@@ -101,6 +101,24 @@ class LabelRule:
             if plain not in counts
         ]
         return sentences
+
+
+def kept_headings(wanted: Collection[str], headings: Iterable[str], table: str) -> list[str]:
+    """Return the headings of columns that are to be kept, as they are written; case, blanks and dashes do not count.
+
+    Args:
+        wanted: As a person calls them.
+        headings: Of the table, no two of which are one (`medsharp.tables` sees to that).
+        table: What it is called in the sentence of an error.
+
+    Raises:
+        InputError: One is not there.
+    """
+    known = {name_key(name): name for name in headings}
+    for name in wanted:
+        if name_key(name) not in known:
+            raise InputError(f"{table} has no column '{name}' to keep{nearest(name, known.values())}")
+    return [known[name_key(name)] for name in wanted]
 
 
 def _letters(name: str) -> str:
