@@ -513,10 +513,14 @@ def test_a_known_original_tells_a_part_of_a_data_set(real_data: Path, tmp_path: 
 
 def test_what_a_recognised_data_set_does_not_have_is_said(tmp_path: Path) -> None:
     full("BUSI", tmp_path / "data")
-    for name in ("benign (3) - Copy.png", "benign (437).PNG", "clinic-0001.png"):
+    names = ("benign (3) - Copy.png", "benign (437).PNG", "clinic-0001.png", "benign (3)_mask_overlay.png")
+    for name in (*names, "benign (3)_mask.png", "benign (3)_mask_1.png"):
         picture(tmp_path / "data" / "benign" / name)
-    notes = " ".join(open_dataset(tmp_path / "data").notes)
-    assert "3 images of the folder are not of BUSI, and not used: benign/benign (3) - Copy.png" in notes
+    manifest = open_dataset(tmp_path / "data")
+    notes = " ".join(manifest.notes)
+    assert "4 images of the folder are not of BUSI, and not used: benign/benign (3) - Copy.png" in notes
+    masks = manifest.table.loc[manifest.table["image"] == "benign/benign (3).png", "mask"]
+    assert list(masks) == ["benign/benign (3)_mask.png;benign/benign (3)_mask_1.png"]
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,8 @@ def _public(source: Source, path: Path, sentence: str, reading: FolderReading) -
     if path.is_dir() and manifest.root == path:
         used = {*manifest.table["image"], *(name for cell in manifest.table["mask"] for name in cell.split(";"))}
         listing = list_images(path)
-        further = [name for name in map(listing.inside, listing.images) if name not in used]
+        files = sorted((*listing.images, *listing.drawings))
+        further = [name for name in map(listing.inside, files) if name not in used]
         if further:
             notes.append(
                 f"{len(further)} images of the folder are not of {source.name}, and not used: {shown(further)}"

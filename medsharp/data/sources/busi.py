@@ -18,6 +18,7 @@ INFO = DatasetInfo(
     doi="10.1016/j.dib.2019.104863",
 )
 _IMAGE = re.compile(r"^(benign|malignant|normal) \((\d+)\)\.png$")
+_MASK = re.compile(r"^(.+)_mask(?:_\d+)?\.png$")
 
 
 def matches(folder: Path) -> bool:
@@ -37,8 +38,8 @@ def read(folder: Path) -> Manifest:
         images = [(int(match[2]), name) for name in names if (match := _IMAGE.match(name))]
         masks: dict[str, list[str]] = {}
         for name in names:
-            if "_mask" in name:
-                masks.setdefault(name.split("_mask")[0], []).append(f"{label}/{name}")
+            if match := _MASK.match(name):
+                masks.setdefault(match[1], []).append(f"{label}/{name}")
         rows += [
             {
                 "image": f"{label}/{name}",
