@@ -12,8 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsharp.errors import InputError
 from serve.api.inference_protocol.tensors import ProtocolError
-from serve.engine import BusyError, ClosingError, DeadlineError
-from serve.engine.capacity import RETRY_AFTER
+from serve.engine import BusyError, DeadlineError
 from serve.security.audit import AuditError
 from serve.security.crashes import log_fault
 from serve.security.gate import refuse, route_path
@@ -52,8 +51,7 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> JSONResponse:
-        status = 503 if isinstance(error, ClosingError) else 429
-        return _refusal(request, status, str(error), {"Retry-After": str(RETRY_AFTER)})
+        return _refusal(request, error.status, str(error), dict(error.headers))
 
     @app.exception_handler(DeadlineError)
     async def late(request: Request, error: DeadlineError) -> JSONResponse:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar
 
 from serve.security.gate import megabytes
 
@@ -13,11 +14,20 @@ RETRY_AFTER = 10
 
 
 class BusyError(Exception):
-    """The server has as much to do as it takes on; says so in one sentence."""
+    """The server has as much to do as it takes on; says so in one sentence.
+
+    Attributes:
+        status: Of an answer over HTTP, which goes with `headers`.
+    """
+
+    status: ClassVar[int] = 429
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER)}
 
 
 class ClosingError(BusyError):
     """The server is stopping: it finishes what it has, and takes nothing more."""
+
+    status = 503
 
 
 class DeadlineError(Exception):

@@ -93,7 +93,7 @@ def _receive_uploads(app: FastAPI, limits: Limits, memory: Memory, uploads: Uplo
             # The page shows the words of an answer as they are.
             return PlainTextResponse(sentence(error.detail), error.status_code)
         except BusyError as error:
-            return PlainTextResponse(sentence(str(error)), 429)
+            return PlainTextResponse(sentence(str(error)), error.status, dict(error.headers))
         finally:
             progress.end(upload_id, arriving)
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from medsharp.bundle import write_spec
 from medsharp.inference import Predictor
 from serve import Limits, create_app
-from serve.engine import Engine
+from serve.engine import ClosingError, Engine
 from serve.page import cards
 from serve.page.about import about_model
 from serve.page.gradio_guard import Visitor
@@ -222,6 +222,19 @@ def test_refused_upload_is_explained_in_words(
     answer = client.post("/gradio_api/upload", files=[("files", ("a.png", png))] * uploads)
     assert answer.status_code in (413, 422, 429)
     assert sentence in answer.text
+    assert answer.headers.get("Retry-After") == ("10" if answer.status_code == 429 else None)
+
+
+def test_an_upload_to_a_server_that_stops_is_sent_elsewhere(
+    client: TestClient, png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*_: Any) -> None:
+        raise ClosingError("the server is stopping; send this one again")
+
+    monkeypatch.setattr("serve.page.page.read_form", stopping)
+    answer = client.post("/gradio_api/upload", files=[("files", ("a.png", png))])
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert "The server is stopping" in answer.text
 
 
 def test_progress_of_an_upload_is_told_and_its_name_forgotten(client: TestClient, png: bytes) -> None:
