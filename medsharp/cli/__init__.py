@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +64,11 @@ _TOLD = frozenset(
 )
 """Refusals of the operating system that are told in a sentence."""
 
+_WRITTEN = frozenset({"--out", "--heatmaps", "--json", "--triton", "--disk"})
+"""Options that name what is written."""
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
 _ADDRESS = re.compile(r"local|auto|[a-z]+://.*|[^/]+:\d+")
 """What may follow `--ray`; anything else is the next argument."""
 
@@ -72,6 +78,9 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _hide_types_of_flags(self, ctx)
+        for option, url in _urls_to_write(args):
+            fail(f"{option} {url}: results are written to this machine's disks; give a folder or file there")
+            raise typer.Exit(2)
         return super().parse_args(ctx, _with_addresses(args))
 
     def invoke(self, ctx: Any) -> Any:
@@ -98,6 +107,13 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             fail(str(interrupt) or "interrupted")
             raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _urls_to_write(args: list[str]) -> list[tuple[str, str]]:
+    """Return options that name what is written, with values that are URLs; as a path one would be a folder `s3:`."""
+    end = args.index("--") if "--" in args else len(args)
+    given = [tuple(arg.split("=", 1)) if "=" in arg else (arg, follows) for arg, follows in pairwise([*args[:end], ""])]
+    return [(option, value) for option, value in given if option in _WRITTEN and _URL.match(value)]
 
 
 def _with_addresses(args: list[str]) -> list[str]:

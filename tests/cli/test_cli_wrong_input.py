@@ -146,3 +146,23 @@ def test_runs_on_this_machine_refuse_what_is_of_a_cluster(gpus: float | None, cp
 def test_bundles_on_this_machine_refuse_what_is_of_a_cluster() -> None:
     with pytest.raises(InputError, match="--gpus-each is of a cluster"), models_on(None, [], "auto", 1.0, {}):
         pass
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "x.png", "--out", "s3://bucket/o.csv"],
+        ["predict", "manifest.csv", "--out=gs://bucket/o.parquet"],
+        ["predict", "x.png", "--heatmaps", "s3://bucket/maps"],
+        ["evaluate", "bundle", "--data", "x", "--out", "az://bucket/report"],
+        ["bench", "evaluation", "--json", "https://host/f.json"],
+    ],
+)
+def test_results_go_to_this_machine_and_not_to_a_url(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path of `s3://bucket/o.csv` is a folder `s3:` here."""
+    monkeypatch.chdir(tmp_path)
+    refused(run(*words), "://")
+    assert "results are written to this machine" in " ".join(run(*words).output.split())
+    assert list(tmp_path.iterdir()) == []
