@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pandas as pd
 import pytest
 
 from medsharp.data import Manifest, open_dataset
@@ -105,6 +106,21 @@ def test_a_workbook_labels_too(export: Path) -> None:
         book.active.append(row)
     book.save(export / "Labels.xlsx")
     assert labels(open_dataset(export)) == ["benign", "benign", "malignant", "malignant"]
+
+
+def test_a_list_of_parquet_says_what_the_same_csv_says(tmp_path: Path, save_picture: Save) -> None:
+    pytest.importorskip("pyarrow")
+    for name in ("1", "2", "3"):
+        save_picture(tmp_path / "seen" / f"{name}.png")
+    write(tmp_path / "seen", "image,label,patient,age", "1,benign,17,50", "2,malignant,,", "3,benign,17,")
+    csv = open_dataset(tmp_path / "seen").table
+    (tmp_path / "seen" / "labels.csv").unlink()
+    columns = {"image": [1, 2, 3], "label": ["benign", "malignant", "benign"]}
+    rows = pd.DataFrame({**columns, "patient": [17, None, 17], "age": [50.0, None, None]})  # floats, for the gaps
+    rows.to_parquet(tmp_path / "seen" / "Labels.parquet")
+    pd.testing.assert_frame_equal(open_dataset(tmp_path / "seen").table, csv)
+    assert list(csv["label"]) == ["benign", "malignant", "benign"]
+    assert csv["patient"][0] == csv["patient"][2] != ""
 
 
 def test_an_exact_path_comes_before_a_patient_of_that_name(tmp_path: Path, save_dicom: Save) -> None:

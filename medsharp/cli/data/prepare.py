@@ -28,7 +28,9 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Folder for manifest.csv and manifest.yaml.")],
     labels: Annotated[
         Path | None,
-        typer.Option(help="List of labels (CSV or XLSX); without it labels.csv or labels.xlsx in the folder."),
+        typer.Option(
+            help="List of labels (CSV, XLSX or Parquet); without it labels.csv, .xlsx or .parquet in the folder."
+        ),
     ] = None,
     label_from: Annotated[str | None, typer.Option(metavar="COLUMN", help=LABEL_FROM_HELP)] = None,
     malignant: Annotated[str | None, typer.Option(metavar="VALUES", help=CLASS_HELP.format(name="malignant"))] = None,

@@ -20,7 +20,7 @@ from medsharp.keys import patient_key, says_nothing
 from medsharp.tables import Table, read_table, reason
 from medsharp.tables import number as plain_number
 
-TABLES = ("labels.csv", "labels.tsv", "labels.xlsx", "labels.xlsm")
+TABLES = ("labels.csv", "labels.tsv", "labels.xlsx", "labels.xlsm", "labels.parquet")
 """Names under which the list is looked for in the folder, whatever their case."""
 
 FRAME = "frame"
@@ -130,7 +130,7 @@ def read_labels(
       several patients is of nobody's images: an image that has no other such row is excluded, with that reason.
 
     Args:
-        table: CSV or workbook.
+        table: CSV, Parquet or workbook.
         listing: The files.
         rule: Makes labels from a column; without it there is a column `label`, or none.
         label_of: Gives a label as classes are written.
