@@ -218,6 +218,7 @@ def test_workers_end_with_who_began_them(scan: Callable[..., bytes], tmp_path: P
     code = f"""
         import os, sys, signal
         signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell began in the background
         from medsharp.images import apart, read_image
         read_image({str(tmp_path / "scan.dcm")!r})
         print(apart._idle[0]._process.pid, flush=True)
@@ -250,7 +251,7 @@ def test_workers_end_with_who_began_them(scan: Callable[..., bytes], tmp_path: P
         else:
             process.stdin.write("\n")
             process.stdin.flush()
-        process.wait()
+        process.wait(timeout=60)
         deadline = time.monotonic() + 20
         while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
