@@ -112,7 +112,7 @@ def test_a_leak_of_the_robustness_run_is_an_alarm(root: Path, robustness: Path, 
 def test_robustness_of_another_bundle_of_the_same_name_is_foreign(root: Path, robustness: Path, tmp_path: Path) -> None:
     content = json.loads(robustness.read_text(encoding="utf-8"))
     own = content["datasets"][0]["models"][0]
-    other = own | {"digest": "0123456789abcdef", "threshold": 0.9}
+    other = own | {"digest": "0123456789abcdef", "answers_digest": "fedcba9876543210", "threshold": 0.9}
     name = own["name"]
     content["datasets"][0]["models"] = [other]
     (tmp_path / "robustness.json").write_text(json.dumps(content), encoding="utf-8")
