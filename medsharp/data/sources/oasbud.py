@@ -149,7 +149,8 @@ def _damages() -> tuple[type[Exception], ...]:
     """Return what SciPy raises of a file that is empty, cut off, damaged or no MATLAB file."""
     from scipy.io.matlab import MatReadError
 
-    of_values = (LookupError, ValueError, TypeError, NameError, NotImplementedError, MemoryError)
+    # SciPy reads on with a variable that nothing was assigned to.
+    of_values = (LookupError, ValueError, TypeError, UnboundLocalError, NotImplementedError, MemoryError)
     return (*of_values, OSError, EOFError, MatReadError, zlib.error)
 
 
