@@ -154,7 +154,7 @@ def test_the_studies_that_come_along_are_fair_and_can_be_trained(path: Path) -> 
             for cell in plan_cells(study, chain):
                 check_config(cell_config(study, cell, {}))
     assert study.claims
-    assert study.search.trials > 1
+    assert study.search.trials > 1 or not any(one.search for one in study.optimizers)
     assert validate_study(yaml.safe_load(dump_study(study)), "again").digest() == study.digest()
 
 

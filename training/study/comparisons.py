@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,18 +76,66 @@ def difference(
 ) -> Estimate | None:
     """Estimate how much higher the AUROC of an optimizer is than the reference's, networks and seeds averaged.
 
+    As `contrast`, of equal weights.
+    """
+    return contrast(grid, hospital, dict.fromkeys(networks, 1 / len(networks)), optimizer, reference, part)
+
+
+def start_contrast(
+    grid: Grid,
+    hospital: str,
+    networks: Sequence[str],
+    pretrained: Container[str],
+    optimizer: str,
+    reference: str,
+    part: str,
+) -> Estimate | None:
+    """Estimate how much more an optimizer gains on the reference from scratch than from pretrained weights.
+
+    The mean difference of the networks from scratch less that of the pretrained ones, as `contrast`.
+
+    Returns:
+        None where `networks` are all from scratch or all pretrained, or `contrast` is None.
+    """
+    ready = [name for name in networks if name in pretrained]
+    scratch = [name for name in networks if name not in pretrained]
+    if not ready or not scratch:
+        return None
+    weights = dict.fromkeys(scratch, 1 / len(scratch)) | dict.fromkeys(ready, -1 / len(ready))
+    return contrast(grid, hospital, weights, optimizer, reference, part)
+
+
+def contrast(
+    grid: Grid, hospital: str, weights: Mapping[str, float], optimizer: str, reference: str, part: str
+) -> Estimate | None:
+    """Estimate a weighted sum over networks of how much higher an optimizer's AUROC is than the reference's.
+
     On test folds by the correlated t test over folds. On another hospital, whose patients are the same for all, by
     Obuchowski's variance over patients and the corrected variance of the folds' differences.
+
+    Args:
+        grid: What was read.
+        hospital: Trained on.
+        weights: Of each network; seeds count alike.
+        optimizer: Compared.
+        reference: With which.
+        part: Tested.
 
     Returns:
         None where a fold, seed or network of either is missing, or there is one fold only.
     """
-    one, other = (grid.select(hospital, networks, name, part) for name in (optimizer, reference))
+    one, other = (grid.select(hospital, list(weights), name, part) for name in (optimizer, reference))
     keys = ["network", "fold", "seed"]
     paired = one.merge(other, on=keys, suffixes=("", "_reference"))
     if not len(one) or len(paired) != len(one) or len(paired) != len(other):
         return None
-    differences = (paired["auroc"] - paired["auroc_reference"]).groupby(paired["fold"]).mean().to_numpy()
+    by_cell = (paired["auroc"] - paired["auroc_reference"]).groupby([paired["fold"], paired["network"]])
+    if (
+        by_cell.count().unstack(fill_value=0).reindex(columns=list(weights), fill_value=0) != paired["seed"].nunique()
+    ).any(axis=None):
+        return None
+    by_fold = by_cell.mean().unstack()
+    differences = (by_fold * pd.Series(weights)).sum(axis=1).to_numpy()
     if len(differences) < 2:
         return None
     share = grid.test_share(hospital)
@@ -95,8 +143,9 @@ def difference(
     if part == INTERNAL:
         return corrected
     both = pd.concat([one, other])
-    weights = np.concatenate([np.full(len(one), 1 / len(one)), np.full(len(other), -1 / len(other))])
-    variance, patients = _patients(grid, both, weights, part)
+    signs = np.concatenate([np.ones(len(one)), -np.ones(len(other))])
+    rows = signs * both["network"].map(weights).to_numpy() / (len(one) / len(weights))
+    variance, patients = _patients(grid, both, rows, part)
     return Estimate.of_parts(corrected.value, [(variance, patients - 1), (corrected.error**2, corrected.free)])
 
 

@@ -20,7 +20,7 @@ from medsharp.settings import Section, about
 
 Budget = Literal["epochs", "gradients"]
 Kind = Literal["cnn", "transformer"]
-Says = Literal["improves", "does_not_improve", "inconsistent"]
+Says = Literal["improves", "does_not_improve", "inconsistent", "more_from_scratch"]
 _NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
@@ -103,7 +103,10 @@ class Claim(Section):
     """A sentence that the study decides."""
 
     name: str = Field(description="the sentence")
-    says: Says = Field(description="improves, does_not_improve, or inconsistent: better here and worse there")
+    says: Says = Field(
+        description="improves, does_not_improve, inconsistent: better here and worse there, or more_from_scratch: "
+        "better than the reference by more where networks begin from random weights than from pretrained ones"
+    )
     optimizer: str = Field(description="of which it speaks")
     networks: tuple[str, ...] = Field((), description="names or kinds of networks; by default all")
 
@@ -189,13 +192,24 @@ class StudyDefinition(Section):
             for name in claim.networks:
                 if name not in known:
                     raise ValueError(f"claim '{claim.name}': '{name}' is no network{nearest(name, known)}")
-            if not self.networks_of(claim):
+            of = self.networks_of(claim)
+            if not of:
                 raise ValueError(f"claim '{claim.name}' is of networks that the study does not have")
+            if claim.says == "more_from_scratch" and len({name in self.pretrained for name in of}) < 2:
+                raise ValueError(f"claim '{claim.name}' needs networks from scratch and pretrained ones")
 
     def networks_of(self, claim: Claim) -> tuple[str, ...]:
         """The names of the networks that a claim speaks of."""
         asked = set(claim.networks)
         return tuple(one.name for one in self.networks if not asked or {one.name, one.kind} & asked)
+
+    @property
+    def pretrained(self) -> frozenset[str]:
+        """The names of the networks that begin from weights of other images, published ones or a checkpoint's."""
+        sections = {one.name: merged(self.base, one.settings).get("network", {}) for one in self.networks}
+        return frozenset(
+            name for name, section in sections.items() if section.get("pretrained") or section.get("checkpoint")
+        )
 
     @property
     def fold_numbers(self) -> range:

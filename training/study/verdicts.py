@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from training.study.comparisons import Grid, difference
+from training.study.comparisons import Grid, difference, start_contrast
 from training.study.definition import Claim, StudyDefinition
 from training.study.estimate import Estimate, together
 from training.study.plan import Cell, plan_cells, plan_chains
@@ -21,6 +21,10 @@ RULE = {
     "inconsistent": "supported where it is better in at least one place (network, hospital, part) and worse in "
     "another, each with a probability raised for the number of places, 1 - (1 - p) / places; contradicted where it is "
     "better in all, equivalent in all, or worse in all, each with the required probability",
+    "more_from_scratch": "supported where the AUROC less the reference's, averaged over the networks that begin from "
+    "random weights, is higher than that over the pretrained ones, on the average of hospitals and parts, by more than "
+    "the region of practical equivalence with at least the required posterior probability; contradicted where it is "
+    "not, with as much",
 }
 """By what a claim of each kind is decided; anything else is undecided at this size."""
 
@@ -75,7 +79,11 @@ def decide(study: StudyDefinition, grid: Grid, claim: Claim) -> dict[str, Any]:
             for group in groups
         ]
 
-    pooled, single = estimates([networks]), estimates([[network] for network in networks])
+    single = estimates([[network] for network in networks])
+    pooled = estimates([networks])
+    if claim.says == "more_from_scratch":
+        names = (claim.optimizer, study.reference)
+        pooled = [start_contrast(grid, hospital, networks, study.pretrained, *names, part) for hospital, part in places]
     said = _said(study, claim)
     known = [one for one in pooled if one is not None]
     if not places or len(known) < len(pooled) or None in single:
@@ -92,7 +100,7 @@ def decide(study: StudyDefinition, grid: Grid, claim: Claim) -> dict[str, Any]:
     else:
         lacking = pooled_masses is None
         if pooled_masses is not None:
-            verdict = improvement(pooled_masses, rule.probability, claim.says == "improves")
+            verdict = improvement(pooled_masses, rule.probability, claim.says != "does_not_improve")
     apart = claim.says == "inconsistent"
     needed = raised(rule.probability, len(single)) if apart else rule.probability
     values = [one.value for one in by_place]
