@@ -13,10 +13,12 @@ from starlette.exceptions import HTTPException
 
 from medsharp.inference import Predictor
 from serve.api.context import Context
+from serve.api.description import complete_description
 from serve.api.docs import add_docs_route
 from serve.api.errors import Faults, add_refusals
 from serve.api.health import add_health_routes
 from serve.api.inference_protocol import add_inference_protocol_routes
+from serve.api.inference_protocol.shapes import InferRequestBody
 from serve.api.model import add_model_routes
 from serve.api.predict import add_predict_routes
 from serve.api.requests import CountedRequests, NotedRoutes
@@ -54,7 +56,8 @@ def create_app(
 
     Args:
         bundles: Folders of bundles, or predictors that have loaded them; the first answers where a request names none.
-        auth: User and password; asked for with HTTP basic authentication on every path but `/healthz`.
+        auth: User and password; asked for with HTTP basic authentication on every path but `/healthz`
+            and `/readyz`, which then tell no more than a status.
         limits: How much one request may bring, and all together.
         batching: How images are gathered for the network; by default as measured for its device.
         load: Loads a bundle from its folder, also when the models are reloaded; `Predictor.load` by default.
@@ -74,7 +77,7 @@ def create_app(
     models = Models(given, shared, limits, load=load or Predictor.load, batching=batching or Batching())
     memory = Memory(limits.max_held_bytes)
     uploads = None if one_of_several else Uploads(memory)
-    context = Context(models, limits, memory, shared, security.audit)
+    context = Context(models, limits, memory, shared, security.audit, security.login is not None)
     _watch(context)
     app = FastAPI(
         title="medsharp",
@@ -92,6 +95,7 @@ def create_app(
     for add_routes in routes:
         add_routes(app, context)
     add_refusals(app)
+    complete_description(app, has_login=context.has_login, bodies=[InferRequestBody])
     if uploads is not None:
         from serve.page.page import mount_page
 

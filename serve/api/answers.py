@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from medsharp.inference.checks import Finding, Outcome, Status
 from medsharp.inference.prediction import Side
@@ -36,7 +36,7 @@ class BoxAnswer(BaseModel):
     bottom: int
 
 
-_EXAMPLE: dict[str, Any] = {
+EXAMPLE: dict[str, Any] = {
     "name": "scan.png",
     "probabilities": {"benign": 0.93, "malignant": 0.07},
     "positive_probability": 0.07,
@@ -62,12 +62,22 @@ _EXAMPLE: dict[str, Any] = {
     "seconds": 0.12,
     "notice": NOTICE,
 }
+"""Of an answer."""
+
+FAILED: dict[str, Any] = {
+    **EXAMPLE,
+    **dict.fromkeys(("probabilities", "positive_probability", "side", "margin", "prediction_set", "size")),
+    "reasons": [],
+    "checks": [],
+    "findings": [],
+    "status": "failed",
+    "error": "scan.png is not a PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM image",
+}
+"""Of an image that could not be read."""
 
 
 class ImageAnswer(BaseModel):
     """What the model says of one image, or why it says nothing."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     name: str = Field(description="File name as sent, without folders and control characters")
     probabilities: dict[str, float] | None = Field(description="Calibrated probability of each class")
@@ -106,15 +116,6 @@ class ImageAnswer(BaseModel):
     model: str = Field(description="Name of the bundle")
     digest: str = Field(description="SHA-256 of its `bundle.yaml`, which has those of its files")
     seconds: float = Field(description="Wall time of reading the image and of the network")
-    notice: str = NOTICE
-
-
-class Refusal(BaseModel):
-    """Why a request was not served."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"detail": "heatmap must be 0 or 1", "notice": NOTICE}]})
-
-    detail: str = Field(description="One sentence")
     notice: str = NOTICE
 
 

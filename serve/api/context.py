@@ -21,6 +21,7 @@ class Context:
         memory: Counts the bytes of requests.
         shared: What the models' engines share, the metrics among it.
         audit: Told of each image that is answered, before the answer leaves; None where nothing is logged.
+        has_login: Whether whoever asks must say who they are.
     """
 
     models: Models
@@ -28,3 +29,4 @@ class Context:
     memory: Memory
     shared: Shared
     audit: AuditLog | None = None
+    has_login: bool = False

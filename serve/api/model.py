@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI
+from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -12,8 +13,8 @@ from medsharp.bundle import Figure
 from medsharp.errors import InputError
 from medsharp.inference import Predictor
 from medsharp.inference.glance import FIGURES, NOT_MEASURED, recorded_glances
-from serve.api.answers import Refusal
 from serve.api.context import Context
+from serve.api.refusals import DOOR, Reason, refusals, with_example
 from serve.models import Served
 from serve.security.gate import NOTICE
 
@@ -31,7 +32,7 @@ class Model(BaseModel):
     """What the model is, and how it did: internal figures, and those of each hospital left out."""
 
     model: str = Field(description="Name of the bundle")
-    digest: str = Field(description="SHA-256 of the bundle's model file")
+    digest: str = Field(description="SHA-256 of its `bundle.yaml`, which has those of its files")
     classes: list[str] = Field(description="What it tells apart")
     positive: str = Field(description="The class whose probability is thresholded")
     threshold: float = Field(description="Operating point, fixed on the images of `threshold_from`")
@@ -53,7 +54,7 @@ def describe(predictor: Predictor) -> Model:
     left_out = any(row.left_out for row in rows)
     return Model(
         model=spec.name,
-        digest=spec.files.get("model.onnx", ""),
+        digest=predictor.digest,
         classes=list(spec.classes),
         positive=spec.positive,
         threshold=spec.operating_point.threshold,
@@ -68,6 +69,40 @@ def describe(predictor: Predictor) -> Model:
         left_out_measured=left_out,
         remark=None if left_out else NOT_MEASURED,
     )
+
+
+_EXAMPLE = Model(
+    model="bus-lite0",
+    digest="0" * 64,
+    classes=["benign", "malignant"],
+    positive="malignant",
+    threshold=0.088,
+    threshold_from="images out of the folds of its members",
+    threshold_interval=(0.074, 0.123),
+    training_data="BUSI + BUS-BRA",
+    answer="the answer is the mean of the logits that 5 networks give of the image",
+    updates=[],
+    measured=[
+        Measured(
+            images="Baheya Hospital, Cairo",
+            left_out=True,
+            size="624 images, 490 patients or groups, 202 malignant",
+            figures={"auroc": Figure(value=0.9, low=0.869, high=0.929)},
+        )
+    ],
+    left_out_measured=True,
+    remark=None,
+).model_dump(mode="json")
+
+LONGEST_NAME = 200
+"""Characters of a name in a path."""
+
+Name = Annotated[
+    str,
+    InPath(description="Name of a bundle", max_length=LONGEST_NAME, openapi_examples={"one": {"value": "bus-lite0"}}),
+]
+NO_MODEL = Reason("There is no model of that name", "there is no model 'bus-lite' here; did you mean bus-lite0?")
+LONG_NAME = Reason("No name is that long", f"name: String should have at most {LONGEST_NAME} characters")
 
 
 class ModelList(BaseModel):
@@ -93,20 +128,37 @@ def find_model(context: Context, name: str | None) -> Served:
 def add_model_routes(app: FastAPI, context: Context) -> None:
     """Add `/model`, `/v1/models` and `/v1/models/{name}`."""
 
-    @app.get("/model", response_model=Model, summary="What is the default model, and how did it do?", tags=["models"])
+    described = {200: with_example(_EXAMPLE), **refusals(DOOR)}
+
+    @app.get(
+        "/model",
+        response_model=Model,
+        responses=described,
+        summary="What is the default model, and how did it do?",
+        tags=["models"],
+    )
     async def default() -> Any:
         return describe(context.models.default.predictor)
 
-    @app.get("/v1/models", response_model=ModelList, summary="Which models are served?", tags=["models"])
+    @app.get(
+        "/v1/models",
+        response_model=ModelList,
+        responses={
+            200: with_example({"default": "bus-lite0", "models": ["bus-lite0"], "notice": NOTICE}),
+            **refusals(DOOR),
+        },
+        summary="Which models are served?",
+        tags=["models"],
+    )
     async def models() -> Any:
         return ModelList(default=context.models.names[0], models=list(context.models.names))
 
     @app.get(
         "/v1/models/{name}",
         response_model=Model,
-        responses={404: {"model": Refusal, "description": "There is no model of that name"}},
+        responses={**described, **refusals({404: NO_MODEL, 422: LONG_NAME})},
         summary="What is a model, and how did it do?",
         tags=["models"],
     )
-    async def model(name: str) -> Any:
+    async def model(name: Name) -> Any:
         return describe(find_model(context, name).predictor)

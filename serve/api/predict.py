@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from serve.api.answers import HEATMAP_SIDE, ImageAnswer, Refusal, answer
+from serve.api.answers import EXAMPLE, FAILED, HEATMAP_SIDE, ImageAnswer, answer
 from serve.api.assessing import assess, check_room
 from serve.api.context import Context
-from serve.api.model import find_model
-from serve.api.wishes import PARAMETERS, read_wishes
+from serve.api.model import NO_MODEL, find_model
+from serve.api.refusals import BODY, Reason, Refusal, Responses, refusal, refusals, with_example
+from serve.api.wishes import PARAMETERS, Parameter, read_wishes
 from serve.engine import Assessment
 from serve.uploads.bodies import RAW_TYPES, read_images
 
@@ -24,33 +25,55 @@ _FORM_SCHEMA = {
             "items": {"type": "string", "format": "binary"},
             "description": "One or several images; the field may also be called `file`",
         },
-        **{name: {**schema, "description": about} for name, (schema, about) in PARAMETERS.items()},
+        **{name: {**one.schema, "description": one.meaning} for name, one in PARAMETERS.items()},
     },
 }
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM_EXAMPLE = {"files": ["(the bytes of left.png)", "(the bytes of right.dcm)"], "heatmap": "1"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of a file)"}
 _BODY = {
     "required": True,
     "content": {
-        "multipart/form-data": {"schema": _FORM_SCHEMA},
+        "multipart/form-data": {"schema": _FORM_SCHEMA, "example": _FORM_EXAMPLE},
         **dict.fromkeys(RAW_TYPES, _BINARY),
     },
 }
-_QUERY = [
-    {"name": name, "in": "query", "required": False, "schema": schema, "description": about}
-    for name, (schema, about) in PARAMETERS.items()
-]
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Refusal, "description": "The body is not a form"},
-    401: {"model": Refusal, "description": "Whoever asks must say who they are"},
-    404: {"model": Refusal, "description": "There is no model of that name"},
-    408: {"model": Refusal, "description": "The body came too slowly"},
-    413: {"model": Refusal, "description": "Too many bytes or too many images"},
-    415: {"model": Refusal, "description": "The body is of another type"},
-    422: {"model": list[ImageAnswer] | Refusal, "description": "No image at all, or none that can be read"},
-    429: {"model": Refusal, "description": "Too many requests wait; `Retry-After` says when to come again"},
-    500: {"model": list[ImageAnswer] | Refusal, "description": "The server failed at every image; its log says where"},
-    503: {"model": Refusal, "description": "The server is stopping, or its audit log cannot be written"},
-    504: {"model": Refusal, "description": "The answer took longer than a request may take"},
+_NAME = Parameter(
+    {"type": "string"},
+    "What a file that is the whole body is called in its answer; a form has a name for each",
+    "left.png",
+)
+_QUERY = [one.in_query(name) for name, one in {**PARAMETERS, "name": _NAME}.items()]
+
+
+def _either(sentence: str, failed: dict[str, Any]) -> dict[str, Any]:
+    """Describe an answer that is a list like that of 200, or a sentence in its place."""
+    examples = {"of each image": [failed], "of the request": refusal(Refusal, sentence)}
+    values = {name: {"value": value} for name, value in examples.items()}
+    return {"model": list[ImageAnswer] | Refusal, "content": {"application/json": {"examples": values}}}
+
+
+_FAULT = {**FAILED, "error": "scan.png: the server failed at it (MemoryError); its log says where"}
+_RESPONSES: Responses = {
+    200: {"description": "An entry an image, in the order sent", **with_example([EXAMPLE])},
+    **refusals(
+        {
+            **BODY,
+            400: Reason("The body is not a form", "the form ends before its last boundary; send it whole"),
+            404: NO_MODEL,
+            415: Reason(
+                "The body is of another type",
+                "the body's type is text/plain; send a form (multipart/form-data) with 'files', or a file as image/*",
+            ),
+        }
+    ),
+    422: {
+        "description": "No image at all, or none that can be read, or a wish that makes no sense",
+        **_either("heatmap must be 0 or 1", FAILED),
+    },
+    500: {
+        "description": "The server failed at every image; its log says where",
+        **_either(BODY[500].sentence, _FAULT),
+    },
 }
 
 

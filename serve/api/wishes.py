@@ -31,19 +31,43 @@ class Wishes:
     options: ReadOptions
 
 
-PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
-    "heatmap": ({"type": "string", "enum": ["0", "1", "false", "true"]}, "`1` adds heat maps"),
-    "model": ({"type": "string", "maxLength": 200}, "Name of a model, of those that `/v1/models` lists"),
-    "frame": (
+@dataclass(frozen=True)
+class Parameter:
+    """What a request may say beside its images, as `/openapi.json` tells it.
+
+    Attributes:
+        schema: Of its value.
+        meaning: Of it.
+        example: A value.
+    """
+
+    schema: dict[str, Any]
+    meaning: str
+    example: str
+
+    def in_query(self, name: str) -> dict[str, Any]:
+        """Describe it as a part of the address."""
+        about = {"schema": self.schema, "description": self.meaning, "example": self.example}
+        return {"name": name, "in": "query", "required": False, **about}
+
+
+PARAMETERS = {
+    "heatmap": Parameter({"type": "string", "enum": ["0", "1", "false", "true"]}, "`1` adds heat maps", "1"),
+    "model": Parameter(
+        {"type": "string", "maxLength": 200}, "Name of a model, of those that `/v1/models` lists", "bus-lite0"
+    ),
+    "frame": Parameter(
         {"type": "string", "pattern": "^[0-9]{1,6}$"},
         "Frame of a DICOM clip, counted from 1; the sharpest by default. For one image only",
+        "12",
     ),
-    "box": (
+    "box": Parameter(
         {"type": "string", "pattern": "^[0-9]{1,6}(,[0-9]{1,6}){3}$"},
         "`left,top,right,bottom` in pixels: the part of the image that is looked at. For one image only",
+        "40,60,360,380",
     ),
 }
-"""Name, schema and meaning of each."""
+"""By name."""
 
 
 def read_wishes(query: Mapping[str, str], fields: Mapping[str, str], images: int) -> Wishes:

@@ -23,7 +23,7 @@ NOTICE = "Not for diagnostic use."
 _LONGEST_SENTENCE = 1000
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""What an orchestrator asks, without a password, and what says nothing of anybody."""
+"""What an orchestrator asks, without a password, and is told no more than a status."""
 
 LEAST_RATE = 64 * 2**10
 """Bytes in a second at which a body must arrive."""
@@ -101,10 +101,16 @@ class Gate:
     async def _who(self, scope: Scope, headers: Headers, path: str) -> Access:
         client = scope.get("client")
         address = None if client is None else client[0]
-        login = self._security.login
-        if login is None or (path in OPEN_PATHS and scope["method"] in ("GET", "HEAD")):
+        login, credential = self._security.login, headers.get("authorization")
+        if login is None:
             return Access(address=address)
-        return await login.who(headers.get("authorization"), address)
+        if path in OPEN_PATHS and scope["method"] in ("GET", "HEAD"):
+            # Who logs in is told more; who cannot is told as much as anybody, since a server that is up says so.
+            try:
+                return Access(address=address) if credential is None else await login.who(credential, address)
+            except RefusedError:
+                return Access(address=address)
+        return await login.who(credential, address)
 
     def _too_large(self) -> str:
         return f"the request is larger than {megabytes(self._max_request_bytes)}; send fewer or smaller images"

@@ -17,13 +17,22 @@ Client = Callable[..., TestClient]
 BAD = b"this is a text file"
 
 
+def test_a_digest_is_the_bundles_wherever_it_is_told(client: TestClient, predictor: Predictor, png: bytes) -> None:
+    name = predictor.spec.name
+    told = [client.get(path).json()["digest"] for path in ("/healthz", "/model", f"/v1/models/{name}")]
+    told.append(client.get(f"/v2/models/{name}").json()["parameters"]["digest"])
+    told.append(client.post("/v1/predict", files=[("files", ("a.png", png))]).json()[0]["digest"])
+    assert set(told) == {predictor.digest}
+    assert f'digest="{predictor.digest}"' in client.get("/metrics").text
+
+
 def test_healthz_names_model_and_digest(client: TestClient, predictor: Predictor) -> None:
     answer = client.get("/healthz")
     assert answer.status_code == 200
     body = answer.json()
     assert body["status"] == "ok"
     assert body["model"] == predictor.spec.name
-    assert body["digest"] == predictor.spec.files["model.onnx"]
+    assert body["digest"] == predictor.digest
     assert "diagnostic" in body["notice"]
 
 

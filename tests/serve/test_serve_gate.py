@@ -76,6 +76,33 @@ def test_only_the_exact_open_paths_are_open(closed: TestClient, path: str) -> No
     assert closed.post("/healthz").status_code == 401
 
 
+def test_open_paths_tell_who_does_not_log_in_a_status_and_nothing_else(
+    closed: TestClient, predictor: Predictor
+) -> None:
+    logged_in = {"authorization": f"Bearer {KEY}"}
+    for path, status in (("/healthz", "ok"), ("/readyz", "ready")):
+        assert closed.get(path).json() == {"status": status}
+        assert closed.get(path, headers={"authorization": "Bearer pacs.0000"}).json() == {"status": status}
+        assert predictor.spec.name in closed.get(path, headers=logged_in).text
+    assert closed.get("/healthz", headers=logged_in).json()["digest"] == predictor.digest
+    app = closed.app
+    assert isinstance(app, FastAPI)
+    app.state.admission.close()
+    try:
+        answer = closed.get("/readyz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "stopping"})
+    finally:
+        app.state.admission.open()
+
+
+def test_guesses_at_an_open_path_are_counted_as_elsewhere(predictor: Predictor) -> None:
+    client = TestClient(create_app(predictor, auth=("ward", "password")))
+    for _ in range(6):
+        assert client.get("/healthz", auth=("ward", "guess")).json() == {"status": "ok"}
+    assert client.get("/healthz", auth=("ward", "password")).json() == {"status": "ok"}
+    assert client.get("/model", auth=("ward", "password")).status_code == 429
+
+
 def test_with_a_key_all_is_there(closed: TestClient) -> None:
     headers = {"authorization": f"Bearer {KEY}"}
     for path in ("/model", "/", "/docs", "/openapi.json", "/config"):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from serve.security.gate import NOTICE
+from pydantic import BaseModel, Field
 
 
 class ServerMetadata(BaseModel):
@@ -56,17 +54,6 @@ class WantedOutput(BaseModel):
 class InferRequestBody(BaseModel):
     """A request."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "inputs": [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": ["iVBORw0KGgo="]}],
-                    "outputs": [{"name": "probability"}, {"name": "status"}],
-                }
-            ]
-        }
-    )
-
     id: str | None = None
     parameters: dict[str, Any] = Field({}, description="`timeout` in microseconds; `binary_data_output`")
     inputs: list[InputTensor]
@@ -91,10 +78,3 @@ class InferAnswer(BaseModel):
     id: str | None = None
     parameters: dict[str, Any] = {}
     outputs: list[AnsweredTensor]
-
-
-class ProtocolRefusal(BaseModel):
-    """Why a request was not served."""
-
-    error: str = Field(description="One sentence")
-    notice: str = NOTICE
