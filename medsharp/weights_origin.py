@@ -24,7 +24,7 @@ class WeightsOrigin(BaseModel):
         notes: What was adapted, left out or missing when they were loaded.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["hub", "url", "package", "file"]
     name: str

@@ -16,7 +16,8 @@ Average = Literal["probabilities", "logits"]
 class Part(BaseModel):
     """Keys and values that are all known and never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Most parts are only read as parts of all of `bundle.yaml`, whose schema has theirs within it.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 LATER: dict[str, Any] = {"later": True}

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
 
 from medsharp import __version__
-from medsharp.cli import (
-    access,
-    bench,
-    checks,
-    compare,
-    crossvalidate,
-    data,
-    demo,
-    evaluate,
-    export,
-    plan,
-    predict,
-    recalibrate,
-    robustness,
-    score,
-    serve,
-    sharpness,
-    study,
-    train,
-)
 from medsharp.cli._console import fail
+from medsharp.cli._lazy_group import LazyGroup, Place
 from medsharp.cores import wait_asleep
 from medsharp.errors import InputError, ToldElsewhereError
 
@@ -73,11 +54,31 @@ _ADDRESS = re.compile(r"local|auto|[a-z]+://.*|[^/]+:\d+")
 """What may follow `--ray`; anything else is the next argument."""
 
 
-class _Commands(TyperGroup):
+class _Commands(LazyGroup):
     """Turns wrong input into one sentence and exit code 2, for every command."""
 
+    lazy: ClassVar = {
+        "train": Place("medsharp.cli.train", "train", epilog="describe_optimizers"),
+        "crossvalidate": Place("medsharp.cli.crossvalidate", "crossvalidate"),
+        "export": Place("medsharp.cli.export", "export"),
+        "predict": Place("medsharp.cli.predict", "predict"),
+        "evaluate": Place("medsharp.cli.evaluate", "evaluate"),
+        "robustness": Place("medsharp.cli.robustness", "robustness"),
+        "checks": Place("medsharp.cli.checks", "checks"),
+        "recalibrate": Place("medsharp.cli.recalibrate", "recalibrate"),
+        "score": Place("medsharp.cli.score", "score"),
+        "compare": Place("medsharp.cli.compare", "compare"),
+        "plan": Place("medsharp.cli.plan", "plan"),
+        "sharpness": Place("medsharp.cli.sharpness", "sharpness"),
+        "serve": Place("medsharp.cli.serve", "serve"),
+        "demo": Place("medsharp.cli.demo", "demo"),
+        "access": Place("medsharp.cli.access", "app"),
+        "study": Place("medsharp.cli.study", "app"),
+        "data": Place("medsharp.cli.data", "app"),
+        "bench": Place("medsharp.cli.bench", "app"),
+    }
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _hide_types_of_flags(self, ctx)
         for option, url in _urls_to_write(args):
             fail(f"{option} {url}: results are written to this machine's disks; give a folder or file there")
             raise typer.Exit(2)
@@ -127,15 +128,6 @@ def _with_addresses(args: list[str]) -> list[str]:
     return ["--ray=local" if place in lone else one for place, one in enumerate(args)]
 
 
-def _hide_types_of_flags(command: Any, ctx: Any) -> None:
-    """Leave `<bool>` out of the help of flags, which take no value."""
-    for option in command.get_params(ctx):
-        if getattr(option, "is_flag", False) and option.metavar is None:
-            option.metavar = ""
-    for below in getattr(command, "commands", {}).values():
-        _hide_types_of_flags(below, ctx)
-
-
 app = typer.Typer(
     cls=_Commands,
     name="medsharp",
@@ -146,24 +138,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train", epilog=train.describe_optimizers())(train.train)
-app.command("crossvalidate")(crossvalidate.crossvalidate)
-app.command("export")(export.export)
-app.command("predict")(predict.predict)
-app.command("evaluate")(evaluate.evaluate)
-app.command("robustness")(robustness.robustness)
-app.command("checks")(checks.checks)
-app.command("recalibrate")(recalibrate.recalibrate)
-app.command("score")(score.score)
-app.command("compare")(compare.compare)
-app.command("plan")(plan.plan)
-app.command("sharpness")(sharpness.sharpness)
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.add_typer(access.app, name="access")
-app.add_typer(study.app, name="study")
-app.add_typer(data.app, name="data")
-app.add_typer(bench.app, name="bench")
 
 
 def _version(asked: bool) -> None:
@@ -184,4 +158,7 @@ def _options(
 def main() -> None:
     """Run the command line."""
     wait_asleep()
+    # Pydantic looks for plug-ins of its own among all packages that are installed, which takes as long as reading a
+    # bundle; none of them has a part in what commands do.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     app()

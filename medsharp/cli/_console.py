@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import progress as rich_progress
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from medsharp.progress import Progress
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# `:name:` in a path is no emoji.
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 LIMIT_HELP = "What is refused before decoding, such as max_frames=5000 or max_pixels=1e8; may be repeated."
 """Of the option `--limit`, which is the same for every command that reads images."""
@@ -56,12 +57,14 @@ def heading(sentence: str) -> None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Show long work as a bar per kind of work; gives the callable that the work reports to."""
-    bars = rich_progress.Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+    from rich import progress
+
+    bars = progress.Progress(
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
         console=console,
         transient=True,
     )
@@ -152,6 +155,8 @@ def figures_table(columns: Mapping[str, Mapping[str, Any]], title: str) -> Table
         columns: Column heading to figures, as in `evaluation.json`.
         title: Stands above the table.
     """
+    from rich.table import Table
+
     from medsharp.evaluation.statistics.registry import names_of
 
     table = Table(title=title, title_justify="left", title_style="bold")

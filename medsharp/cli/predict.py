@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -304,7 +304,7 @@ def _of_images(
         raise InputError(f"{bundle} does not crop to the lesion; leave --box out")
     side = None if heatmaps is None else DISPLAY_SIDE
     seen = Seen(predictor.spec, predictor.runs_on)
-    with progress_bar() as report, _table_of(out, predictor) as write:
+    with _bar_of(files) as report, _table_of(out, predictor) as write:
         predictions = predictor.stream(_reported(files, report), frames=frames, lesion=lesion, picture_side=side)
         for number, prediction in enumerate(predictions, start=1):
             write(prediction)
@@ -312,6 +312,11 @@ def _of_images(
             if heatmaps is not None:
                 _write_heatmap(prediction, number, heatmaps)
     return seen
+
+
+def _bar_of(files: list[Path]) -> AbstractContextManager[Progress]:
+    """Show a bar, but for one image, which is done before a bar is drawn."""
+    return progress_bar() if len(files) > 1 else nullcontext(lambda done, total, what: None)
 
 
 def _reported(files: list[Path], report: Progress) -> Iterator[Path]:

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from medsharp.images.decoded import DecodedImage
-from medsharp.images.dicom import open_dicom
 from medsharp.images.dicom_start import is_dicom
 from medsharp.images.in_memory import dicom_bytes, is_dataset, read_array, read_pillow
 from medsharp.images.limits import ImageError, ImageLimits
@@ -19,6 +18,8 @@ from medsharp.images.values import ValueRange
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from medsharp.images.dicom import Clip
 
 Source = Union[Path, str, bytes, np.ndarray, Image.Image, "Dataset"]
 """A file, its bytes, or an image that is in memory: an array, a Pillow image or a pydicom data set."""
@@ -66,7 +67,7 @@ def read_image(
     """
     content, name = _content(source, name, limits)
     if isinstance(content, bytes) and is_dicom(content):
-        clip = open_dicom(content, name, limits, region, value_range)
+        clip = _clip(content, name, limits, region, value_range)
         return clip.sharpest(wanted) if frame == "sharpest" else clip.frame(frame)
     if frame not in ("sharpest", 1):
         raise ImageError(f"{name} has one frame; there is no frame {frame}")
@@ -95,7 +96,7 @@ def read_frames(
     """
     content, name = _content(source, name, limits)
     if isinstance(content, bytes) and is_dicom(content):
-        yield from open_dicom(content, name, limits, region, value_range).all_frames()
+        yield from _clip(content, name, limits, region, value_range).all_frames()
     else:
         yield _still(content, name, limits, value_range)
 
@@ -112,6 +113,12 @@ def _content(source: Source, name: str | None, limits: ImageLimits) -> tuple[byt
         f"{name or 'image'} is of type {type(source).__name__}; give a path, bytes, an array, a Pillow image or a "
         "pydicom data set"
     )
+
+
+def _clip(content: bytes, name: str, limits: ImageLimits, region: bool, value_range: ValueRange | None) -> Clip:
+    from medsharp.images.dicom import open_dicom  # imported for who reads DICOM
+
+    return open_dicom(content, name, limits, region, value_range)
 
 
 def _still(
