@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from medsharp.cli import app
 from medsharp.errors import InputError
+from medsharp.quantities import signed
 from medsharp.runs import Run
 from training.side_by_side import keep_error
 from training.study import flatness
@@ -55,7 +56,7 @@ def images_of(hospital: str) -> pd.DataFrame:
     )
 
 
-def make_up(root: Path) -> StudyFolder:
+def make_up(root: Path, **changes: Any) -> StudyFolder:
     """A finished study without a single training."""
     study = validate_study(
         study_values(
@@ -66,6 +67,7 @@ def make_up(root: Path) -> StudyFolder:
             folds=3,
             use_folds=3,
             claims=CLAIMS,
+            **changes,
         ),
         "study",
     )
@@ -79,7 +81,8 @@ def make_up(root: Path) -> StudyFolder:
     for number, cell in enumerate(planned_cells(study)):
         config = cell_config(study, cell, {})
         run = folder.run_folder(cell, {})
-        record = {"hospital": cell.chain.hospital.name, "network": "cnn", "optimizer": cell.chain.optimizer.name}
+        record = {"hospital": cell.chain.hospital.name, "optimizer": cell.chain.optimizer.name}
+        record |= {"network": cell.chain.network.name}
         record |= {"fold": cell.chain.fold, "budget": cell.budget, "seed": 0, "run": run.name, "images": 32}
         seconds = 300.0 if number % 9 == 0 else 1.0 + number % 3
         more = {"seconds": 3 * seconds, "seconds_an_epoch": seconds, "git_commit": COMMITS[number % 2]}
@@ -320,3 +323,39 @@ def test_sentences_that_must_stand_beneath_tables(whole: tuple[dict[str, Any], s
     said = ", ".join(f"{commit} ({count} runs)" for count, commit in counts)
     assert f"Registered at commit {COMMITS[0]}; finished runs are of commits {said}." in page
     assert "Gómez-Flores" in (made_up.root / "report/report.tex").read_text()
+
+
+def test_whether_gains_depend_on_the_start_is_told_where_networks_begin_differently(
+    whole: tuple[dict[str, Any], str], tmp_path: Path
+) -> None:
+    assert "More from scratch" not in whole[1]
+    network = {"name": "resnet10_w16"}
+    networks = [
+        {"name": "fresh", "kind": "cnn", "settings": {"network": network}},
+        {"name": "tuned", "kind": "cnn", "settings": {"network": network | {"checkpoint": "weights.pt"}}},
+    ]
+    folder = make_up(tmp_path / "study", networks=networks)
+    results, written = write_report(folder)
+    page = next(path for path in written if path.suffix == ".md").read_text()
+    for budget, title in (("epochs", "equal epochs"), ("gradients", "equal gradient computations, to whole epochs")):
+        found = results["budgets"][budget]
+        entries = found["starts"]
+        assert "From scratch: fresh. Pretrained: tuned. They are the same networks" in page
+        assert len(entries) == 8  # two optimizers, two hospitals, two parts
+        own = {(one["network"], one["hospital"], one["part"], one["optimizer"]): one for one in found["comparisons"]}
+        for one in entries:
+            place = (one["hospital"], one["part"], one["optimizer"])
+            fresh, tuned = own["fresh", *place], own["tuned", *place]
+            assert one["scratch"]["value"] == pytest.approx(fresh["value"])
+            assert one["pretrained"]["value"] == pytest.approx(tuned["value"])
+            assert one["more"]["value"] == pytest.approx(fresh["value"] - tuned["value"])
+            assert one["more"]["family"] == 8
+            assert one["more"]["p_holm"] >= one["more"]["p"]
+        assert max(one["more"]["p_holm"] - one["more"]["p"] for one in entries) > 0
+        assert f"AUROC less that of adam, {title}, averaged over the networks that begin from random weights" in page
+        first = entries[0]
+        intervals = [
+            f"{signed(one['value'])} ({signed(one['low'])} to {signed(one['high'])})"
+            for one in (first["scratch"], first["pretrained"], first["more"])
+        ]
+        assert " | ".join([f"{first['optimizer']}, {first['hospital']}, {first['part']}", *intervals]) in page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,12 @@ from sklearn.metrics import roc_auc_score
 
 from training.study.comparisons import Grid, comparisons, difference, level
 from training.study.estimate import Estimate, correlated_t, together
-from training.study.figures import contrast_variance, figure_table
+from training.study.figures import contrast_variance
 from training.study.flatness import correlations, generalization_gaps, ratios_to_reference
 from training.study.mixed_model import fit_mixed_model, look_at_residuals
 from training.study.verdicts import decide, improvement, inconsistent
 
-from .conftest import study_values
+from .grids import simulated, study_of
 
 DIFFERENCES = np.array([0.031, -0.004, 0.012, 0.022, 0.009])
 
@@ -60,43 +59,6 @@ def test_parts_of_a_variance_add_up_with_their_degrees_of_freedom() -> None:
     assert found.free == pytest.approx(0.0009**2 / (0.0004**2 / 200 + 0.0005**2 / 4))
     mean = together([Estimate(0.01, 0.02, 4), Estimate(0.05, 0.04, 9)])
     assert (mean.value, mean.error, mean.free) == (pytest.approx(0.03), pytest.approx(0.03), 4)
-
-
-def simulated(
-    effects: dict[str, float], *, images: int = 150, folds: int = 4, seeds: int = 2, chance: float = 0.02
-) -> Grid:
-    """Predictions whose log odds are label, patient and noise; an optimizer's effect is added to the label's."""
-    rng = np.random.default_rng(5)
-    cells: list[tuple[Any, dict[str, Any]]] = []
-    readings = {}
-    outside = {"south": rng.standard_normal(2 * images), "north": rng.standard_normal(2 * images)}
-    for hospital, other in (("north", "south"), ("south", "north")):
-        for network in ("small", "large"):
-            for fold in range(folds):
-                inside = np.random.default_rng([fold, len(hospital), ord(hospital[0])]).standard_normal(images)
-                for seed in range(seeds):
-                    for name, effect in effects.items():
-                        run = f"{hospital}{network}{fold}{seed}{name}"
-                        strength = 1.0 + effect + chance * rng.standard_normal()
-                        parts = {
-                            "train": (2, np.tile(inside, 2)),
-                            "internal": (0, inside),
-                            f"external {other}": (-0.3, outside[other]),
-                        }
-                        tables = [_predicted(part, strength + more, noise) for part, (more, noise) in parts.items()]
-                        readings[run] = pd.concat(tables, ignore_index=True)
-                        record = {"hospital": hospital, "network": network, "optimizer": name, "fold": fold}
-                        cells.append((None, {**record, "budget": "epochs", "seed": seed, "run": run}))
-    return Grid(figure_table(cells, readings, "malignant"), readings, "malignant")
-
-
-def _predicted(part: str, strength: float, noise: np.ndarray) -> pd.DataFrame:
-    labels = np.arange(len(noise)) % 3 == 0
-    share = 1 / (1 + np.exp(-(strength * (2 * labels - 1) + noise)))
-    names = [f"{part}-{number}" for number in range(len(noise))]
-    text = {"part": part, "image": names, "patient": names, "site": "x", "group": ""}
-    label = np.where(labels, "malignant", "benign")
-    return pd.DataFrame({**text, "label": label, "p_benign": 1 - share, "p_malignant": share})
 
 
 @pytest.fixture(scope="module")
@@ -221,22 +183,6 @@ def test_budgets_that_train_longer_and_gap_more_make_no_correlation_within_them(
     mine = {run: {"sharp": gap} for run, gap in zip(gaps["run"], gaps["loss_gap"], strict=True)}
     scopes = {one["scope"]: one for one in correlations(shared, mine, 0) if one["gap"] == "loss_gap"}
     assert scopes["within networks, hospitals and budgets"]["value"] == pytest.approx(1)
-
-
-def study_of(*claims: dict[str, Any]) -> Any:
-    from training.study.definition import validate_study
-
-    network = {"network": {"name": "resnet10_w16"}}
-    return validate_study(
-        study_values(
-            ("a", "b"),
-            hospitals=[{"name": "north", "site": "n"}, {"name": "south", "site": "s"}],
-            networks=[{"name": name, "kind": "cnn", "settings": network} for name in ("small", "large")],
-            optimizers=[{"name": "adam"}, {"name": "sam"}, {"name": "asam"}],
-            claims=list(claims),
-        ),
-        "study",
-    )
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,37 @@ def comparisons(grid: Grid, optimizers: Sequence[str], reference: str, equivalen
     return found
 
 
+def starts(
+    grid: Grid, pretrained: Container[str], optimizers: Sequence[str], reference: str, equivalence: float
+) -> list[dict[str, Any]]:
+    """Return what each optimizer gains on the reference from scratch, and how much more that is than when pretrained.
+
+    Returns:
+        For each hospital, part and optimizer the estimates `scratch`, `pretrained` and `more` (the first less the
+        second) as plain values; nothing where networks are all from scratch or all pretrained.
+    """
+    found = []
+    networks = list(grid.figures["network"].unique())
+    ready = [name for name in networks if name in pretrained]
+    fresh = [name for name in networks if name not in pretrained]
+    for hospital in grid.figures["hospital"].unique():
+        for part in grid.parts_of(hospital):
+            for optimizer in optimizers:
+                if optimizer == reference:
+                    continue
+                more = start_contrast(grid, hospital, networks, pretrained, optimizer, reference, part)
+                if more is None:
+                    continue
+                each = {
+                    name: difference(grid, hospital, group, optimizer, reference, part)
+                    for name, group in (("scratch", fresh), ("pretrained", ready))
+                }
+                values = {name: one.as_dict(equivalence) for name, one in each.items() if one is not None}
+                place = {"hospital": hospital, "part": part, "optimizer": optimizer}
+                found.append(place | values | {"more": more.as_dict(equivalence)})
+    return found
+
+
 def _patients(grid: Grid, cells: pd.DataFrame, weights: np.ndarray, part: str) -> tuple[float, int]:
     """Return the variance over patients of a weighted sum of AUROCs, and how many patients there are."""
     if part != INTERNAL:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from medsharp.evaluation.report.blocks import Block, Column, Heading, Notice, Page, Plot, Plots, Table, Text
 from medsharp.quantities import counted, p_value, signed
-from training.study.flatness import GAPS
+from training.study.flatness_page import flatness_blocks
 from training.study.plots import difference_plot, residual_plot
-from training.study.reading import CORRUPTED, EXTERNAL
+from training.study.reading import EXTERNAL
+from training.study.start_page import start_blocks
+from training.study.tables import (
+    BUDGETS,
+    LONGEST,
+    grid,
+    in_order,
+    interval,
+    interval_of_share,
+    number,
+    number_columns,
+    number_table,
+    plain_value,
+    shares,
+)
 
-_BUDGETS = {"epochs": "equal epochs", "gradients": "equal gradient computations, to whole epochs"}
 _SHORT = {"epochs": "equal epochs", "gradients": "equal gradients"}
-_LONGEST = 160
-"""Signs of a reason why a cell failed; the whole lies under `errors/`."""
 _EXTERNAL = (
     "Intervals, p values and probabilities at another hospital are conservative, and by the registered rule remain so: "
     "which of the trainings its patients happen to favour counts both in the variance over patients and in the spread "
@@ -37,7 +48,7 @@ def make_page(results: dict[str, Any]) -> Page:
     blocks += [*_verdicts(results), *_rule(results), *_cases(results)]
     for budget, found in results["budgets"].items():
         blocks += _budget(results, budget, found)
-    blocks += [*_flatness(results), *_lengths(results), *_costs(results), *_provenance(results)]
+    blocks += [*flatness_blocks(results), *_lengths(results), *_costs(results), *_provenance(results)]
     return Page(f"Study {study['name']}", blocks)
 
 
@@ -50,10 +61,10 @@ def _verdicts(results: dict[str, Any]) -> list[Block]:
         blocks.append(Notice(said + "Claims of which a cell is missing are withheld.", alarm=True))
     if failed:
         said = f"{counted(len(failed), 'cell')} of {cells['planned']} failed and stand in no figure: "
-        blocks.append(Notice(said + "; ".join(f"{name} ({reason[:_LONGEST]})" for name, reason in failed.items())))
+        blocks.append(Notice(said + "; ".join(f"{name} ({reason[:LONGEST]})" for name, reason in failed.items())))
     if not results["claims"]:
         return [*blocks, Text("The study makes no claim.")]
-    reference, budget = results["study"]["reference"], _BUDGETS[results["rule"]["budget"]]
+    reference, budget = results["study"]["reference"], BUDGETS[results["rule"]["budget"]]
     caption = (
         f"Claims, decided by the registered rule at {budget}; AUROC less that of {reference}, averaged over networks "
         "and places, or the range of places where they decide by themselves. By these it is decided: the probabilities "
@@ -68,8 +79,8 @@ def _verdicts(results: dict[str, Any]) -> list[Block]:
 def _claim(claim: dict[str, Any]) -> list[str]:
     """Return the row of a claim: what its rule looks at, and nothing else."""
     found, seen = claim["difference"], claim["smallest_seen"]
-    between = "-" if seen is None else " to ".join(_number(value) for value in dict.fromkeys(seen))
-    difference, decides = _interval(found), "-"
+    between = "-" if seen is None else " to ".join(number(value) for value in dict.fromkeys(seen))
+    difference, decides = interval(found), "-"
     if found and claim["says"] == "inconsistent":
         low, high = claim["range"]
         difference = f"{signed(low)} to {signed(high)}"
@@ -78,17 +89,22 @@ def _claim(claim: dict[str, Any]) -> list[str]:
             f"each at {claim['place_probability']:.3f}"
         )
     elif found and found["probabilities"]:
-        decides = _shares(found["probabilities"])
+        decides = shares(found["probabilities"])
     return [claim["name"], claim["verdict"], difference, decides, between]
 
 
 def _rule(results: dict[str, Any]) -> list[Block]:
     rule, registration, digest = results["rule"], results["registration"], results["study_sha256"]
+    claimed = {claim["says"] for claim in results["claims"]}
     said = [
         f"Registered {registration['begun']}, before the first run; SHA-256 of study and rule: {digest}.",
         f"Two optimizers are equivalent within {rule['equivalence']:g} AUROC; a probability of {rule['probability']:g} "
-        f"decides; budget: {_BUDGETS[rule['budget']]}.",
-        *(f"A claim that says {kind.replace('_', ' ')} is {text}." for kind, text in rule["by_kind"].items()),
+        f"decides; budget: {BUDGETS[rule['budget']]}.",
+        *(
+            f"A claim that says {kind.replace('_', ' ')} is {text}."
+            for kind, text in rule["by_kind"].items()
+            if kind in claimed
+        ),
         "Differences of several places are averaged, with errors taken as perfectly correlated.",
     ]
     return [Heading("Rule"), *(Text(sentence) for sentence in said)]
@@ -104,7 +120,7 @@ def _cases(results: dict[str, Any]) -> list[Block]:
         ]
         for one in results["resampled"]
     ]
-    counts = _numbers(["Images", "With a patient", "Cases"])
+    counts = number_columns(["Images", "With a patient", "Cases"])
     caption = "What intervals count as a case, on the test folds of each hospital"
     blocks: list[Block] = [Heading("Cases"), Table(caption, ["Hospital", "A case is one of", *counts], rows)]
     for one in results["resampled"]:
@@ -127,10 +143,10 @@ _NO_PATIENT = "images, or groups of near-duplicates, as patients are unknown"
 
 def _lengths(results: dict[str, Any]) -> list[Block]:
     """Lay out how long each optimizer trains: whole epochs make budgets of gradients equal to rounding only."""
-    budgets = _in_order(one["budget"] for one in results["lengths"])
+    budgets = in_order(one["budget"] for one in results["lengths"])
     found = {tuple(one[key] for key in (*_PLACE, "budget")): one for one in results["lengths"]}
     rows = []
-    for place in _in_order(tuple(one[key] for key in _PLACE) for one in results["lengths"]):
+    for place in in_order(tuple(one[key] for key in _PLACE) for one in results["lengths"]):
         cells = [f"{place[2]}, {place[1]}, {place[0]}"]
         for budget in budgets:
             one = found[*place, budget]
@@ -152,20 +168,20 @@ _PLACE = ("hospital", "network", "optimizer")
 def _budget(results: dict[str, Any], budget: str, found: dict[str, Any]) -> list[Block]:
     study = results["study"]
     optimizers = [one["name"] for one in study["optimizers"]]
-    title = _BUDGETS[budget]
+    title = BUDGETS[budget]
     blocks: list[Block] = [Heading(f"Results at {title}")]
     if not found["levels"]:
         blocks.append(Text("No figures yet: a mean and its interval need two finished folds."))
-    for hospital in _in_order(entry["hospital"] for entry in found["levels"]):
+    for hospital in in_order(entry["hospital"] for entry in found["levels"]):
         own = [entry for entry in found["levels"] if entry["hospital"] == hospital]
-        columns = _in_order((entry["network"], entry["part"]) for entry in own)
+        columns = in_order((entry["network"], entry["part"]) for entry in own)
         blocks.append(
-            _grid(
+            grid(
                 f"AUROC, trained on {hospital}, {title} (95 % intervals for new cases and trainings)",
                 optimizers,
                 columns,
                 own,
-                _interval_of_share,
+                interval_of_share,
             )
         )
         compared = [entry for entry in found["comparisons"] if entry["hospital"] == hospital]
@@ -176,6 +192,7 @@ def _budget(results: dict[str, Any], budget: str, found: dict[str, Any]) -> list
             blocks.append(Plot(f"Differences to {study['reference']}, trained on {hospital}, {title}", draw))
         if any(entry["part"].startswith(EXTERNAL) for entry in own):
             blocks.append(Text(_EXTERNAL))
+    blocks += start_blocks(found.get("starts", []), title, study)
     blocks += _mixed(found["mixed_models"], title, budget, study["reference"])
     blocks += _calibration(found, optimizers, title)
     return blocks
@@ -185,11 +202,11 @@ def _differences(hospital: str, title: str, reference: str, compared: Sequence[d
     rows = [
         [
             f"{entry['optimizer']}, {entry['network']}, {entry['part']}",
-            _interval(entry),
+            interval(entry),
             p_value(entry["p"]),
             p_value(entry["p_holm"]),
-            _shares(entry["probabilities"]),
-            _number(entry["smallest_seen"]),
+            shares(entry["probabilities"]),
+            number(entry["smallest_seen"]),
         ]
         for entry in compared
     ]
@@ -206,7 +223,7 @@ def _differences(hospital: str, title: str, reference: str, compared: Sequence[d
         f"AUROC less that of {reference}, trained on {hospital}, {title}; Holm over {family} comparisons; smallest "
         "seen: what a test at 5 % finds with a power of 80 %"
     )
-    return _table(caption, header, rows)
+    return number_table(caption, header, rows)
 
 
 def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> list[Block]:
@@ -215,13 +232,13 @@ def _mixed(models: dict[str, Any], title: str, budget: str, reference: str) -> l
         if "reason" in model:
             blocks.append(Text(f"No mixed model of {part} figures at {title}: {model['reason']}."))
             continue
-        rows = [[name, _interval(entry), p_value(entry["p"])] for name, entry in model["optimizers"].items()]
+        rows = [[name, interval(entry), p_value(entry["p"])] for name, entry in model["optimizers"].items()]
         sources = ", ".join(
             f"{name} {'-' if value is None else f'{value**0.5:.4f}'}" for name, value in model["variances"].items()
         )
         looked = "; ".join([*model["residuals"]["sentences"], *model["notes"]])
         caption = f"Mixed model of {part} AUROC, {title}: effect against {reference}, {model['cells']} cells"
-        blocks.append(_table(caption, ["Optimizer", "Effect", "p"], rows))
+        blocks.append(number_table(caption, ["Optimizer", "Effect", "p"], rows))
         blocks.append(Text(f"Standard deviations: {sources}. Assumptions: {looked}."))
         blocks.append(Text(_judged_by(model["degrees_of_freedom"])))
         if "sorted" in model["residuals"]:
@@ -250,85 +267,12 @@ def _calibration(found: dict[str, Any], optimizers: Sequence[str], title: str) -
     )
     for source, key, caption in tables:
         entries = [{**entry, "value": entry[key]} for entry in found[source]]
-        for hospital in _in_order(entry["hospital"] for entry in entries):
+        for hospital in in_order(entry["hospital"] for entry in entries):
             own = [entry for entry in entries if entry["hospital"] == hospital]
-            columns = _in_order((entry["network"], entry["part"]) for entry in own)
+            columns = in_order((entry["network"], entry["part"]) for entry in own)
             name = f"{caption}, trained on {hospital}, {title}"
-            blocks.append(_grid(name, optimizers, columns, own, _plain))
+            blocks.append(grid(name, optimizers, columns, own, plain_value))
     return blocks
-
-
-def _flatness(results: dict[str, Any]) -> list[Block]:
-    blocks: list[Block] = [Heading("Sharpness and the generalization gap")]
-    gaps = results["gaps"]
-    rows = [
-        [
-            f"{one['optimizer']}, {one['network']}, {one['hospital']}, {_BUDGETS[one['budget']]}",
-            _plain({"value": one["auroc_gap"]}),
-            _plain({"value": one["loss_gap"]}),
-        ]
-        for one in gaps
-    ]
-    blocks.append(
-        _table("Generalization gap, mean of folds and seeds", ["Optimizer, network, hospital", *GAPS.values()], rows)
-    )
-    sharpness = results["sharpness"]
-    if "reason" in sharpness:
-        return [*blocks, Text(f"No correlation with sharpness: {sharpness['reason']}.")]
-    rows = [
-        [f"{one['measure']}, {one['scope']}", GAPS[one["gap"]], _interval(one, sign=True)]
-        for one in sharpness["correlations"]
-    ]
-    header = ["Measure of sharpness", "Gap", "Spearman's correlation"]
-    caption = (
-        "Rank correlation of sharpness with the gap (95 % intervals over folds). Observational: runs differ in "
-        "optimizer, settings and length too, and no correlation here says that flatness is the cause"
-    )
-    return [*blocks, *_measured(sharpness), *_ratios(results), _table(caption, header, rows)]
-
-
-def _ratios(results: dict[str, Any]) -> list[Block]:
-    """A table a kind of measure, with a column for each scale of it."""
-    found = {(one["budget"], one["optimizer"], one["measure"]): one for one in results["sharpness"].get("ratios", [])}
-    rows, measures = _in_order(key[:2] for key in found), _in_order(key[2] for key in found)
-    reference = results["study"]["reference"]
-    tables: list[Block] = []
-    for kind in _in_order(name.partition(", ")[0] for name in measures):
-        own = [name for name in measures if name.partition(", ")[0] == kind]
-        caption = (
-            f"{kind.capitalize()} of the minima, times {reference}'s: geometric means of paired runs over networks, "
-            "folds and hospitals (95 % intervals as of differences on test folds); below 1 is flatter"
-        )
-        cells = [
-            [_interval_of_share(found.get((budget, optimizer, name))) for name in own] for budget, optimizer in rows
-        ]
-        names = [
-            f"{optimizer}, {_BUDGETS[budget]} ({', '.join(found[budget, optimizer, own[0]]['hospitals'])})"
-            for budget, optimizer in rows
-        ]
-        header = ["Optimizer (trained on)", *(name.partition(", ")[2] or name for name in own)]
-        tables.append(_table(caption, header, [[name, *each] for name, each in zip(names, cells, strict=True)]))
-    return tables
-
-
-def _measured(sharpness: dict[str, Any]) -> list[Block]:
-    """Say how many runs could not be measured, and how many eigenvalues are not those to which the iteration tends."""
-    missing, loose = sharpness["missing"], sharpness["not_converged"]
-    runs = len(sharpness["measures"])
-    blocks: list[Block] = []
-    if missing:
-        run, reason = next(iter(missing.items()))
-        said = (
-            f"{len(missing)} of {runs + len(missing)} runs could not be measured and are left out; the first, {run}: "
-        )
-        blocks.append(Notice(f"{said}{reason[:_LONGEST]}"))
-    counts = Counter(name for names in loose.values() for name in names)
-    if counts:
-        which = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        said = f"Eigenvalues that did not converge, and are at least as large, of {runs} runs: {which}."
-    else:
-        said = f"{counted(runs, 'run')} measured; all eigenvalues converged."
-    return [*blocks, Text(said)]
 
 
 def _costs(results: dict[str, Any]) -> list[Block]:
@@ -336,9 +280,9 @@ def _costs(results: dict[str, Any]) -> list[Block]:
         [
             f"{one['optimizer']}, {one['network']}, {one['hospital']}",
             str(one["runs"]),
-            _number(one["seconds_an_epoch"], 1),
-            f"{_number(one['low'], 1)} to {_number(one['high'], 1)}",
-            _number(one["images_a_second"], 0),
+            number(one["seconds_an_epoch"], 1),
+            f"{number(one['low'], 1)} to {number(one['high'], 1)}",
+            number(one["images_a_second"], 0),
         ]
         for one in results["costs"]
     ]
@@ -347,7 +291,7 @@ def _costs(results: dict[str, Any]) -> list[Block]:
         "Wall time of training, with validation and saving, median of runs. Where other work, or another run of the "
         "study, had a share of the machine, it is in these times: they compare no optimizers (see medsharp bench optim)"
     )
-    return [Heading("Cost"), _table(caption, header, rows)]
+    return [Heading("Cost"), number_table(caption, header, rows)]
 
 
 def _provenance(results: dict[str, Any]) -> list[Block]:
@@ -377,61 +321,3 @@ def _commits(runs: Sequence[dict[str, Any]]) -> str:
     return f"commit{'' if len(counts) == 1 else 's'} " + ", ".join(
         f"{name} ({counted(count, 'run')})" for name, count in counts.most_common()
     )
-
-
-def _numbers(names: Sequence[str]) -> list[Column]:
-    return [Column(name, number=True) for name in names]
-
-
-def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose columns but the first are numbers."""
-    first, *others = header
-    return Table(caption, [first, *_numbers(others)], rows)
-
-
-def _grid(
-    caption: str,
-    optimizers: Sequence[str],
-    columns: Sequence[tuple[str, str]],
-    entries: Sequence[dict[str, Any]],
-    cell: Any,
-) -> Table:
-    """Lay entries out with a row an optimizer and a column a network and part."""
-    found = {(entry["optimizer"], entry["network"], entry["part"]): entry for entry in entries}
-    rows = [
-        [name, *(cell(found.get((name, *column))) for column in columns)]
-        for name in optimizers
-        if any((name, *column) in found for column in columns)
-    ]
-    header = ["Optimizer", *(f"{network}, {part.removeprefix(CORRUPTED)}" for network, part in columns)]
-    return _table(caption, header, rows)
-
-
-def _in_order(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
-
-
-def _interval(found: dict[str, Any] | None, sign: bool = True) -> str:
-    if not found or found.get("value") is None:
-        return "-"
-    write = signed if sign else "{:.3f}".format
-    text = write(found["value"])
-    return text if found.get("low") is None else f"{text} ({write(found['low'])} to {write(found['high'])})"
-
-
-def _interval_of_share(found: dict[str, Any] | None) -> str:
-    return _interval(found, sign=False)
-
-
-def _plain(found: dict[str, Any] | None) -> str:
-    return _number(found["value"]) if found else "-"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _shares(masses: dict[str, float] | None) -> str:
-    if masses is None:
-        return "-"
-    return " / ".join(f"{masses[side]:.2f}" for side in ("worse", "equivalent", "better"))

@@ -16,7 +16,7 @@ from medsharp.evaluation.report import plain
 from medsharp.evaluation.statistics.holm import holm
 from medsharp.keys import clusters_of, patients_of, resampled
 from medsharp.progress import Progress
-from training.study.comparisons import Grid, comparisons, level
+from training.study.comparisons import Grid, comparisons, level, starts
 from training.study.dealing import data_config
 from training.study.definition import StudyDefinition
 from training.study.figures import figure_table
@@ -57,11 +57,10 @@ def make_results(
     readings = read_all(folder, device=device, progress=progress)
     positive = data_config(study).positive
     figures = figure_table(cells, readings, positive)
-    optimizers = [one.name for one in study.optimizers]
     budgets: dict[str, Any] = {}
     for budget in study.budgets:
         grid = Grid(figures[figures["budget"] == budget], readings, positive)
-        budgets[budget] = _budget(grid, optimizers, study.reference, study.rule.equivalence)
+        budgets[budget] = _budget(grid, study)
     first = Grid(figures[figures["budget"] == study.budgets[0]], readings, positive)
     finished = {cell.name for cell, _ in cells}
     claims = []
@@ -128,8 +127,10 @@ def _lengths(study: StudyDefinition) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _budget(grid: Grid, optimizers: list[str], reference: str, equivalence: float) -> dict[str, Any]:
+def _budget(grid: Grid, study: StudyDefinition) -> dict[str, Any]:
     """Return tables, comparisons, mixed models, calibration and robustness under a budget."""
+    optimizers = [one.name for one in study.optimizers]
+    reference, equivalence = study.reference, study.rule.equivalence
     levels = []
     for hospital, network in grid.figures[["hospital", "network"]].drop_duplicates().itertuples(index=False):
         for part in grid.parts_of(hospital):
@@ -141,13 +142,16 @@ def _budget(grid: Grid, optimizers: list[str], reference: str, equivalence: floa
                     low, high = np.clip(estimate.interval or (np.nan, np.nan), 0, 1)
                     levels.append(place | {"value": estimate.value, "low": low, "high": high})
     compared = comparisons(grid, optimizers, reference, equivalence)
-    for entry, adjusted in zip(compared, holm([entry["p"] for entry in compared]), strict=True):
-        entry["p_holm"] = adjusted
-        entry["family"] = len(compared)
+    of_starts = starts(grid, study.pretrained, optimizers, reference, equivalence)
+    for family in (compared, [entry["more"] for entry in of_starts]):
+        for entry, adjusted in zip(family, holm([entry["p"] for entry in family]), strict=True):
+            entry["p_holm"] = adjusted
+            entry["family"] = len(family)
     parts = grid.figures["part"]
     return {
         "levels": levels,
         "comparisons": compared,
+        "starts": of_starts,
         "mixed_models": {
             "internal": fit_mixed_model(grid.figures[parts == INTERNAL], reference),
             "external": fit_mixed_model(grid.figures[parts.str.startswith(EXTERNAL)], reference),
