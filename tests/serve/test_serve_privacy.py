@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -82,13 +83,13 @@ class Watch:
             assert repr(trace)[2:20].encode() not in raw
 
 
-def form(*files: tuple[str, bytes], field: str = "files") -> tuple[bytes, dict[str, str]]:
+def form(*files: tuple[str, bytes], field: str = "files", **fields: str) -> tuple[bytes, dict[str, str]]:
     boundary = uuid.uuid4().hex
+    parts = [(f'name="{field}"; filename="{name}"', content) for name, content in files]
+    parts += [(f'name="{name}"', value.encode()) for name, value in fields.items()]
     body = b"".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode()
-        + content
-        + b"\r\n"
-        for name, content in files
+        f"--{boundary}\r\nContent-Disposition: form-data; {about}\r\n\r\n".encode() + content + b"\r\n"
+        for about, content in parts
     )
     return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
@@ -223,6 +224,117 @@ def test_names_in_odd_places_of_a_request(running: tuple[RunningServer, Watch], 
     with socket.create_connection(("127.0.0.1", server.port), SLOW) as connection:
         connection.sendall(f"{PATIENT} is no HTTP\r\n\r\n".encode())
         assert b"400" in connection.recv(100)
+    watch.check_disk()
+    watch.check_words(server.said())
+
+
+@pytest.fixture(scope="module")
+def batch() -> bytes:
+    """An archive of twelve small images, six of each class, in folders with the patient's name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(12):
+            label = LABELS[number % 2]
+            picture = io.BytesIO()
+            pixels = simulate_image("A", label, np.random.default_rng(number)).pixels
+            Image.fromarray(pixels).save(picture, "PNG")
+            archive.writestr(f"{PATIENT}/{number}.png", picture.getvalue())
+    return buffer.getvalue()
+
+
+LABELS = ("benign", "malignant")
+
+
+def tables() -> dict[str, bytes]:
+    """The labels of the batch by the name of their file: as text and as a workbook, both with the patient's name."""
+    rows = [(f"{PATIENT}/{number}.png", LABELS[number % 2], f"{PATIENT} {number}") for number in range(12)]
+    table = pd.DataFrame(rows, columns=["image", "label", "patient"])
+    workbook = io.BytesIO()
+    table.to_excel(workbook, index=False)
+    return {f"{PATIENT}.csv": table.to_csv(index=False).encode(), f"{PATIENT}.xlsx": workbook.getvalue()}
+
+
+@pytest.fixture(scope="module")
+def page(
+    serve_command: Callable[..., RunningServer], scan: bytes, batch: bytes
+) -> Iterator[tuple[RunningServer, Watch]]:
+    """A server that has drawn and evaluated before: libraries write lists of fonts then, which are of nobody."""
+    server = serve_command()
+    for kind in ("", "png", "pdf", "json"):
+        assert use_page(server, "answer", ("first.png", scan), **{"as": kind})[0] == 200
+    nobody = (PATIENT.encode(), b"n" * len(PATIENT))  # as long, so that the archive is one still
+    labels = labels_of("first.csv", tables()[f"{PATIENT}.csv"].replace(*nobody))
+    assert b'"report"' in use_page(server, "batch", ("first.zip", batch.replace(*nobody)), **labels)[1]
+    watch = Watch(server, scan, batch, *tables().values())
+    yield server, watch
+    watch.check_disk()
+    watch.check_words(server.stop())
+    assert not list((server.folder / "tmp").iterdir())
+
+
+def labels_of(name: str, data: bytes) -> dict[str, str]:
+    return {"labels_name": name, "labels": base64.b64encode(data).decode()}
+
+
+def use_page(server: RunningServer, what: str, *files: tuple[str, bytes], **fields: str) -> tuple[int, bytes]:
+    return send(server, "POST", f"page/{what}", *form(*files, **fields))
+
+
+@pytest.mark.parametrize("kind", ["", "png", "pdf", "json"])
+def test_answers_of_the_page_in_every_form(page: tuple[RunningServer, Watch], scan: bytes, kind: str) -> None:
+    server, watch = page
+    status, body = use_page(server, "answer", (f"{PATIENT}.png", scan), **{"as": kind})
+    assert (status, len(body) > 500) == (200, True)
+    watch.check_disk()
+    assert use_page(server, "answer", (f"{PATIENT}.txt", b"words"), **{"as": kind})[0] == 422
+    watch.check_disk()
+    watch.check_words(server.said())
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_batches_with_labels_and_their_report(page: tuple[RunningServer, Watch], batch: bytes, kind: str) -> None:
+    server, watch = page
+    name = f"{PATIENT}.{kind}"
+    status, told = use_page(server, "batch", (f"{PATIENT}.zip", batch), **labels_of(name, tables()[name]))
+    assert status == 200
+    last = json.loads(told.splitlines()[-1])
+    assert PATIENT in last["csv"]
+    assert "<html" in last["report"]
+    watch.check_disk()
+    damaged = tables()[name][:-60] + b'\n"'
+    status, told = use_page(server, "batch", (f"{PATIENT}.zip", batch), **labels_of(name, damaged))
+    assert (status, name in told.decode()) == (422, True)
+    watch.check_disk()
+    watch.check_words(server.said())
+
+
+@pytest.mark.parametrize(("what", "fields"), [("robustness", {"family": "annotation"}), ("compare", {})])
+def test_corrupted_and_compared_images(
+    page: tuple[RunningServer, Watch], scan: bytes, what: str, fields: dict[str, str]
+) -> None:
+    server, watch = page
+    status, told = use_page(server, what, (f"{PATIENT}.png", scan), **fields)
+    assert status == 200
+    assert "html" in json.loads(told.splitlines()[-1])
+    watch.check_disk()
+    watch.check_words(server.said())
+
+
+@pytest.mark.parametrize("what", ["answer", "batch", "robustness", "compare"])
+def test_work_of_the_page_that_is_cut_off_in_the_middle(
+    page: tuple[RunningServer, Watch], scan: bytes, batch: bytes, what: str
+) -> None:
+    server, watch = page
+    content = batch if what == "batch" else scan
+    with begin(server, f"page/{what}", content, keep_back=500):  # in the middle of what is sent
+        wait_until(lambda: metric(server, "medsharp_held_bytes") > len(content) - 2**16)
+        watch.check_disk()
+    wait_until(lambda: metric(server, "medsharp_held_bytes") == 0)
+    with begin(server, f"page/{what}", content, keep_back=0) as connection:  # in the middle of what is answered
+        if what != "answer":  # which comes in one piece
+            assert b"200 OK" in connection.recv(2**12)
+        watch.check_disk()
+    wait_until(lambda: metric(server, "medsharp_requests_inside") == 0 and metric(server, "medsharp_held_bytes") == 0)
     watch.check_disk()
     watch.check_words(server.said())
 
