@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from medsharp.config_text import assign, chosen_method, parse_assignment, place_short_keys, refusal_of
 from medsharp.errors import InputError, nearest
 from medsharp.images import ImageLimits, ValueRange
 from medsharp.optimizer_config import (
-    DEFAULT_BASE,
-    DEFAULT_METHOD,
-    METHODS,
     OptimizerConfig,
     full_key,
-    place_settings,
-    short_keys,
 )
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.recipes import RECIPES, Augmentation
 from medsharp.settings import Section, about
-from medsharp.yaml_text import load_yaml
+from medsharp.yaml_text import load_yaml, read_yaml
 
 Cache = Literal["disk", "memory"]
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -368,16 +363,16 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     origin = str(path) if path is not None else "configuration"
     values = {} if path is None else read_yaml(path)
-    assignments = [_assignment(override) for override in overrides]
-    name, base = _chosen(values, assignments)
+    assignments = [parse_assignment(override) for override in overrides]
+    name, base = chosen_method(values, assignments)
     # Before the command line is heard: what is short for the settings of the method that the file names stays with it.
-    _place(values, name, base, origin)
+    place_short_keys(values, name, base, origin)
     for override, keys, value in assignments:
         if keys[0] == "optimizer":
             keys = ("optimizer", *full_key(keys[1:], name, base))
-        _assign(values, keys, value, override)
+        assign(values, keys, value, override)
         if len(keys) == 1:
-            _place(values, name, base, f"--set {override}")
+            place_short_keys(values, name, base, f"--set {override}")
     return validate_config(values, origin)
 
 
@@ -390,18 +385,7 @@ def validate_config(values: dict[str, Any], origin: str = "configuration") -> Tr
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{origin}: {refusal_of(error, values)}") from error
-
-
-def refusal_of(error: ValidationError, values: dict[str, Any], model: type[Section] = TrainConfig) -> str:
-    """Return what is wrong with values of a YAML file in one sentence that names the key.
-
-    Args:
-        error: The first of its errors is told.
-        values: As the file has them.
-        model: What they should be.
-    """
-    return _sentence(error.errors()[0], values, model)
+        raise InputError(f"{origin}: {refusal_of(error, values, TrainConfig)}") from error
 
 
 def read_limits(pairs: Sequence[str]) -> ImageLimits:
@@ -432,157 +416,3 @@ def read_limits(pairs: Sequence[str]) -> ImageLimits:
 def dump_config(config: TrainConfig) -> str:
     """Write a configuration as YAML that `load_config` reads back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
-
-
-class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, of which YAML would quietly take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:str":
-                continue  # no setting's name
-            if key.value in seen:
-                problem = f"'{key.value}' stands twice in one section"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of sections, in which no key stands twice.
-
-    Raises:
-        InputError: It cannot be read or is not YAML.
-    """
-    try:
-        loaded = load_yaml(Path(path).read_text(encoding="utf-8"), _EachKeyOnce)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.constructor.ConstructorError as error:
-        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
-        raise InputError(f"{path}{line}: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if loaded is not None and not isinstance(loaded, dict):
-        raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
-    return loaded or {}
-
-
-def _place(values: dict[str, Any], name: str, base: str, origin: str) -> None:
-    """Put short keys of the optimizer beneath the method that the section names, or the one that is chosen at last."""
-    section = values.get("optimizer")
-    if isinstance(section, dict):
-        try:
-            # With a method that the section names goes the base that it names, or the default: not a later choice.
-            chosen = (DEFAULT_METHOD, DEFAULT_BASE) if "name" in section else (name, base)
-            values["optimizer"] = place_settings(section, *chosen)
-        except ValueError as error:
-            raise InputError(f"{origin}: optimizer: {error}") from error
-
-
-_Assignment = tuple[str, tuple[str, ...], Any]
-
-
-def _assignment(override: str) -> _Assignment:
-    """Part `a.b=value` into itself, its keys and its value."""
-    key, equals, text = override.partition("=")
-    keys = tuple(part.strip() for part in key.split("."))
-    if not equals or not all(keys):
-        raise InputError(f"--set {override}: write it as section.key=value, such as optimizer.lr=3e-4")
-    try:
-        return override, keys, load_yaml(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value is not YAML") from error
-
-
-def _chosen(values: dict[str, Any], assignments: Sequence[_Assignment]) -> tuple[str, str]:
-    """Return the method and the base that all assignments together choose."""
-    section = values.get("optimizer")
-    chosen = {"name": DEFAULT_METHOD, "base": DEFAULT_BASE, **(section if isinstance(section, dict) else {})}
-    for _, keys, value in assignments:
-        if keys in {("optimizer", "name"), ("optimizer", "base")}:
-            chosen[keys[1]] = value
-        elif keys == ("optimizer",) and isinstance(value, dict):
-            chosen = {"name": DEFAULT_METHOD, "base": DEFAULT_BASE, **value}
-    return str(chosen["name"]), str(chosen["base"])
-
-
-def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, override: str) -> None:
-    section = values
-    for part in keys[:-1]:
-        if section.get(part) is None:
-            section[part] = {}
-        section = section[part]
-        if not isinstance(section, dict):
-            raise InputError(f"--set {override}: {part} is not a section")
-    section[keys[-1]] = value
-
-
-_PLAIN = {
-    "dict_type": "Input should be a section of keys",
-    "model_type": "Input should be a section of keys",
-    "model_attributes_type": "Input should be a section of keys",
-    "tuple_type": "Input should be a list in brackets, such as [a, b]",
-    "list_type": "Input should be a list in brackets, such as [a, b]",
-}
-"""What pydantic says in words of Python, by its kind of error."""
-
-
-def _sentence(error: Any, values: dict[str, Any], root: type[Section]) -> str:
-    # The parts in brackets say which kind of value pydantic took something for; no file has such a key.
-    location = [str(part) for part in error["loc"] if not str(part).startswith("<")]
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        where = ""
-        known = _keys_of(root, location[:-1])
-        if location[:-1] == ["optimizer"]:
-            name, base = _chosen(values, [])
-            known = [*[key for key in known if key not in METHODS], *short_keys(name, base)]
-            if not difflib.get_close_matches(location[-1], known) and location[-1] not in known:
-                # Perhaps the section of another method was meant, though a list of all would not help.
-                known = [*known, *difflib.get_close_matches(location[-1], METHODS)]
-            where = f" for {name}"
-        return f"unknown key '{key}'{where}{nearest(location[-1], known)}"
-    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
-        # A list is too short; its places are counted from 0, and the list itself was given.
-        number = int(location.pop()) + 1
-        about = _description(root, location)
-        missing = f"value {number} is missing{f' ({about})' if about else ''}"
-        return f"{'.'.join(location)} = {error['input']!r}: {missing}"
-    message = _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
-    given = error.get("input")
-    if isinstance(given, (str, int, float, bool, list, tuple)) or given is None:
-        about = _description(root, location)
-        named = f"'{given}'" in message
-        return f"{key}{'' if named else f' = {given!r}'}: {message}{f' ({about})' if about and not named else ''}"
-    return f"{key}: {message}" if key else message
-
-
-def _keys_of(root: type[Section], location: Sequence[str]) -> list[str]:
-    model = _model_at(root, location)
-    return [] if model is None else list(model.model_fields)
-
-
-def _description(root: type[Section], location: Sequence[str]) -> str:
-    """Return what a key means, or nothing where it is none, such as a place in a list."""
-    model = _model_at(root, location[:-1])
-    field = None if model is None or not location else model.model_fields.get(location[-1])
-    return "" if field is None or field.description is None or _section_of(field.annotation) else field.description
-
-
-def _model_at(root: type[Section], location: Sequence[str]) -> Any:
-    model: Any = root
-    for part in location:
-        field = model.model_fields.get(part)
-        model = _section_of(field.annotation) if field is not None else None
-        if model is None:
-            return None
-    return model
-
-
-def _section_of(annotation: Any) -> Any:
-    """Return the model in an annotation such as `Shadow | None`, or None."""
-    if hasattr(annotation, "model_fields"):
-        return annotation
-    return next(filter(None, (_section_of(part) for part in get_args(annotation))), None)

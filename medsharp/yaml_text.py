@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from medsharp.errors import InputError
 
 MOST_NESTED = 100
 """So many sections lie in each other at most; libyaml's loader has no bound of its own, and ends the process."""
@@ -80,3 +83,38 @@ def _refuse(event: yaml.Event, depth: int, nodes: int) -> None:
 
 def _line(event: yaml.Event) -> str:
     return "a line" if event.start_mark is None else f"line {event.start_mark.line + 1}"
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML would quietly take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                continue  # no setting's name
+            if key.value in seen:
+                problem = f"'{key.value}' stands twice in one section"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of sections, in which no key stands twice.
+
+    Raises:
+        InputError: It cannot be read or is not YAML.
+    """
+    try:
+        loaded = load_yaml(Path(path).read_text(encoding="utf-8"), _EachKeyOnce)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.constructor.ConstructorError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise InputError(f"{path}{line}: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise InputError(f"{path} must hold sections such as 'optimizer:', not a {type(loaded).__name__}")
+    return loaded or {}

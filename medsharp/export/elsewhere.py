@@ -12,7 +12,8 @@ import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
 from medsharp.bundle import Average, BundleSpec, Precision, TrainingRecord
-from medsharp.config import PixelDeviation, PixelMean, read_yaml, refusal_of
+from medsharp.config import PixelDeviation, PixelMean
+from medsharp.config_text import refusal_of
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.exclusions import count_exclusions
 from medsharp.data.leaks import assert_no_leak
@@ -28,6 +29,7 @@ from medsharp.networks import Classifier, create_network
 from medsharp.preprocess import Crop, PreprocessSpec
 from medsharp.progress import Progress
 from medsharp.settings import Section
+from medsharp.yaml_text import read_yaml
 
 _SETTINGS = {"pooling", "channels", "normalization", "mean", "std"}
 """Of a description, as a training configuration has them under `network`."""

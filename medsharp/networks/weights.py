@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from medsharp.config import read_yaml
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.networks.checkpoint_file import Weights, read_checkpoint
@@ -23,6 +22,7 @@ from medsharp.networks.layouts import (
 )
 from medsharp.networks.normalization import grey
 from medsharp.weights_origin import WeightsOrigin
+from medsharp.yaml_text import read_yaml
 
 _PREFIX = "backbone."
 _STATISTICS = ("mean", "std")

@@ -11,12 +11,12 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from medsharp.config import read_yaml
 from medsharp.errors import InputError, nearest
 from medsharp.optim.catalogue import optimizer_info
 from medsharp.optimizer_config import METHODS, methods_in_use
 from medsharp.robustness.corruptions import list_corruptions
 from medsharp.settings import Section, about
+from medsharp.yaml_text import read_yaml
 
 Budget = Literal["epochs", "gradients"]
 Kind = Literal["cnn", "transformer"]

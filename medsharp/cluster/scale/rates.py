@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, ValidationError
 
-from medsharp.config import read_yaml, refusal_of
+from medsharp.config_text import refusal_of
 from medsharp.errors import InputError
 from medsharp.settings import Section
+from medsharp.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     from medsharp.inference import Predictor
