@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -51,6 +52,13 @@ def atomic_path(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def url_of(path: Path) -> str | None:
+    """Return the URL that became a path, as `s3://bucket/a.csv` becomes `s3:/bucket/a.csv`; None where none did."""
+    scheme, *below = path.parts or ("",)
+    # Letters of Windows' drives are one.
+    return f"{scheme}//{'/'.join(below)}" if re.fullmatch(r"[a-z][a-z0-9+.-]+:", scheme, re.IGNORECASE) else None
 
 
 def to_disk(file: Path) -> None:

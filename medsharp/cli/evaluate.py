@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder, as `medsharp export` makes it.")],
-    data: Annotated[list[str], typer.Option(help="Manifest or data set folder; may be repeated.")],
+    data: Annotated[list[str], typer.Option(help="Manifest, also at a URL, or data set folder; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder for the report and the predictions.")] = Path("evaluation"),
     source: Annotated[
         list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each --data.")
@@ -154,6 +154,8 @@ def evaluate_data(
     model: ClusterModel | None = None,
 ) -> tuple[Path, ...]:
     """Predict and evaluate each data set, write the report, print the figures; return the files of the report."""
+    from contextlib import ExitStack
+
     from medsharp.bundle import answers_digest_of
     from medsharp.data.leaks import assert_no_leak
     from medsharp.evaluation import write_evaluation
@@ -174,7 +176,7 @@ def evaluate_data(
         "by": by,
     }
     listed = [
-        list_external(path, predictor, source=source, rule=rule)
+        list_external(path, predictor, source=source, rule=rule, stored=True)
         for path, source in zip(data, sources or [None] * len(data), strict=True)
     ]
     columns = sorted({str(column) for manifest in listed for column in manifest.table})
@@ -185,32 +187,35 @@ def evaluate_data(
     # Refused images are predicted too, here and on a cluster: the figures with and without them are given.
     manifests, ready = [], ReadyImages(predictor.answering_anyway())
     anyway = None if model is None else model.answering_anyway()
-    for path, manifest in zip(data, listed, strict=True):
-        heading(f"Reading {path}")
-        with progress_bar() as report:
-            if anyway is None:
-                manifests.append(tie_external(manifest, predictor, ready=ready, progress=report))
-            else:
-                manifests.append(anyway.tie(manifest, ready=ready, progress=report))
-        for sentence in manifests[-1].notes:
-            note(sentence)
-    # Before anything is told: hospitals that share images are not two hospitals.
-    assert_no_leak(*manifests)
-    for path, manifest in zip(data, manifests, strict=True):
-        heading(f"Evaluating on {path}")
-        with progress_bar() as report:
-            taken = [evaluation.as_dict()["name"] for evaluation in evaluations]
-            evaluation, _ = evaluate_manifest(
-                predictor,
-                manifest,
-                out=out,
-                taken=taken,
-                thumbnails=thumbnails,
-                ready=ready,
-                progress=report,
-                **options,
-            )
-        evaluations.append(evaluation)
+    # Copies of images in object stores, which are read again for leaks and pictures; on a cluster its tasks read.
+    with ExitStack() as copies:
+        for path, manifest in zip(data, listed, strict=True):
+            heading(f"Reading {path}")
+            with progress_bar() as report:
+                if anyway is None:
+                    here = copies.enter_context(manifest.at_hand(progress=report))
+                    manifests.append(tie_external(here, predictor, ready=ready, progress=report))
+                else:
+                    manifests.append(anyway.tie(manifest, ready=ready, progress=report))
+            for sentence in manifests[-1].notes:
+                note(sentence)
+        # Before anything is told: hospitals that share images are not two hospitals.
+        assert_no_leak(*manifests)
+        for path, manifest in zip(data, manifests, strict=True):
+            heading(f"Evaluating on {path}")
+            with progress_bar() as report:
+                taken = [evaluation.as_dict()["name"] for evaluation in evaluations]
+                evaluation, _ = evaluate_manifest(
+                    predictor,
+                    manifest,
+                    out=out,
+                    taken=taken,
+                    thumbnails=thumbnails,
+                    ready=ready,
+                    progress=report,
+                    **options,
+                )
+            evaluations.append(evaluation)
     digests = {"digest": predictor.digest, "answers_digest": answers_digest_of(predictor.spec)}
     spec = predictor.spec.model_dump(mode="json") | digests
     written = write_evaluation(out, evaluations, spec, formats=formats, robustness=robustness)

@@ -390,8 +390,15 @@ def _write_heatmap(prediction: Prediction, number: int, folder: Path) -> None:
 
 def _expand(paths: Sequence[Path]) -> list[Path]:
     """Replace each folder by the images in it, known by their content; say what is left out, masks among it."""
+    from medsharp.files import url_of
+
     files: list[Path] = []
     for path in paths:
+        url = url_of(path)
+        if url is not None and not path.exists():
+            raise InputError(
+                f"{url}: images at a URL are predicted by a manifest there (CSV, Excel or Parquet); give it"
+            )
         if not path.is_dir():
             files.append(path)
             continue

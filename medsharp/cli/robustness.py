@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def robustness(
     bundles: Annotated[list[Path], typer.Argument(help="Bundle folders; several are compared on the same images.")],
-    data: Annotated[list[str], typer.Option(help="Manifest or data set folder; may be repeated.")],
+    data: Annotated[list[str], typer.Option(help="Manifest, also at a URL, or data set folder; may be repeated.")],
     source: Annotated[
         list[str] | None, typer.Option(help=SOURCE_HELP + " Once for all, or once for each --data.")
     ] = None,

@@ -94,28 +94,28 @@ def look_at_piece(row: dict[str, Any], *, preparation: Preparation, version: str
         version: Of medsharp, where the command runs.
     """
     piece: Piece = pickle.loads(row["piece"])
-    manifest, records = piece.manifest, piece.manifest.table.to_dict("records")
     about = {"block": piece.block, "place": piece.place}
     try:
         check_version(version)
+        with piece.manifest.at_hand() as manifest:
+            records = manifest.table.to_dict("records")
+            for batch, start in enumerate(range(0, len(records), BATCH)):
+                readings: list[Reading] = []
+
+                def prepare(given: Manifest, record: Any, image: DecodedImage, to: list[Reading] = readings) -> None:
+                    to.append(_prepared(given, record, image, preparation))
+
+                looks = [look(manifest, one, preparation.limits, prepare) for one in records[start : start + BATCH]]
+                yield about | {
+                    "batch": batch,
+                    "images": len(looks),
+                    "error": "",
+                    "content": pickle.dumps(readings),
+                    "looks": pickle.dumps(looks),
+                }
     except InputError as error:
         nothing = pickle.dumps([])
         yield about | {"batch": 0, "images": 0, "error": str(error), "content": nothing, "looks": nothing}
-        return
-    for batch, start in enumerate(range(0, len(records), BATCH)):
-        readings: list[Reading] = []
-
-        def prepare(_: Manifest, record: Any, image: DecodedImage, readings: list[Reading] = readings) -> None:
-            readings.append(_prepared(manifest, record, image, preparation))
-
-        looks = [look(manifest, record, preparation.limits, prepare) for record in records[start : start + BATCH]]
-        yield about | {
-            "batch": batch,
-            "images": len(looks),
-            "error": "",
-            "content": pickle.dumps(readings),
-            "looks": pickle.dumps(looks),
-        }
 
 
 def _prepared(manifest: Manifest, row: Any, image: DecodedImage, preparation: Preparation) -> Reading:
@@ -126,7 +126,7 @@ def _prepared(manifest: Manifest, row: Any, image: DecodedImage, preparation: Pr
             lesion = lesion_box(name, row.get(BOX, ""), manifest.masks(row), image, preparation.limits)
         return Reading(name, name, prepared=preparation.prepare(image, lesion))
     except InputError as error:
-        return Reading(name, name, error=str(error))
+        return Reading(name, name, error=manifest.as_stored(str(error)))
 
 
 def check_version(version: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, sha256_file, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
 from medsharp.keys import name_key, named, patient_key, spellings, united_sites
+from medsharp.progress import Progress
 from medsharp.tables import SUFFIXES, number, read_table, reason
 from medsharp.yaml_text import load_yaml
 
@@ -66,6 +67,9 @@ _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testi
 EMPTY_CELLS, UNKNOWN = "empty_cells", "unknown"
 """What `manifest.yaml` says where an empty cell means that nothing is known, and never that cells were merged."""
 
+_READ_URLS = "predict, evaluate and robustness"
+"""Commands that read images in object stores."""
+
 _LONGEST_MERGED = 50
 """Rows that merged cells of one patient may cover; more are images without a patient."""
 
@@ -99,6 +103,7 @@ class Manifest:
             relative to `root`.
         store: The URL of the folder that paths are relative to, where they lie in an object store; `at_hand` fetches
             them. Empty where they are files.
+        copy_of: The URL of the store that the files in `root` are copies of; empty where they are none.
     """
 
     table: pd.DataFrame
@@ -108,6 +113,7 @@ class Manifest:
     lines: tuple[int, ...] = ()
     parts: tuple[Part, ...] = ()
     store: str = ""
+    copy_of: str = ""
 
     @property
     def included(self) -> pd.DataFrame:
@@ -144,26 +150,50 @@ class Manifest:
         return read_image(path, limits=limits, frame=frame, value_range=self.range_of(row))
 
     @contextmanager
-    def at_hand(self) -> Iterator[Manifest]:
+    def at_hand(self, *, without: Collection[str] = (), progress: Progress | None = None) -> Iterator[Manifest]:
         """Give this manifest with its images and masks as files: copies of a store's, which are removed afterwards.
 
+        Args:
+            without: Images that are not read, and so not copied; their masks are.
+            progress: Called with files copied, files in all and what is being done.
+
         Raises:
-            InputError: The store cannot be reached, or a file is another than when the manifest was made.
+            InputError: The store cannot be reached, or a file is another than when the manifest was made; and what is
+                raised inside, with the store's URL in place of the folder of copies.
         """
         if not self.store:
             yield self
             return
         rows = self.included
+        images = (name for name in rows["image"] if name not in without)
         masks = (name for cell in rows["mask"] for name in cell.split(";") if name)
-        with copied(self.store, (*rows["image"], *masks)) as folder:
-            here = dataclasses.replace(self, root=folder, store="")
+        with copied(self.store, (*images, *masks), progress) as folder:
+            here = dataclasses.replace(self, root=folder, store="", copy_of=self.store)
             check_files(here)
-            yield here
+            try:
+                yield here
+            except InputError as error:
+                told = here.as_stored(str(error))
+                if told == str(error):
+                    raise
+                raise InputError(told) from error
+
+    def as_stored(self, sentence: str) -> str:
+        """Return a sentence that names a store's files by its URL: the folder of copies is another each time."""
+        return sentence.replace(str(self.root), self.copy_of) if self.copy_of else sentence
+
+    def of_row(self, row: Any) -> Manifest:
+        """Return the manifest of one row alone, given as `medsharp.data.lesion` and others take it."""
+        return self.replace(table=pd.DataFrame([row]))
 
     def anywhere(self) -> Manifest:
-        """Return a manifest that means the same in another working folder; what is told to people is left out."""
+        """Return a manifest that means the same on another machine and in another working folder.
+
+        Copies of a store's files are the store's there; what is told to people is left out.
+        """
         parts = tuple(dataclasses.replace(part, root=part.root.absolute()) for part in self.parts)
-        return dataclasses.replace(self, root=self.root.absolute(), parts=parts, notes=())
+        store = self.store or self.copy_of
+        return dataclasses.replace(self, root=self.root.absolute(), parts=parts, notes=(), store=store, copy_of="")
 
     def with_range(self, value_range: ValueRange | None) -> Manifest:
         """Return a copy whose images have this range of values; None leaves what `manifest.yaml` declares."""
@@ -290,18 +320,21 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None, sto
     """
     if isinstance(path, str) and is_url(path):
         if not stored:
-            raise InputError(f"{path}: a URL is read by medsharp predict only; copy the data set")
+            raise InputError(f"{path}: a URL is read by medsharp {_READ_URLS} only; copy the data set")
         return _read_stored(path, classes)
     path = Path(path)
     if path.is_dir() and path.suffix.lower() != ".parquet":
         path = manifest_file(path) or path / "manifest.csv"
     manifest = _read(path, classes, "")
     if manifest.store and not stored:
-        raise InputError(f"{path}: images at a URL, {manifest.store}, are read by medsharp predict only; copy them")
+        only = f"are read by medsharp {_READ_URLS} only; copy them"
+        raise InputError(f"{path}: images at a URL, {manifest.store}, {only}")
     return manifest
 
 
 def _read_stored(url: str, classes: Sequence[str] | None) -> Manifest:
+    if PurePosixPath(url).suffix.lower() not in SUFFIXES:
+        raise InputError(f"{url}: at a URL give the manifest itself, such as {url.rstrip('/')}/manifest.csv")
     store, _, name = url.rpartition("/")
     with copied(store, (name, ABOUT)) as folder:
         if not (folder / name).is_file():

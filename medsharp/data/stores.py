@@ -15,6 +15,7 @@ from typing import Any
 
 from medsharp.data.paths import refuse_outside
 from medsharp.errors import InputError
+from medsharp.progress import Progress
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S")
 _AT_ONCE = 16
@@ -65,14 +66,27 @@ class Store:
         """Return nothing: names are taken as they are."""
         return []
 
-    def get(self, names: Iterable[str], folder: Path) -> None:
+    def get(self, names: Iterable[str], folder: Path, progress: Progress | None = None) -> None:
         """Copy files into a folder, under their names; one that is not in the store is not there afterwards.
+
+        Args:
+            names: Of the files, from the store's folder.
+            folder: Of this machine.
+            progress: Called with files done, files in all and what is being done.
 
         Raises:
             InputError: The store cannot be reached, or refuses a file.
         """
+        wanted = list(dict.fromkeys(names))
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
-            list(pool.map(lambda name: self._get(name, folder / name), dict.fromkeys(names)))
+            try:
+                for done, _ in enumerate(pool.map(lambda name: self._get(name, folder / name), wanted), start=1):
+                    if progress is not None:
+                        progress(done, len(wanted), "copying from the store")
+            except BaseException:
+                # What a store refuses once it refuses a thousand times; those under way are waited for, as they write.
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def _get(self, name: str, to: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -84,14 +98,14 @@ class Store:
 
 
 @contextmanager
-def copied(url: str, names: Iterable[str]) -> Iterator[Path]:
+def copied(url: str, names: Iterable[str], progress: Progress | None = None) -> Iterator[Path]:
     """Give a folder with copies of some files of a URL; it is private, and removed afterwards.
 
     Raises:
         InputError: As `Store.get`.
     """
     with TemporaryDirectory(prefix="medsharp-") as folder:
-        Store(url).get(names, Path(folder))
+        Store(url).get(names, Path(folder), progress)
         yield Path(folder)
 
 

@@ -110,12 +110,19 @@ def open_external(
 
 
 def list_external(
-    data: str | Path, predictor: Predictor, *, source: str | None = None, rule: LabelRule | None = None
+    data: str | Path,
+    predictor: Predictor,
+    *,
+    source: str | None = None,
+    rule: LabelRule | None = None,
+    stored: bool = False,
 ) -> Manifest:
-    """Return which images a data set has and what is known of them, as `open_external` does before it reads any."""
-    return open_dataset(
-        data, classes=predictor.spec.classes, source=source, rule=rule, value_range=predictor.value_range
-    )
+    """Return which images a data set has and what is known of them, as `open_external` does before it reads any.
+
+    Where `stored`, they may lie in an object store; see `Manifest.at_hand`.
+    """
+    classes, value_range = predictor.spec.classes, predictor.value_range
+    return open_dataset(data, classes=classes, source=source, rule=rule, value_range=value_range, stored=stored)
 
 
 def tie_external(
@@ -273,7 +280,8 @@ def _groupings(by: Sequence[Grouping], columns: Collection[str]) -> tuple[list[G
 
 def _image_of(manifest: Manifest, limits: ImageLimits, name: str) -> DecodedImage:
     row = next(row for row in manifest.included.to_dict("records") if name_of(row) == name)
-    return manifest.read(row, limits)
+    with manifest.of_row(row).at_hand() as here:
+        return here.read(row, limits)
 
 
 def conformal_of(spec: BundleSpec, bundle: str | Path) -> Conformal | None:

@@ -180,11 +180,14 @@ def predict_block(
         ready: As for `predict_manifest`.
         progress: As for `predict_manifest`.
     """
-    with block.at_hand() as here:
+    records = block.table.to_dict("records")
+    early = [] if ready is None else [one for row in records if (one := ready.of(block, row)) is not None]
+    done = {one.source for one in early}
+    left_over = [row for row in records if name_of(row) not in done]
+    unread = {row["image"] for row in records} - {row["image"] for row in left_over}
+    with block.at_hand(without=unread) as here:
         source = RowSource.of(here, frames, predictor.limits)
-        early = [] if ready is None else [one for row in source.records if (one := ready.of(block, row)) is not None]
-        done = {one.source for one in early}
-        left = replace(source, records=[row for row in source.records if name_of(row) not in done])
+        left = replace(source, records=left_over)
         late = predictor.predict_given(left.given(), lesion=left.lesion, progress=progress)
         covered = source.shares() if shares else None
     return laid_out(block.table, [*early, *late], predictor.spec, covered)
@@ -226,7 +229,10 @@ class RowSource:
     def lesion(self, place: int, name: str, image: DecodedImage) -> Box:
         """Return the box of the lesion of a row, by its place."""
         row = self.records[place]
-        return lesion_box(name, row.get(BOX, ""), self.manifest.masks(row), image, self.limits)
+        try:
+            return lesion_box(name, row.get(BOX, ""), self.manifest.masks(row), image, self.limits)
+        except InputError as error:
+            raise InputError(self.manifest.as_stored(str(error))) from error
 
     def shares(self) -> list[float | None]:
         """Return the share of each image that its masks cover."""

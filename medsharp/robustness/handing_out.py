@@ -62,10 +62,10 @@ class AnswerPiece:
 
     def __call__(self, predictors: Sequence[Predictor], part: Sample, asked: Sequence[Missing]) -> Answers:
         """Return the answers to each version of the models that lack it."""
-        with ThreadPoolExecutor(self.cores) as pool:
+        with part.at_hand() as here, ThreadPoolExecutor(self.cores) as pool:
             return [
                 predict_corrupted(
-                    part, [predictors[place] for place in one.places], one.name, one.severity, self.seed, pool
+                    here, [predictors[place] for place in one.places], one.name, one.severity, self.seed, pool
                 )
                 for one in asked
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def measure_robustness(
 
     Args:
         predictors: Loaded bundles with the same classes; the first one's limits hold for the images.
-        data: Manifests or data set folders.
+        data: Manifests, which may be at URLs, or data set folders.
         corruptions: To apply; those that move tissue are left out where a bundle crops to the lesion.
         out: New, or that of the same run.
         sources: What each data set is, as `open_dataset` takes it; found out by default.
@@ -85,63 +86,65 @@ def measure_robustness(
         if not corruptions:
             raise InputError("a model that crops to the lesion takes no corruption that moves it; choose others")
     names = _names([predictor.spec.name for predictor in predictors])
-    samples = [
-        take_sample(
-            path,
-            first.classes,
-            first.positive,
-            source=source,
-            images=images,
-            seed=seed,
-            limits=predictors[0].limits,
-            value_range=predictors[0].value_range,
-            progress=progress,
-        )
-        for path, source in zip(data, sources or [None] * len(data), strict=True)
-    ]
-    assert_no_leak(*(sample.manifest for sample in samples))
-    keys = [answers_digest_of(predictor.spec)[:12] for predictor in predictors]
-    kept = Kept(
-        out,
-        {
-            "medsharp": __version__,
-            "seed": seed,
-            "images": images,
-            "bundles": [f"{name} {key}" for name, key in zip(names, keys, strict=True)],
-            "data": [f"{sample.manifest.info.name} {sample.key}" for sample in samples],
-        },
-    )
-    titles = _names([sample.manifest.info.name for sample in samples])
-    try:
-        with kept.taken():
-            answers = [
-                _answers(sample, predictors, keys, corruptions, kept, seed, hand_out, _labelled(progress, title))
-                for sample, title in zip(samples, titles, strict=True)
-            ]
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(
-            f"stopped; what was predicted is kept in {out}: the same command goes on there"
-        ) from interrupt
-    content = {
-        "settings": {"seed": seed, "resamples": resamples, "images": images},
-        "corruptions": [
+    with ExitStack() as copies:  # of images in object stores, which are read for each corruption
+        samples = [
+            take_sample(
+                path,
+                first.classes,
+                first.positive,
+                source=source,
+                images=images,
+                seed=seed,
+                limits=predictors[0].limits,
+                value_range=predictors[0].value_range,
+                copies=copies,
+                progress=progress,
+            )
+            for path, source in zip(data, sources or [None] * len(data), strict=True)
+        ]
+        assert_no_leak(*(sample.manifest for sample in samples))
+        keys = [answers_digest_of(predictor.spec)[:12] for predictor in predictors]
+        kept = Kept(
+            out,
             {
-                "name": entry.name,
-                "family": entry.family,
-                "description": entry.description,
-                "source": entry.source,
-                "control_of": entry.control_of,
-                "parameters": [dict(level) for level in entry.levels],
-                "text": parameters_of(entry),
-            }
-            for entry in corruptions
-        ],
-        "datasets": [
-            _dataset(title, sample, predictors, names, found, resamples, seed, adversary, progress)
-            for title, sample, found in zip(titles, samples, answers, strict=True)
-        ],
-    }
-    return content, Example(samples[0].pixels(0), samples[0].lesion_area(0))
+                "medsharp": __version__,
+                "seed": seed,
+                "images": images,
+                "bundles": [f"{name} {key}" for name, key in zip(names, keys, strict=True)],
+                "data": [f"{sample.manifest.info.name} {sample.key}" for sample in samples],
+            },
+        )
+        titles = _names([sample.manifest.info.name for sample in samples])
+        try:
+            with kept.taken():
+                answers = [
+                    _answers(sample, predictors, keys, corruptions, kept, seed, hand_out, _labelled(progress, title))
+                    for sample, title in zip(samples, titles, strict=True)
+                ]
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(
+                f"stopped; what was predicted is kept in {out}: the same command goes on there"
+            ) from interrupt
+        content = {
+            "settings": {"seed": seed, "resamples": resamples, "images": images},
+            "corruptions": [
+                {
+                    "name": entry.name,
+                    "family": entry.family,
+                    "description": entry.description,
+                    "source": entry.source,
+                    "control_of": entry.control_of,
+                    "parameters": [dict(level) for level in entry.levels],
+                    "text": parameters_of(entry),
+                }
+                for entry in corruptions
+            ],
+            "datasets": [
+                _dataset(title, sample, predictors, names, found, resamples, seed, adversary, progress)
+                for title, sample, found in zip(titles, samples, answers, strict=True)
+            ],
+        }
+        return content, Example(samples[0].pixels(0), samples[0].lesion_area(0))
 
 
 def _answers(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -134,6 +135,12 @@ class Sample:
         rows = self.rows.iloc[start:stop].reset_index(drop=True)
         return Sample(replace(self.manifest.anywhere(), table=rows, lines=()), rows, (), self.limits)
 
+    @contextmanager
+    def at_hand(self) -> Iterator[Sample]:
+        """Give this sample with its images as files, as `Manifest.at_hand` does."""
+        with self.manifest.at_hand() as here:
+            yield replace(self, manifest=here)
+
     def unknown_lesions(self) -> int:
         """Count the images of which the manifest does not say where the lesion is."""
         return sum(self.lesion_area(place) is None for place in range(len(self)))
@@ -153,6 +160,7 @@ def take_sample(
     seed: int = 0,
     limits: ImageLimits = ImageLimits(),
     value_range: ValueRange | None = None,
+    copies: ExitStack | None = None,
     progress: Progress | None = None,
 ) -> Sample:
     """Open a data set and choose images.
@@ -166,12 +174,16 @@ def take_sample(
         seed: Of the choice.
         limits: Images beyond them count as unreadable.
         value_range: Of values of more than 8 bits, where the data set declares none.
+        copies: Keeps copies of images that lie in an object store until it is closed; without it they are refused.
         progress: Called with images done, images in all and what is being done.
 
     Raises:
         InputError: The data cannot be read, has no labels, is of one class only, or has fewer images than two a class.
     """
-    manifest = open_dataset(data, classes=classes, source=source, value_range=value_range)
+    stored = copies is not None
+    manifest = open_dataset(data, classes=classes, source=source, value_range=value_range, stored=stored)
+    if copies is not None:
+        manifest = copies.enter_context(manifest.at_hand(progress=progress))
     manifest = tie_duplicates(manifest, limits=limits, progress=progress)
     rows, notes = manifest.included, list(manifest.notes)
     unlabelled = int((rows["label"] == "").sum())

@@ -15,7 +15,7 @@ import pandas as pd
 from medsharp.errors import InputError
 from medsharp.keys import name_key
 from medsharp.tables.parquet import INDEX, assert_flat, is_parquet_folder, parquet_dataset, reading_parquet, texts_of
-from medsharp.tables.table import OLD_WORKBOOK, PARQUET, WORKBOOK, clean, header_row, table_of_cells
+from medsharp.tables.table import OLD_WORKBOOK, PARQUET, WORKBOOK, clean, header_row, table_of_cells, unread
 from medsharp.tables.text import HEAD_BYTES, HEAD_ROWS, separator_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def open_pieces(
         with path.open("rb") as stream:
             start = stream.read(8)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(unread(path, error)) from error
     if start.startswith((WORKBOOK, OLD_WORKBOOK)):
         raise InputError(f"{path} is a workbook, which cannot be read in pieces; save it as CSV or Parquet")
     if start.startswith(PARQUET):
@@ -195,7 +195,7 @@ def _csv_tables(path: Path, encoding: str, needed: Sequence[str], rows: int) -> 
             "'CSV UTF-8'"
         ) from error
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(unread(path, error)) from error
 
 
 def _cells(numbered: Sequence[tuple[int, list[str]]]) -> tuple[pd.DataFrame, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError, nearest
+from medsharp.files import url_of
 from medsharp.keys import name_key
 from medsharp.tables.parquet import is_parquet_folder, parquet_cells
 from medsharp.tables.text import HEAD_ROWS, decode, parse
@@ -79,8 +80,16 @@ def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(unread(path, error)) from error
     return parse_table(path, data, needed)
+
+
+def unread(path: Path, error: OSError) -> str:
+    """Return why a table cannot be read, in a sentence."""
+    url = url_of(path)
+    if url is not None and isinstance(error, FileNotFoundError):
+        return f"{url}: a table at a URL is not read here; copy it to this machine"
+    return f"cannot read {path}: {error.strerror}"
 
 
 def parse_table(path: Path, data: bytes, needed: Sequence[str] = ()) -> Table:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import refused, run
 
+from medsharp.bundle import default_bundle
 from medsharp.cli._cluster_models import models_on
 from medsharp.cli._pieces import pieces_on
 from medsharp.errors import InputError
@@ -146,6 +147,29 @@ def test_runs_on_this_machine_refuse_what_is_of_a_cluster(gpus: float | None, cp
 def test_bundles_on_this_machine_refuse_what_is_of_a_cluster() -> None:
     with pytest.raises(InputError, match="--gpus-each is of a cluster"), models_on(None, [], "auto", 1.0, {}):
         pass
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["score", "s3://bucket/p.csv"],
+        ["score", "s3://bucket/p.csv", "--stream"],
+        ["compare", "s3://bucket/a.csv", "s3://bucket/b.csv"],
+        ["predict", "BUNDLE", "s3://bucket/scans"],
+        ["predict", "BUNDLE", "s3://bucket/scan.png"],
+        ["evaluate", "BUNDLE", "--data", "s3://bucket/scans"],
+        ["recalibrate", "BUNDLE", "--data", "s3://bucket/manifest.csv", "--out", "new"],
+        ["data", "audit", "s3://bucket/manifest.csv", "--out", "new"],
+    ],
+)
+def test_url_where_none_is_read_is_named_as_it_was_typed(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a path it would be `s3:/bucket`."""
+    monkeypatch.chdir(tmp_path)
+    url = next(word for word in words if "://" in word)
+    refused(run(*(str(default_bundle()) if word == "BUNDLE" else word for word in words)), f"{url}: ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from command_line import run
 from killing import IMAGES
+from object_store import ObjectStore, object_store
 from PIL import Image
 
 from medsharp.data.phantom.simulate import simulate_image
@@ -23,51 +21,25 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="package")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a store that answers as Amazon's S3 does, to which the environment sends whoever asks for one."""
-    folder = tmp_path_factory.mktemp("store")
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = folder / unquote(self.path.partition("?")[0]).lstrip("/")
-            found = path.is_file()
-            content = path.read_bytes() if found else b"<Error><Code>NoSuchKey</Code></Error>"
-            status, first = (200, 0) if found else (404, 0)
-            asked = self.headers.get("Range")
-            if found and asked:
-                first, last = (int(one) for one in asked.removeprefix("bytes=").split("-"))
-                total, content, status = len(content), content[first : last + 1], 206
-            self.send_response(status)
-            if status == 206:
-                self.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{total}")
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
-            self.send_header("ETag", '"1"')
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED")
-    values = (f"http://127.0.0.1:{server.server_port}", "nobody", "nothing", "true")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(zip(names, values, strict=True))
-    yield folder
-    server.shutdown()
-    server.server_close()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+def environment() -> Iterator[ObjectStore | None]:
+    """What Ray's processes find in the environment: a store, where moto is installed."""
+    if find_spec("moto") is None:
+        yield None
+        return
+    with object_store() as found:
+        yield found
 
 
 @pytest.fixture(scope="package")
-def cluster(store: Path) -> Iterator[Cluster]:
+def store(environment: ObjectStore | None) -> ObjectStore:
+    """A store as Amazon's S3 is one."""
+    if environment is None:
+        pytest.skip("moto is not installed")
+    return environment
+
+
+@pytest.fixture(scope="package")
+def cluster(environment: ObjectStore | None) -> Iterator[Cluster]:
     """A Ray of two cores; what is asked of `local` meanwhile is asked of it."""
     pytest.importorskip("ray")
     from medsharp.cluster import joined

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from command_line import refused, run
 from killing import killed
+from object_store import ObjectStore
 from PIL import Image
 
 from medsharp.bundle import default_bundle
@@ -90,6 +92,48 @@ def test_evaluation_is_that_of_one_process(
     assert inpainted.sum() == (rows["error"].isna().sum() if more else 0)
     for left_out in ("2 of 46 images left out: contradictory", "1 of 46 images left out: exact duplicate"):
         assert left_out in there.output
+
+
+def test_hospitals_in_a_store_have_the_figures_of_those_on_a_disk(
+    cluster: Cluster, store: ObjectStore, speckle_bundle: Path, hospital: Path, tmp_path: Path
+) -> None:
+    """With pictures, which are read again at the end, and a second hospital, whose images are looked at again."""
+    store.put_folder(hospital.parent, "evaluated", "north")
+    other = tmp_path / "south"
+    for folder in ("scans", "masks"):
+        shutil.copytree(hospital.parent / folder, other / folder)
+    for number, path in enumerate(sorted((other / "scans").glob("[0-9]*.png"))):
+        if path.name != "09.png":
+            turned = np.asarray(Image.open(path)).T[:: -1 if number % 2 else 1, 7:]
+            Image.fromarray(np.ascontiguousarray(turned)).save(path)
+    rows = [f"scans/{number:02d}.png,{('benign', 'malignant')[number % 2]}" for number in range(20)]
+    (other / "manifest.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+    store.put_folder(other, "evaluated", "south")
+    command = ("evaluate", speckle_bundle, *QUICK, "--by", "ward", "--thumbnails")
+    places = {
+        "here": ((hospital, other / "manifest.csv"), ()),
+        "store": (("s3://evaluated/north/manifest.csv", "s3://evaluated/south/manifest.csv"), ()),
+        "ray": (("s3://evaluated/north/manifest.csv", "s3://evaluated/south/manifest.csv"), ("--ray",)),
+    }
+    for name, (data, more) in places.items():
+        result = run(*command, *(word for path in data for word in ("--data", path)), *more, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert "/tmp/medsharp-" not in result.output
+    tables = [path.name for path in (tmp_path / "here").glob("predictions-*.csv")]
+    assert sorted(tables) == ["predictions-north.csv", "predictions-south.csv"]
+    for name in ("store", "ray"):
+        assert figures(tmp_path / name) == figures(tmp_path / "here")
+        for table in tables:
+            assert (tmp_path / name / table).read_bytes() == (tmp_path / "here" / table).read_bytes()
+        assert (tmp_path / name / "report.html").read_text().count("data:image/jpeg") > 5
+    assert not list(Path(tempfile.gettempdir()).glob("medsharp-*/scans"))
+    # An image of one hospital that lies at the other too.
+    store.put({"south/scans/03.png": (hospital.parent / "scans/03.png").read_bytes()}, "evaluated")
+    for name in ("store", "ray"):
+        data, more = places[name]
+        result = run(*command, *(word for path in data for word in ("--data", path)), *more, "--out", tmp_path / "none")
+        refused(result, "the same file is in two data sets: north, row 5 (scans/03.png) and south, row 5")
+    assert not (tmp_path / "none").exists()
 
 
 def test_whoever_is_killed_meanwhile_the_table_is_the_same(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 from command_line import run
 from killing import IMAGES, killed
+from object_store import ObjectStore
 from typer.testing import Result
 
 if TYPE_CHECKING:
@@ -213,16 +213,16 @@ def test_parquet_is_the_same_table_in_a_folder(
 
 
 def test_images_in_a_store_are_read_where_they_lie(
-    cluster: Cluster, store: Path, speckle_bundle: Path, manifest: Path, tmp_path: Path, whole: bytes
+    cluster: Cluster, store: ObjectStore, speckle_bundle: Path, manifest: Path, tmp_path: Path, whole: bytes
 ) -> None:
-    shutil.copytree(manifest.parent, store / "bucket" / "hospital")
+    store.put_folder(manifest.parent, "bucket", "hospital")
     place = "s3://bucket/hospital/manifest.csv"
     for more in (("--ray",), ()):
         result = run("predict", speckle_bundle, place, "--out", tmp_path / "o.csv", "--device", "cpu", *more)
         assert result.exit_code == 1, result.output
         assert "failed: scans/09.png is damaged" in said(result)
         assert (tmp_path / "o.csv").read_bytes() == whole
-    (store / "bucket/hospital/scans/03.png").unlink()
+    store.remove("bucket", "hospital/scans/03.png")
     result = run("predict", speckle_bundle, place, "--out", tmp_path / "o.csv", "--device", "cpu", "--ray")
     assert result.exit_code == 1, result.output
     assert "failed: scans/03.png does not exist" in said(result)
@@ -230,20 +230,22 @@ def test_images_in_a_store_are_read_where_they_lie(
 
 
 def test_manifest_may_name_a_store_for_its_images(
-    cluster: Cluster, store: Path, speckle_bundle: Path, manifest: Path, tmp_path: Path
+    cluster: Cluster, store: ObjectStore, speckle_bundle: Path, manifest: Path, tmp_path: Path
 ) -> None:
     here = tmp_path / "manifest.csv"
     here.write_text("image,label,sha256\nscans/01.png,,\nscans/02.png,," + "0" * 64 + "\n")
     (tmp_path / "manifest.yaml").write_text("root: s3://other/hospital/\n")
-    shutil.copytree(manifest.parent, store / "other" / "hospital")
+    store.put_folder(manifest.parent, "other", "hospital")
     result = run("predict", speckle_bundle, here, "--out", tmp_path / "o.csv", "--ray")
     assert result.exit_code == 2
     assert "row 3: scans/02.png is another file than when the manifest was made" in said(result)
     here.write_text("image,label\nscans/01.png,\n../scans/02.png,\n")
     result = run("predict", speckle_bundle, here, "--ray")
     assert "row 3: path '../scans/02.png' must stay inside the data folder" in said(result)
-    result = run("evaluate", speckle_bundle, "--data", here)
+    here.write_text("image,label\nscans/01.png,\n")
+    result = run("data", "audit", here, "--out", tmp_path / "audited")
     assert result.exit_code == 2
+    assert "are read by medsharp predict, evaluate and robustness only; copy them" in said(result)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ def test_manifest_may_name_a_store_for_its_images(
     ],
 )
 def test_store_that_cannot_be_reached_is_a_sentence(
-    store: Path, speckle_bundle: Path, tmp_path: Path, place: str, words: str
+    store: ObjectStore, speckle_bundle: Path, tmp_path: Path, place: str, words: str
 ) -> None:
     result = run("predict", speckle_bundle, place, "--out", tmp_path / "o.csv")
     assert result.exit_code == 2, result.output

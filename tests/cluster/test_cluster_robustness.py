@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import refused, run
 from killing import killed
+from object_store import ObjectStore
 
 from medsharp.bundle import default_bundle
 
@@ -63,6 +65,19 @@ def test_cells_and_figures_are_those_of_one_process_whoever_is_killed(
     assert "runs on Ray on this machine: 2 CPUs, on cpu in fp32" in result.output
     assert cells(tmp_path / "out") == cells(alone)
     assert figures(tmp_path / "out") == figures(alone)
+
+
+def test_images_in_a_store_have_the_cells_of_those_on_a_disk(
+    cluster: Cluster, store: ObjectStore, speckle_bundle: Path, manifest: Path, alone: Path, tmp_path: Path
+) -> None:
+    store.put_folder(manifest.parent, "corrupted", "hospital")
+    place = "s3://corrupted/hospital/manifest.csv"
+    for name, more in (("here", ()), ("there", ("--ray",))):
+        result = run("robustness", speckle_bundle, OTHER, "--data", place, "--out", tmp_path / name, *CHOSEN, *more)
+        assert result.exit_code == 0, result.output
+        assert cells(tmp_path / name) == cells(alone)
+        assert figures(tmp_path / name) == figures(alone)
+    assert not list(Path(tempfile.gettempdir()).glob("medsharp-*/scans"))
 
 
 def test_cells_that_are_there_are_not_predicted_again_and_only_the_others_are(

@@ -52,14 +52,17 @@ Seen = Callable[[Manifest, Any, DecodedImage], None]
 
 def look(manifest: Manifest, row: Any, limits: ImageLimits = ImageLimits(), seen: Seen | None = None) -> Look:
     """Read the image of a manifest's row once; what is wrong with it is told, not raised."""
+    if manifest.store:
+        with manifest.of_row(row).at_hand() as here:
+            return look(here, row, limits, seen)
     digest, path = "", manifest.path(row["image"])
     try:
         digest = sha256_file(path)
         decoded = manifest.read(row, limits)
     except InputError as error:
-        return Look(digest, f"unreadable: {error}")
+        return Look(digest, manifest.as_stored(f"unreadable: {error}"))
     except OSError as error:
-        return Look(digest, f"unreadable: {path}: {error.strerror}")
+        return Look(digest, manifest.as_stored(f"unreadable: {path}: {error.strerror}"))
     if seen is not None:
         seen(manifest, row, decoded)
     return look_at_pixels(decoded.pixels, digest, decoded.flags)

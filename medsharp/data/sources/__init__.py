@@ -29,6 +29,7 @@ from medsharp.data.sources.rules import LabelRule
 from medsharp.data.sources.source import TOLERANCE, Source
 from medsharp.data.sources.stu import STU
 from medsharp.data.sources.udiat import UDIAT
+from medsharp.data.stores import is_url
 from medsharp.errors import InputError, nearest
 from medsharp.images import ValueRange
 from medsharp.tables import SUFFIXES
@@ -89,6 +90,7 @@ def open_dataset(
     rule: LabelRule | None = None,
     reading: FolderReading | None = None,
     value_range: ValueRange | None = None,
+    stored: bool = False,
 ) -> Manifest:
     """Turn whatever `path` names into a manifest; images are listed, not read.
 
@@ -102,6 +104,7 @@ def open_dataset(
         rule: Makes labels from a column of the manifest, of the list of labels or of the data set's own table.
         reading: What else a person says of a hospital's own folder.
         value_range: Declares what is black and white in images of more than 8 bits; by default `range` of a manifest.
+        stored: Whether a manifest may be at a URL, or its images, as `read_manifest` takes it.
 
     Raises:
         InputError: Nothing is there, the layout is not known, or a class has no images.
@@ -114,13 +117,16 @@ def open_dataset(
         _refuse_source(wanted, str(path), "is simulated")
         _refuse_reading(str(path), "is simulated", reading)
         manifest = _relabelled(phantom_dataset(str(path)), rule)
+    elif is_url(path):
+        _refuse_source(wanted, str(path), "is a manifest")
+        manifest = _open_manifest(str(path), "is a manifest", reading, stored)
     else:
-        manifest = _open_path(Path(path), wanted, reading)
+        manifest = _open_path(Path(path), wanted, reading, stored)
     manifest = manifest.with_range(value_range)
     return manifest if classes is None else _use_classes(manifest, classes, str(path))
 
 
-def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
+def _open_path(path: Path, wanted: str, reading: FolderReading, stored: bool) -> Manifest:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_file():
@@ -129,10 +135,10 @@ def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
         _refuse_source(wanted, str(path), "is a file")
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path} is a file; give a manifest (CSV or XLSX) or a folder of images")
-        return _open_manifest(path, "is a manifest", reading)
+        return _open_manifest(path, "is a manifest", reading, stored)
     if manifest_file(path) is not None:
         _refuse_source(wanted, str(path), "holds a manifest, which says what it is")
-        return _open_manifest(path, "holds a manifest", reading)
+        return _open_manifest(path, "holds a manifest", reading, stored)
     if wanted == FOLDER:
         return read_folder(path, reading)
     if wanted != AUTOMATIC:
@@ -152,10 +158,10 @@ def _open_path(path: Path, wanted: str, reading: FolderReading) -> Manifest:
     return manifest.replace(notes=(*notes, *manifest.notes))
 
 
-def _open_manifest(path: Path, why: str, reading: FolderReading) -> Manifest:
+def _open_manifest(path: str | Path, why: str, reading: FolderReading, stored: bool) -> Manifest:
     if not reading.copied:
         _refuse_reading(str(path), why, reading)
-        return _relabelled(read_manifest(path), reading.rule)
+        return _relabelled(read_manifest(path, stored=stored), reading.rule)
     # Of copies that are made of a manifest, the key numbers the patients, and columns may be kept.
     _refuse_reading(str(path), why, dataclasses.replace(reading, keep=()))
     return of_known_columns(_relabelled(read_manifest(path), reading.rule), reading.keep)
