@@ -20,6 +20,7 @@ from serve.api.health import add_health_routes
 from serve.api.inference_protocol import add_inference_protocol_routes
 from serve.api.inference_protocol.shapes import InferRequestBody
 from serve.api.model import add_model_routes
+from serve.api.overload import OverloadRefusals
 from serve.api.predict import add_predict_routes
 from serve.api.requests import CountedRequests, NotedRoutes
 from serve.engine import Batching, Shared
@@ -103,6 +104,7 @@ def create_app(
     # The last one is the outermost: the door asks for the client's address, and gives each answer its headers.
     app.add_middleware(NotedRoutes)
     app.add_middleware(Faults)
+    app.add_middleware(OverloadRefusals, check=models.check)
     app.add_middleware(
         Gate, security=security, max_request_bytes=limits.max_request_bytes, body_seconds=limits.body_seconds
     )

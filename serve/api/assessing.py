@@ -12,34 +12,11 @@ from starlette.requests import ClientDisconnect
 
 from medsharp.inference import Prediction
 from serve.api.context import Context
-from serve.engine import Assessment, BusyError, ReadOptions
+from serve.engine import Assessment, ReadOptions
 from serve.models import Served
 from serve.security.access import who_asks
 
 Result = TypeVar("Result")
-
-
-_DRAINED = 2**20
-"""Bytes of a refused request's body that are read all the same: a client that is cut off while it sends sees a broken
-connection in place of the refusal."""
-
-
-async def check_room(context: Context, request: Request) -> None:
-    """Refuse a request before its body is kept and read into images, where it would be refused afterwards.
-
-    Raises:
-        BusyError: As `Engine.check` does.
-        ClientDisconnect: The client has left.
-    """
-    try:
-        context.models.default.engine.check()
-    except BusyError:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > _DRAINED:
-                break
-        raise
 
 
 async def assess(

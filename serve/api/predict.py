@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 
 from serve.api.answers import EXAMPLE, FAILED, HEATMAP_SIDE, ImageAnswer, answer
-from serve.api.assessing import assess, check_room
+from serve.api.assessing import assess
 from serve.api.context import Context
 from serve.api.model import NO_MODEL, find_model
 from serve.api.refusals import BODY, Reason, Refusal, Responses, refusal, refusals, with_example
@@ -77,6 +78,10 @@ _RESPONSES: Responses = {
 }
 
 
+_LENGTH = 2**10
+"""Bytes of an image's answer, roughly, without its heat map."""
+
+
 def add_predict_routes(app: FastAPI, context: Context) -> None:
     """Add `/v1/predict` and `/predict`."""
 
@@ -110,8 +115,7 @@ def add_predict_routes(app: FastAPI, context: Context) -> None:
         return await _predict(context, request)
 
 
-async def _predict(context: Context, request: Request) -> JSONResponse:
-    await check_room(context, request)
+async def _predict(context: Context, request: Request) -> Response:
     # The whole body arrives before the request is counted: a slow client keeps nobody waiting.
     async with read_images(request, context.limits, context.memory) as form:
         wishes = read_wishes(request.query_params, form.fields, len(form.contents))
@@ -126,8 +130,14 @@ async def _predict(context: Context, request: Request) -> JSONResponse:
             options=wishes.options,
         )
     threshold = served.predictor.spec.operating_point.threshold
-    answers = [answer(assessment, threshold).model_dump() for assessment in assessments]
-    return JSONResponse(answers, _status(assessments))
+    size = sum(_LENGTH + len(one.heatmap or "") for one in assessments)
+    body = await context.shared.lanes.aside(size, partial(_body, assessments, threshold))
+    return Response(body, _status(assessments), media_type="application/json")
+
+
+def _body(assessments: list[Assessment], threshold: float) -> bytes:
+    """Write answers as JSON, one by one: other threads have their turn in between."""
+    return b"[" + b",".join(answer(one, threshold).model_dump_json().encode() for one in assessments) + b"]"
 
 
 def _status(assessments: list[Assessment]) -> int:

@@ -42,6 +42,12 @@ class CountedRequests:
         await self.app({**scope, _KEY: noted}, receive, counted)
 
 
+def note_route(scope: Scope, route: str) -> None:
+    """Tell `CountedRequests` which route a request is of, where it is answered before it comes there."""
+    if _KEY in scope:
+        scope[_KEY].append(route)
+
+
 class NotedRoutes:
     """ASGI middleware that tells `CountedRequests` which route answers: what is between them may copy the scope.
 

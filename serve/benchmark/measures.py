@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import statistics
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from medsharp.cores import usable_cores
 from medsharp.inference import Predictor
 from medsharp.inference.benchmark import in_turn
 from serve.benchmark.clients import Client, Exchange, closed_loop, open_loop, percentile
@@ -23,6 +28,9 @@ _BATCHES = (1, 4, 8, 32)
 """Sizes of which the predictor's best is taken."""
 
 _BUSY = 429
+_AT_ONCE = 1000.0
+"""Milliseconds after which an orchestrator gives a probe up, unless it is told otherwise: Kubernetes' default."""
+
 _LARGE_SIDE = 6324
 """Of an image of 40 megapixels."""
 
@@ -92,6 +100,29 @@ def measure_latency(
     ]
 
 
+@contextmanager
+def watched(server: RunningServer, beside: str) -> Iterator[list[Figure]]:
+    """Ask `/healthz` and `/readyz` meanwhile, from another process; the list has the figures once the context ends.
+
+    Args:
+        server: To ask.
+        beside: What it is busy with.
+    """
+    figures: list[Figure] = []
+    command = [sys.executable, str(Path(__file__).with_name("probe.py")), server.host, str(server.port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as probe:
+        try:
+            yield figures
+            found = json.loads(probe.communicate("")[0])
+        finally:
+            probe.kill()
+    for path, of_path in found.items():
+        answers = f"99 % of {of_path['asked']} within {1e3 * of_path['p99']:.0f} ms"
+        figures.append(Figure(f"slowest {path} {beside}", 1e3 * of_path["slowest"], "ms", _AT_ONCE, True, answers))
+    failed = sum(of_path["failed"] for of_path in found.values())
+    figures.append(Figure(f"/healthz or /readyz not 200 {beside}", failed, "", 0))
+
+
 def measure_load(server: RunningServer, contents: Sequence[bytes], clients: int, seconds: float) -> list[Figure]:
     """Measure what many clients find who ask again and again, and what the server's memory does meanwhile.
 
@@ -99,7 +130,8 @@ def measure_load(server: RunningServer, contents: Sequence[bytes], clients: int,
     """
     closed_loop(server, contents, clients, _until(seconds / 5))
     before = server.memory()
-    found = closed_loop(server, contents, clients, _until(seconds))
+    with watched(server, "under load") as health:
+        found = closed_loop(server, contents, clients, _until(seconds))
     grown = (server.memory() - before) / 2**20
     failed = sum(one.status != 200 for one in found)
     about = f"{clients} clients, {seconds:g} s"
@@ -111,6 +143,7 @@ def measure_load(server: RunningServer, contents: Sequence[bytes], clients: int,
             Figure(f"latency, p{round(100 * share)}", 1e3 * percentile(found, share), "ms")
             for share in (0.5, 0.95, 0.99)
         ),
+        *health,
     ]
 
 
@@ -120,10 +153,14 @@ def measure_overload(
     """Measure answers a second when so many times more are asked for than the server can give, beside its peak.
 
     The peak is that of as many clients as it takes on, who wait for their answers. Answers are counted after the first
-    fifth of the time, in which the queue fills.
+    fifth of the time, in which the queue fills. Clients take time of the same cores, four times as many of them more:
+    the seconds of it are told beside the figure.
     """
     peak = throughput(closed_loop(server, contents, clients, _until(1.2 * seconds)))
-    found = open_loop(server, contents, times * peak, 1.2 * seconds, 4 * clients)
+    own = time.process_time()
+    with watched(server, "under overload") as health:
+        found = open_loop(server, contents, times * peak, 1.2 * seconds, 4 * clients)
+    own = time.process_time() - own
     refused = sum(one.status == _BUSY for one in found)
     other = sum(one.status not in (200, _BUSY) for one in found)
     return [
@@ -133,10 +170,11 @@ def measure_overload(
             "images/s",
             0.9 * peak,
             False,
-            f"peak: {peak:.2f} images/s",
+            f"peak: {peak:.2f} images/s; clients took {own:.1f} of {usable_cores() * 1.2 * seconds:.0f} s of the cores",
         ),
         Figure("refused meanwhile (429)", refused, ""),
         Figure("failed otherwise", other, "", 0),
+        *health,
     ]
 
 
@@ -151,24 +189,26 @@ def measure_large(server: RunningServer, contents: Sequence[bytes], large: int, 
         client.close()
 
     threads = [threading.Thread(target=ask) for _ in range(large)]
-    for thread in threads:
-        thread.start()
-    client = Client(server)
-    small = []
-    for number in range(repeats):
-        time.sleep(0.2)
-        small.append(client.ask(contents[number % len(contents)]).seconds)
-        if not any(thread.is_alive() for thread in threads):
-            break  # what is measured is over
-    client.close()
-    for thread in threads:
-        thread.join()
+    with watched(server, "beside large images") as health:
+        for thread in threads:
+            thread.start()
+        client = Client(server)
+        small = []
+        for number in range(repeats):
+            time.sleep(0.2)
+            small.append(client.ask(contents[number % len(contents)]).seconds)
+            if not any(thread.is_alive() for thread in threads):
+                break  # what is measured is over
+        client.close()
+        for thread in threads:
+            thread.join()
     answered = sum(one.status == 200 for one in exchanges)
     about = f"beside {large} of 40 megapixels"
     return [
         Figure(f"a small image {about}, slowest of {len(small)}", max(small), "s", 2.0),
         Figure("large ones answered", answered, "", large, False),
         Figure("slowest large one", max(one.seconds for one in exchanges), "s"),
+        *health,
     ]
 
 

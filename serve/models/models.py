@@ -120,6 +120,14 @@ class Models(Mapping[str, Served]):
             raise InputError(f"there is no model {begin!r} here{nearest(begin, self._served)}")
         return self._served[name]
 
+    def check(self) -> None:
+        """Refuse a request for images before its body is read, where it would be refused afterwards.
+
+        Raises:
+            BusyError: As many requests wait as may, or the server is stopping.
+        """
+        self.default.engine.check()
+
     def reload(self) -> None:
         """Load each bundle again whose files have changed; one that is damaged leaves the old one serving.
 

@@ -35,7 +35,6 @@ def add_answering(app: FastAPI, asking: Asking, limits: Limits, memory: Memory) 
 
     @app.post("/page/answer", include_in_schema=False)
     async def answer(request: Request) -> Response:
-        asking.check()
         async with read_images(request, limits, memory) as form:
             return await _answer(request, form, asking)
 

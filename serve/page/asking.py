@@ -129,11 +129,3 @@ class Asking:
             InputError: There is none of the name.
         """
         return Model(self._context.models.named(name or None), self._context.audit)
-
-    def check(self) -> None:
-        """Refuse a request before its body is read, where it would be refused afterwards.
-
-        Raises:
-            BusyError: As many requests wait as may, or the server is stopping.
-        """
-        self._context.models.default.engine.check()

@@ -128,8 +128,7 @@ class _Events:
                         inside = await asyncio.to_thread(read_archive, content, self._limits, name, reserve)
                     shown += inside[0]
                     images += inside[1]
-                    crc = crc32(content)
-                    sent += [Sent(len(content), crc, crc32(image)) for image in inside[1]]
+                    sent += await asyncio.to_thread(_sent, content, inside[1])
                 return await self._show(images, shown, sent, model)
         except HTTPException as error:
             return cards.problem(sentence(error.detail))
@@ -166,6 +165,11 @@ class _Events:
             return cards.result(assessments, background, [cards.Asked(one) for one in sent[: len(assessments)]])
         finally:
             visitor.forget_answer()
+
+
+def _sent(content: bytes, images: Sequence[bytes]) -> list[Sent]:
+    crc = crc32(content)
+    return [Sent(len(content), crc, crc32(image)) for image in images]
 
 
 def _example_button(gr: Any, pixels: np.ndarray, label: str) -> Any:

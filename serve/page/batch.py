@@ -43,7 +43,7 @@ def add_batch(app: FastAPI, asking: Asking, limits: Limits, memory: Memory) -> N
     most = replace(limits, max_files=limits.max_archive_files)
     # One after the other: each takes all cores, and whoever waits holds no thread that others need.
     reports = ThreadPoolExecutor(1, thread_name_prefix="medsharp-report")
-    add_work(app, "/page/batch", functools.partial(_batch, asking, reports), asking, most, memory)
+    add_work(app, "/page/batch", functools.partial(_batch, asking, reports), most, memory)
 
 
 async def _batch(asking: Asking, reports: Executor, form: Form, who: Access) -> AsyncIterator[dict[str, Any]]:
@@ -62,7 +62,9 @@ async def _batch(asking: Asking, reports: Executor, form: Form, who: Access) -> 
     rows, places = labelled or (None, list(range(total)))
     labels = {} if rows is None else dict(zip(places, rows.table["label"], strict=True))
     answer: dict[str, Any] = {
-        "html": batch_table(predictions, background, labels, () if rows is None else rows.notes),
+        "html": await asyncio.to_thread(
+            batch_table, predictions, background, labels, () if rows is None else rows.notes
+        ),
         "csv": await asyncio.to_thread(_csv, predictions, predictor, rows, places),
     }
     if rows is not None:

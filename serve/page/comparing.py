@@ -26,7 +26,7 @@ from serve.uploads.uploads import Limits
 
 def add_comparing(app: FastAPI, asking: Asking, limits: Limits, memory: Memory) -> None:
     """Add `POST /page/compare`: one image, and as fields `image`, `frame` and `box`."""
-    add_work(app, "/page/compare", functools.partial(_compare, asking), asking, limits, memory)
+    add_work(app, "/page/compare", functools.partial(_compare, asking), limits, memory)
 
 
 async def _compare(asking: Asking, form: Form, who: Access) -> AsyncIterator[dict[str, Any]]:

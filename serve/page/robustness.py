@@ -43,7 +43,7 @@ FAMILIES = {
 
 def add_robustness(app: FastAPI, asking: Asking, limits: Limits, memory: Memory) -> None:
     """Add `POST /page/robustness`: one image, and as fields `image`, `frame`, `box`, `model` and `family`."""
-    add_work(app, "/page/robustness", functools.partial(_robustness, asking), asking, limits, memory)
+    add_work(app, "/page/robustness", functools.partial(_robustness, asking), limits, memory)
 
 
 async def _robustness(asking: Asking, form: Form, who: Access) -> AsyncIterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from serve.engine.capacity import Memory
-from serve.page.asking import REFUSALS, Asking
+from serve.page.asking import REFUSALS
 from serve.page.numbers import sentence
 from serve.security.access import Access, who_asks
 from serve.uploads.bodies import read_images
@@ -24,22 +24,20 @@ Work = Callable[[Form, Access], AsyncIterator[dict[str, Any]]]
 """Of what was sent and who asks gives steps, each with `done`, `total` and `what`, and at the end one with `html`."""
 
 
-def add_work(app: FastAPI, path: str, work: Work, asking: Asking, limits: Limits, memory: Memory) -> None:
+def add_work(app: FastAPI, path: str, work: Work, limits: Limits, memory: Memory) -> None:
     """Answer POST requests to a path by work that tells its progress."""
-    app.router.routes.append(Route(path, _Told(work, asking, limits, memory), methods=["POST"]))
+    app.router.routes.append(Route(path, _Told(work, limits, memory), methods=["POST"]))
 
 
 class _Told:
     """ASGI application: the images are in memory as long as the answer lasts, and are gone when the client leaves."""
 
-    def __init__(self, work: Work, asking: Asking, limits: Limits, memory: Memory) -> None:
+    def __init__(self, work: Work, limits: Limits, memory: Memory) -> None:
         self._work = work
-        self._asking = asking
         self._limits = limits
         self._memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._asking.check()
         request = Request(scope, receive)
         async with read_images(request, self._limits, self._memory) as form:
             steps = self._work(form, who_asks(request))

@@ -25,6 +25,9 @@ RAW_TYPES = (
 )
 """Types of a body that is one file. What it holds is told by its bytes, whichever of them it is said to be."""
 
+_LARGE = 2**20
+"""Bytes from which on Python lets other threads run while it joins them."""
+
 
 @asynccontextmanager
 async def read_images(
@@ -104,7 +107,12 @@ async def _read_raw(request: Request, limits: Limits, reserve: Callable[[int], N
             parts.append(part)
     if not parts:
         raise HTTPException(422, NO_IMAGE)
-    return Form([name], [b"".join(parts)], {})
+    return Form([name], [await joined(parts, size)], {})
+
+
+async def joined(parts: list[bytes], size: int) -> bytes:
+    """Join the parts of a body, of many bytes in a thread: nothing else is held up by it there."""
+    return b"".join(parts) if size < _LARGE else await asyncio.to_thread(b"".join, parts)
 
 
 def _unknown_type(given: str) -> str:

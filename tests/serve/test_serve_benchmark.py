@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medsharp.cli import app
 from serve.benchmark import Figure
 from serve.benchmark.clients import Exchange, percentile
 from serve.benchmark.measures import steady_throughput, throughput
+from serve.benchmark.probe import summary
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -31,6 +33,15 @@ def test_every_part_is_measured_and_written(bundle: Path, save_picture: Any, tmp
     figures = {one["what"]: one for one in json.loads(out.read_text())["figures"]}
     assert figures["requests, 3 clients, 1 s"]["value"] > 0
     assert (figures["requests that failed"]["value"], figures["failed otherwise"]["value"]) == (0, 0)
+    for beside in ("under load", "under overload", "beside large images"):
+        for path in ("/healthz", "/readyz"):
+            slowest = figures[f"slowest {path} {beside}"]
+            assert 0 < slowest["value"] < 60_000
+            assert (slowest["unit"], slowest["at_most"]) == ("ms", True)
+            assert re.fullmatch(r"99 % of [1-9]\d* within \d+ ms", slowest["beside"])
+        assert figures[f"/healthz or /readyz not 200 {beside}"]["value"] == 0
+    beside_overload = figures["answers under 4 times the load"]["beside"]
+    assert re.search(r"images/s; clients took [\d.]+ of \d+ s of the cores", beside_overload)
     assert figures["large ones answered"]["value"] == figures["large ones answered"]["limit"] == 1
     assert figures["throughput"]["value"] > 0
     assert not figures["throughput"]["at_most"]
@@ -72,6 +83,12 @@ def test_figures_are_judged_from_their_side() -> None:
     assert Figure("a", 1.0, "s", 1.0, False).is_met
     assert not Figure("a", 0.9, "s", 1.0, False).is_met
     assert Figure("a", 5.0, "s").is_met
+
+
+def test_probe_tells_the_slowest_answer_99_percent_and_failures() -> None:
+    answers = [(second / 1000, second != 7) for second in range(200, 0, -1)]
+    assert summary(answers) == {"slowest": 0.2, "p99": 0.199, "asked": 200, "failed": 1}
+    assert summary([(0.5, True)]) == {"slowest": 0.5, "p99": 0.5, "asked": 1, "failed": 0}
 
 
 def test_rate_is_of_good_answers_within_the_time_in_which_requests_were_sent() -> None:

@@ -6,14 +6,21 @@ Requests are put to the application itself, message by message, so that each hap
 from __future__ import annotations
 
 import asyncio
+import base64
+import http.client
+import importlib
+import io
 import json
+import socket
 import tempfile
 import threading
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
@@ -21,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 
 from medsharp.inference import Predictor
 from serve import Limits, create_app
+from serve.api.inference_protocol.tensors import OutputTensor
 from serve.security.gate import Gate
 from serve.security.settings import Security
 
@@ -107,7 +115,7 @@ def test_health_and_descriptions_are_answered_while_one_image_is_worked_on_and_o
         await until(held.begun)
         for _ in range(5):
             await until(arrived)
-        for path in ("/healthz", "/docs", "/openapi.json"):
+        for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"):
             quick = Exchange(path, "GET")
             quick.say(b"")
             assert (await quick.to(app)).status == 200, path
@@ -117,6 +125,97 @@ def test_health_and_descriptions_are_answered_while_one_image_is_worked_on_and_o
         assert app.state.memory.held == 0
 
     asyncio.run(busy())
+
+
+class Held:
+    """Stands for a function that takes as long as the test says.
+
+    Attributes:
+        begun: Released each time that it is called.
+        go: Until it is set, it works.
+    """
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self._work = work
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        self.begun.release()
+        # Not for ever: where it holds the event loop, the test fails and does not hang.
+        assert self.go.wait(20), "nobody was answered meanwhile"
+        return self._work(*given, **named)
+
+
+BINARY = {"content-type": "application/octet-stream"}
+
+
+def infer_body(images: int, side: int) -> bytes:
+    tensor = {"name": "image", "datatype": "UINT8", "shape": [images, 1, side, side], "data": [7] * images * side**2}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("held_up", "path"),
+    [
+        ("serve.api.inference_protocol.routes.read_request", "/v2/models/NAME/infer"),
+        ("serve.api.inference_protocol.models.read_images", "/v2/models/NAME/infer"),
+        ("serve.api.inference_protocol.routes.write_answer", "/v2/models/NAME/infer"),
+        ("serve.api.inference_protocol.models.read_files", "/v2/models/NAME-checked/infer"),
+        ("serve.api.predict._body", "/v1/predict"),
+        ("serve.uploads.bodies.read_archive", "/v1/predict"),
+        ("serve.page.batch.batch_table", "/page/batch"),
+        ("serve.page.answering.on_paper", "/page/answer"),
+    ],
+)
+def test_health_is_answered_while_a_large_body_is_read_or_a_large_answer_written(
+    predictor: Predictor, png: bytes, monkeypatch: pytest.MonkeyPatch, held_up: str, path: str
+) -> None:
+    module, _, name = held_up.rpartition(".")
+    held = Held(getattr(importlib.import_module(module), name))
+    monkeypatch.setattr(held_up, held)
+    # So that the answer of this small network is large.
+    monkeypatch.setattr(OutputTensor, "size", 2**20)
+    headers: dict[str, str] = {}
+    if path.endswith("NAME/infer"):
+        headers, body = BINARY, infer_body(12, 64)
+    elif path.endswith("NAME-checked/infer"):
+        files = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
+        text = json.dumps({"inputs": [{**files, "data": [base64.b64encode(png + bytes(2**17)).decode()]}]})
+        headers, body = BINARY, text.encode()
+    elif held_up.endswith("read_archive"):
+        headers, body = {"content-type": "application/zip"}, packed(png)
+    elif held_up.endswith("on_paper"):
+        body = (
+            form(png)[: -len(b"--x--\r\n")]
+            + b'--x\r\nContent-Disposition: form-data; name="as"\r\n\r\npng\r\n--x--\r\n'
+        )
+    else:
+        body = b"".join(form(png)[: -len(b"--x--\r\n")] for _ in range(32))
+        body += b'--x\r\nContent-Disposition: form-data; name="heatmap"\r\n\r\n1\r\n--x--\r\n'
+
+    async def working() -> None:
+        app = create_app(predictor)
+        exchange = Exchange(path.replace("NAME", predictor.spec.name), headers=headers)
+        exchange.say(body)
+        task = asyncio.create_task(exchange.to(app))
+        await until(held.begun)
+        for quick in (Exchange("/healthz", "GET"), Exchange("/readyz", "GET"), Exchange("/metrics", "GET")):
+            quick.say(b"")
+            assert (await quick.to(app)).status == 200
+        assert exchange.status in (0, 200)
+        assert not task.done()
+        held.go.set()
+        assert (await task).status == 200, exchange.body
+
+    asyncio.run(working())
+
+
+def packed(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.png", content)
+    return buffer.getvalue()
 
 
 def test_request_beyond_those_that_may_wait_is_told_when_to_come_again(
@@ -145,23 +244,93 @@ def test_request_beyond_those_that_may_wait_is_told_when_to_come_again(
     asyncio.run(full())
 
 
-def test_large_request_of_a_busy_server_is_refused_before_all_of_it_is_read(held: Any, png: bytes) -> None:
+WORK = ["/v1/predict", "/predict", "/page/answer", "/page/batch", "/page/robustness", "/page/compare"]
+
+
+def work_paths(app: FastAPI) -> list[str]:
+    """Paths of all routes that take a body, but for those of Gradio."""
+    paths = [getattr(route, "path", "") for route in app.routes if "POST" in (getattr(route, "methods", None) or ())]
+    return [path.format(name="any", version="1") for path in paths if not path.startswith("/gradio_api")]
+
+
+def test_request_of_a_busy_server_is_refused_before_its_body_is_read_and_counted_by_its_route(
+    held: Any, png: bytes
+) -> None:
     async def full() -> None:
         app = create_app(held, limits=Limits(max_waiting=0))
-        first, second = Exchange(), Exchange("/v1/predict")
+        first = Exchange()
         first.say(form(png))
         task = asyncio.create_task(first.to(app))
         await until(held.begun)
-        for _ in range(8):
-            second.say(bytes(2**19), more=True)
-        assert (await second.to(app)).status == 429
-        assert second.read == 3  # a mebibyte, so that a client that sends less is not cut off, and one part more
-        assert app.state.memory.held <= len(form(png))
+        paths = work_paths(app)
+        assert set(WORK) < set(paths)
+        assert len(paths) == len(WORK) + 2
+        for path in paths:
+            refused = Exchange(path)  # which sends nothing
+            await refused.to(app)
+            assert (refused.status, refused.read) == (429, 0), path
+            assert int(refused.headers["retry-after"]) > 0
+            assert refused.headers["x-request-id"]
+            said = json.loads(refused.body)["error" if path.startswith("/v2") else "detail"]
+            assert "0 requests wait already" in said
+        told = Exchange("/metrics", "GET")
+        told.say(b"")
+        counted = (await told.to(app)).body.decode()
+        route = "/v2/models/{name}/versions/{version}/infer"
+        for name in (*WORK, "/v2/models/{name}/infer", route):
+            assert f'medsharp_requests_total{{method="POST",route="{name}",status="429"}} 1.0' in counted
+        assert f'medsharp_failures_total{{reason="busy"}} {len(paths)}.0' in counted
+        # What brings no image is answered.
+        for path in ("/model", "/v1/models", f"/v2/models/{held.spec.name}"):
+            other = Exchange(path, "GET")
+            other.say(b"")
+            assert (await other.to(app)).status == 200
         held.go.set()
         assert (await task).status == 200
         assert app.state.memory.held == 0
 
     asyncio.run(full())
+
+
+def test_nobody_is_told_of_the_load_before_the_login(held: Any, png: bytes) -> None:
+    async def full() -> None:
+        app = create_app(held, limits=Limits(max_waiting=0), auth=("ward", "password"))
+        with app.state.admission.entry():
+            for path in work_paths(app):
+                asked = Exchange(path)
+                assert (await asked.to(app)).status == 401
+            foreign = Exchange(headers={"origin": "https://evil.example"})
+            assert (await foreign.to(app)).status == 403
+
+    asyncio.run(full())
+
+
+def test_client_that_sends_all_before_it_looks_finds_the_refusal_and_may_go_on(
+    predictor: Predictor, png: bytes
+) -> None:
+    """Over a socket, where a server that closes before it has read breaks the connection."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(16)
+        app = create_app(predictor, limits=Limits(max_waiting=0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", http="h11", loop="asyncio"))
+        serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        serving.start()
+        connection = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=60)
+        try:
+            for size in (2**12, 2**24, 2**20):
+                with app.state.admission.entry():
+                    connection.request("POST", "/v1/predict", bytes(size), {"Content-Type": "image/png"})
+                    answer = connection.getresponse()
+                    assert (answer.status, "busy" in json.load(answer)["detail"]) == (429, True)
+                assert app.state.memory.held == 0
+                connection.request("POST", "/v1/predict", png, {"Content-Type": "image/png"})
+                answer = connection.getresponse()
+                assert (answer.status, len(json.load(answer))) == (200, 1)
+        finally:
+            connection.close()
+            server.should_exit = True
+            serving.join()
 
 
 def test_client_that_leaves_while_it_waits_takes_no_turn(held: Any, arrived: threading.Semaphore, png: bytes) -> None:

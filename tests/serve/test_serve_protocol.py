@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import socket
 import threading
 import tracemalloc
@@ -19,7 +20,14 @@ from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
 from serve import Limits, create_app
-from serve.api.inference_protocol.tensors import ProtocolError, read_files, read_images
+from serve.api.inference_protocol.tensors import (
+    MOST_VALUES,
+    OutputTensor,
+    ProtocolError,
+    read_files,
+    read_images,
+    write_answer,
+)
 from serve.security.accounts import Accounts
 from serve.security.accounts import key as account_of
 from serve.security.login import Login
@@ -232,6 +240,56 @@ def test_tensor_in_json_is_flat_or_nested_as_its_shape(
     answer = client.post(f"/v2/models/{predictor.spec.name}/infer", json={"inputs": [tensor]}).json()
     (logits,) = (output["data"] for output in answer["outputs"] if output["name"] == "logits")
     np.testing.assert_allclose(logits, predictor.session.run(images[:, 0])["logits"].ravel(), atol=1e-5)
+
+
+def test_long_answers_are_written_in_pieces_that_are_one_text() -> None:
+    values = np.arange(9001, dtype=np.float32).reshape(1, 9001) / 7
+    values[0, 4096] = np.nan
+    files = [b"a", b"\xc3\xa4"]
+    body, length = write_answer(
+        "m",
+        "1",
+        "seven",
+        [OutputTensor("x", values, False), OutputTensor("y", files, False), OutputTensor("z", values, True)],
+        {"notice": "n"},
+    )
+    assert length is not None
+    answer = json.loads(body[:length])
+    x, y, z = answer.pop("outputs")
+    assert answer == {"model_name": "m", "model_version": "1", "id": "seven", "parameters": {"notice": "n"}}
+    assert x.pop("data") == [None if math.isnan(value) else value for value in values[0].tolist()]
+    assert (x["name"], x["datatype"], x["shape"]) == ("x", "FP32", [1, 9001])
+    assert y == {"name": "y", "datatype": "BYTES", "shape": [2], "data": ["a", "\u00e4"]}
+    assert z["parameters"] == {"binary_data_size": 4 * 9001}
+    np.testing.assert_array_equal(np.frombuffer(body[length:], "<f4"), values[0])
+    empty, _ = write_answer("m", "1", None, [OutputTensor("y", [], False)], {})
+    assert json.loads(empty)["outputs"][0]["data"] == []
+
+
+def test_flat_numbers_are_read_in_pieces_in_their_order() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE), dtype=np.uint8)
+    given = {**GOOD, "shape": [3, 1, SIDE, SIDE], "data": pixels.ravel().tolist()}
+    np.testing.assert_array_equal(read_images(given, SIDE, 256), pixels)
+    given["data"][5000] = 256
+    with pytest.raises(ProtocolError, match="not between 0 and 255"):
+        read_images(given, SIDE, 256)
+
+
+def test_more_values_than_are_read_in_one_go_are_refused(
+    client: TestClient, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/v2/models/{predictor.spec.name}/infer"
+    body = json.dumps({"inputs": [{**GOOD, "data": [0] * MOST_VALUES}]}).encode()
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("it was read"))
+    answer = client.post(path, content=body)
+    monkeypatch.undo()
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "the request has more than 500000 values in JSON; send tensors as binary data"
+    # Behind the JSON there may be any bytes.
+    text = json.dumps({"inputs": [{**GOOD, "data": None, "parameters": {"binary_data_size": MOST_VALUES}}]}).encode()
+    headers = {"inference-header-content-length": str(len(text))}
+    answer = client.post(path, content=text + b"," * MOST_VALUES, headers=headers)
+    assert answer.json()["error"] == f"image has {MOST_VALUES} bytes, and its shape {SIDE**2}"
 
 
 @contextlib.contextmanager

@@ -107,7 +107,8 @@ class TensorModel(ProtocolModel):
         """Run the images through the network."""
         start = time.perf_counter()
         tensor = self._input(asked, "image")
-        images = read_images(tensor, self._served.predictor.preprocessing.size, MOST_ROWS)
+        side = self._served.predictor.preprocessing.size
+        images = await context.shared.lanes.aside(asked.size, lambda: read_images(tensor, side, MOST_ROWS))
         outputs = await unless_gone(request, self._served.engine.infer(images, deadline=asked.timeout))
         # No answer in words was given, so none is logged: only that these images were put to this model.
         predictions = [Prediction(f"tensor {number}") for number in range(1, len(images) + 1)]
@@ -142,7 +143,8 @@ class CheckedModel(ProtocolModel):
 
     async def infer(self, context: Context, request: Request, asked: InferRequest) -> Outputs:
         """Have the files assessed."""
-        files = read_files(self._input(asked, "image_bytes"), context.limits.max_files)
+        tensor, most = self._input(asked, "image_bytes"), context.limits.max_files
+        files = await context.shared.lanes.aside(asked.size, lambda: read_files(tensor, most))
         names = [f"image {number}" for number in range(1, len(files) + 1)]
         assessments = await assess(context, request, self._served, files, names, deadline=asked.timeout)
         threshold = self._spec.operating_point.threshold

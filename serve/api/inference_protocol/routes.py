@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from serve.api.assessing import check_room
 from serve.api.context import Context
 from serve.api.inference_protocol.description import (
     ANSWER,
@@ -36,6 +36,7 @@ from serve.api.inference_protocol.tensors import (
     write_answer,
 )
 from serve.api.refusals import DOOR, ProtocolRefusal, refusals, with_example
+from serve.uploads.bodies import joined
 
 _TAGS: list[str | Enum] = ["Open Inference Protocol"]
 
@@ -43,6 +44,7 @@ _TAGS: list[str | Enum] = ["Open Inference Protocol"]
 def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
     """Add the routes under `/v2`."""
     _add_server_routes(app, context)
+    lanes = context.shared.lanes
 
     async def metadata(request: Request, name: Name) -> Any:
         """Say what a model takes and gives."""
@@ -56,7 +58,6 @@ def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
     async def infer(request: Request, name: Name) -> Response:
         """Run a model on tensors, or `NAME-checked` on files. The input checks see files only, never tensors."""
         model = _find(context, request, name)
-        await check_room(context, request)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "the body is compressed; send it as it is")
         with context.memory.reservation() as reserve:
@@ -64,15 +65,18 @@ def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
             async for part in request.stream():
                 reserve(len(part))
                 parts.append(part)
-            asked = read_request(b"".join(parts), request.headers.get(LENGTH))
+            body = await joined(parts, sum(map(len, parts)))
             parts.clear()
+            asked = await lanes.aside(len(body), partial(read_request, body, request.headers.get(LENGTH)))
+            del body
             wanted = _wanted(model, asked)
             outputs = await model.infer(context, request, asked)
         tensors = [OutputTensor(name, outputs[name], binary) for name, binary in wanted.items()]
-        body, length = write_answer(model.name, VERSION, asked.id, tensors, model.parameters())
+        written = partial(write_answer, model.name, VERSION, asked.id, tensors, model.parameters())
+        answer, length = await lanes.aside(sum(one.size for one in tensors), written)
         if length is None:
-            return Response(body, media_type="application/json")
-        return Response(body, media_type="application/octet-stream", headers={LENGTH: str(length)})
+            return Response(answer, media_type="application/json")
+        return Response(answer, media_type="application/octet-stream", headers={LENGTH: str(length)})
 
     about: dict[str, Any] = {
         "tags": _TAGS,

@@ -17,6 +17,12 @@ from medsharp.errors import InputError
 MOST_JSON = 8 * 2**20
 """Bytes of JSON: numbers as text take several times the room of binary ones, and reading them keeps others waiting."""
 
+MOST_VALUES = 500_000
+"""Values in it, for the same reason: Python reads all of them in one go, and files as Base64 are a value each."""
+
+_PIECE = 2**12
+"""Values that are read or written in one go, after which other threads have their turn."""
+
 _HEADER = re.compile("[0-9]{1,9}")
 _LONGEST_NAME = 100
 """Characters of a client's name that a sentence repeats."""
@@ -39,6 +45,7 @@ class InferRequest:
         outputs: By name, whether each is wanted in binary form; None wants all.
         binary: Whether all are wanted in binary form, where none is named.
         timeout: Seconds that it may take, or None.
+        size: Bytes of its body.
     """
 
     id: str | None
@@ -46,6 +53,7 @@ class InferRequest:
     outputs: dict[str, bool] | None
     binary: bool
     timeout: float | None
+    size: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,11 @@ class OutputTensor:
     name: str
     values: np.ndarray | list[bytes]
     binary: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values."""
+        return sum(map(len, self.values)) if isinstance(self.values, list) else self.values.nbytes
 
 
 def read_request(body: bytes, header: str | None) -> InferRequest:
@@ -78,8 +91,11 @@ def read_request(body: bytes, header: str | None) -> InferRequest:
     length = len(body) if header is None else int(header)
     if length > MOST_JSON:
         raise ProtocolError(f"the request has more than {MOST_JSON >> 20} MiB of JSON; send tensors as binary data")
+    text = body[:length]
+    if text.count(b",") >= MOST_VALUES:
+        raise ProtocolError(f"the request has more than {MOST_VALUES} values in JSON; send tensors as binary data")
     try:
-        values = json.loads(body[:length])
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProtocolError("the request is not JSON") from error
     if not isinstance(values, dict):
@@ -91,7 +107,12 @@ def read_request(body: bytes, header: str | None) -> InferRequest:
         raise ProtocolError("id must be a string")
     outputs = _read_outputs(values.get("outputs"))
     return InferRequest(
-        identity, inputs, outputs, parameters.get("binary_data_output") is True, _timeout(parameters.get("timeout"))
+        identity,
+        inputs,
+        outputs,
+        parameters.get("binary_data_output") is True,
+        _timeout(parameters.get("timeout")),
+        len(body),
     )
 
 
@@ -172,7 +193,9 @@ def read_images(tensor: dict[str, Any], side: int, most: int) -> np.ndarray:
 
 
 def _rows(data: Any, shape: list[int]) -> Iterator[list[Any]]:
-    """Give the innermost lists of data in order; no list is looked into that has another length than `shape` says.
+    """Give the innermost lists of data in order, long ones in pieces.
+
+    No list is looked into that has another length than `shape` says.
 
     Raises:
         ProtocolError: One has.
@@ -180,7 +203,8 @@ def _rows(data: Any, shape: list[int]) -> Iterator[list[Any]]:
     if not isinstance(data, list) or len(data) != shape[0]:
         raise ProtocolError("the data of image are not numbers of its shape")
     if len(shape) == 1:
-        yield data
+        for start in range(0, len(data), _PIECE):
+            yield data[start : start + _PIECE]
         return
     for part in data:
         yield from _rows(part, shape[1:])
@@ -285,7 +309,7 @@ def write_answer(
     Returns:
         The body, and the bytes of its JSON where binary tensors are behind it.
     """
-    described: list[dict[str, Any]] = []
+    described: list[str] = []
     behind: list[bytes] = []
     for output in outputs:
         values = output.values
@@ -296,14 +320,14 @@ def write_answer(
         }
         if output.binary:
             raw = _raw(values)
-            described.append({**about, "parameters": {"binary_data_size": len(raw)}})
+            described.append(json.dumps({**about, "parameters": {"binary_data_size": len(raw)}}))
             behind.append(raw)
         else:
-            described.append({**about, "data": _plain(values)})
-    answer = {"model_name": model, "model_version": version, "outputs": described, "parameters": parameters}
+            described.append(f'{json.dumps(about)[:-1]}, "data": [{_written(values)}]}}')
+    answer = {"model_name": model, "model_version": version, "parameters": parameters}
     if identity is not None:
         answer["id"] = identity
-    text = json.dumps(answer, allow_nan=False).encode()
+    text = f'{json.dumps(answer, allow_nan=False)[:-1]}, "outputs": [{", ".join(described)}]}}'.encode()
     return b"".join([text, *behind]), len(text) if behind else None
 
 
@@ -313,8 +337,15 @@ def _raw(values: np.ndarray | list[bytes]) -> bytes:
     return np.ascontiguousarray(values, dtype="<f4").tobytes()
 
 
+def _written(values: np.ndarray | list[bytes]) -> str:
+    """Write values as JSON, without the brackets around them."""
+    given = values if isinstance(values, list) else values.ravel()
+    pieces = (given[start : start + _PIECE] for start in range(0, len(given), _PIECE))
+    return ", ".join(json.dumps(_plain(piece), allow_nan=False)[1:-1] for piece in pieces)
+
+
 def _plain(values: np.ndarray | list[bytes]) -> list[Any]:
     if isinstance(values, list):
         return [one.decode() for one in values]
     # JSON has no word for what is no number.
-    return [value if math.isfinite(value) else None for value in values.ravel().tolist()]
+    return [value if math.isfinite(value) else None for value in values.tolist()]
