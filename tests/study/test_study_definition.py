@@ -21,6 +21,7 @@ from .conftest import replaced
 Define = Callable[..., StudyDefinition]
 STUDIES = sorted((Path(__file__).parents[2] / "configs" / "study").glob("*.yaml"))
 
+ASHA = {"trials": 9, "lr": {"low": 1e-4, "high": 1e-2}, "pruning": "asha"}
 TWO = [{"name": "adam"}, {"name": "sam", "settings": {"rho": 0.1}}]
 
 
@@ -38,6 +39,15 @@ TWO = [{"name": "adam"}, {"name": "sam", "settings": {"rho": 0.1}}]
         ({"use_folds": 5}, "use_folds 5 is more than folds 3"),
         ({"search": {"trials": 3}}, "search has 3 trials and no lr, so that adam has nothing to try"),
         ({"search": {"lr": {"low": 1, "high": 0.1}}}, "low 1 is not below high 0.1"),
+        (
+            {"search": ASHA, "budgets": ["epochs", "gradients"]},
+            "search.pruning asha compares trials after as many epochs",
+        ),
+        (
+            {"search": ASHA, "claims": [{"name": "x", "says": "improves", "optimizer": "sam"}]},
+            "leave it out of a study with claims",
+        ),
+        ({"search": {"pruning": "median"}}, "search.pruning"),
         ({"claims": [{"name": "x", "says": "improves", "optimizer": "asam"}]}, "claim 'x': asam is not compared"),
         (
             {"claims": [{"name": "x", "says": "improves", "optimizer": "sam", "networks": ["vit"]}]},
@@ -64,6 +74,18 @@ def test_the_hash_covers_all_that_decides_and_not_where_the_data_lie(define: Def
         {"search": {"trials": 2, "lr": {"low": 0.1, "high": 1}}},
     ):
         assert replaced(study, **changes).digest() != study.digest()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_hash_of_a_study_without_pruning_is_that_from_before_there_was_the_key(path: Path) -> None:
+    study = load_study(path)
+    assert "pruning" not in study.registered()
+    assert replaced(study, search={"pruning": "none"}).digest() == study.digest()
+
+
+def test_the_hash_of_a_study_with_pruning_is_another(define: Define) -> None:
+    study = define(search=ASHA)
+    assert replaced(study, search={"pruning": "none"}).digest() != study.digest()
 
 
 def test_the_grid_has_every_combination_once_and_goes_fold_by_fold(define: Define) -> None:

@@ -218,6 +218,80 @@ def test_goes_on_to_the_same_weights_after_a_kill_in_an_epoch(
     assert choices[0] == choices[1]
 
 
+@pytest.mark.parametrize("criterion", ["val_auroc", "val_loss"])
+def test_trials_that_are_worse_end_early_and_the_same_ones_after_kills(
+    define: Define, tmp_path: Path, criterion: str
+) -> None:
+    search = {"trials": 5, "lr": {"low": 1e-5, "high": 9e-3}, "pruning": "asha", "criterion": criterion}
+    study = define(
+        base={"schedule": {"epochs": 4, "keep": "last"}},
+        hospitals=[{"name": "north", "site": "North"}],
+        use_folds=2,
+        search=search,
+    )
+    epochs = {"straight": 0, "stopped": 0}
+
+    def run(name: str, dying: bool) -> None:
+        def told(event: dict[str, Any]) -> None:
+            if event["kind"] == "epoch":
+                epochs[name] += 1
+                if dying and epochs[name] in (2, 6, 9):
+                    raise KeyboardInterrupt
+
+        assert not run_study(study, out=tmp_path / name, events=told).failures
+
+    run("straight", False)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            run("stopped", True)
+    run("stopped", True)
+    assert epochs["stopped"] == epochs["straight"]
+    choices = [
+        {
+            path.relative_to(tmp_path / name).as_posix(): path.read_text()
+            for path in (tmp_path / name).rglob("fold-*.json")
+        }
+        for name in ("straight", "stopped")
+    ]
+    assert choices[0] == choices[1]
+    folder = StudyFolder.open(tmp_path / "straight")
+    lower, pruned, trained = criterion == "val_loss", 0, 0
+    for chain in plan_chains(study):
+        choice = folder.choice(chain)
+        assert choice is not None
+        assert not choice["trials"][0].get("pruned")
+        reached: list[float] = []
+        for trial in choice["trials"]:
+            lines = folder.run_of(trial).metrics()
+            trained += len(lines)
+            first = lines[0][criterion] * (1 if lower else -1)
+            # Of fewer than five, the best after the first epoch goes on, the later of equals too.
+            goes_on = first <= min([*reached, first])
+            if not goes_on or len(reached) < 4:
+                assert (len(lines) == 1) == (not goes_on)
+            reached.append(first)
+            if trial.get("pruned"):
+                pruned += 1
+                assert trial["value"] is None
+                assert trial[
+                    "failure"
+                ] == f"ended after {len(lines)} epoch{'s' * (len(lines) > 1)}: other trials were " + ("better there")
+                assert len(lines) in (1, 3)
+                assert not list(folder.run_of(trial).folder.rglob("*.safetensors"))
+            else:
+                assert len(lines) == 4
+        whole = [trial for trial in choice["trials"] if not trial.get("pruned")]
+        best = min(whole, key=lambda trial: trial["value"] * (1 if lower else -1))
+        assert choice["chosen"] == best["settings"]
+    assert 4 <= pruned <= 16
+    assert trained == epochs["straight"]
+    # A forecast counts what was ended as done.
+    assert forecast(folder).finished == forecast(folder).runs
+    write_report(folder)
+    report = " ".join((tmp_path / "straight/report/report.md").read_text().split())
+    assert "the comparisons are biased by it" in report
+
+
 def test_a_run_that_fails_is_listed_alone_and_tried_again(
     define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from medsharp import runs
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
+from medsharp.quantities import counted
 from medsharp.runs import Run
 from training.events import Events
 from training.loop import DivergedError, train
@@ -21,7 +22,7 @@ from training.side_by_side import Failure, forget_error, keep_error
 from training.study.folder import StudyFolder
 from training.study.open_data import open_folder, read_open
 from training.study.plan import Cell, Chain, cell_config, plan_cells
-from training.study.search import Answer, Choice, choose
+from training.study.search import Answer, Choice, Watch, choose
 
 
 def is_done(folder: StudyFolder, chain: Chain) -> bool:
@@ -56,12 +57,18 @@ def _train_chain(folder: StudyFolder, chain: Chain, device: str | None, events: 
     manifest = read_open(folder.root, f"{chain.hospital.name}/fold-{chain.fold}")
     cells = plan_cells(folder.study, chain)
 
-    def answer(settings: Mapping[str, float]) -> Answer:
+    def answer(settings: Mapping[str, float], watch: Watch) -> Answer:
+        name = folder.run_folder(cells[0], settings).name
+        criterion = folder.study.search.criterion
         try:
-            path = _train(folder, cells[0], settings, manifest, device, events)
+            path = _train(
+                folder, cells[0], settings, manifest, device, events, lambda line: _watched(line, criterion, watch)
+            )
+        except _PrunedError as error:
+            return Answer(name, None, str(error), pruned=True)
         except DivergedError as error:  # an answer: these settings are bad; whatever else fails is tried again some day
-            return Answer(folder.run_folder(cells[0], settings).name, None, str(error))
-        value = _value(Run(path), folder.study.search.criterion)
+            return Answer(name, None, str(error))
+        value = _value(Run(path), criterion)
         if not math.isfinite(value):
             return Answer(path.name, None, _NOT_FINITE)
         return Answer(path.name, value)
@@ -100,9 +107,24 @@ def _train(
     manifest: Manifest,
     device: str | None,
     events: Events,
+    watch: Events | None = None,
 ) -> Path:
-    """Train a run if it is not finished; return its folder."""
+    """Train a run if it is not finished; return its folder.
+
+    Args:
+        folder: The study.
+        cell: Whose run it is.
+        chosen: Its settings.
+        manifest: What it learns from.
+        device: In place of `run.device`.
+        events: Told what training tells.
+        watch: Given the line of `metrics.jsonl` of each epoch, those of an earlier start too; what it raises ends the
+            training.
+    """
     path = folder.run_folder(cell, chosen)
+    if watch is not None:
+        for line in Run(path).metrics():
+            watch(line)
     if Run(path).finished:
         return path
     clear_unbegun(path)
@@ -115,9 +137,30 @@ def _train(
         place = str(open_folder(folder.root, f"{cell.chain.hospital.name}/fold-{cell.chain.fold}"))
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": place, "source": "auto"})})
     events({"kind": "begin", "cell": cell.name, "run": path.name})
-    train(config, manifest, out=path, resume=begun, events=events, device=device)
+
+    def tell(event: dict[str, Any]) -> None:
+        events(event)
+        if watch is not None and event["kind"] == "epoch":
+            watch(event)
+
+    train(config, manifest, out=path, resume=begun, events=tell, device=device)
     (path / runs.LAST_STATE).unlink(missing_ok=True)  # a finished run has nothing to resume
     return path
+
+
+class _PrunedError(Exception):
+    """A trial was ended early."""
+
+
+def _watched(line: Mapping[str, Any], criterion: str, watch: Watch) -> None:
+    """Tell an epoch's value.
+
+    Raises:
+        _PrunedError: The trial is to end there.
+    """
+    epoch, value = int(line["epoch"]) + 1, line[criterion]
+    if watch(epoch, math.nan if value is None else float(value)):
+        raise _PrunedError(f"ended after {counted(epoch, 'epoch')}: other trials were better there")
 
 
 _NOT_FINITE = "figures of validation images are not finite"
@@ -166,5 +209,5 @@ def _drop_weights(folder: StudyFolder, choice: Choice) -> None:
     winner = next(trial["run"] for trial in choice.trials if trial["settings"] == choice.chosen)
     for trial in choice.trials:
         run = folder.run_of(trial)
-        if trial["run"] != winner and run.finished:
+        if trial["run"] != winner and (run.finished or trial.get("pruned")):
             shutil.rmtree((run.folder / runs.LAST_WEIGHTS).parent, ignore_errors=True)

@@ -75,6 +75,9 @@ class Search(Section):
     trials: int = Field(1, ge=1, le=1000, description="of each optimizer, network, hospital and fold")
     lr: Span | None = Field(None, description="where the learning rate is looked for, the same for all")
     criterion: Literal["val_auroc", "val_loss"] = Field("val_auroc", description="by which the best trial is chosen")
+    pruning: Literal["none", "asha"] = Field(
+        "none", description="asha: end trials early that are worse than others after as many epochs"
+    )
 
 
 class Robustness(Section):
@@ -160,9 +163,25 @@ class StudyDefinition(Section):
             raise ValueError(
                 f"search has {self.search.trials} trials and no lr, so that {self.reference} has nothing to try"
             )
+        if self.search.pruning != "none":
+            self._check_pruning()
         self._check_optimizers()
         self._check_claims(names)
         return self
+
+    def _check_pruning(self) -> None:
+        """Refuse to end trials early where the study decides: methods that learn late lose their best settings."""
+        key = f"search.pruning {self.search.pruning}"
+        if "gradients" in self.budgets:
+            raise ValueError(
+                f"{key} compares trials after as many epochs, which are not as many gradients; leave it out, or have "
+                "budgets [epochs] alone"
+            )
+        if self.claims:
+            raise ValueError(
+                f"{key} ends trials by their first epochs, which favours settings that learn fast, for some optimizers "
+                "more than for others; leave it out of a study with claims"
+            )
 
     def _check_optimizers(self) -> None:
         hospitals = [hospital.name for hospital in self.hospitals]
@@ -223,6 +242,8 @@ class StudyDefinition(Section):
         """
         values = self.model_dump(mode="json", exclude={"name", "question"})
         values["base"] = without_place(values["base"])
+        if values["search"]["pruning"] == "none":
+            del values["search"]["pruning"]  # studies were registered before there was the key
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def digest(self) -> str:

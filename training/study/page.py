@@ -302,6 +302,7 @@ def _provenance(results: dict[str, Any]) -> list[Block]:
         f"Data: {sources['name']}. {sources['citation']}",
         f"Settings were chosen by {counted(trials, 'trial')} for each optimizer, network, hospital and "
         "fold, on validation images of that fold alone.",
+        *_pruning(results["study"]["search"].get("pruning", "none")),
         f"What is tested was first read {reading['opened']}, when {reading['finished_cells']} of "
         f"{results['cells']['planned']} cells were finished."
         if reading
@@ -313,6 +314,15 @@ def _provenance(results: dict[str, Any]) -> list[Block]:
         "Versions: " + ", ".join(f"{name} {value}" for name, value in results["versions"].items()) + ".",
     ]
     return [Heading("Where this comes from"), *(Text(sentence.strip()) for sentence in said)]
+
+
+def _pruning(how: str) -> list[str]:
+    if how == "none":
+        return []
+    return [
+        "Trials were ended early where others were better after as many epochs (search.pruning: asha). That favours "
+        "settings that learn fast, for some optimizers more than for others: the comparisons are biased by it."
+    ]
 
 
 def _commits(runs: Sequence[dict[str, Any]]) -> str:
