@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import shutil
+import signal
 import ssl
 import stat
 import subprocess
@@ -14,6 +16,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -322,3 +325,54 @@ def test_access_commands_change_and_list_a_file(tmp_path: Path) -> None:
         assert words in sentence
     assert path.read_text() == before
     assert "cannot read the accounts" in medsharp("access", "list", "--file", tmp_path / "no")[2]
+
+
+HELD = """
+import os, time
+from medsharp.inference import Predictor
+
+predict = Predictor.predict_readings
+
+def held(self, read):
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.02)
+    return predict(self, read)
+
+Predictor.predict_readings = held
+"""
+LONGER_THAN_UVICORN = 2.5
+"""Seconds; it waits two for what is not answered, and then gives it up."""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops the server with a signal")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_requests_that_are_inside_when_a_signal_comes_are_all_answered(
+    serve_command: Callable[..., RunningServer], png: bytes, tmp_path: Path, how: signal.Signals
+) -> None:
+    """The network answers nothing before the server is stopping, so that all of them are inside then."""
+    server = serve_command(before=HELD, GO=str(tmp_path / "go"))
+    body, kind = form(("a.png", png), ("b.png", png))
+
+    def ask(number: int) -> tuple[int, int]:
+        path = "v1/predict?heatmap=1" if number % 2 else "v1/predict"
+        answer = send(server, path, body, Content_Type=kind)
+        return answer.status, len(json.loads(answer.body))
+
+    def inside() -> bool:
+        return b"medsharp_requests_inside 8.0" in send(server, "metrics").body
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, number) for number in range(8)]
+        end = time.monotonic() + 60
+        while not inside():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        server.process.send_signal(how)
+        while send(server, "readyz").status == 200:
+            time.sleep(0.02)
+        time.sleep(LONGER_THAN_UVICORN)
+        (tmp_path / "go").touch()
+        assert [one.result() for one in asked] == [(200, 2)] * 8
+    server.process.wait(60)
+    assert "Traceback" not in server.said()
+    assert server.files() == []

@@ -202,6 +202,47 @@ def test_running_server_loads_its_bundle_again_at_a_signal(copy: Any, scan: byte
         process.communicate()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+def test_eight_clients_at_once_lose_no_answer_while_the_bundle_is_loaded_again(copy: Any, scan: bytes) -> None:
+    folder = copy("a", name="one")
+    command = [sys.executable, "-c", START, str(folder)]
+    expected = [Predictor.load(folder).digest]
+    answers: list[tuple[int, str]] = []
+    over = threading.Event()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        request = urllib.request.Request(
+            f"{process.stdout.readline().strip()}v1/predict", scan, {"Content-Type": "image/png"}
+        )
+
+        def ask_on() -> None:
+            while not over.is_set():
+                try:
+                    with urllib.request.urlopen(request) as answer:
+                        answers.append((answer.status, json.load(answer)[0]["digest"]))
+                except OSError as error:
+                    answers.append((getattr(error, "code", 0), str(error)))
+
+        clients = [threading.Thread(target=ask_on) for _ in range(8)]
+        try:
+            for client in clients:
+                client.start()
+            for temperature in (4.0, 5.0, 6.0):
+                copy("a", temperature=temperature)
+                expected.append(Predictor.load(folder).digest)
+                process.send_signal(signal.SIGHUP)
+                end = time.monotonic() + 120
+                while expected[-1] not in {digest for _, digest in answers[-8:]} and time.monotonic() < end:
+                    time.sleep(0.02)
+        finally:
+            over.set()
+            for client in clients:
+                client.join()
+            process.terminate()
+    assert {status for status, _ in answers} == {200}, [one for one in answers if one[0] != 200]
+    assert list(dict.fromkeys(digest for _, digest in answers)) == expected
+
+
 SIGNALLED = """
 import os, shutil, signal, sys
 import serve.app
