@@ -412,6 +412,78 @@ def test_batch_has_a_table_to_sort_filter_and_save_and_a_report(visitor: Visitor
     assert visitor.page.locator("iframe.ms-report").get_attribute("sandbox") == ""
 
 
+class HeldFrom:
+    """Stands for what the model waits for: it works until it is given an image of a name.
+
+    Attributes:
+        released: Once it is set, the model works on.
+    """
+
+    def __init__(self, held: Any, name: str) -> None:
+        self._held = held
+        self._name = name
+        self.released = threading.Event()
+
+    def wait(self) -> None:
+        if self._name in self._held.seen:
+            self.released.wait()
+
+
+def test_batch_of_several_files_shows_its_progress_and_is_stopped_and_begun_again(
+    visitor: Visitor, server: Server
+) -> None:
+    visitor.tab("Batch")
+    form = visitor.page.locator(".ms-batch-form")
+    work = visitor.page.locator(".ms-work", has=form)
+    scans = {f"batch-{number}.png": png(number, "benign") for number in range(9)}
+    form.locator("[name=images]").set_input_files([file(name, content) for name, content in scans.items()])
+    start, stop = form.get_by_role("button", name="Assess all"), form.get_by_role("button", name="Stop")
+    assert stop.count() == 0
+    go, held = server.held.go, HeldFrom(server.held, "batch-8.png")  # in the second turn, alone
+    server.held.go = held
+    try:
+        start.click()
+        work.get_by_text("assessing: 8 of 9").wait_for()
+        assert work.locator("progress").evaluate("bar => [bar.value, bar.max]") == [8, 9]
+        assert start.is_disabled()
+        assert work.locator(".ms-batch").count() == 0
+        stop.click()
+        work.locator(".ms-problem", has_text="Stopped.").wait_for()
+        assert start.is_enabled()
+        assert stop.count() == 0
+        assert work.locator("progress").is_hidden()
+        while server.app.state.admission.inside:  # the server hears of it, and keeps nothing
+            time.sleep(0.02)
+        assert server.app.state.memory.held == 0
+    finally:
+        held.released.set()
+        server.held.go = go
+    form.locator("[name=images]").set_input_files([file(name, scans[name]) for name in list(scans)[2:5]])
+    start.click()
+    work.locator(".ms-batch").wait_for()
+    assert [name.split("\n")[0] for name in work.locator(".ms-batch tbody tr").evaluate_all(FIRST_CELL)] == [
+        "batch-2.png", "batch-3.png", "batch-4.png"
+    ]  # fmt: skip
+    assert work.locator(".ms-problem").count() == 0
+    visitor.said("3 images: ")
+
+
+FIRST_CELL = "rows => rows.map(row => row.cells[0].innerText)"
+
+
+def test_zip_and_still_dicom_are_uploaded_for_a_card_each(visitor: Visitor) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("ward/one.png", png(4, "malignant"))
+        archive.writestr("ward/two.png", png(5, "benign"))
+    pixels = np.asarray(Image.open(io.BytesIO(png(6, "benign"))))
+    visitor.upload(file("all.zip", buffer.getvalue()), file("scan.dcm", clip([pixels])))
+    for name in ("ward/one.png", "ward/two.png", "scan.dcm"):
+        visitor.page.locator("#answer summary", has_text=name).click()
+        visitor.card(name)
+    assert visitor.page.locator("#answer .ms-card").count() == 3
+
+
 def test_last_image_is_corrupted_and_asked_of_all_models(visitor: Visitor) -> None:
     visitor.tab("Robustness")
     visitor.page.get_by_role("button", name="Corrupt this image").click()

@@ -2,17 +2,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import json
 import re
 import shutil
 import stat
 import threading
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
+import numpy as np
 import pytest
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 from starlette.testclient import TestClient
 
 from medsharp.bundle import write_spec
@@ -103,6 +109,57 @@ def test_upload_shows_probability_operating_point_decision_and_two_pictures(
     assert ("At or above the operating point" in html) == (expected >= threshold)
     assert ("Below the operating point" in html) == (expected < threshold)
     assert html.count('src="data:image/png;base64,') == 2
+
+
+def packed(images: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in images.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def still(png: bytes) -> bytes:
+    """The image as a DICOM object of one frame."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UltrasoundImageStorage, "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PatientName = "Unforgettable^Jane"
+    dataset.PixelData = pixels.tobytes()
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def shares(html: str) -> list[float]:
+    return [float(share) for share in re.findall(r'ms-number(?: ms-marked)?">(?:&[lg]t; )?([\d.]+)', html)]
+
+
+def test_zip_and_still_dicom_are_each_answered_with_a_card(
+    client: TestClient, predictor: Predictor, png: bytes
+) -> None:
+    refused = io.BytesIO()
+    Image.fromarray(np.full((96, 128), 3, dtype=np.uint8)).save(refused, "PNG")
+    archive = packed({"ward/one.png": png, "ward/two.png": refused.getvalue()})
+    html = assess(client, [upload(client, "all.zip", archive), upload(client, "scan.dcm", still(png))])
+    assert re.findall(r'class="ms-name"[^>]*>([^<]+?) *<', html) == ["ward/one.png", "ward/two.png", "scan.dcm"]
+    share = 100 * predictor.predict([png])[0].positive_probability
+    np.testing.assert_allclose(shares(html), [share, share], atol=0.11)
+    assert re.findall(r'data-said="(\S+): no answer', html) == ["ward/two.png"]
+    assert "Jane" not in html
+    assert state(client).memory.held == 0
+
+
+def test_zip_of_more_images_than_are_shown_names_the_tab_for_them(client: TestClient, png: bytes) -> None:
+    html = assess(client, [upload(client, "all.zip", packed({f"{number}.png": png for number in range(33)}))])
+    assert "33 images are more than the 32 that are shown here; use the tab Batch" in html
+    assert "ms-number" not in html
+    assert state(client).memory.held == 0
 
 
 @pytest.mark.parametrize("content", [None, b"text"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import json
 import math
 import socket
 import threading
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from medsharp.inference import Predictor
@@ -32,6 +35,7 @@ from serve.security.accounts import Accounts
 from serve.security.accounts import key as account_of
 from serve.security.login import Login
 from serve.security.settings import Security
+from serve.uploads.compressed import unpack
 
 triton: Any = pytest.importorskip("tritonclient.http")
 
@@ -125,6 +129,79 @@ def test_tensors_in_either_form_get_the_outputs_of_the_network(
     assert {output["name"] for output in response["outputs"]} == (
         set(predictor.session.outputs) if wanted is None else {"features", "logits"}
     )
+
+
+@pytest.mark.parametrize("how", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_bodies_that_the_client_compresses_are_unpacked(
+    asking: Any, predictor: Predictor, images: np.ndarray, how: str, binary: bool
+) -> None:
+    given = [tensor(images, binary=binary)]
+    options = {"request_compression_algorithm": how, "response_compression_algorithm": how}
+    answer = asking.infer(predictor.spec.name, given, **options)
+    np.testing.assert_allclose(answer.as_numpy("logits"), predictor.session.run(images[:, 0])["logits"], atol=1e-5)
+
+
+def packing(how: str) -> Any:
+    return gzip.compress if how == "gzip" else zlib.compress
+
+
+@pytest.mark.parametrize("how", ["gzip", "deflate"])
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_body_is_unpacked_however_it_is_cut(how: str, step: int) -> None:
+    rng = np.random.default_rng(step)
+    data = rng.bytes(3000) + bytes(2_500_000)
+    packed = packing(how)(data)
+    counted: list[int] = []
+    pieces = unpack([packed[at : at + step] for at in range(0, len(packed), step)], how, len(data), counted.append)
+    assert b"".join(pieces) == data
+    assert sum(counted) == len(data)
+    assert max(counted) <= 2**20
+
+
+def test_members_of_gzip_may_follow_one_another() -> None:
+    both = gzip.compress(b"one, ") + gzip.compress(b"two")
+    assert b"".join(unpack([both[:30], both[30:]], "gzip", 8, lambda _: None)) == b"one, two"
+
+
+@pytest.mark.parametrize("how", ["gzip", "deflate"])
+def test_damaged_and_overlong_compressed_bodies_are_refused(predictor: Predictor, how: str) -> None:
+    path = f"/v2/models/{predictor.spec.name}/infer"
+    app = create_app(predictor, limits=Limits(max_request_bytes=3_000_000))
+    with TestClient(app) as client:
+
+        def ask(body: bytes) -> tuple[int, str]:
+            answer = client.post(path, content=body, headers={"content-encoding": how})
+            assert app.state.memory.held == 0
+            return answer.status_code, answer.json().get("error", "")
+
+        good = packing(how)(json.dumps({"inputs": [GOOD]}).encode())
+        assert ask(good) == (200, "")
+        damaged = (400, f"the body cannot be unpacked as {how}; send it again")
+        for bad in (b"", good[:-1], good[:40], good[:20] + b"\xff" * 9 + good[29:], good + b"behind", b"words"):
+            assert ask(bad) == damaged
+        too_much = (413, "the request unpacks to more than 2.861 MiB; send fewer at once")
+        assert ask(packing(how)(bytes(3_000_001))) == too_much
+
+
+def test_unpacked_bytes_count_among_those_in_memory(predictor: Predictor) -> None:
+    app = create_app(predictor, limits=Limits(max_held_bytes=2_000_000))
+    with TestClient(app) as client:
+        answer = client.post(
+            f"/v2/models/{predictor.spec.name}/infer",
+            content=gzip.compress(bytes(3_000_000)),
+            headers={"content-encoding": "gzip"},
+        )
+        assert (answer.status_code, "it holds" in answer.json()["error"]) == (429, True)
+        assert app.state.memory.held == 0
+
+
+def test_no_more_is_unpacked_than_is_allowed() -> None:
+    packed = zlib.compress(bytes(99_000_000))
+    counted: list[int] = []
+    with taking_at_most(8_000_000), pytest.raises(HTTPException, match=r"unpacks to more than 2\.861 MiB"):
+        unpack([packed], "deflate", 3_000_000, counted.append)
+    assert sum(counted) <= 3_000_000
 
 
 def test_files_get_answers_that_the_checks_have_seen(asking: Any, predictor: Predictor, png: bytes) -> None:
@@ -387,7 +464,7 @@ def test_busy_server_and_bytes_held_hold_for_the_protocol_too(
     assert "the server is busy" in answer.json()["error"]
     assert int(answer.headers["retry-after"]) > 0
     assert client.app.state.memory.held == 0
-    assert client.post(path, content=b"x", headers={"content-encoding": "gzip"}).status_code == 415
+    assert client.post(path, content=b"x", headers={"content-encoding": "br"}).status_code == 415
     client.app.state.admission.close()
     assert client.get("/v2/health/ready").status_code == 503
     assert client.get("/v2/health/live").status_code == 200

@@ -11,8 +11,10 @@ from serve.api.inference_protocol.shapes import InferRequestBody
 from serve.api.model import LONG_NAME, LONGEST_NAME
 from serve.api.refusals import BODY, DOOR, ProtocolRefusal, Reason, Responses, refusals
 from serve.security.gate import NOTICE
+from serve.uploads.compressed import ENCODINGS
 
 LENGTH = "Inference-Header-Content-Length"
+UNKNOWN_ENCODING = "the body is compressed in a way that is not known here; send it as gzip, as deflate or as it is"
 _NO_MODEL = Reason("There is no such model or version", "there is no model 'bus-lite' here; there is bus-lite0")
 ASKED = refusals({**DOOR, 404: _NO_MODEL, 422: LONG_NAME}, ProtocolRefusal)
 """Of what is asked about a model."""
@@ -22,7 +24,7 @@ REFUSALS = refusals(
         **BODY,
         400: Reason("The request is not as the protocol has it", "the shape of image must be [n, 1, 224, 224]"),
         404: _NO_MODEL,
-        415: Reason("The body is compressed", "the body is compressed; send it as it is"),
+        415: Reason("The body is compressed otherwise than by gzip or deflate", UNKNOWN_ENCODING),
         422: LONG_NAME,
         500: Reason("The network failed at the images", BODY[500].sentence),
     },
@@ -92,6 +94,14 @@ HEADER = {
     "schema": {"type": "string", "pattern": "^[0-9]{1,9}$"},
     "description": "Bytes of the JSON, where binary tensors are behind it",
     "example": "512",
+}
+ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": ["identity", *ENCODINGS]},
+    "description": "How the body is compressed; the length of its JSON is that of before",
+    "example": "gzip",
 }
 
 Name = Annotated[

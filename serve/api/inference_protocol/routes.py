@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from importlib.metadata import version
@@ -15,6 +17,7 @@ from serve.api.context import Context
 from serve.api.inference_protocol.description import (
     ANSWER,
     ASKED,
+    ENCODING,
     HEADER,
     INFER_BODY,
     LENGTH,
@@ -22,6 +25,7 @@ from serve.api.inference_protocol.description import (
     REFUSALS,
     SERVER,
     STOPPING,
+    UNKNOWN_ENCODING,
     VERSION_IN_PATH,
     Name,
 )
@@ -37,6 +41,7 @@ from serve.api.inference_protocol.tensors import (
 )
 from serve.api.refusals import DOOR, ProtocolRefusal, refusals, with_example
 from serve.uploads.bodies import joined
+from serve.uploads.compressed import ENCODINGS, unpack
 
 _TAGS: list[str | Enum] = ["Open Inference Protocol"]
 
@@ -58,15 +63,8 @@ def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
     async def infer(request: Request, name: Name) -> Response:
         """Run a model on tensors, or `NAME-checked` on files. The input checks see files only, never tensors."""
         model = _find(context, request, name)
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise HTTPException(415, "the body is compressed; send it as it is")
         with context.memory.reservation() as reserve:
-            parts = []
-            async for part in request.stream():
-                reserve(len(part))
-                parts.append(part)
-            body = await joined(parts, sum(map(len, parts)))
-            parts.clear()
+            body = await _read_body(request, context.limits.max_request_bytes, reserve)
             asked = await lanes.aside(len(body), partial(read_request, body, request.headers.get(LENGTH)))
             del body
             wanted = _wanted(model, asked)
@@ -100,7 +98,7 @@ def add_inference_protocol_routes(app: FastAPI, context: Context) -> None:
         extra: dict[str, Any] = {"parameters": parameters}
         app.get(path, **about, openapi_extra=extra)(metadata)
         app.get(f"{path}/ready", **readiness, openapi_extra=extra)(model_ready)
-        extra = {"requestBody": INFER_BODY, "parameters": [*parameters, HEADER]}
+        extra = {"requestBody": INFER_BODY, "parameters": [*parameters, HEADER, ENCODING]}
         app.post(f"{path}/infer", **answers, openapi_extra=extra)(infer)
 
 
@@ -123,6 +121,25 @@ def _add_server_routes(app: FastAPI, context: Context) -> None:
     async def ready() -> Response:
         """Say whether the server takes requests."""
         return _ready(context)
+
+
+async def _read_body(request: Request, most: int, reserve: Callable[[int], None]) -> bytes:
+    """Read a body, unpacked where it is compressed; `reserve` counts its bytes, as they came and unpacked.
+
+    Raises:
+        HTTPException: 415, it is compressed otherwise than by gzip or deflate, and as `unpack` says.
+        BusyError: From `reserve`.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and encoding not in ENCODINGS:
+        raise HTTPException(415, UNKNOWN_ENCODING)
+    parts = []
+    async for part in request.stream():
+        reserve(len(part))
+        parts.append(part)
+    if encoding != "identity":
+        parts = await asyncio.to_thread(unpack, parts, encoding, most, reserve)
+    return await joined(parts, sum(map(len, parts)))
 
 
 def _ready(context: Context) -> Response:
