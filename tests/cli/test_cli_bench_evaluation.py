@@ -58,5 +58,6 @@ def test_a_made_table_is_scored_in_passes_and_removed(tmp_path: Path) -> None:
     assert written["what"] == "writing the table of 10,000 images"
     assert scored["what"] == "medsharp score --stream: 10,000 images of 1,000 patients, 100 resamples"
     assert "of memory at most" in scored["note"]
+    assert float(scored["note"].partition(" s of cores")[0]) > 0
     assert list((tmp_path / "disk").iterdir()) == []
     refused(run(*COMMAND, "--disk", tmp_path), "--disk is of --streamed")

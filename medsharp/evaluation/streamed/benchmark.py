@@ -99,10 +99,11 @@ def measure_streamed(
         size = sum(path.stat().st_size for path in table.iterdir())
         command = [sys.executable, "-c", "from medsharp.cli import main; main()", "score", str(table), "--stream"]
         command += ["--out", str(out), "--resamples", str(resamples), "--seed", str(seed)]
-        begun = time.perf_counter()
+        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
-        seconds = time.perf_counter() - begun
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cores = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        memory = after.ru_maxrss / 2**20
         found: dict[str, Any] = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["datasets"][0]
     disk = found["streamed"]["temporary_bytes"]
     what = f"{images:,} images of {patients:,} patients, {resamples:,} resamples"
@@ -110,6 +111,6 @@ def measure_streamed(
         Timing(f"writing the table of {images:,} images", written, f"{size / 2**30:.2f} GiB of Parquet"),
         Timing(
             f"medsharp score --stream: {what}", seconds,
-            f"{memory:.2f} GiB of memory at most, {disk / 2**30:.2f} GiB of temporary disk",
+            f"{cores:.0f} s of cores, {memory:.2f} GiB of memory at most, {disk / 2**30:.2f} GiB of temporary disk",
         ),
     ]  # fmt: skip
