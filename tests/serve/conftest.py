@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,16 +165,39 @@ class RunningServer:
         return self.said()
 
 
+def as_user(number: int) -> list[str]:
+    """What runs a command as a user who may read all that is here, the interpreter of root too, and writes nothing."""
+    reading = "-all,+dac_read_search"
+    ids = [f"--reuid={number}", f"--regid={number}", "--clear-groups", "--no-new-privs"]
+    return ["setpriv", *ids, f"--inh-caps={reading}", f"--ambient-caps={reading}", f"--bounding-set={reading}"]
+
+
+@pytest.fixture(scope="module")
+def other_user() -> int:
+    """The user of the image; skipped where nobody else can be become."""
+    number = 10001
+    if shutil.which("setpriv") is None or os.geteuid() != 0:
+        pytest.skip("only root becomes somebody else, by setpriv")
+    if subprocess.run([*as_user(number), "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this system lets root become nobody else who may read")
+    return number
+
+
 @pytest.fixture(scope="module")
 def serve_command(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningServer]]:
     """Start `medsharp serve` with options; each is stopped at the end."""
     started: list[RunningServer] = []
 
-    def start(*options: object, before: str = "", **environment: str) -> RunningServer:
+    def start(*options: object, before: str = "", user: int | None = None, **environment: str) -> RunningServer:
         folder = tmp_path_factory.mktemp("server")
         log = folder / "log"
         for name in ("tmp", "home", "cache"):
             (folder / name).mkdir()
+        if user is not None:
+            os.chown(folder / "tmp", user, user)
+            # The command line asks the system whether it may read, which then forgets about more than files' modes.
+            for readable in (bundle, bundle.parent):
+                readable.chmod(0o755)
         own = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MEDSHARP_")},
             "TMPDIR": str(folder / "tmp"),
@@ -182,10 +206,14 @@ def serve_command(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "COLUMNS": "200",
             **environment,
         }
-        arguments = ["serve", str(bundle), "--port", "0", "--no-browser", *map(str, options)]
+        # By a name, since the way to the folder is root's alone.
+        wrapped, named = ([], str(bundle)) if user is None else (as_user(user), bundle.name)
+        arguments = ["serve", named, "--port", "0", "--no-browser", *map(str, options)]
         code = f"{before}\nfrom medsharp.cli import app\napp({arguments!r})"
         with log.open("wb") as file:
-            process = subprocess.Popen([sys.executable, "-c", code], stdout=file, stderr=subprocess.STDOUT, env=own)
+            command = [*wrapped, sys.executable, "-c", code]
+            where = None if user is None else bundle.parent
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=own, cwd=where)
         found = None
         while found is None and process.poll() is None:
             found = re.search(r"https?://\S+:\d+/", log.read_text(encoding="utf-8", errors="replace"))

@@ -106,9 +106,19 @@ class Visitor:
     """A visitor with a page of their own."""
 
     def __init__(
-        self, server: Server, browser: Any, *, width: int = 1280, dark: bool = False, touch: bool = False
+        self,
+        server: Server,
+        browser: Any,
+        *,
+        width: int = 1280,
+        dark: bool = False,
+        touch: bool = False,
+        by_system: bool = False,
     ) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=touch)
+        """`by_system` says light or dark as an operating system does, and not in the page's address."""
+        mode = "dark" if dark else "light"
+        wanted = {"color_scheme": mode} if by_system else {}
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=touch, **wanted)
         self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
@@ -116,7 +126,7 @@ class Visitor:
         self.page.on("console", lambda told: told.type == "error" and self.complaints.append(told.text))
         self.page.on("request", self._watch)
         self._origin = server.address
-        self.page.goto(f"{server.address}?__theme={'dark' if dark else 'light'}")
+        self.page.goto(server.address if by_system else f"{server.address}?__theme={mode}")
         self.page.locator("#upload input[type=file]").wait_for(state="attached")
 
     def _watch(self, request: Any) -> None:
@@ -556,26 +566,52 @@ def test_everything_is_done_with_the_keyboard_alone(visitor: Visitor) -> None:
 CONTRAST = Path(__file__).with_name("contrast.js")
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+@pytest.mark.parametrize(
+    ("width", "dark", "by_system"),
+    [(1280, False, False), (1280, True, True), (390, False, True), (390, True, False)],
+    ids=["wide, light", "wide, dark by the system", "phone, light by the system", "phone, dark"],
+)
 def test_text_can_be_read_everything_has_a_name_and_nothing_is_wider_than_the_screen(
-    server: Server, browser: Any, width: int, dark: bool
+    server: Server, browser: Any, width: int, dark: bool, by_system: bool
 ) -> None:
-    visitor = Visitor(server, browser, width=width, dark=dark)
+    visitor = Visitor(server, browser, width=width, dark=dark, by_system=by_system)
     page = visitor.page
+
+    def check(what: str) -> None:
+        assert page.evaluate(CONTRAST.read_text()) == [], (what, width, dark)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, what
+
+    page.locator(".ms-head h1").wait_for()
+    ink = page.evaluate("getComputedStyle(document.querySelector('.ms-head h1')).color")
+    assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > 600) == dark, ink
     visitor.upload(file("case.png", png(4, "malignant")))
     visitor.card("case.png").get_by_text("What would another threshold bring?").click()
     for name in ("Assess", "Batch", "Robustness", "Model"):
         visitor.tab(name)
         page.get_by_role("tab", name=name, selected=True).wait_for()
-        assert page.evaluate(CONTRAST.read_text()) == [], (name, width, dark)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        check(name)
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     notice = page.locator(".ms-banner").bounding_box()
     assert 0 <= notice["y"] < 100
     assert notice["height"] < 100
+    page.get_by_role("button", name="Compare on this image").click()
+    page.locator(".ms-outcome tbody tr th", has_text="resnet18").wait_for()
+    check("models compared")
+    visitor.tab("Robustness")
+    page.locator(".ms-one [name=family]").select_option("annotation")
+    page.get_by_role("button", name="Corrupt this image").click()
+    page.locator(".ms-robustness").wait_for()
+    check("a corrupted image")
+    visitor.tab("Batch")
+    page.locator(".ms-batch-form [name=images]").set_input_files(
+        [file("case.png", png(4, "malignant")), file("black.png", plain()), file("words.png", b"words")]
+    )
+    page.get_by_role("button", name="Assess all").click()
+    page.locator(".ms-batch").wait_for()
+    check("a batch")
     visitor.tab("Assess")
     visitor.upload(file("black.png", plain()))
     visitor.card("black.png")
-    assert page.evaluate(CONTRAST.read_text()) == []
+    check("a refusal")
     assert visitor.complaints == []
     visitor.context.close()

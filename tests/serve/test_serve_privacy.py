@@ -352,6 +352,33 @@ def test_forms_at_paths_of_gradio_that_take_no_upload(
     watch.check_words(server.said())
 
 
+def test_another_user_who_may_write_nowhere_serves_all_of_it(
+    serve_command: Callable[..., RunningServer], other_user: int, scan: bytes, batch: bytes
+) -> None:
+    """As in the image, the compose file and the unit: the folder for temporary files is all that is its own."""
+    server = serve_command(user=other_user)
+    status = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    assert f"Uid:\t{other_user}\t{other_user}\t{other_user}\t{other_user}" in status
+    assert "NoNewPrivs:\t1" in status
+    assert send(server, "GET", "")[0] == 200
+    assert post(server, "v1/predict?heatmap=1", ("a.png", scan))[0] == 200
+    for kind in ("", "png", "pdf", "json"):
+        assert use_page(server, "answer", ("a.png", scan), **{"as": kind})[0] == 200
+    labels = labels_of("labels.xlsx", tables()[f"{PATIENT}.xlsx"])
+    status_of_batch, told = use_page(server, "batch", ("all.zip", batch), **labels)
+    assert status_of_batch == 200
+    assert "<html" in json.loads(told.splitlines()[-1])["report"]
+    for what in ("robustness", "compare"):
+        assert b'"html"' in use_page(server, what, ("a.png", scan), family="annotation")[1]
+    # It has written where it may, if anywhere: libraries keep lists of fonts.
+    theirs = {path for path in server.folder.rglob("*") if path.stat().st_uid == other_user}
+    assert all(path.is_relative_to(server.folder / "tmp") for path in theirs)
+    said = server.stop()
+    assert "Traceback" not in said
+    assert "Permission denied" not in said
+    assert not any(path.name.startswith("medsharp-serve-") for path in (server.folder / "tmp").iterdir())
+
+
 BREAKING = """
 import asyncio, logging, sys, warnings
 import serve.engine.decode, serve.engine.job
