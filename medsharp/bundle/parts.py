@@ -89,7 +89,7 @@ class OperatingPoint(Growing):
 
 
 class InputCheck(Part):
-    """What the internal validation images look like; predictions on images far from them are flagged.
+    """In older bundles: what the internal validation images look like; predictions on images far from them are flagged.
 
     `distance_limit` bounds the root mean square of `(features - feature_mean) / feature_scale`; brightness is the mean
     grey level of the network's input.
@@ -102,10 +102,10 @@ class InputCheck(Part):
 
 
 class CheckLimit(Growing):
-    """A limit of an input check that is the bundle's own.
+    """The limit of an input check, and how often the check speaks.
 
     Attributes:
-        limit: Of the check's value.
+        limit: Of the check's value: the bundle's own, or that of every bundle when it was written.
         false_alarms: Share of the bundle's own images, of those with a lesion, that lie beyond it.
         images: How many these are.
         found: Share of images without a lesion that lie beyond it, each judged by a fit that left it out.

@@ -33,7 +33,8 @@ class BundleSpec(Growing):
         weights: How the graph stores them; it computes in float32 either way.
         combination: How the graph makes one answer of several; None for one network that sees one view.
         held_out: Figures at each hospital left out wholly; empty where none was measured.
-        checks: Limits of input checks that are the bundle's own, by key; where it has any they stand for `input_check`.
+        input_check: Limits of older bundles; None where `checks` stand for it.
+        checks: Limits of the input checks, with their rates, by key.
         updates: What `medsharp recalibrate` did, the oldest first; empty for a bundle as it was exported.
     """
 
@@ -47,7 +48,7 @@ class BundleSpec(Growing):
     temperature: float = Field(gt=0)
     uncalibrated: str = Field("", json_schema_extra=LATER)
     operating_point: OperatingPoint
-    input_check: InputCheck
+    input_check: InputCheck | None = Field(None, json_schema_extra=LATER)
     heatmap_reference: float | None = Field(None, gt=0, json_schema_extra=LATER)
     outputs: tuple[str, ...]
     weights: Literal["fp32", "fp16"] = Field("fp32", json_schema_extra=LATER)

@@ -1,4 +1,4 @@
-"""A bundle's own limits of the input checks, and what it knows of its features."""
+"""Limits of the input checks for a bundle, with their rates there, and what it knows of its features."""
 
 from __future__ import annotations
 
@@ -38,32 +38,33 @@ _FAR = 4.0
 _ALIKE = 1e-4
 """Spread of values below which they say nothing of an image."""
 
-_FITTED = tuple(check for check in IMAGE_CHECKS if check.fitted)
-
 
 def measured(images: Iterable[DecodedImage]) -> dict[str, np.ndarray]:
-    """Return the values of the checks of the picture that bundles have limits of their own for, by key: float [N]."""
-    values = [[check.measure(picture) for check in _FITTED] for picture in map(Picture, images)]
-    return {
-        check.key: column for check, column in zip(_FITTED, np.array(values).reshape(-1, len(_FITTED)).T, strict=True)
-    }
+    """Return the values of the checks of the picture, by key: float [N]."""
+    values = [[check.measure(picture) for check in IMAGE_CHECKS] for picture in map(Picture, images)]
+    columns = np.array(values).reshape(-1, len(IMAGE_CHECKS)).T
+    return {check.key: column for check, column in zip(IMAGE_CHECKS, columns, strict=True)}
 
 
 def picture_limits(values: Mapping[str, np.ndarray]) -> dict[str, CheckLimit]:
-    """Return limits that find at most a stated share of the bundle's own images.
+    """Return the limit of each check of the picture, and what share of the bundle's own images lies beyond it.
 
-    A check that has a limit for every bundle keeps it, unless it would refuse more of these images than that: a model
-    of other images than the check knows must answer them.
+    A limit that is fitted lets at most a stated share of these images be found. A check that also has one for every
+    bundle keeps that, unless it would find more of such images: a model of other images than the check knows must
+    answer them.
 
     Args:
         values: As `measured` gives them, of validation images.
     """
     limits = {}
-    for check in _FITTED:
-        own = values[check.key]
-        limit = _limit(own, check.above, FALSE_ALARMS[check.key], _FAR)
-        if check.limit is not None:
-            limit = max(limit, check.limit) if check.above else min(limit, check.limit)
+    for check in IMAGE_CHECKS:
+        own, limit = values[check.key], check.limit
+        if check.fitted:
+            share = FALSE_ALARMS[check.key]
+            quantile = _limit(own, check.above, share)
+            if limit is None or (quantile > limit if check.above else quantile < limit):
+                limit = _limit(own, check.above, share, _FAR if check.outcome == "refusal" else None)
+        assert limit is not None  # a check has one, or is fitted
         limits[check.key] = CheckLimit(limit=limit, false_alarms=_share(own, limit, check.above), images=len(own))
     return limits
 

@@ -23,7 +23,6 @@ from medsharp.bundle import (
     Average,
     BundleSpec,
     HeldOut,
-    InputCheck,
     Precision,
     Preprocessing,
     TrainingRecord,
@@ -90,7 +89,7 @@ def export_network(
         classes: In the order of the logits.
         positive: The class that is thresholded.
         preprocess_spec: How images were placed in training.
-        validation_images: uint8 [N, S, S]; they fix temperature, operating point and input check, and prove parity.
+        validation_images: uint8 [N, S, S]; they fix temperature, operating point and input checks, and prove parity.
         validation_labels: int [N].
         training: What the networks were trained on and how.
         average: What the answer of several networks or views is the mean of.
@@ -206,7 +205,6 @@ def export_network(
             temperature=temperature.value,
             uncalibrated=temperature.obstacle,
             operating_point=point,
-            input_check=_input_check(outputs["features"], validation_images),
             outputs=session.outputs,
             weights=weights,
             combination=network.combination if network.answers > 1 else None,
@@ -249,17 +247,3 @@ def _out_of_fold(
     assert total is not None
     mean = total / answered_by.sum(axis=1, keepdims=True)
     return np.log(np.maximum(mean, 1e-30)) if average == "probabilities" else mean
-
-
-def _input_check(features: np.ndarray, images: np.ndarray) -> InputCheck:
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
-    distances = np.sqrt((((features - mean) / scale) ** 2).mean(axis=1))
-    brightness = images.mean(axis=(1, 2))
-    # Half as far again as anything in the validation images: these checks shall speak rarely.
-    spread = (brightness.max() - brightness.min()) / 4
-    return InputCheck(
-        feature_mean=tuple(round(float(value), 6) for value in mean),
-        feature_scale=tuple(round(float(value), 6) for value in scale),
-        distance_limit=float(1.5 * distances.max()),
-        brightness=(float(max(1.0, brightness.min() - spread)), float(min(254.0, brightness.max() + spread))),
-    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsharp.bundle import CHECKS, METADATA, TRAINING_HASHES, TRAINING_LOOKS, BundleSpec, write_spec
+from medsharp.bundle import CHECKS, METADATA, TRAINING_HASHES, TRAINING_LOOKS, BundleSpec, OperatingPoint, write_spec
 from medsharp.cores import usable_cores
 from medsharp.data.manifest import Manifest
 from medsharp.errors import InputError
@@ -22,6 +22,7 @@ from medsharp.files import atomic_folder, sha256_file, write_text
 from medsharp.inference.card import write_card
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.predictor import Predictor
+from medsharp.inference.validation import Validation
 from medsharp.keys import clusters_of, text_of
 from medsharp.preprocess import preprocess
 from medsharp.progress import Progress
@@ -41,7 +42,8 @@ def refit_checks(
 ) -> BundleSpec:
     """Write a copy of a bundle whose input checks have limits of their own.
 
-    The network, the temperature and the operating point stay as they are. Only images that the bundle was made of
+    The network, the temperature and the threshold stay as they are; an older bundle gets the intervals of its
+    sensitivity and specificity. Only images that the bundle was made of
     count: those whose file or perceptual hash it carries.
 
     Args:
@@ -85,7 +87,14 @@ def refit_checks(
             shutil.copyfile(predictor.folder / name, folder / name)
         if learned is not None:
             learned.write(folder / CHECKS)
-        spec = spec.model_copy(update={"name": Path(out).resolve().name, "checks": picture_limits(pictures) | limits})
+        spec = spec.model_copy(
+            update={
+                "name": Path(out).resolve().name,
+                "checks": picture_limits(pictures) | limits,
+                "input_check": None,
+                "operating_point": _with_intervals(spec, folder),
+            }
+        )
         before = json.loads((predictor.folder / METADATA).read_text(encoding="utf-8")) if METADATA in spec.files else {}
         # Whose the weights are stays as it was said.
         kept = {key: before[key] for key in ("authors", "copyright") if key in before}
@@ -95,6 +104,22 @@ def refit_checks(
         spec = spec.model_copy(update={"files": {file.name: sha256_file(file) for file in sorted(folder.iterdir())}})
         write_spec(folder, spec)
     return spec
+
+
+def _with_intervals(spec: BundleSpec, folder: Path) -> OperatingPoint:
+    """Return the operating point with the intervals of what it reached, where an older bundle lacks them.
+
+    They are of its validation predictions, as far as it was chosen on these: an update's are not in the bundle.
+    """
+    point = spec.operating_point
+    validation = Validation.read(spec, folder)
+    if validation is None or spec.updates or point.sensitivity_interval is not None:
+        return point
+    reached = next((one for one in validation.rates(point.threshold) if one.threshold == point.threshold), None)
+    if reached is None or (reached.sensitivity, reached.specificity) != (point.sensitivity, point.specificity):
+        return point  # weights from elsewhere, or a table that somebody replaced: not what the point was chosen on
+    intervals = ("sensitivity_interval", "specificity_interval")
+    return point.model_copy(update={name: getattr(reached, name) for name in intervals})
 
 
 def _known(folder: Path) -> set[str]:

@@ -28,10 +28,13 @@ from medsharp.bundle import (
 )
 from medsharp.data.manifest import SPLITS
 from medsharp.evaluation import Evaluation
-from medsharp.evaluation.report.wording import titled
+from medsharp.evaluation.report.wording import percent, titled
 from medsharp.evaluation.statistics.operating_point import asked_sensitivity
 from medsharp.evaluation.statistics.registry import names_of
 from medsharp.files import sha256_file, write_text
+from medsharp.inference.checks.answers import ANSWER_CHECKS
+from medsharp.inference.checks.entry import Check
+from medsharp.inference.checks.registry import IMAGE_CHECKS
 from medsharp.inference.external import evaluate_internal
 from medsharp.inference.glance import glance_table, glances
 from medsharp.quantities import counted, whole
@@ -75,6 +78,7 @@ def write_card(folder: Path, spec: BundleSpec, external: Sequence[Evaluation] = 
         figures=_figures([evaluation.as_dict() for evaluation in evaluations]),
         glance=_glance(spec, internal),
         members=_members(spec),
+        checks=_input_checks(spec),
         graphs=_graphs(folder),
         pooled=spec.pooled,
         hashes=(folder / TRAINING_LOOKS).exists(),
@@ -132,6 +136,27 @@ def _glance(spec: BundleSpec, internal: dict[str, Any] | None) -> str:
         "their thresholds were frozen without it. Whether the recipe was chosen by looking at these figures is not\n"
         "recorded here; where it was, they are better than those of a further hospital will be.\n\n" + table
     )
+
+
+def _input_checks(spec: BundleSpec) -> str:
+    """Return a table of the input checks with their limits and rates, or nothing where none is recorded."""
+    if not spec.checks:
+        return ""
+    lines = [
+        "| Check | What follows | What it says | Where | Of own images | Of images without a lesion |",
+        "|---" * 6 + "|",
+    ]
+    checks: tuple[Check[Any, Any], ...] = (*IMAGE_CHECKS, *ANSWER_CHECKS)
+    for check in checks:
+        one = spec.checks.get(check.key)
+        if one is None:
+            continue
+        follows = {"refusal": "refused", "caution": "cautioned"}[check.outcome]
+        where = f"{'above' if check.above else 'below'} {one.limit:.4g}"
+        found = "" if one.found is None else f"{percent(one.found, 1)} of {one.without}, each by a fit that left it out"
+        own = f"{percent(one.false_alarms, 1)} of {one.images}"
+        lines.append(f"| `{check.key}` | {follows} | {check.sentence} | {where} | {own} | {found} |")
+    return "\n".join(lines)
 
 
 def _graphs(folder: Path) -> str:

@@ -353,9 +353,9 @@ class Predictor:
         )
 
     def _findings(self, inputs: np.ndarray, outputs: dict[str, np.ndarray]) -> list[tuple[Finding, ...]]:
-        if self.spec.checks:
-            return self.judge.of_answers(outputs["features"], outputs["logits"])
-        return former_findings(self.spec.input_check, inputs, outputs["features"])
+        if self.spec.input_check is not None and not self.spec.checks:
+            return former_findings(self.spec.input_check, inputs, outputs["features"])
+        return self.judge.of_answers(outputs["features"], outputs["logits"])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -54,6 +54,20 @@ def test_fit_is_one_that_tells_pictures_apart_and_hospitals_are_left_out(tmp_pat
     assert all(one["refused"] <= one["images"] / 2 for one in left)
 
 
+def test_organs_and_pictures_of_packages_are_measured_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    result = run("bench", "checks", "--count", "2", "--from-packages", "--json", tmp_path / "rates.json")
+    assert result.exit_code == 0, result.output
+    rates = {(rate["name"], rate["sort"]): rate for rate in json.loads((tmp_path / "rates.json").read_text())["rates"]}
+    for organ in ("kidney", "thyroid", "carotid"):
+        assert rates[organ, "other organ"]["images"] == 2
+    photographs = rates["photographs", "other, packages"]
+    assert photographs["images"] >= 2  # scikit-learn's two at least, which evaluation needs
+    assert photographs["refused"] == photographs["images"]
+    assert "sklearn: 2 photographs" in result.output
+    for package in ("gnome-backgrounds", "tuxpaint-stamps-default"):
+        assert f"{package}: " in result.output
+
+
 def test_wrong_folders_and_a_fit_of_nothing_are_refused(tmp_path: Path) -> None:
     refused(run("bench", "checks", "--others", tmp_path / "gone"), "gone is not a folder")
     (tmp_path / "file").write_text("x")

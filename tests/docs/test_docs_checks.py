@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from medsharp.bundle import default_bundle, read_bundle
 from medsharp.export.checks import FALSE_ALARMS
 from medsharp.inference.checks.answers import ANSWER_CHECKS
 from medsharp.inference.checks.entry import Check
@@ -27,6 +28,20 @@ def test_page_has_a_row_of_each_check(check: Check[Any, Any]) -> None:
     assert check.outcome == "caution" or check in IMAGE_CHECKS, "a network's answer is never refused"
     if check in ANSWER_CHECKS:
         assert f"{FALSE_ALARMS[check.key]:.0%}".replace("%", " %") in row
+
+
+def test_page_has_the_limits_and_rates_of_the_shipped_bundle() -> None:
+    spec = read_bundle(default_bundle(), verify=False)
+    checks: list[Check[Any, Any]] = [*IMAGE_CHECKS, *ANSWER_CHECKS]
+    assert spec.checks.keys() == {check.key for check in checks}
+    for check in checks:
+        one = spec.checks[check.key]
+        side = "above" if check.above else "below"
+        share = f"{100 * one.false_alarms:.1f} % of {one.images:,}"
+        assert f"| `{check.key}` | {side} {one.limit:.4g} | {share} |" in PAGE
+    found = spec.checks["no_lesion"]
+    assert found.found is not None
+    assert f"`no_lesion` marks {100 * found.found:.1f} % of {found.without} normal breasts" in PAGE
 
 
 def test_page_says_how_many_statistics_there_are() -> None:

@@ -16,16 +16,20 @@ import torch
 from command_line import refused, run
 from PIL import Image
 
-from medsharp.bundle import CHECKS, BundleSpec, read_bundle, write_spec
+from medsharp.bundle import CHECKS, TRAINING_HASHES, BundleSpec, InputCheck, read_bundle, write_spec
 from medsharp.data.phantom.simulate import simulate_image
 from medsharp.data.sources import open_dataset
+from medsharp.evaluation.report.wording import percent
 from medsharp.export import refit
 from medsharp.export.checks import answer_limits
 from medsharp.files import sha256_file
 from medsharp.inference import Predictor
+from medsharp.inference.checks.registry import IMAGE_CHECKS
 from medsharp.networks import Classifier, create_network
 
 OWN, NORMAL, FOREIGN = 180, 30, 12
+
+_PICTURE = [check.key for check in IMAGE_CHECKS]
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +70,8 @@ def test_command_fits_checks_on_the_bundles_own_images_and_leaves_answers_as_the
     assert result.exit_code == 0, result.output
     after = read_bundle(tmp_path / "new")
     assert set(after.files) == {*before.files, CHECKS}
-    assert list(after.checks) == ["not_ultrasound", "dark", "bright", "no_lesion", "distance", "energy"]
-    assert {after.checks[key].images for key in ("not_ultrasound", "dark", "bright")} == {OWN}
+    assert list(after.checks) == [*_PICTURE, "no_lesion", "distance", "energy"]
+    assert {after.checks[key].images for key in _PICTURE} == {OWN}
     assert 0.4 * OWN < after.checks["distance"].images < 0.6 * OWN  # the other half of the patients
     assert after.checks["no_lesion"].without == NORMAL
     assert after.operating_point == before.operating_point
@@ -126,18 +130,115 @@ def test_limits_of_the_bundle_reach_its_predictions(bundle: Path, data: Path, tm
     assert {one.check for one in predictor.predict_pixels([inverted])[0].findings} & {"bright", "not_ultrasound"}
 
 
+def test_limits_of_every_bundle_stay_and_their_rates_are_of_the_bundles_own_images(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    """A third of the images is narrower than `small` asks for, and a sixth is of flat colour patches."""
+    changed = tmp_path / "changed"
+    shutil.copytree(data, changed)
+    table = pd.read_csv(changed / "manifest.csv", dtype=str, keep_default_na=False)
+    for number in range(OWN):
+        file = changed / f"{number:03d}.png"
+        pixels = np.asarray(Image.open(file))
+        if number % 3 == 0:
+            Image.fromarray(pixels[:, :60]).save(file)
+        elif number % 6 == 1:
+            coloured = np.stack([pixels] * 3, axis=-1)
+            coloured[10:50, 10:50] = (250, 30, 20)
+            Image.fromarray(coloured).save(file)
+    table["sha256"] = [sha256_file(changed / name) for name in table["image"]]
+    table.to_csv(changed / "manifest.csv", index=False)
+    theirs = tmp_path / "theirs"
+    shutil.copytree(bundle, theirs)
+    (theirs / TRAINING_HASHES).write_text("".join(f"{digest}\n" for digest in table["sha256"][:OWN]))
+    spec = read_bundle(theirs, verify=False)
+    files = {**spec.files, TRAINING_HASHES: sha256_file(theirs / TRAINING_HASHES)}
+    write_spec(theirs, spec.model_copy(update={"files": files}))
+    result = run("checks", theirs, "--data", changed, "--out", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    checks = read_bundle(tmp_path / "new").checks
+    assert (checks["small"].limit, checks["small"].false_alarms) == (64, 1 / 3)
+    assert (checks["coloured"].limit, checks["coloured"].false_alarms) == (0.02, 1 / 6)
+    assert (checks["too_small"].limit, checks["too_small"].false_alarms) == (32, 0)
+
+
+@pytest.mark.parametrize("how", ["export", "checks"])
+def test_card_tells_each_check_with_its_limit_and_rates(bundle: Path, data: Path, tmp_path: Path, how: str) -> None:
+    folder = bundle
+    if how == "checks":
+        run("checks", bundle, "--data", data, "--out", tmp_path / "new")
+        folder = tmp_path / "new"
+    spec = read_bundle(folder)
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    section = card.split("## Input checks")[1].split("\n## ")[0]
+    rows = {line.split("`")[1]: line for line in section.splitlines() if line.startswith("| `")}
+    assert list(rows) == list(spec.checks)
+    for key, one in spec.checks.items():
+        assert f" {one.limit:.4g} | {percent(one.false_alarms, 1)} of {one.images} |" in rows[key]
+    assert "| refused |" in rows["mostly_black"]
+    assert "above 0.9 |" in rows["mostly_black"]
+    assert "| cautioned |" in rows["small"]
+    assert "below 64 |" in rows["small"]
+    if how == "checks":
+        found = spec.checks["no_lesion"].found
+        assert found is not None
+        assert f"| {percent(found, 1)} of {NORMAL}, each by a fit that left it out |" in rows["no_lesion"]
+
+
+def test_bundle_from_before_gets_the_intervals_of_what_its_threshold_reached(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    exported = read_bundle(bundle)
+    without = {"sensitivity_interval": None, "specificity_interval": None}
+    older = exported.model_copy(update={"operating_point": exported.operating_point.model_copy(update=without)})
+    shutil.copytree(bundle, tmp_path / "older")
+    write_spec(tmp_path / "older", older)
+    assert run("checks", tmp_path / "older", "--data", data, "--out", tmp_path / "new").exit_code == 0
+    assert read_bundle(tmp_path / "new").operating_point == exported.operating_point
+    # A point that was chosen elsewhere has no interval of these images.
+    moved = older.operating_point.model_copy(update={"sensitivity": 0.5})
+    shutil.copytree(bundle, tmp_path / "moved")
+    write_spec(tmp_path / "moved", older.model_copy(update={"operating_point": moved}))
+    assert run("checks", tmp_path / "moved", "--data", data, "--out", tmp_path / "other").exit_code == 0
+    assert read_bundle(tmp_path / "other").operating_point == moved
+
+
+def test_bundle_from_before_there_were_checks_speaks_by_its_own_limits_until_it_has_them(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    spec = read_bundle(bundle)
+    assert spec.input_check is None
+    assert "input_check" not in (bundle / "bundle.yaml").read_text(encoding="utf-8")
+    image = data / "000.png"
+    features = Predictor.load(bundle).session.output_shapes["features"][1]
+    former = {"feature_mean": (0.0,) * features, "feature_scale": (1.0,) * features}
+    limits = InputCheck(**former, distance_limit=1e-6, brightness=(0.0, 255.0))
+    shutil.copytree(bundle, tmp_path / "former")
+    write_spec(tmp_path / "former", spec.model_copy(update={"checks": {}, "input_check": limits}))
+    (before,) = Predictor.load(tmp_path / "former").predict([image])
+    assert [one.check for one in before.findings] == ["distance"]
+    assert before.findings[0].sentence == "unlike the training images"
+    assert run("checks", tmp_path / "former", "--data", data, "--out", tmp_path / "new").exit_code == 0
+    after = Predictor.load(tmp_path / "new")
+    assert after.spec.input_check is None
+    assert not after.predict([image])[0].findings
+
+
 def test_export_learns_of_images_without_a_lesion(
     export: Callable[..., BundleSpec], network: Classifier, images: np.ndarray, tmp_path: Path
 ) -> None:
     twice = np.concatenate([images, 255 - images])
     options: dict[str, Any] = {"validation_images": twice, "validation_labels": np.arange(80) % 2}
     plain = export(network, tmp_path / "plain", **options)
-    assert list(plain.checks) == ["not_ultrasound", "dark", "bright", "distance", "energy"]
+    assert list(plain.checks) == [*_PICTURE, "distance", "energy"]
     once = export(network, tmp_path / "once", without_lesion=images[:1, ::-1], **options)
     assert (once.checks["no_lesion"].without, once.checks["no_lesion"].found) == (1, None)
     card = (tmp_path / "once" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "--no-lesion WITHOUT_LESION" in card
-    assert "--no-lesion" not in (tmp_path / "plain" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| `no_lesion` |" in card
+    card = (tmp_path / "plain" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "--no-lesion" not in card
+    assert "| `no_lesion` |" not in card
     taught = export(network, tmp_path / "taught", without_lesion=images[:20, ::-1], **options)
     assert taught.checks["no_lesion"].without == 20
     assert CHECKS in read_bundle(tmp_path / "taught").files

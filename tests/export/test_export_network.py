@@ -78,7 +78,7 @@ def test_runtime_gives_the_properties_back(exported: Exported) -> None:
 
 def test_card_tells_what_each_graph_was_held_to(exported: Exported) -> None:
     card = (exported[0] / "MODEL_CARD.md").read_text()
-    (row,) = [line for line in card.split("## Checks")[1].splitlines() if line.startswith("| fp32 |")]
+    (row,) = [line for line in card.split("## Graphs")[1].splitlines() if line.startswith("| fp32 |")]
     record = json.loads((exported[0] / "parity.json").read_text())["graphs"]["fp32"]
     assert "| `model.onnx` | PyTorch in float64 | 32 |" in row
     for name, limit in record["limit"].items():

@@ -121,11 +121,24 @@ def test_share_that_no_resample_changes_has_wilsons_interval_of_its_patients(all
 
 
 def test_point_of_a_bundle_written_before_says_its_figures_without_intervals() -> None:
-    point = read_bundle(default_bundle()).operating_point
-    assert point.sensitivity_interval is None
+    shipped = read_bundle(default_bundle(), verify=False).operating_point
+    point = shipped.model_copy(update={"sensitivity_interval": None, "specificity_interval": None})
     assert point.reached() == f"sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}"
     assert not {"sensitivity_interval", "specificity_interval"} & point.model_dump().keys()
     assert "sensitivity_interval" in OperatingPoint.model_fields
+
+
+@pytest.mark.parametrize("name", ["bus-lite0", "busi-resnet18"])
+def test_shipped_bundles_say_how_sure_their_operating_points_are(name: str) -> None:
+    spec = read_bundle(default_bundle().parent / name, verify=False)
+    point = spec.operating_point
+    for share, interval in (
+        (point.sensitivity, point.sensitivity_interval),
+        (point.specificity, point.specificity_interval),
+    ):
+        assert interval is not None
+        assert interval[0] < share < interval[1]
+    assert spec.input_check is None
 
 
 def test_the_least_number_is_the_first_whose_interval_spans_less_than_four_fifths() -> None:

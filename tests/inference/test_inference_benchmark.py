@@ -162,7 +162,7 @@ def test_the_yardstick_of_pytorch_is_the_network_of_the_bundle() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, spec.preprocess.size, spec.preprocess.size), dtype=np.uint8)
     found = Eager(spec)(images)
     assert found["logits"].shape == (2, 2)
-    assert found["features"].shape == (2, len(spec.input_check.feature_mean))
+    assert found["features"].shape == (2, 1280)
 
 
 def test_the_yardstick_of_pytorch_has_every_design_of_the_bundle() -> None:

@@ -24,22 +24,38 @@ def checks(
     unseen: Annotated[
         Path | None, typer.Option(help="The same, of kinds that --fit and the hospitals left out do not use.")
     ] = None,
+    from_packages: Annotated[
+        bool, typer.Option("--from-packages", help="Also of pictures that packages brought with them, which are named.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, help="Pictures of each made kind, images under each overlay.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Of what is made.")] = 0,
     fit: Annotated[Path | None, typer.Option(help="File for a fit of ultrasound.json on all of --data.")] = None,
     markdown: Annotated[bool, typer.Option(help="Print Markdown.")] = False,
     json_: JsonFile = None,
 ) -> None:
-    """Count what the checks of a picture refuse and mark: lesions, normal breasts, overlays, other pictures."""
+    """Count what the checks of a picture refuse and mark: lesions, normal breasts, overlays, other organs, pictures."""
     from medsharp.data.sources import open_dataset
     from medsharp.files import write_text
-    from medsharp.inference.checks.benchmark.rates import fitted, groups_of, left_out, rates_of, seconds_an_image
+    from medsharp.inference.checks.benchmark.packages import pictures_of_packages
+    from medsharp.inference.checks.benchmark.rates import (
+        PHOTOGRAPHS,
+        fitted,
+        groups_of,
+        left_out,
+        package_groups,
+        pooled,
+        rates_of,
+        seconds_an_image,
+    )
     from medsharp.inference.checks.judge import Judge
 
     check_json(json_)
     manifests = [open_dataset(path) for path in data or ()]
     heading("Reading and making pictures")
     groups = groups_of(manifests, no_lesion=no_lesion, others=others, unseen=unseen, count=count, seed=seed)
+    found = list(pictures_of_packages()) if from_packages else []
+    for one in found:
+        note(one.sentence)
     if fit is not None:
         import json
 
@@ -47,7 +63,8 @@ def checks(
         note(f"the fit is in {fit}; it is measured once it lies beside medsharp/inference/checks/ultrasound.py")
         return
     with progress_bar() as report:
-        rates = rates_of(groups, Judge(), report)
+        rates = rates_of([*groups, *package_groups(found)], Judge(), report)
+    rates += pooled(rates, PHOTOGRAPHS, "photographs, faces, wallpapers")
     cost = 1000 * seconds_an_image(groups, Judge())
     note(f"{cost:.1f} ms of one core an image, of the pictures as they are here")
     columns = ("pictures", "sort", "number", "refused (95 % interval)", "cautioned", "by")

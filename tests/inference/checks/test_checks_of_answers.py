@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -119,7 +120,9 @@ def test_few_images_or_one_class_in_a_half_have_no_such_limits(cases: tuple) -> 
 
 def test_limits_of_the_picture_are_loosened_and_never_tightened() -> None:
     rng = np.random.default_rng(0)
-    values = {
+    # What lies within the limits of the other checks.
+    inside = {one.key: np.full(1000, one.limit) for one in IMAGE_CHECKS if one.limit is not None}
+    values = inside | {
         "not_ultrasound": rng.normal(8, 1, 1000),
         "dark": rng.normal(60, 5, 1000),
         "bright": rng.normal(60, 5, 1000),
@@ -137,12 +140,29 @@ def test_limits_of_the_picture_are_loosened_and_never_tightened() -> None:
     assert few["dark"].limit < values["dark"][:20].min()
     assert few["bright"].limit > values["bright"][:20].max()
     assert few["dark"].false_alarms == 0.0
+    # A caution may speak of few images, a refusal not: it keeps its limit only where such images stay clear of it.
+    sample = values["dark"][:20]
+    assert few["dark"].limit == pytest.approx(min(sample.mean() - NormalDist().inv_cdf(0.995) * sample.std(), *sample))
+    assert few["not_ultrasound"].limit == 0.0
+    near = np.linspace(0.5, 3.5, 20)
+    limit = picture_limits({key: value[:20] for key, value in values.items()} | {"not_ultrasound": near})
+    assert limit["not_ultrasound"].limit == pytest.approx(near.mean() - 4 * near.std())
 
 
-def test_measured_gives_a_value_an_image_of_each_fitted_check() -> None:
+def test_share_beyond_a_limit_of_every_bundle_is_counted_on_its_side() -> None:
+    values = {one.key: np.full(10, one.limit or 100.0) for one in IMAGE_CHECKS}
+    beyond = {"too_small": np.r_[31.0, np.full(9, 33.0)], "clipped": np.r_[np.full(3, 0.13), np.full(7, 0.11)]}
+    limits = picture_limits(values | beyond)
+    assert {one.key for one in IMAGE_CHECKS} == limits.keys()
+    shares = {key: one.false_alarms for key, one in limits.items() if one.false_alarms}
+    assert shares == {"too_small": 0.1, "clipped": 0.3}
+    assert all(limits[one.key].limit == one.limit for one in IMAGE_CHECKS if not one.fitted)
+
+
+def test_measured_gives_a_value_an_image_of_each_check() -> None:
     images = [DecodedImage(np.full((70, 70), level, np.uint8), "x") for level in (10, 200)]
     values = measured(images)
-    assert list(values) == [check.key for check in IMAGE_CHECKS if check.fitted]
+    assert list(values) == [check.key for check in IMAGE_CHECKS]
     assert values["dark"] == pytest.approx([10, 200])
     assert all(value.shape == (0,) for value in measured([]).values())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from medsharp.data.phantom.scanner import HOSPITALS
 from medsharp.data.phantom.simulate import simulate_image
+from medsharp.data.sources import open_dataset
 from medsharp.images import DecodedImage
 from medsharp.images.decoded import luminance
 from medsharp.inference.checks.benchmark.changes import changed
@@ -213,3 +216,23 @@ def test_reducing_takes_means_and_enlarges_only_when_asked() -> None:
     assert small.mean() == pytest.approx(grey.mean())
     assert reduced(small, 256) is small
     assert reduced(small, 128, enlarge=True).shape == (128, 128)
+
+
+@pytest.mark.parametrize("folder", ["Dataset_BUSI_with_GT", "BUSBRA"])
+def test_of_real_lesions_at_most_one_in_fifty_is_refused(real_data: Path, folder: str) -> None:
+    """Of a tenth of them, always the same, without those that show flow, which six of BUSI's do."""
+    manifest = open_dataset(real_data / folder)
+    lesions = manifest.table[manifest.table["label"] != "normal"].sort_values("image")
+    rows = lesions.iloc[::10].to_dict("records")
+    assert len(rows) >= 60
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda row: Judge().of_image(manifest.read(row)), rows))
+    refused = [finding.check for one in found for finding in one if finding.outcome == "refusal"]
+    flow = refused.count("doppler")
+    assert flow <= 6
+    assert len(refused) - flow <= 0.02 * (len(rows) - flow)
+    # The same grey levels in another order are no ultrasound.
+    rng = np.random.default_rng(0)
+    for row in rows[:20]:
+        pixels = manifest.read(row).pixels
+        assert "not_ultrasound" in keys(rng.permutation(pixels.ravel()).reshape(pixels.shape))

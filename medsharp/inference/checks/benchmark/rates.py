@@ -22,15 +22,20 @@ from medsharp.images.decoded import luminance
 from medsharp.inference.checks.benchmark.changes import changed
 from medsharp.inference.checks.benchmark.fit import fit_likeness
 from medsharp.inference.checks.benchmark.made import FITTED, UNSEEN, made
+from medsharp.inference.checks.benchmark.organs import ORGANS
 from medsharp.inference.checks.benchmark.overlays import OVERLAYS
+from medsharp.inference.checks.benchmark.packages import OTHER_ORGANS, Found
 from medsharp.inference.checks.judge import Judge
 from medsharp.inference.checks.picture import Picture
 from medsharp.inference.checks.statistics import statistics_of
 from medsharp.inference.checks.ultrasound import Likeness
 from medsharp.progress import Progress
 
-Sort = Literal["lesions", "no lesion", "overlay", "other, fitted", "other, unseen"]
-"""Ultrasound with a lesion, without one, with something laid on it, or no ultrasound at all."""
+Sort = Literal["lesions", "no lesion", "overlay", "other organ", "other, fitted", "other, unseen", "other, packages"]
+"""Ultrasound with a lesion, without one, with something laid on it, of another organ, or no ultrasound at all."""
+
+PHOTOGRAPHS = ("photographs", "faces", "wallpapers", "drawn wallpapers")
+"""Kinds that are photographs, or pass for them; they are counted together too."""
 
 COPIES = 4
 """Changed copies of each image, for the fit; of a data set more than twice as large as the least, fewer."""
@@ -59,7 +64,7 @@ class Rate:
     """What became of a group: images in all, refused, only cautioned, and how many each check found."""
 
     name: str
-    sort: Sort
+    sort: str
     images: int
     refused: int
     cautioned: int
@@ -119,6 +124,7 @@ def groups_of(
         laid = [_decoded(lay(pixels[one], pixels[other], rng)) for one, other in drawn]
         groups.append(Group(name, "overlay", laid))
     kinds: tuple[tuple[Sort, Any, Path | None], ...] = (
+        ("other organ", ORGANS, None),
         ("other, fitted", FITTED, others),
         ("other, unseen", UNSEEN, unseen),
     )
@@ -129,6 +135,18 @@ def groups_of(
         groups += [Group(name, kind, images) for name, images in by_name.items()]
         groups += [] if folder is None else _folders(folder, kind)
     return groups
+
+
+def package_groups(found: Sequence[Found]) -> list[Group]:
+    """Lay pictures of packages together by their kind."""
+    by_kind: dict[str, list[DecodedImage]] = {}
+    for one in found:
+        by_kind.setdefault(one.shelf.kind, []).extend(one.images)
+    return [
+        Group(kind, "other organ" if kind == OTHER_ORGANS else "other, packages", images)
+        for kind, images in by_kind.items()
+        if images
+    ]
 
 
 def rates_of(groups: Sequence[Group], judge: Judge, progress: Progress | None = None) -> list[Rate]:
@@ -144,6 +162,30 @@ def rates_of(groups: Sequence[Group], judge: Judge, progress: Progress | None = 
         if progress is not None:
             progress(number, len(groups), group.name)
     return rates
+
+
+def pooled(rates: Sequence[Rate], kinds: Sequence[str], name: str) -> list[Rate]:
+    """Return one rate for each sort of kinds that are much alike, where there are several of it, and one for all.
+
+    Args:
+        rates: Of groups.
+        kinds: Names of those that count.
+        name: What they are together.
+    """
+    alike = [rate for rate in rates if rate.name in kinds and rate.sort.startswith("other,")]
+    parts = {sort: [rate for rate in alike if rate.sort == sort] for sort in dict.fromkeys(one.sort for one in alike)}
+    joined = [_together(part, name, sort) for sort, part in parts.items() if len(part) > 1]
+    return [*joined, *([_together(alike, name, "other, all")] if len(parts) > 1 else [])]
+
+
+def _together(rates: Sequence[Rate], name: str, sort: str) -> Rate:
+    by_check: Counter[str] = Counter()
+    for rate in rates:
+        by_check.update(rate.by_check)
+    images, refused, cautioned = (
+        sum(getattr(rate, key) for rate in rates) for key in ("images", "refused", "cautioned")
+    )
+    return Rate(name, sort, images, refused, cautioned, dict(by_check.most_common()))
 
 
 def seconds_an_image(groups: Sequence[Group], judge: Judge, count: int = 200) -> float:
