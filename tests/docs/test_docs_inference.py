@@ -5,13 +5,25 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from medsharp.inference import Prediction
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "inference.md"
+
+
+def test_the_page_names_all_that_a_prediction_carries() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("## What a prediction carries")[1].split("\n## ")[0]
+    named = {
+        name.rstrip("()") for row in section.splitlines() for name in re.findall(r"`([a-z_]+(?:\(\))?)`", row[:90])
+    }
+    public = {name for name in vars(Prediction) if not name.startswith("_")} | {one.name for one in fields(Prediction)}
+    assert {name for name in public if not name.startswith("_")} <= named
 
 
 def test_the_example_runs_and_says_what_became_of_each_image(tmp_path: Path) -> None:
