@@ -1,4 +1,4 @@
-"""Pictures of the page for the documentation, taken by a browser, of simulated images only."""
+"""Pictures of the page and of a report for the documentation, taken by a browser, of simulated images only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ _PATIENCE = 300_000
 """Milliseconds that an answer may take on a slow machine."""
 
 
-def take_pictures(bundles: list[Path], out: Path, progress: Callable[[str], None]) -> list[Path]:
+def take_pictures(
+    bundles: list[Path], out: Path, progress: Callable[[str], None], report: Path | None = None
+) -> list[Path]:
     """Serve bundles on a free port of this machine, use the page as a visitor does, and take pictures of it.
 
     Args:
         bundles: What is served, the default first.
+        report: Page of an evaluation on simulated images, of which a picture is taken too; None takes none.
         out: Folder of the pictures, which are written as PNG with 256 colours.
         progress: Told the name of each picture that is taken.
 
@@ -36,20 +40,19 @@ def take_pictures(bundles: list[Path], out: Path, progress: Callable[[str], None
         The files.
 
     Raises:
-        InputError: There is no chromium, or playwright is not installed; or a bundle cannot be served.
+        InputError: As `check_browser` says; or the report is none with curves, or a bundle cannot be served.
     """
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if browser is None:
-        raise InputError(f"no browser in PATH ({', '.join(_BROWSERS)}); on Debian: apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise InputError("playwright is not installed; pip install 'medsharp[dev]'") from error
+    browser = check_browser()
+    from playwright.sync_api import sync_playwright
+
     files = []
     with _served(bundles) as address, sync_playwright() as started:
         # No sandbox: in a container, root has none. Nothing but the server's own page is opened.
         chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         try:
+            if report is not None:
+                progress(_REPORT)
+                files.append(_write(_report_picture(chromium, report), out / f"{_REPORT}.png"))
             for name, (width, height, dark, use) in _PICTURES.items():
                 progress(name)
                 context = chromium.new_context(
@@ -66,6 +69,43 @@ def take_pictures(bundles: list[Path], out: Path, progress: Callable[[str], None
         finally:
             chromium.close()
     return files
+
+
+def check_browser() -> str:
+    """Return the path of the browser that takes the pictures.
+
+    Raises:
+        InputError: There is no chromium, or playwright is not installed.
+    """
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if browser is None:
+        raise InputError(f"no browser in PATH ({', '.join(_BROWSERS)}); on Debian: apt-get install chromium")
+    if find_spec("playwright") is None:
+        raise InputError("playwright is not installed; pip install 'medsharp[dev]'")
+    return browser
+
+
+def _report_picture(chromium: Any, report: Path) -> bytes:
+    """Return the beginning of a report beside the curves of its last data set, under that one's name.
+
+    Raises:
+        InputError: It has no data set with curves.
+    """
+    width, height = _REPORT_HALF
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme="light")
+    page = context.new_page()
+    page.goto(report.resolve().as_uri())
+    left = page.screenshot()
+    if not page.evaluate(_TO_CURVES):
+        raise InputError(f"{report} is no report of an evaluation with curves; medsharp demo makes one")
+    right = page.screenshot()
+    context.close()
+    both = Image.new("RGB", (2 * width, height))
+    for number, half in enumerate((left, right)):
+        both.paste(Image.open(io.BytesIO(half)), (number * width, 0))
+    buffer = io.BytesIO()
+    both.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @contextmanager
@@ -127,6 +167,24 @@ _PICTURES: dict[str, tuple[int, int, bool, Callable[[Any], None]]] = {
     "page-robustness": (1280, 1540, True, _robustness),
 }
 """Name of each picture, width and height of the window in pixels, whether it is dark, and how the page is used."""
+
+
+_REPORT = "report"
+_REPORT_HALF = (800, 1150)
+"""Width and height of each half of the report's picture, in pixels."""
+
+_TO_CURVES = """() => {
+  const section = [...document.querySelectorAll('section.dataset')].pop();
+  const titles = [...section?.querySelectorAll('h3') ?? []];
+  const curves = titles.find(title => title.textContent === 'Curves');
+  if (!curves) return false;
+  // What stands between the name of the data set and its curves would fill the picture.
+  const name = section.querySelector('h2');
+  while (name.nextElementSibling !== curves) name.nextElementSibling.remove();
+  section.scrollIntoView();
+  return true;
+}"""
+"""Scrolls to the curves of the last data set; says whether there are any."""
 
 
 def _simulated(seed: int, label: str) -> bytes:
