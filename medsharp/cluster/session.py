@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from medsharp.cores import usable_cores
 from medsharp.errors import InputError
@@ -127,7 +127,7 @@ def joined(address: str = LOCAL, *, cpus: int | None = None) -> Iterator[Cluster
         yield Cluster(address, tuple((int(own.get("CPU", 0)), float(own.get("GPU", 0))) for own in alive))
     except RayError as error:
         raise InputError(
-            f"Ray ended the work: {_sentence(error)}; the same command goes on where it stopped"
+            f"Ray ended the work: {_sentence(_cause(error))}; the same command goes on where it stopped"
         ) from error
     finally:
         if own is not None:
@@ -179,6 +179,14 @@ def _knock(address: str) -> None:
     except (OSError, OverflowError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise InputError(f"--ray {address}: nothing answers there ({said}); is Ray started on {host}?") from error
+
+
+def _cause(error: RayError) -> Exception:
+    """Return what ended a task, such as a disk that is full, in place of what Ray says of the task."""
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    if isinstance(cause, OSError) and cause.strerror:
+        return OSError(cause.strerror)  # Ray writes advice of its own where the file stood
+    return cause if isinstance(cause, Exception) else error
 
 
 def _sentence(error: Exception) -> str:

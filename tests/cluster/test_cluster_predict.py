@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,13 @@ from command_line import run
 from killing import IMAGES, killed
 from object_store import ObjectStore
 from typer.testing import Result
+
+from medsharp.inference import Predictor
+
+pytest.importorskip("ray")
+
+from medsharp.cluster.answering import Loading
+from medsharp.cluster.reading import read_piece
 
 if TYPE_CHECKING:
     from medsharp.cluster import Cluster
@@ -179,6 +189,80 @@ def test_disk_that_is_full_is_a_sentence_and_the_same_command_goes_on(
     assert len(list((tmp_path / "o.csv.parts").glob("[0-9]*.csv"))) == 3
     assert run(*command).exit_code == 1
     assert (tmp_path / "o.csv").read_bytes() == whole
+
+
+def test_disk_of_a_worker_that_is_full_is_a_sentence_and_the_same_command_goes_on(
+    cluster: Cluster,
+    store: ObjectStore,
+    speckle_bundle: Path,
+    manifest: Path,
+    tmp_path: Path,
+    whole: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where it copies images of a store, after the first of them."""
+    store.put_folder(manifest.parent, "full", "hospital")
+
+    def full(row: dict[str, Any], **settings: Any) -> Iterator[dict[str, Any]]:
+        import errno
+        import os
+
+        from medsharp.cluster.reading import read_piece
+        from medsharp.data.stores import Store
+
+        plain = Store._get
+
+        def get(self: Any, name: str, to: Path) -> None:
+            if "scans/2" in name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(to))
+            plain(self, name, to)
+
+        Store._get = get  # type: ignore[method-assign]
+        try:
+            yield from read_piece(row, **settings)
+        finally:
+            Store._get = plain  # type: ignore[method-assign]
+
+    place = "s3://full/hospital/manifest.csv"
+    command = ("predict", speckle_bundle, place, "--out", tmp_path / "o.csv", "--device", "cpu", "--ray")
+    monkeypatch.setattr("medsharp.cluster.model.read_piece", full)
+    result = run(*command)
+    assert result.exit_code == 2, result.output
+    assert "No space left on device" in said(result)
+    assert "Traceback" not in result.output
+    assert len(result.stderr.strip().split("error: ")) == 2
+    assert not (tmp_path / "o.csv").exists()
+    monkeypatch.setattr("medsharp.cluster.model.read_piece", read_piece)
+    del result  # with its traceback, which keeps actors that a command's process takes with it
+    gc.collect()
+    assert run(*command).exit_code == 1
+    assert (tmp_path / "o.csv").read_bytes() == whole
+
+
+def test_actor_loads_its_bundle_once(
+    cluster: Cluster,
+    speckle_bundle: Path,
+    manifest: Path,
+    tmp_path: Path,
+    whole: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads = tmp_path / "loads"
+
+    @dataclass(frozen=True)
+    class Counted(Loading):
+        def predictor(self) -> Predictor:
+            with loads.open("a") as stream:
+                stream.write(f"{os.getpid()}\n")
+            return Loading.predictor(self)
+
+    monkeypatch.setattr("medsharp.cluster.model.Loading", Counted)
+    result = run("predict", speckle_bundle, manifest, "--out", tmp_path / "o.csv", "--device", "cpu", "--ray")
+    assert result.exit_code == 1, result.output
+    assert (tmp_path / "o.csv").read_bytes() == whole  # of eleven blocks
+    processes = loads.read_text().split()
+    assert len(processes) == len(set(processes)) == 1
+    assert int(processes[0]) != os.getpid()
 
 
 def test_parquet_is_the_same_table_in_a_folder(

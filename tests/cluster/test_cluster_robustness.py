@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +18,7 @@ from killing import killed
 from object_store import ObjectStore
 
 from medsharp.bundle import default_bundle
+from medsharp.files import only_writer
 
 if TYPE_CHECKING:
     from medsharp.cluster import Cluster
@@ -105,6 +110,46 @@ def test_cells_that_are_there_are_not_predicted_again_and_only_the_others_are(
     assert {path: path.read_bytes() for path in gone} == {
         path: (alone / path.relative_to(out)).read_bytes() for path in gone
     }
+
+
+@pytest.mark.slow
+def test_driver_that_is_killed_leaves_whole_corruptions_and_the_same_command_goes_on(
+    cluster: Cluster, speckle_bundle: Path, manifest: Path, alone: Path, tmp_path: Path
+) -> None:
+    out, quiet = tmp_path / "out", subprocess.DEVNULL
+    command = ["robustness", speckle_bundle, OTHER, "--data", manifest, "--out", out, *CHOSEN, "--ray"]
+    program = (
+        "import time\nfrom medsharp.robustness.kept import Kept\nwrite = Kept.write\n"
+        "def slow(self, *given):\n    write(self, *given)\n    time.sleep(0.2)\n"  # as large ones are
+        f"Kept.write = slow\nfrom medsharp.cli import app\napp({list(map(str, command))!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=quiet, stderr=quiet) as driver:
+        deadline = time.monotonic() + 300
+        while not cells(out) and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+    assert driver.returncode == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")}
+    assert 0 < len(kept) < 32
+    assert not (out / "robustness.json").exists()
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert cells(out) == cells(alone)
+    assert figures(out) == figures(alone)
+
+
+def test_two_drivers_never_write_one_folder(
+    cluster: Cluster, speckle_bundle: Path, manifest: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "settings.json").write_bytes((alone / "settings.json").read_bytes())
+    command = ("robustness", speckle_bundle, OTHER, "--data", manifest, "--out", out, *CHOSEN)
+    with only_writer(out / ".lock", ""):
+        for more in ((), ("--ray",)):
+            refused(run(*command, *more), f"another run is writing to {out}; wait for it or choose another --out")
+    assert not cells(out)
 
 
 def test_what_is_wrong_is_a_sentence_and_leaves_no_folder(

@@ -25,6 +25,7 @@ from medsharp.data.parts import Part
 from medsharp.errors import InputError
 from medsharp.evaluation.statistics.operating_point import choose_operating_point
 from medsharp.export.calibration import fit_temperature
+from medsharp.files import only_writer
 from medsharp.keys import clusters_of
 from training import Interrupted, Run
 from training.crossvalidation import Crossvalidation, Member, crossvalidate, plan_members
@@ -341,6 +342,14 @@ def test_epochs_that_the_evaluated_fold_chose_are_told_of_every_hospital() -> No
     last = config.model_copy(update={"schedule": config.schedule.model_copy(update={"keep": "last"})})
     for evaluation in evaluate_units(units, last, "fold", info):
         assert not any("figures are too good" in note for note in evaluation.content["notes"])
+
+
+def test_who_comes_second_leaves_what_the_first_writes(several: Configured, copy: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    with only_writer(copy / ".lock", ""), pytest.raises(InputError, match="another cross-validation is writing to"):
+        by_site(several(), copy)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    by_site(several(), copy)
 
 
 def test_what_a_library_prints_in_a_process_is_no_event(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,34 @@ def test_compiled_model_trains_and_is_saved_as_the_plain_one(
     assert len(compiled) == 1
     assert farthest(plain, run) == 0
     assert (plain.folder / "predictions.csv").read_bytes() == (run.folder / "predictions.csv").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own, which differ from release to release
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler")
+def test_compiler_of_torch_makes_the_same_training(
+    squares: Manifest, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `run.compile` is meant: C++ is generated and built here."""
+    from torch._dynamo.utils import counters
+    from torch._inductor import metrics
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    counters.clear()
+    metrics.reset()
+    # Steps of SGD follow the gradient, and not its sign where it is next to nothing.
+    sections: dict[str, Any] = {"optimizer": {"name": "sam", "base": "sgd", "lr": 0.01}, "schedule": {"epochs": 2}}
+    plain = train(configure(**sections), squares, out=tmp_path / "plain")
+    assert metrics.generated_kernel_count == 0
+    run = train(configure(**sections, run={"compile": True}), squares, out=tmp_path / "compiled")
+    assert metrics.generated_kernel_count > 10
+    assert not counters["graph_break"]
+    assert farthest(plain, run) < 1e-3  # sums of kernels that are fused have another order
+    for one, other in zip(plain.metrics(), run.metrics(), strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
+    resumed = change_settings(run.folder, ["schedule.epochs=3", "run.compile=false"])  # what is saved is the network
+    train(resumed.config, resumed.manifest, out=resumed.folder, resume=True)
+    assert len(resumed.metrics()) == 3
 
 
 def test_finished_run_trains_longer(squares: Manifest, configure: Configure, tmp_path: Path) -> None:

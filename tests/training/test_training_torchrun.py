@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +93,33 @@ def test_one_of_two_processes_tells_and_writes(whole: tuple[Run, str], squares: 
     assert len(run.predictions()) == 14
     alone = train(run.config, squares, out=tmp_path / "alone")
     assert sorted(file.name for file in alone.folder.rglob("*")) == sorted(file.name for file in run.folder.rglob("*"))
+
+
+@pytest.mark.slow
+def test_two_machines_train_what_two_processes_of_one_do(
+    whole: tuple[Run, str], squares: Manifest, config: Path, tmp_path: Path
+) -> None:
+    """Both are this one: a torchrun each, with a process each, that find each other at a port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"]
+    options += ["--rdzv-id=two", "--local-addr=127.0.0.1"]
+    command = ["-m", "medsharp", "train", "--config", config, "--data", squares.root, "--out", tmp_path / "run"]
+    words = [sys.executable, "-m", "torch.distributed.run", *options, *command]
+    settings: dict[str, Any] = {
+        "cwd": Path(medsharp.__file__).parents[1],
+        "env": {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    machines = [subprocess.Popen(list(map(str, words)), **settings) for _ in range(2)]
+    said = [machine.communicate() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    printed = "".join(out for out, _ in said)
+    assert printed.count("Training resnet10_w16 with sam, 3 epochs, 2 processes") == 1  # on one of them
+    assert_same(whole[0], Run(tmp_path / "run"))
 
 
 def test_killed_process_is_a_resumed_run(
