@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from medsharp.cluster.scale.autoscaling import Autoscaler, simulate_step
 from medsharp.cluster.scale.bulk import bulk, simulate_bulk
 from medsharp.cluster.scale.cells import simulate_cells
 from medsharp.cluster.scale.rates import Assumed, Measured, Rates, measure
-from medsharp.cluster.scale.serving import Replica, simulate_serving
+from medsharp.cluster.scale.serving import Replica, Traffic, simulate_serving
 from medsharp.data.phantom import simulate_image
 from medsharp.inference import Predictor
 
@@ -32,6 +34,8 @@ RATES = Rates(
         statistics_seconds=1e-5,
         cell_seconds=100,
         cell_spread=0.5,
+        cell_images=30,
+        cell_bytes=3e6,
     ),
     assumed=Assumed(
         node_cores=4,
@@ -39,6 +43,8 @@ RATES = Rates(
         store_bytes_per_second=1e9,
         store_requests_per_second=4000,
         gpu_images_per_second=500,
+        answer_bytes=700,
+        gpu_cells=8,
         core_hour=0.1,
         gpu_hour=2.0,
         failures=0.2,
@@ -163,6 +169,25 @@ def test_a_study_takes_no_less_than_its_work_and_little_more(workers: int) -> No
     assert one.bound == pytest.approx(max(200 * 100 / workers, 1), rel=0.2) or workers == 50
     assert one.failed == 0
     assert 0 < one.busy <= 1
+    # Paid are workers from begin to end, the busy share of which is work; GPUs are paid for work alone.
+    assert one.core_hours == pytest.approx(workers * one.seconds / 3600)
+    assert one.cost == pytest.approx(one.core_hours * 0.1)
+    assert one.gpu_hours == pytest.approx(one.busy * one.core_hours / 8)
+    assert one.cost_gpus == pytest.approx(one.gpu_hours * 2)
+    assert (one.gigabytes_in, one.gigabytes_out) == pytest.approx((200 * 30 * 2e5 / 1e9, 200 * 3e6 / 1e9))
+
+
+def test_requests_move_bytes_and_need_gpus_at_the_same_share_of_their_capacity() -> None:
+    one = Traffic.of(RATES, load=1000, replicas=40, cores=3, busy=0.5)
+    assert (one.megabytes_in, one.megabytes_out) == pytest.approx((200, 0.7))
+    assert one.price == pytest.approx(40 * 3 * 0.1)
+    assert one.gpus == 4
+    assert one.price_gpus == pytest.approx(4 * 2.0 + 1000 * 0.01 / 0.5 * 0.1)
+
+
+def test_the_sums_need_no_ray() -> None:
+    program = "import sys\nfrom medsharp.cluster.scale import bulk, cells, serving\nassert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_failed_cells_cost_less_where_they_are_resumed() -> None:

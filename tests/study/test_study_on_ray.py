@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +68,38 @@ def test_runs_are_those_of_one_process_also_after_a_worker_was_killed_in_mid_tra
     assert sorted(event["chain"] for event in seen if event["kind"] == "chain") == [
         f"north/cnn/{optimizer}/fold-{fold}" for optimizer in ("adam", "sam") for fold in (0, 1)
     ]
+
+
+@pytest.mark.slow
+def test_command_that_is_killed_goes_on_to_the_same_weights(
+    cluster: Cluster, define: Callable[..., StudyDefinition], tmp_path: Path
+) -> None:
+    study = define(hospitals=[{"name": "north", "site": "North"}], base={"schedule": {"epochs": 6}})
+    assert not run_study(study, out=tmp_path / "here").failures
+    path, out, quiet = tmp_path / "study.yaml", tmp_path / "there", subprocess.DEVNULL
+    path.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True)))
+    command = ["study", "run", str(path), "--out", str(out), "--ray"]
+    with subprocess.Popen([sys.executable, "-m", "medsharp", *command], stdout=quiet, stderr=quiet) as driver:
+        deadline = time.monotonic() + 300
+        while not epochs_in(out) and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGKILL)
+    assert driver.returncode == -signal.SIGKILL
+    assert 0 < epochs_in(out) < 4 * 6
+    deadline, quieted = time.monotonic() + 120, False
+    while not quieted and time.monotonic() < deadline:  # a Ray of its own ends a little after it
+        before = epochs_in(out)
+        time.sleep(3)
+        quieted = epochs_in(out) == before
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert weights_of(out) == weights_of(tmp_path / "here")
+    assert len(weights_of(out)) == 4
+
+
+def epochs_in(root: Path) -> int:
+    """Return how many epochs the runs of a study have."""
+    return sum(len(path.read_text().splitlines()) for path in root.rglob("metrics.jsonl"))
 
 
 def test_command_goes_on_in_a_folder_of_one_process_and_lists_what_fails(

@@ -117,10 +117,26 @@ def _show_cells(rates: Rates, cells: int, seed: int, markdown: bool) -> list[dic
 
     found = [simulate_cells(cells, workers, rates, seed=seed) for workers in _WORKERS]
     rows = [
-        (f"{one.workers:,}", _time(one.seconds), _time(one.bound), f"{one.busy:.0%}", str(one.failed)) for one in found
+        (
+            f"{one.workers:,}",
+            f"{one.gigabytes_in:,.1f}",
+            f"{one.gigabytes_out:,.1f}",
+            f"{one.core_hours:,.1f}",
+            _time(one.seconds),
+            _time(one.bound),
+            f"{one.busy:.0%}",
+            str(one.failed),
+            f"{one.cost:,.2f}",
+            f"{one.gpu_hours:,.1f}",
+            f"{one.cost_gpus:,.2f}",
+        )
+        for one in found
     ]
-    title = f"A study of {cells:,} cells"
-    show_table(("workers", "time", "at least", "busy", "failed and resumed"), rows, title=title, markdown=markdown)
+    columns = (
+        *("workers", "GB in", "GB out", "core hours", "time", "at least", "busy", "failed and resumed", "price"),
+        *("GPU hours", "price with GPUs"),
+    )
+    show_table(columns, rows, title=f"A study of {cells:,} cells", markdown=markdown)
     return [asdict(one) for one in found]
 
 
@@ -129,7 +145,7 @@ def _show_serving(
 ) -> list[dict[str, Any]]:
     from math import ceil
 
-    from medsharp.cluster.scale.serving import Balancer, Replica, simulate_serving
+    from medsharp.cluster.scale.serving import Balancer, Replica, Traffic, simulate_serving
 
     replica = Replica.of(rates, cores)
     note(f"a replica of {cores} cores answers {replica.capacity:.1f} requests a second at most")
@@ -142,21 +158,28 @@ def _show_serving(
             one = simulate_serving(
                 replica, replicas, load, seconds=seconds, warm_up=seconds / 4, balancer=balancer, seed=seed
             )
-            price = replicas * cores * rates.assumed.core_hour
+            traffic = Traffic.of(rates, load, replicas, cores, busy)
             rows.append(
                 (
                     f"{load:,}",
                     f"{replicas:,}",
+                    f"{traffic.megabytes_in:,.1f}",
+                    f"{traffic.megabytes_out:,.2f}",
                     {"random": "at random", "two": "less busy of two"}[balancer],
                     f"{1000 * one.p50:.0f}",
                     f"{1000 * one.p99:.0f}",
                     f"{one.batch:.2f}",
                     f"{one.refused + one.late:.2%}",
-                    f"{price:,.2f}",
+                    f"{traffic.price:,.2f}",
+                    f"{traffic.gpus:,}",
+                    f"{traffic.price_gpus:,.2f}",
                 )
             )
-            values.append({"replicas": replicas, "balancer": balancer, "price": price, **asdict(one)})
-    columns = ("requests a second", "replicas", "balancer", "p50 ms", "p99 ms", "batch", "lost", "price an hour")
+            values.append({"replicas": replicas, "balancer": balancer, **asdict(traffic), **asdict(one)})
+    columns = (
+        *("requests a second", "replicas", "MB/s in", "MB/s out", "balancer", "p50 ms", "p99 ms", "batch", "lost"),
+        *("price an hour", "GPUs", "price with GPUs"),
+    )
     show_table(columns, rows, title=f"Serving at {busy:.0%} of capacity", markdown=markdown)
     return values
 

@@ -22,6 +22,12 @@ class Makespan:
         bound: What no order can undercut: the work over the workers, or the longest cell.
         busy: Share of the workers' time that was work which counted.
         failed: Cells whose worker failed, which began again.
+        gigabytes_in: Image files, read by each cell anew.
+        gigabytes_out: Run folders.
+        core_hours: Of the workers, a core each, from begin to end: those that wait for the last cell too.
+        cost: Of these.
+        gpu_hours: Of the work alone, were it on GPUs as assumed.
+        cost_gpus: Of these.
     """
 
     cells: int
@@ -30,6 +36,12 @@ class Makespan:
     bound: float
     busy: float
     failed: int
+    gigabytes_in: float
+    gigabytes_out: float
+    core_hours: float
+    cost: float
+    gpu_hours: float
+    cost_gpus: float
 
 
 def simulate_cells(cells: int, workers: int, rates: Rates, *, resumed: bool = True, seed: int = 0) -> Makespan:
@@ -63,6 +75,7 @@ def simulate_cells(cells: int, workers: int, rates: Rates, *, resumed: bool = Tr
         world.process(worker())
     world.run()
     work, longest = float(lengths.sum()), float(lengths.max())
+    core_hours, gpu_hours = workers * float(world.now) / 3600, work / cluster.gpu_cells / 3600
     return Makespan(
         cells=cells,
         workers=workers,
@@ -70,4 +83,10 @@ def simulate_cells(cells: int, workers: int, rates: Rates, *, resumed: bool = Tr
         bound=max(work / workers, longest),
         busy=work / (workers * float(world.now)),
         failed=int(fails.sum()),
+        gigabytes_in=cells * one.cell_images * one.image_bytes / 1e9,
+        gigabytes_out=cells * one.cell_bytes / 1e9,
+        core_hours=core_hours,
+        cost=core_hours * cluster.core_hour,
+        gpu_hours=gpu_hours,
+        cost_gpus=gpu_hours * cluster.gpu_hour,
     )

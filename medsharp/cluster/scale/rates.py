@@ -34,6 +34,8 @@ class Measured(Section):
     statistics_seconds: float = Field(1e-5, ge=0, description="of one core: `score --stream`, a row")
     cell_seconds: float = Field(70, gt=0, description="of a core: mean run of a study, here the small one")
     cell_spread: float = Field(0.65, ge=0, description="standard deviation of the logarithm of that")
+    cell_images: float = Field(910, gt=0, description="image files that a run reads, mean of the small study")
+    cell_bytes: float = Field(5.9e6, gt=0, description="that a run leaves in its folder, the same")
 
 
 class Assumed(Section):
@@ -46,6 +48,8 @@ class Assumed(Section):
     store_prefixes: int = Field(1, ge=1, description="prefixes that the images are dealt over")
     images_per_object: int = Field(1, ge=1, description="1 for single files; more where they are packed")
     gpu_images_per_second: float = Field(2000, gt=0, description="of the network on a GPU; a guess, not measured")
+    answer_bytes: float = Field(1000, gt=0, description="of an answer of the server, without a heat map")
+    gpu_cells: float = Field(20, gt=0, description="runs of a study on a GPU in the time of one on a core; a guess")
     core_hour: float = Field(0.04, ge=0, description="price")
     gpu_hour: float = Field(3.0, ge=0, description="price")
     failures: float = Field(0.01, ge=0, lt=1, description="share of cells whose machine fails in the middle")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -79,6 +80,39 @@ class Served:
     p50: float
     p99: float
     batch: float
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a load of requests, each of one image, moves and costs.
+
+    Attributes:
+        megabytes_in: A second, image files.
+        megabytes_out: A second, answers.
+        price: Of an hour of the replicas' cores.
+        gpus: That the network would need, at the same share of their capacity.
+        price_gpus: Of an hour of these, and of the cores that decode for them.
+    """
+
+    megabytes_in: float
+    megabytes_out: float
+    price: float
+    gpus: int
+    price_gpus: float
+
+    @classmethod
+    def of(cls, rates: Rates, load: float, replicas: int, cores: int, busy: float) -> Traffic:
+        """Sum up so many requests a second on so many replicas of so many cores, which are busy to a share."""
+        one, cluster = rates.measured, rates.assumed
+        gpus = ceil(load / (busy * cluster.gpu_images_per_second))
+        decoding = load * one.decode_seconds / busy  # cores
+        return cls(
+            megabytes_in=load * one.image_bytes / 1e6,
+            megabytes_out=load * cluster.answer_bytes / 1e6,
+            price=replicas * cores * cluster.core_hour,
+            gpus=gpus,
+            price_gpus=gpus * cluster.gpu_hour + decoding * cluster.core_hour,
+        )
 
 
 class Server:
