@@ -181,7 +181,7 @@ _TO_CURVES = """() => {
   // What stands between the name of the data set and its curves would fill the picture.
   const name = section.querySelector('h2');
   while (name.nextElementSibling !== curves) name.nextElementSibling.remove();
-  section.scrollIntoView();
+  section.scrollIntoView({behavior: 'instant'});
   return true;
 }"""
 """Scrolls to the curves of the last data set; says whether there are any."""

@@ -56,8 +56,10 @@ def test_pictures_of_the_documentation_are_taken(bundle: Path, report: Path, tmp
         "page": (1280, 1470), "page-phone": (390, 2350), "page-batch": (1280, 1900), "page-robustness": (1280, 1540),
         "report": (1600, 1150),
     }  # fmt: skip
-    shown = np.asarray(Image.open(tmp_path / "report.png").convert("L"))
-    assert not np.array_equal(shown[:, :800], shown[:, 800:])
+    # Its halves are of two places: the beginning, and the curves, whose bands are blue.
+    shown = np.asarray(Image.open(tmp_path / "report.png").convert("RGB")).astype(int)
+    blue = (shown[..., 2] - shown[..., 0] > 20).mean(axis=0)
+    assert blue[800:].mean() > 0.05 > 4 * blue[:800].mean()
 
 
 def test_every_picture_of_page_and_report_that_the_documentation_shows_is_one_of_these() -> None:
