@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +29,10 @@ SMALL = (
     "test_vit_relpos",
 )
 """timm's own networks for tests, of a few ten thousand weights: one of each kind of layer, in seconds."""
+
+
+TURNS = ("crossvit", "maxxvit", "nest")
+"""Families that are offered and have layers which the above lack; half a minute each, so that one is tried a day."""
 
 
 def families() -> ModuleType:
@@ -55,6 +60,15 @@ def test_small_networks_of_every_kind_of_layer_can_be_exported(name: str) -> Non
     assert name in list_networks(name)
     torch.manual_seed(0)
     check_translation(create_network(name, num_classes=3, image_size=64), name)
+
+
+@pytest.mark.parametrize("module", TURNS)
+def test_families_with_layers_of_their_own_can_be_exported_by_turns(module: str) -> None:
+    if TURNS[date.today().toordinal() % len(TURNS)] != module:
+        pytest.skip("it is another family's day; MEDSHARP_EVERY_FAMILY=1 tries all")
+    name, side = FAMILIES.family(module)
+    torch.manual_seed(0)
+    check_translation(create_network(name, num_classes=2, image_size=side), name)
 
 
 @pytest.mark.slow
