@@ -12,6 +12,7 @@ from medsharp.inference.benchmark.speed import (
     measure_start,
     resident_bytes,
 )
+from medsharp.inference.benchmark.sweep import Swept, median_seconds, sweep_network, sweep_predictor
 
 __all__ = [
     "FRACTIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "Explained",
     "Memory",
     "Pair",
+    "Swept",
     "in_turn",
     "measure_explanations",
     "measure_files",
@@ -26,5 +28,8 @@ __all__ = [
     "measure_networks",
     "measure_single",
     "measure_start",
+    "median_seconds",
     "resident_bytes",
+    "sweep_network",
+    "sweep_predictor",
 ]
