@@ -73,12 +73,16 @@ class Training:
     """Epochs of `medsharp train` with the same steps, by processes of this machine.
 
     Attributes:
+        network: That is trained.
+        image_size: In pixels.
         processes: That torchrun starts; 1 without it.
         threads: Of each.
         seconds: Of an epoch, validation included: the least of those after the first.
         whole: Seconds of the command.
     """
 
+    network: str
+    image_size: int
     processes: int
     threads: int
     seconds: float
@@ -154,7 +158,8 @@ def measure_training(
     )
     whole = _seconds(*starter, *command, OMP_NUM_THREADS=str(threads))
     lines = (aside / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return Training(processes, threads, min(json.loads(line)["seconds"] for line in lines[1:]), whole)
+    seconds = min(json.loads(line)["seconds"] for line in lines[1:])
+    return Training(network, image_size, processes, threads, seconds, whole)
 
 
 def _manifest(files: Sequence[Path], images: int, aside: Path) -> Path:

@@ -75,11 +75,48 @@ def test_two_processes_are_those_of_torchrun_and_epochs_after_the_first_count(
     (tmp_path / "two").mkdir()
     options = {"network": "resnet10_w16", "optimizer": "asam"}
     found = measure_training(2, 3, tmp_path / "two", patients=20, image_size=64, **options)
-    assert found == Training(processes=2, threads=3, seconds=6.0, whole=30.0)
+    assert found == Training("resnet10_w16", 64, processes=2, threads=3, seconds=6.0, whole=30.0)
     assert "--nproc-per-node=2" in told
     assert told[-1] == "OMP_NUM_THREADS=3"
     for word in ("asam", "network.name=resnet10_w16", "data.image_size=64", "schedule.epochs=3"):
         assert word in told
+
+
+def test_command_says_from_which_size_on_two_processes_pay(
+    speckle_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {("small", 1, 1): 4.0, ("small", 1, 2): 2.5, ("small", 2, 1): 5.0}
+    seconds |= {("large", 1, 1): 40.0, ("large", 1, 2): 30.0, ("large", 2, 1): 24.0}
+    asked: list[tuple[str, int]] = []
+
+    def measured(processes: int, threads: int, aside: Path, *, network: str, image_size: int, **_: object) -> Training:
+        asked.append((network, image_size))
+        assert aside.is_dir()
+        return Training(network, image_size, processes, threads, seconds[network, processes, threads], 60.0)
+
+    monkeypatch.setattr(benchmark, "measure_training", measured)
+    monkeypatch.setattr(benchmark, "_seconds", _instead({2: (3.0, 13.0), 6: (5.0, 16.0)}))
+    options = ("--sizes", "6,2", "--networks", "small:48, large:160", "--json", tmp_path / "found.json", "--markdown")
+    result = run("bench", "cluster", speckle_bundle, *options)
+    assert result.exit_code == 0, result.output
+    assert asked == [("small", 48)] * 3 + [("large", 160)] * 3
+    said = " ".join(result.output.split())
+    assert "| small, 48 px | 2 | 1 | 5.00 | 0.80 | 60.0 |" in said
+    assert "| large, 160 px | 1 | 2 | 30.00 | 1.33 | 60.0 |" in said
+    assert (
+        "small at 48 pixels, 2.50 s an epoch by the threads of one process: two processes take 2.00 times that, "
+        in said
+    )
+    assert "and do not pay. large at 160 pixels, 30.00 s an epoch" in said
+    assert "two processes take 0.80 times that, and pay." in said
+    assert len(json.loads((tmp_path / "found.json").read_text())["training"]) == 6
+
+
+@pytest.mark.parametrize("networks", ["resnet18", "resnet18:", ":64", "resnet18:16", "resnet18:64,", "resnet18:6e1"])
+def test_networks_that_cannot_be_read_are_refused(speckle_bundle: Path, networks: str) -> None:
+    result = run("bench", "cluster", speckle_bundle, "--networks", networks)
+    assert result.exit_code == 2
+    assert f"--networks {networks}: write NAME:PIXELS" in " ".join(result.output.split())
 
 
 def test_command_measures_and_says_where_sizes_tell_nothing(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _MACHINES = (1, 2, 4, 16)
 
+_WAYS = ((1, 1), (1, 2), (2, 1))
+"""Processes, and threads of each: two cores are used by the threads of one process, or by two processes."""
+
 
 def cluster(
     bundle: Annotated[Path, typer.Argument(help="Bundle to predict with.")],
@@ -28,14 +31,19 @@ def cluster(
         str, typer.Option(metavar="N,N,...", help="Images of each manifest: the files again and again.")
     ] = "2000,20000",
     training: Annotated[bool, typer.Option(help="Measure torchrun too.")] = True,
-    network: Annotated[str, typer.Option(help="Network that is trained.")] = "resnet18",
+    networks: Annotated[
+        str,
+        typer.Option(metavar="NAME:PIXELS,...", help="Networks that are trained, with the size of their images."),
+    ] = "resnet10_w16:64,resnet18:128",
     optimizer: Annotated[str, typer.Option(help="Optimizer that trains it.")] = "sam",
     patients: Annotated[int, typer.Option(min=20, help="Of the simulated hospital that is trained on.")] = 200,
-    image_size: Annotated[int, typer.Option(min=32, max=512, help="In pixels, for training.")] = 128,
     json_: JsonFile = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
 ) -> None:
-    """Predict by one process and by Ray on this machine, and train by one process and by two, with the same steps."""
+    """Predict by one process and by Ray on this machine, and train by one process and by two, with the same steps.
+
+    Networks and images of several sizes say from which on two processes are faster than the threads of one.
+    """
     from tempfile import TemporaryDirectory
 
     from medsharp.bundle import read_bundle
@@ -43,7 +51,7 @@ def cluster(
     from medsharp.cluster.benchmark import measure_prediction, measure_training
 
     check_json(json_)
-    counts = _counts(sizes)
+    counts, trained = _counts(sizes), _networks(networks)
     read_bundle(bundle)
     values: dict[str, Any] = {"cores": usable_cores()}
     with TemporaryDirectory() as aside:
@@ -53,22 +61,16 @@ def cluster(
         _show_prediction(found, markdown)
         values["prediction"] = [asdict(one) for one in found]
         if training:
-            heading(f"Training {network} with {optimizer}, batches of 32 images in all")
-            ways = []
-            for number, (processes, threads) in enumerate(((1, 1), (1, 2), (2, 1))):
-                run = Path(aside) / "trained" / str(number)
-                run.mkdir(parents=True)
-                ways.append(
-                    measure_training(
-                        processes,
-                        threads,
-                        run,
-                        network=network,
-                        optimizer=optimizer,
-                        patients=patients,
-                        image_size=image_size,
+            heading(f"Training with {optimizer}, batches of 32 images in all")
+            ways: list[Training] = []
+            settings: dict[str, Any] = {"optimizer": optimizer, "patients": patients}
+            for network, pixels in trained:
+                for processes, threads in _WAYS:
+                    run = Path(aside) / "trained" / str(len(ways))
+                    run.mkdir(parents=True)
+                    ways.append(
+                        measure_training(processes, threads, run, network=network, image_size=pixels, **settings)
                     )
-                )
             _show_training(ways, markdown)
             values["training"] = [asdict(one) for one in ways]
     write_json(json_, values)
@@ -82,6 +84,17 @@ def _counts(text: str) -> list[int]:
     if len(counts) < 2 or counts[0] < 1:
         raise InputError(f"--sizes {text}: two sizes at least, of one image or more, show what each image costs")
     return counts
+
+
+def _networks(text: str) -> list[tuple[str, int]]:
+    """Return networks and the sides of their images in pixels."""
+    found = []
+    for word in text.split(","):
+        name, colon, pixels = word.strip().rpartition(":")
+        if not (name and colon and pixels.isdecimal() and 32 <= int(pixels) <= 512):
+            raise InputError(f"--networks {text}: write NAME:PIXELS,..., such as resnet18:128, of 32 to 512 pixels")
+        found.append((name, int(pixels)))
+    return found
 
 
 def _show_prediction(found: list[Prediction], markdown: bool) -> None:
@@ -108,13 +121,29 @@ def _show_prediction(found: list[Prediction], markdown: bool) -> None:
 
 
 def _show_training(ways: list[Training], markdown: bool) -> None:
-    base = ways[0].seconds
-    rows = [
-        (str(one.processes), str(one.threads), f"{one.seconds:.2f}", f"{base / one.seconds:.2f}", f"{one.whole:.1f}")
-        for one in ways
-    ]
-    columns = ("processes", "threads each", "s an epoch", "times as fast", "command, s")
-    show_table(columns, rows, markdown=markdown, numbers=True)
+    rows = []
+    for start in range(0, len(ways), len(_WAYS)):
+        alone, *_ = of_network = ways[start : start + len(_WAYS)]
+        rows += [
+            (
+                f"{one.network}, {one.image_size} px",
+                str(one.processes),
+                str(one.threads),
+                f"{one.seconds:.2f}",
+                f"{alone.seconds / one.seconds:.2f}",
+                f"{one.whole:.1f}",
+            )
+            for one in of_network
+        ]
+    columns = ("network", "processes", "threads each", "s an epoch", "times as fast", "command, s")
+    show_table(columns, rows, markdown=markdown)
+    for start in range(0, len(ways), len(_WAYS)):
+        _, threads, processes = ways[start : start + len(_WAYS)]
+        share = processes.seconds / threads.seconds
+        note(
+            f"{threads.network} at {threads.image_size} pixels, {threads.seconds:.2f} s an epoch by the threads of one "
+            f"process: two processes take {share:.2f} times that, and {'pay' if share < 1 else 'do not pay'}."
+        )
 
 
 def _yes(value: bool) -> str:
