@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 from itertools import pairwise
@@ -52,6 +53,10 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 _ADDRESS = re.compile(r"local|auto|[a-z]+://.*|[^/]+:\d+")
 """What may follow `--ray`; anything else is the next argument."""
+
+
+_OBJECTS = 5_000
+"""More objects than are freed from which on unreachable cycles are looked for; 700 by default in Python 3.11."""
 
 
 class _Commands(LazyGroup):
@@ -161,4 +166,7 @@ def main() -> None:
     # Pydantic looks for plug-ins of its own among all packages that are installed, which takes as long as reading a
     # bundle; none of them has a part in what commands do.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # What imports leave lives as long as the process. By default the collector goes through it a hundred times before a
+    # first image is predicted, once through all.
+    gc.set_threshold(_OBJECTS)
     app()

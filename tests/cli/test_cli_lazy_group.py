@@ -75,7 +75,7 @@ def test_an_unknown_command_is_refused_with_the_nearest() -> None:
 
 
 _IMPORTED = """
-import sys
+import gc, sys
 from medsharp.cli import main
 try:
     main()
@@ -83,14 +83,17 @@ finally:
     commands = sorted(name for name in sys.modules if name.startswith("medsharp.cli.") and "._" not in name)
     others = "rich.progress medsharp.config medsharp.images.dicom medsharp.optim training serve".split()
     print("imported:", *commands, *[name for name in others if name in sys.modules], file=sys.stderr)
+    print("collecting from", gc.get_threshold()[0], file=sys.stderr)
 """
 
 
-def test_predicting_an_image_imports_no_other_command(tmp_path: Path) -> None:
+def test_predicting_an_image_imports_no_other_command_and_collects_rarely(tmp_path: Path) -> None:
     picture = tmp_path / "a:smile:.png"
     Image.effect_noise((90, 70), 40).save(picture)  # refused, which is enough: the bundle is loaded all the same
     arguments = [sys.executable, "-c", _IMPORTED, "predict", str(_BUNDLE), str(picture)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert ":smile:" in done.stderr  # a name, no emoji
-    assert done.stderr.splitlines()[-1].strip() == "imported: medsharp.cli.predict"
+    *_, imported, collecting = done.stderr.splitlines()
+    assert imported.strip() == "imported: medsharp.cli.predict"
+    assert int(collecting.split()[-1]) >= 5000
