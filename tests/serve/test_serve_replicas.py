@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -219,6 +220,34 @@ def test_stop_finishes_what_is_inside_and_leaves_no_process_and_no_file(server: 
     assert not any(folder.exists() for folder in mine)
     # Ray's own token, without which nobody joins a Ray of this machine alone.
     assert server.files() == [server.folder / "home/.ray/auth_token"]
+
+
+@pytest.mark.slow
+def test_more_requests_than_are_aimed_at_start_another_replica(
+    serve_command: Callable[..., RunningServer], png: bytes
+) -> None:
+    server = serve_command("--ray", "--replicas", "1:2", "--target-ongoing-requests", "1", MEDSHARP_API_KEYS=KEY)
+    assert len(replicas_of(server)) == 1
+    assert [assess(server, png)[0] for _ in range(4)] == [200] * 4  # one at a time
+    assert len(replicas_of(server)) == 1
+    enough, statuses = threading.Event(), []
+
+    def press() -> None:
+        while not enough.is_set():
+            statuses.append(assess(server, png)[0])
+
+    with ThreadPoolExecutor(6) as pool:
+        pressing = [pool.submit(press) for _ in range(6)]
+        deadline = time.monotonic() + 300
+        while len(replicas_of(server)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        enough.set()
+        for one in pressing:
+            one.result()
+    assert len(replicas_of(server)) == 2
+    assert set(statuses) == {200}
+    server.stop(signal.SIGTERM)
+    assert server.process.returncode == 0
 
 
 def command_of(process: int) -> str:
