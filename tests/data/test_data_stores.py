@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from object_store import SECRET, ObjectStore, object_store, reach_by, without
 
+from medsharp.data.duplicates import look
 from medsharp.data.manifest import read_manifest
 from medsharp.data.stores import Store
 from medsharp.errors import InputError
@@ -63,6 +64,40 @@ def test_manifest_in_a_store_names_no_folder_of_this_machine_and_no_other_bucket
     put({"m/set/manifest.csv": b"image,label\na.png,benign\n", "m/set/manifest.yaml": f"root: '{root}'\n".encode()})
     with pytest.raises(InputError, match="is not in the store; give a folder there, or a URL"):
         read_manifest("memory://m/set/manifest.csv", stored=True)
+
+
+def test_what_is_said_of_copies_names_the_store_and_not_where_they_lay(put: Put) -> None:
+    put({"m/manifest.csv": b"image,label\na.png,benign\nmissing.png,benign\n", "m/a.png": PNG})
+    manifest = read_manifest("memory://m/manifest.csv", stored=True)
+    with manifest.at_hand() as here:
+        looks = [look(here, row) for row in here.table.to_dict("records")]
+    assert [one.reason.partition(" ")[2].partition(" ")[0].rstrip(":") for one in looks] == [
+        "memory://m/a.png",
+        "memory://m/missing.png",
+    ]
+    # The same of an image that is fetched by itself.
+    assert [look(manifest, row) for row in manifest.table.to_dict("records")] == looks
+    with pytest.raises(InputError, match=r"^memory://m/a\.png is damaged"), manifest.at_hand() as here:
+        raise InputError(f"{here.root}/a.png is damaged")
+
+
+def test_copies_are_the_store_for_another_machine(put: Put) -> None:
+    put({"m/manifest.csv": b"image,label\na.png,benign\n", "m/a.png": PNG})
+    manifest = read_manifest("memory://m/manifest.csv", stored=True)
+    with manifest.at_hand() as here:
+        elsewhere = here.anywhere()
+        assert (here.store, elsewhere.store, elsewhere.copy_of) == ("", "memory://m", "")
+        with elsewhere.at_hand() as there:
+            assert there.root != here.root
+            assert there.path("a.png").read_bytes() == PNG
+    assert manifest.anywhere().store == "memory://m"
+
+
+def test_what_is_not_read_is_not_copied_but_its_masks_are(put: Put) -> None:
+    put({"m/manifest.csv": b"image,label,mask\na.png,benign,b.png\nc.png,benign,\n"})
+    put({f"m/{name}": PNG for name in ("a.png", "b.png", "c.png")})
+    with read_manifest("memory://m/manifest.csv", stored=True).at_hand(without={"a.png"}) as here:
+        assert sorted(path.name for path in here.root.iterdir()) == ["b.png", "c.png"]
 
 
 @pytest.fixture(scope="module")
