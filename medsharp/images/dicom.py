@@ -13,7 +13,7 @@ from typing import Any
 from medsharp.images.apart import NoDecoderError
 from medsharp.images.box import Box
 from medsharp.images.decoded import DecodedImage
-from medsharp.images.dicom_frame import compressed_frame, uncompressed_frame
+from medsharp.images.dicom_frame import check_syntax, compressed_frame, uncompressed_frame
 from medsharp.images.dicom_grey import grey_of_colour, grey_of_monochrome
 from medsharp.images.dicom_start import PREFIX
 from medsharp.images.limits import ImageError, ImageLimits
@@ -191,7 +191,8 @@ class Clip:
                 grey, used, said = grey_of_monochrome(samples, dataset, self.declared, number)
                 flags += said
             elif interpretation in ("RGB", "PALETTE COLOR"):
-                grey, colours = grey_of_colour(samples, interpretation, dataset, self.declared)
+                grey, colours, said = grey_of_colour(samples, interpretation, dataset, self.declared)
+                flags += said
             else:
                 raise ImageError(f"{self.name} has a photometric interpretation that is not read")
         if colours is not None:
@@ -237,6 +238,7 @@ def open_dicom(data: bytes, name: str, limits: ImageLimits, region: bool, declar
         _complete_syntax(dataset)
         if "PixelData" not in dataset or "Rows" not in dataset:
             raise ImageError(f"{name} is a DICOM object without an image")
+        check_syntax(dataset.file_meta.TransferSyntaxUID, name)
         width, height = int(dataset.Columns), int(dataset.Rows)
         frames = int(dataset.get("NumberOfFrames", 1) or 1)
         limits.check_size(width, height, name)

@@ -22,6 +22,13 @@ _DECODERS = {
 }
 """pydicom's plugin for each compression: it would take whichever is installed, and some crash on damaged files."""
 
+_VIDEOS = {
+    **dict.fromkeys(("100", "101"), "MPEG-2"),
+    **dict.fromkeys(("102", "103", "104", "105", "106"), "MPEG-4"),
+    **dict.fromkeys(("107", "108"), "HEVC"),
+}
+"""Transfer syntaxes, by what follows `1.2.840.10008.1.2.4.`, in which no frame stands by itself."""
+
 _MAY_CRASH = frozenset({"pylibjpeg"})
 
 _MOST_TILES = 4096
@@ -39,6 +46,33 @@ class FrameSamples(NamedTuple):
     samples: np.ndarray
     interpretation: str
     flag: str
+
+
+def check_syntax(syntax: Any, name: str) -> None:
+    """Check that there is a way to decode frames of a transfer syntax.
+
+    Args:
+        syntax: Its UID.
+        name: What to call the object in errors.
+
+    Raises:
+        ImageError: It is a video, or a compression that nothing here reads.
+    """
+    from pydicom.pixels import get_decoder
+
+    number = str(syntax).removeprefix(f"{_JPEG}.").partition(".")[0]  # `.1` behind it says that it may be in fragments
+    if number in _VIDEOS:
+        raise ImageError(
+            f"{name} is a video ({_VIDEOS[number]}), which is not read; export it as single images, or as a DICOM clip "
+            "whose frames are uncompressed or JPEG"
+        )
+    try:
+        get_decoder(syntax)
+    except NotImplementedError:
+        how = "in a way that" if syntax.name == syntax else f"as {syntax.name}, which"  # no UID that somebody made up
+        raise ImageError(
+            f"{name} is stored {how} is not read; export it uncompressed, or as JPEG or JPEG 2000"
+        ) from None
 
 
 def uncompressed_frame(dataset: Any, number: int) -> FrameSamples:

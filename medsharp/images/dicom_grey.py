@@ -8,7 +8,7 @@ import numpy as np
 
 from medsharp.images.decoded import luminance
 from medsharp.images.dicom_tables import LookUpTable, palette_of, read_table
-from medsharp.images.values import UNDECLARED, ValueRange, is_undeclared, to_grey
+from medsharp.images.values import BYTE_PALETTE, UNDECLARED, ValueRange, is_undeclared, to_grey
 
 _ALIKE = 0.9
 """Share of pixels, most of them tissue and so grey, by which a wrong label of colours shows."""
@@ -74,22 +74,35 @@ def _stored(value: int, bits: int, low: int) -> int:
 
 def grey_of_colour(
     samples: np.ndarray, interpretation: str, dataset: Any, declared: ValueRange | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the luminance uint8 [H, W] of RGB samples [H, W, 3] or of palette indices [H, W], and their colours."""
-    bits = int(dataset.BitsStored)
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """Return the luminance of colours.
+
+    Args:
+        samples: RGB [H, W, 3], or palette indices [H, W].
+        interpretation: Which of them.
+        dataset: Holds the palette.
+        declared: What is black and white in RGB of more than 8 bits.
+
+    Returns:
+        uint8 [H, W], the colours where some were really coloured, and what a user should know.
+    """
+    bits, said = int(dataset.BitsStored), []
     if interpretation == "PALETTE COLOR":
         low = -(2 ** (bits - 1)) if int(dataset.PixelRepresentation) else 0
         values = np.arange(low, low + 2**bits)
+        palette = palette_of(dataset, low)
         # The whole table, as what a frame uses of it says nothing of the table's bits.
-        table = np.stack([one.look_up(values) for one in palette_of(dataset, low)], axis=-1)  # [values, 3]
+        table = np.stack([one.look_up(values) for one in palette], axis=-1)  # [values, 3]
         # Some scanners store tables of 8 bits as if they had 16.
         bits = 16 if table.max() > 255 else 8
+        said = [BYTE_PALETTE] if bits == 8 < palette[0].bits and table.any() else []
         samples = table[np.clip(samples.astype(np.int32) - low, 0, len(table) - 1)]
     elif bits > 8 and declared is not None:
         samples, bits = to_grey(samples, declared), 8
     if bits > 8:
         samples = samples >> (bits - 8)
-    return luminance(np.ascontiguousarray(samples[..., :3].astype(np.uint8)))
+    grey, colours = luminance(np.ascontiguousarray(samples[..., :3].astype(np.uint8)))
+    return grey, colours, said
 
 
 def looks_mislabelled(samples: np.ndarray, interpretation: str) -> bool:

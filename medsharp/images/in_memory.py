@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from medsharp.images.decoded import DecodedImage
 from medsharp.images.limits import ImageError, ImageLimits
-from medsharp.images.pictures import UPRIGHT, Picture, grey_of, orientation_of
+from medsharp.images.pictures import UPRIGHT, Picture, byte_palette_of, grey_of, orientation_of
 from medsharp.images.values import ValueRange
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def read_pillow(image: Image.Image, name: str, limits: ImageLimits, declared: Va
         orientation = orientation_of(image)
         turned = ImageOps.exif_transpose(image)
         turned.load()
+        palette = byte_palette_of(image)
+        if palette is not None:
+            turned.putpalette(palette)
     # Pillow decodes when the pixels are first asked for, and raises whatever it stumbles upon in damaged files.
     except Exception as error:
         raise ImageError(f"{name} is damaged or cut off: {' '.join(str(error).split())}") from error
@@ -78,7 +81,10 @@ def read_pillow(image: Image.Image, name: str, limits: ImageLimits, declared: Va
     adobe = "adobe" in image.info or image.format != "JPEG"
     kind = image.format or "Pillow"
     signed = image.mode == "I"
-    return grey_of(Picture(turned, kind, bits, signed, False, None, orientation, adobe, False), name, declared)
+    picture = Picture(
+        turned, kind, bits, signed, False, None, orientation, adobe, False, byte_palette=palette is not None
+    )
+    return grey_of(picture, name, declared)
 
 
 def dicom_bytes(dataset: Dataset, name: str) -> bytes:

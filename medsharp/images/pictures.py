@@ -13,14 +13,14 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from medsharp.images.decoded import DecodedImage, luminance, strips
 from medsharp.images.limits import MOST_PIXELS, ImageError, ImageLimits
-from medsharp.images.values import UNDECLARED, Samples, ValueRange, is_undeclared, scale_samples
+from medsharp.images.values import BYTE_PALETTE, UNDECLARED, Samples, ValueRange, is_undeclared, scale_samples
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 """As Pillow names them; it would open others too, and decode some of them to read their header."""
 
 UPRIGHT = 1
 _ORIENTATION = 0x0112
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_BITS, _PHOTOMETRIC, _PALETTE, _SAMPLE_FORMAT = 258, 262, 320, 339
 _LARGEST, _SMALLEST_SAMPLE, _LARGEST_SAMPLE = 281, 340, 341
 _SIGNED = 2
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
@@ -45,6 +45,7 @@ class Picture:
         orientation: In which it was stored, as EXIF numbers it; 1 is upright.
         adobe: Whether a JPEG has Adobe's marker.
         is_lossy: Whether its compression changes values.
+        byte_palette: Whether its palette's colours of 16 bits are stored as of 8.
     """
 
     image: Image.Image
@@ -56,6 +57,7 @@ class Picture:
     orientation: int
     adobe: bool
     is_lossy: bool
+    byte_palette: bool = False
 
     @property
     def is_deep(self) -> bool:
@@ -97,6 +99,7 @@ def grey_of(picture: Picture, name: str, declared: ValueRange | None = None) -> 
         ImageError: Its range is not known, or its colour space is not read.
     """
     flags = [] if picture.orientation == UPRIGHT else ["rotated"]
+    flags += [BYTE_PALETTE] if picture.byte_palette else []
     grey = _grey_of_deep if picture.is_deep else _grey
     return replace(grey(picture, declared, name, flags), orientation=picture.orientation)
 
@@ -151,16 +154,34 @@ def _load(image: Image.Image, kind: str, data: bytes) -> Picture:
     is_lossy |= kind == "WEBP" and b"VP8L" not in data
     image.load()
     _scale_transparency(image, bits)
+    palette = byte_palette_of(image)
+    if palette is not None:
+        image.putpalette(palette)
     if orientation == UPRIGHT:
         orientation = orientation_of(image)  # a PNG may say it after the pixels
     ImageOps.exif_transpose(image, in_place=True)  # a second one would take its memory again
-    return Picture(image, kind, bits, signed, white_is_zero, tag, orientation, adobe, is_lossy)
+    return Picture(
+        image, kind, bits, signed, white_is_zero, tag, orientation, adobe, is_lossy, byte_palette=palette is not None
+    )
 
 
 def orientation_of(image: Image.Image) -> int:
     """Return the orientation that an image's EXIF block states, `UPRIGHT` where it states none that there is."""
     stated = image.getexif().get(_ORIENTATION, UPRIGHT)
     return stated if stated in range(1, 9) else UPRIGHT
+
+
+def byte_palette_of(image: Image.Image) -> bytes | None:
+    """Return the colours of a TIFF's palette, RGB after RGB, where they are stored as of 8 bits; None where not.
+
+    TIFF 6.0, section 5, has them from 0 to 65535, and Pillow keeps the upper eight bits. Some writers store 0 to 255:
+    such a palette, black in all its entries otherwise, is read as libtiff's tools read it.
+    """
+    stored = getattr(image, "tag_v2", {}).get(_PALETTE) if image.mode in ("P", "PA") else None
+    is_palette = isinstance(stored, tuple) and all(isinstance(value, int) for value in stored)
+    if not stored or not is_palette or len(stored) % 3 or min(stored) < 0 or not 0 < max(stored) <= 255:
+        return None
+    return np.array(stored, dtype=np.uint8).reshape(3, -1).T.tobytes()  # stored are all reds before all greens
 
 
 def _scale_transparency(image: Image.Image, bits: int) -> None:

@@ -20,6 +20,9 @@ DECLARE = "declare it for the whole data set: `range: [LOW, HIGH]` in manifest.y
 UNDECLARED = "upper bits unused"
 """The flag of values that leave at least three quarters of their type's range above them: a range is missing."""
 
+BYTE_PALETTE = "palette of 8 bits"
+"""The flag of a palette whose colours of 16 bits some writer stored as of 8; they are used as they are."""
+
 TWO_GREYS = "two greys only, as a mask has"
 """What is said of an image that is rather a mask, in a data set that has it for an image."""
 

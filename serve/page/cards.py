@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medsharp.images.decoded import PART
+from medsharp.images.values import BYTE_PALETTE
 from medsharp.inference.checks import Finding
 from serve.engine.draw import Assessment, is_missing
 from serve.page import meaning
@@ -22,6 +23,7 @@ _FLAGS = {
     "alpha": "Image with transparency, laid on black.",
     "cmyk": "CMYK image, converted to grey.",
     "palette": "Palette image, converted to grey.",
+    BYTE_PALETTE: "Its palette was stored in 8 of 16 bits, as some writers do, and is used as it is.",
     "16-bit": "Image of more than 8 bits, scaled to 8.",
     "upper bits unused": "Its values use less than a quarter of their 16 bits, so that it may be far too dark.",
     "floating-point": "Image of floating-point numbers, scaled to 8 bits.",
@@ -36,7 +38,7 @@ _FLAGS = {
     PART: "Of a region that was asked for. The figures beside it are of whole images.",
     "cropped to the ultrasound region": "Cropped to the ultrasound region that the DICOM file names.",
 }
-_HARMLESS = frozenset({"dicom", "palette", "rotated", "cropped to the ultrasound region"})
+_HARMLESS = frozenset({"dicom", "palette", BYTE_PALETTE, "rotated", "cropped to the ultrasound region"})
 
 
 def _is_fact(flag: str) -> bool:

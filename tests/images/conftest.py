@@ -30,11 +30,12 @@ def make_tiff(
     photometric: int | None = None,
     bits: int | None = None,
     data: bytes | None = None,
-    **tags: tuple[str, float | int],
+    **tags: tuple[str, float | int | list[int]],
 ) -> bytes:
     """Write a TIFF of values [H, W] or [H, W, C] in their own type: Pillow writes few of the kinds that it reads.
 
-    `bits` and `data` replace what the values say, for packed samples; `tags` are numbers such as `t340=("f", 0.0)`.
+    `bits` and `data` replace what the values say, for packed samples; `tags` are numbers such as `t340=("f", 0.0)`,
+    or lists of them.
     """
     order: Literal[">", "<"] = ">" if big else "<"
     channels = 1 if values.ndim == 2 else values.shape[2]
@@ -53,7 +54,9 @@ def make_tiff(
         279: ("I", [len(packed)]),
         339: ("H", [{"u": 1, "i": 2, "f": 3}[values.dtype.kind]] * channels),
     }
-    entries |= {int(name[1:]): (kind, [value]) for name, (kind, value) in tags.items()}
+    entries |= {
+        int(name[1:]): (kind, value if isinstance(value, list) else [value]) for name, (kind, value) in tags.items()
+    }
     packed += b"\0" * (len(packed) % 2)
     after = 8 + len(packed) + 2 + 12 * len(entries) + 4
     body, outside = b"", b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from medsharp.errors import InputError
 from medsharp.images import ImageError, ImageLimits, read_frames, read_image
 from medsharp.images.decoded import COLOUR_DIFFERENCE, coloured_pixels, luminance
 from medsharp.images.limits import MOST_PIXELS
+
+Make = Callable[..., bytes]
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8) * 2
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
@@ -67,6 +70,48 @@ def test_cmyk_and_palette_are_read() -> None:
     palette = Image.fromarray((GREY // 2).astype(np.uint8), "P")
     palette.putpalette([value for level in range(128) for value in (2 * level,) * 3])
     assert np.array_equal(read_image(encoded(palette)).pixels, GREY // 2 * 2)
+
+
+def colour_map(colours: np.ndarray) -> tuple[str, list[int]]:
+    """Lay colours [N, 3] out as TIFF does: all reds before all greens."""
+    return "H", colours.T.ravel().tolist()
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["little", "big"])
+def test_a_palette_of_sixteen_bits_that_was_stored_as_of_eight_is_used_as_it_is(tiff: Make, big: bool) -> None:
+    """As libtiff's tools do: some writers store 0 to 255 where 0 to 65535 should be, which would all be black."""
+    colours = np.stack([np.arange(256)[::-1], np.arange(256) // 2, np.full(256, 7)], axis=-1)
+    want = read_image(tiff(GREY, big=big, photometric=3, t320=colour_map(colours * 257)))
+    assert want.flags == ("colour",)
+    assert np.array_equal(want.colours, colours[GREY])
+    data = tiff(GREY, big=big, photometric=3, t320=colour_map(colours))
+    for source in (data, Image.open(io.BytesIO(data))):
+        image = read_image(source)
+        assert image.flags == ("palette of 8 bits", "colour")
+        assert np.array_equal(image.pixels, want.pixels)
+        assert np.array_equal(image.colours, want.colours)
+
+
+def test_a_palette_of_four_bits_that_was_stored_as_of_eight_is_used_as_it_is(tiff: Make) -> None:
+    packed = (GREY[:, ::2] // 16 * 16 + GREY[:, 1::2] // 16).astype(np.uint8)
+    data = tiff(
+        GREY, photometric=3, bits=4, data=packed.tobytes(), t320=colour_map(np.arange(16)[:, None] * [15, 15, 15])
+    )
+    image = read_image(data)
+    assert np.array_equal(image.pixels, GREY // 16 * 15)
+    assert image.flags == ("palette of 8 bits",)
+
+
+@pytest.mark.parametrize(("brightest", "flags"), [(255, ("palette of 8 bits",)), (256, ()), (0, ())])
+def test_a_palette_with_one_colour_beyond_eight_bits_has_sixteen(
+    tiff: Make, brightest: int, flags: tuple[str, ...]
+) -> None:
+    """It is dark then, or black, as it says."""
+    colours = np.zeros((256, 3), dtype=int)
+    colours[100, 2] = brightest
+    image = read_image(tiff(GREY, photometric=3, t320=colour_map(colours)))
+    assert tuple(flag for flag in image.flags if flag != "colour") == flags
+    assert image.pixels.max() == (29 if brightest == 255 else 0)  # of blue
 
 
 def test_cmyk_jpeg_is_not_negative() -> None:

@@ -19,6 +19,14 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import convert_color_space
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import (
+    HEVCM10P51,
+    HEVCMP51,
+    JPEG2000MC,
+    MPEG2MPHLF,
+    MPEG2MPML,
+    MPEG4HP41,
+    MPEG4HP42STEREOF,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -106,6 +114,43 @@ def test_compression_without_its_decoder_says_what_to_install(monkeypatch: pytes
     monkeypatch.setattr(Decoder, "available_plugins", ("pillow",))
     with pytest.raises(ImageError, match=r"JPEG Extended.*pip install 'medsharp\[dicom\]'"):
         read_image(example("JPGExtended.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "kind"),
+    [
+        (MPEG2MPML, "MPEG-2"),
+        (MPEG2MPHLF, "MPEG-2"),
+        (MPEG4HP41, "MPEG-4"),
+        (MPEG4HP42STEREOF, "MPEG-4"),
+        (HEVCMP51, "HEVC"),
+        (HEVCM10P51, "HEVC"),
+    ],
+)
+def test_a_video_is_refused_as_one(dicom: Make, syntax: UID, kind: str) -> None:
+    """Whatever of it is asked for, and before its frames, of which there may be thousands, are counted."""
+    data = dicom(GREY[None], syntax=syntax, encoded=[b"\0\0\1\xb3" + bytes(60)], NumberOfFrames=90_000)
+    expected = rf"^clip\.dcm is a video \({kind}\), which is not read; export it as single images"
+    for read in (read_image, lambda *one, **more: next(read_frames(*one, **more))):
+        with pytest.raises(ImageError, match=expected):
+            read(data, name="clip.dcm")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "how"),
+    [
+        (JPEG2000MC, "as JPEG 2000 Part 2 Multi-component Image Compression, which"),
+        (UID("1.2.840.10008.1.2.4.204"), "as JPIP HTJ2K Referenced, which"),
+        (UID("1.2.826.0.1.99"), "in a way that"),
+    ],
+)
+def test_a_compression_that_nothing_reads_is_said(dicom: Make, syntax: UID, how: str) -> None:
+    if syntax.is_private:  # which cannot be written
+        data = dicom(GREY).replace(b"1.2.840.10008.1.2.1\0", syntax.encode().ljust(20, b"\0"), 1)
+    else:
+        data = dicom(GREY, syntax=syntax, encoded=[bytes(64)])
+    with pytest.raises(ImageError, match=rf"^scan\.dcm is stored {how} is not read; export it uncompressed"):
+        read_image(data, name="scan.dcm")
 
 
 def test_grey_jpeg_is_as_the_picture_inside(dicom: Make, picture: Make) -> None:
@@ -288,7 +333,7 @@ def test_colour_outside_the_region_is_not_the_images(dicom: Make) -> None:
 def test_limits_are_checked_before_anything_is_decoded(
     dicom: Make, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any], limits: ImageLimits, words: str
 ) -> None:
-    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda syntax: pytest.fail("decoded"))
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.as_array", lambda *a, **k: pytest.fail("decoded"))
     frames = attributes["NumberOfFrames"]
     dataset = dcmread(io.BytesIO(dicom(np.stack([GREY] * 3), NumberOfFrames=3)))
     dataset.NumberOfFrames = frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +141,20 @@ def test_palette_is_scaled_by_its_table_not_by_what_a_frame_uses(dicom: Make) ->
         attributes[f"{colour}PaletteColorLookupTableData"] = levels.tobytes()
     dark = (GREY > 60).astype(np.uint8)
     assert np.array_equal(read_image(dicom(dark, "PALETTE COLOR", **attributes)).pixels, dark)
+
+
+@pytest.mark.parametrize(("most", "flags"), [(255, ("dicom", "palette of 8 bits")), (256, ("dicom",)), (0, ("dicom",))])
+def test_a_palette_of_sixteen_bits_that_was_stored_as_of_eight_is_said(
+    dicom: Make, most: int, flags: tuple[str, ...]
+) -> None:
+    levels = (np.arange(256) * most // 255).astype("<u2")
+    attributes: dict[str, Any] = {}
+    for colour in ("Red", "Green", "Blue"):
+        attributes[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        attributes[f"{colour}PaletteColorLookupTableData"] = levels.tobytes()
+    image = read_image(dicom(GREY, "PALETTE COLOR", **attributes))
+    assert image.flags == flags
+    assert np.array_equal(image.pixels, GREY if most == 255 else levels[GREY] // 256)
 
 
 def test_colour_of_sixteen_bits_keeps_its_upper_half(dicom: Make) -> None:

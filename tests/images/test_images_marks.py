@@ -61,6 +61,12 @@ def test_palettes_are_read_by_their_colours_or_else_their_indices(picture: Make)
     assert np.array_equal(read_marks(picture(reversed_order)).pixels, LESION)
 
 
+def test_a_palette_of_eight_bits_in_a_tiff_is_read_by_its_colours(tiff: Make) -> None:
+    colours = ("H", [255, 0] + [0] * 254)  # of red, and so of green and blue
+    palette = (colours[0], colours[1] * 3)
+    assert np.array_equal(read_marks(tiff(1 - coded(0, 1), photometric=3, t320=palette)).pixels, LESION)
+
+
 def test_one_bit_is_read_and_its_polarity_kept(picture: Make, tiff: Make) -> None:
     assert np.array_equal(read_marks(picture(Image.fromarray(LESION))).pixels, LESION)
     packed = np.packbits(~LESION, axis=1).tobytes()
