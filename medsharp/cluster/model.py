@@ -21,7 +21,7 @@ from medsharp.cluster.stream import Actors, Predicting, Row, results
 from medsharp.data.duplicates import Look, tie_looks
 from medsharp.data.manifest import Manifest, name_of
 from medsharp.errors import InputError
-from medsharp.images import ImageLimits, ValueRange
+from medsharp.images import ImageLimits
 from medsharp.inference.blocks import MadeBy, Tables
 from medsharp.inference.prediction import Prediction
 from medsharp.inference.predictor import BATCH
@@ -71,7 +71,7 @@ class ClusterModel:
         precision: str = "auto",
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
-        value_range: ValueRange | None = None,
+        value_range: tuple[float, float] | None = None,
         answer_anyway: bool = False,
         gpus_each: float | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class ClusterModel:
             threads=1,
             limits=limits,
             inpaint=inpaint,
-            value_range=value_range,
+            value_range=self.preparation.value_range,
             answer_anyway=answer_anyway,
             runtime=onnxruntime.__version__,
         )

@@ -21,6 +21,7 @@ from medsharp.data.stores import Store, copied, is_url
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, sha256_file, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
+from medsharp.images.values import declared_range
 from medsharp.keys import name_key, named, patient_key, spellings, united_sites
 from medsharp.progress import Progress
 from medsharp.tables import SUFFIXES, number, read_table, reason
@@ -195,12 +196,17 @@ class Manifest:
         store = self.store or self.copy_of
         return dataclasses.replace(self, root=self.root.absolute(), parts=parts, notes=(), store=store, copy_of="")
 
-    def with_range(self, value_range: ValueRange | None) -> Manifest:
-        """Return a copy whose images have this range of values; None leaves what `manifest.yaml` declares."""
-        if value_range is None:
+    def with_range(self, value_range: tuple[float, float] | None) -> Manifest:
+        """Return a copy whose images have this range of values; None leaves what `manifest.yaml` declares.
+
+        Raises:
+            InputError: It is not two finite numbers, the smaller first.
+        """
+        declared = declared_range(value_range)
+        if declared is None:
             return self
-        parts = tuple(dataclasses.replace(part, range=value_range) for part in self.parts)
-        return dataclasses.replace(self, info=dataclasses.replace(self.info, range=value_range), parts=parts)
+        parts = tuple(dataclasses.replace(part, range=declared) for part in self.parts)
+        return dataclasses.replace(self, info=dataclasses.replace(self.info, range=declared), parts=parts)
 
     def line(self, row: Any) -> int:
         """The row in the file that a row of the table, by its index, comes from; the header is row 1 as a rule."""

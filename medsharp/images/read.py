@@ -14,7 +14,7 @@ from medsharp.images.dicom_start import is_dicom
 from medsharp.images.in_memory import dicom_bytes, is_dataset, read_array, read_pillow
 from medsharp.images.limits import ImageError, ImageLimits
 from medsharp.images.pictures import read_picture
-from medsharp.images.values import ValueRange
+from medsharp.images.values import ValueRange, declared_range
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -35,7 +35,7 @@ def read_image(
     limits: ImageLimits = ImageLimits(),
     frame: Frame = "sharpest",
     region: bool = True,
-    value_range: ValueRange | None = None,
+    value_range: tuple[float, float] | None = None,
     wanted: Callable[[], bool] = lambda: True,
 ) -> DecodedImage:
     """Decode an image to grey.
@@ -54,7 +54,7 @@ def read_image(
         region: Crop to the largest two-dimensional tissue region that a DICOM object names, which leaves out the
             vendor's banners and text.
         value_range: What the data set declares to be black and white, for values of more than 8 bits; in DICOM after
-            the modality transformation and instead of a window.
+            the modality transformation and instead of a window. A `ValueRange`, or any pair.
         wanted: Asked before each frame of a clip whether anybody still waits for the image.
 
     Returns:
@@ -63,15 +63,17 @@ def read_image(
     Raises:
         ImageError: The file is missing, empty, truncated, of another kind, too small or large, a picture of several
             frames, without the frame asked for, of values whose range nothing tells, or not waited for any longer.
+        InputError: `value_range` is not two numbers, the smaller first.
         NoDecoderError: The system has no process left for a decoder.
     """
+    declared = declared_range(value_range)
     content, name = _content(source, name, limits)
     if isinstance(content, bytes) and is_dicom(content):
-        clip = _clip(content, name, limits, region, value_range)
+        clip = _clip(content, name, limits, region, declared)
         return clip.sharpest(wanted) if frame == "sharpest" else clip.frame(frame)
     if frame not in ("sharpest", 1):
         raise ImageError(f"{name} has one frame; there is no frame {frame}")
-    return _still(content, name, limits, value_range)
+    return _still(content, name, limits, declared)
 
 
 def read_frames(
@@ -80,7 +82,7 @@ def read_frames(
     name: str | None = None,
     limits: ImageLimits = ImageLimits(),
     region: bool = True,
-    value_range: ValueRange | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Iterator[DecodedImage]:
     """Decode every frame of a DICOM clip, one at a time; another file gives its one image.
 
@@ -93,12 +95,14 @@ def read_frames(
 
     Raises:
         ImageError: As for `read_image`, when the frame concerned is reached.
+        InputError: `value_range` is not two numbers, the smaller first.
     """
+    declared = declared_range(value_range)
     content, name = _content(source, name, limits)
     if isinstance(content, bytes) and is_dicom(content):
-        yield from _clip(content, name, limits, region, value_range).all_frames()
+        yield from _clip(content, name, limits, region, declared).all_frames()
     else:
-        yield _still(content, name, limits, value_range)
+        yield _still(content, name, limits, declared)
 
 
 def _content(source: Source, name: str | None, limits: ImageLimits) -> tuple[bytes | np.ndarray | Image.Image, str]:

@@ -73,19 +73,28 @@ def read_range(given: Any, where: str) -> ValueRange:
     Raises:
         InputError: It is not two finite numbers, the smaller first.
     """
-    parts: Sequence[Any]
+    parts: Sequence[Any] | np.ndarray
     if isinstance(given, str):
         parts = [part for part in re.split(r"[\s,;]+", given.strip(" \t[]()")) if part]
     else:
-        parts = given if isinstance(given, (list, tuple)) else ()
+        parts = given if isinstance(given, (list, tuple, np.ndarray)) else ()
     try:
         low, high = (float(part) for part in parts if not isinstance(part, bool))
     except (TypeError, ValueError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        shown = given if isinstance(given, str) else list(parts) or given
+        shown = given if isinstance(given, str) or not len(parts) else list(parts)
         raise InputError(f"{where}: '{shown}' must be two numbers, the values of black and of white, such as 0,4095")
     return ValueRange(low, high)
+
+
+def declared_range(given: tuple[float, float] | None) -> ValueRange | None:
+    """Return a range as a program declares it, in the argument `value_range`: any pair will do; None is none.
+
+    Raises:
+        InputError: It is not two finite numbers, the smaller first.
+    """
+    return None if given is None else read_range(given, "value_range")
 
 
 @dataclass(frozen=True)

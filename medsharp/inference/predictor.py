@@ -14,8 +14,9 @@ import numpy as np
 from medsharp.bundle import CHECKS, MODELS, BundleSpec, digest_of, read_bundle
 from medsharp.bundle.prediction_sets import PredictionSets, read_prediction_sets
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, ImageLimits, Source, ValueRange
+from medsharp.images import DecodedImage, ImageLimits, Source
 from medsharp.images.box import Box
+from medsharp.images.values import declared_range
 from medsharp.inference.checks import Finding
 from medsharp.inference.checks.former import former_findings
 from medsharp.inference.checks.judge import Judge
@@ -54,14 +55,14 @@ class Predictor:
         *,
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
-        value_range: ValueRange | None = None,
+        value_range: tuple[float, float] | None = None,
         answer_anyway: bool = False,
     ) -> None:
         self.folder = folder
         self.spec = spec
         self.session = session
         self.limits = limits
-        self.value_range = value_range
+        self.value_range = declared_range(value_range)
         self.answer_anyway = answer_anyway
         place = spec.preprocess.spec()
         self.preprocessing = place if inpaint is None else replace(place, inpaint=inpaint)
@@ -98,7 +99,7 @@ class Predictor:
         threads: int | None = None,
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
-        value_range: ValueRange | None = None,
+        value_range: tuple[float, float] | None = None,
         answer_anyway: bool = False,
     ) -> Predictor:
         """Load a bundle, after checking the SHA-256 of its files.
@@ -113,13 +114,14 @@ class Predictor:
             limits: What is refused before it is decoded.
             inpaint: Replace calipers and text by what surrounds them, or do not, whatever the bundle says: this
                 measures their influence.
-            value_range: Declares what is black and white in images of more than 8 bits.
+            value_range: Declares what is black and white in images of more than 8 bits, such as `(0, 4095)`.
             answer_anyway: Give images that a check refuses their number all the same.
 
         Raises:
             InputError: A file is missing or was changed, the device that was asked for cannot be used, or the bundle
-                has no network of the precision.
+                has no network of the precision; or `value_range` is not two numbers, the smaller first.
         """
+        value_range = declared_range(value_range)
         folder = Path(bundle)
         spec = read_bundle(folder, verify=verify)
         chosen = choose_precision(folder, spec, precision)
@@ -149,7 +151,7 @@ class Predictor:
         limits: ImageLimits | None = None,
         frames: Frames | Sequence[Frames] = "sharpest",
         lesion: FindLesion | None = None,
-        value_ranges: Sequence[ValueRange | None] = (),
+        value_ranges: Sequence[tuple[float, float] | None] = (),
         progress: Progress | None = None,
     ) -> list[Prediction]:
         """Predict images; one that cannot be read gets its reason and does not stop the others.
@@ -171,7 +173,8 @@ class Predictor:
             `name#frame`.
 
         Raises:
-            InputError: `sources` is a single image, or `names`, `frames` or `value_ranges` has another length.
+            InputError: `sources` is a single image, or `names`, `frames` or `value_ranges` has another length, or holds
+                what is no range.
         """
         given = given_together(sources, names, frames, value_ranges)
         return self.predict_given(given, batch_size=batch_size, limits=limits, lesion=lesion, progress=progress)

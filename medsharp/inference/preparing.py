@@ -9,6 +9,7 @@ from medsharp.bundle import BundleSpec
 from medsharp.errors import InputError
 from medsharp.images import DecodedImage, ImageLimits, ValueRange
 from medsharp.images.box import Box
+from medsharp.images.values import declared_range
 from medsharp.inference.checks.judge import Judge
 from medsharp.inference.reading import FindLesion, Given, Prepared, Reading, prepared_readings, read_given
 from medsharp.preprocess import PreprocessSpec, placement, preprocess
@@ -37,7 +38,7 @@ class Preparation:
         *,
         limits: ImageLimits = ImageLimits(),
         inpaint: bool | None = None,
-        value_range: ValueRange | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> Preparation:
         """Return that of a bundle; what it knows of its own features is not among it.
 
@@ -45,11 +46,15 @@ class Preparation:
             spec: Of the bundle.
             limits: What is refused before it is decoded.
             inpaint: Replace calipers and text, or do not, whatever the bundle says.
-            value_range: As the attribute.
+            value_range: As the attribute, or any pair.
+
+        Raises:
+            InputError: It is not two numbers, the smaller first.
         """
         place = spec.preprocess.spec()
         place = place if inpaint is None else replace(place, inpaint=inpaint)
-        return cls(place, Judge({key: one.limit for key, one in spec.checks.items()}), limits, value_range)
+        judge = Judge({key: one.limit for key, one in spec.checks.items()})
+        return cls(place, judge, limits, declared_range(value_range))
 
     def readings(
         self,
@@ -70,7 +75,7 @@ class Preparation:
             picture_side: Keep each image, at most this many pixels high and wide, as `picture`.
         """
         finds = (lesion or _no_lesion) if self.preprocessing.crop == "lesion" else None
-        given = replace(given, value_range=given.value_range or self.value_range)
+        given = replace(given, value_range=self.value_range if given.value_range is None else given.value_range)
         readings = read_given(number, given, limits=limits or self.limits, lesion=finds)
         return prepared_readings(readings, self.prepare, picture_side)
 

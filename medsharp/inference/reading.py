@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from medsharp.errors import InputError
-from medsharp.images import DecodedImage, Frame, ImageLimits, Source, ValueRange, read_frames, read_image
+from medsharp.images import DecodedImage, Frame, ImageLimits, Source, read_frames, read_image
 from medsharp.images.box import Box
 from medsharp.images.in_memory import is_dataset
+from medsharp.images.values import declared_range
 from medsharp.inference.checks.finding import Finding
 from medsharp.inference.heatmap import shrink
 from medsharp.preprocess import Placement
@@ -40,7 +41,7 @@ class Given:
     source: Source
     name: str = ""
     frames: Frames | None = None
-    value_range: ValueRange | None = None
+    value_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def read_source(
     limits: ImageLimits,
     frames: Frames,
     lesion: FindLesion | None,
-    value_range: ValueRange | None = None,
+    value_range: tuple[float, float] | None = None,
     wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator[Reading]:
     """Read a source; what is wrong with it, or with a frame of it, becomes a reading too.
@@ -186,12 +187,13 @@ def given_together(
     sources: Sequence[Source],
     names: Sequence[str] | None,
     frames: Frames | Sequence[Frames],
-    value_ranges: Sequence[ValueRange | None],
+    value_ranges: Sequence[tuple[float, float] | None],
 ) -> list[Given]:
     """Join what is given of each source.
 
     Raises:
-        InputError: `sources` is a single one, or `names`, `frames` or `value_ranges` has another length.
+        InputError: `sources` is a single one, or `names`, `frames` or `value_ranges` has another length, or holds what
+            is no range.
     """
     assert_several(sources)
     count = len(sources)
@@ -200,7 +202,7 @@ def given_together(
     wanted = [frames] * count if isinstance(frames, (str, int)) else list(frames)
     if len(wanted) != count:
         raise InputError(f"{len(wanted)} frames for {count} images")
-    ranges = value_ranges or [None] * count
+    ranges = [declared_range(one) for one in value_ranges] or [None] * count
     if len(ranges) != count:
         raise InputError(f"{len(ranges)} ranges of values for {count} images")
     return [Given(*one) for one in zip(sources, names or [""] * count, wanted, ranges, strict=True)]

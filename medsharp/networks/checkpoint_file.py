@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ _DEEPEST = 100
 
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 """What `torch.load` names in a pickle that it does not read."""
+
+
+_TAR = slice(257, 262)
+"""Where the header of a tar archive says what it is."""
 
 
 class _TooDeepError(Exception):
@@ -63,7 +68,8 @@ def read_checkpoint(path: Path) -> Weights:
                 f"checkpoint {path} cannot be read: it is a pickle of {foreign}, which would run code; where it was "
                 "written, save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from error
-        raise InputError(f"checkpoint {path} cannot be read: {_reason(error)}") from error
+        reason = _other_archive(path) or _reason(error)
+        raise InputError(f"checkpoint {path} cannot be read: {reason}") from error
     try:
         weights = dict(_tensors(content, set())) if isinstance(content, dict) else {}
     except _TooDeepError as error:
@@ -100,6 +106,36 @@ def _reason(error: Exception) -> str:
         return "it is damaged, or neither safetensors nor what torch.save writes"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].partition(". ")[0][:200]
+
+
+def _other_archive(path: Path) -> str:
+    """Return what an archive is that `torch.save` did not write, or nothing where the file is none."""
+    with open(path, "rb") as stream:
+        start = stream.read(_TAR.stop)
+    if start[:2] == b"\x1f\x8b" or start[_TAR] == b"ustar":
+        return "it is a packed archive; unpack it, and give the file of weights in it"
+    if not start.startswith(b"PK"):
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    # Of a directory that is damaged, whatever stands there is read as lengths and letters.
+    except Exception:
+        return "it is cut off or damaged"
+    inside = {name.rpartition("/")[2] for name in names}
+    if {"data.pkl", "constants.pkl"} <= inside:
+        return (
+            "it is a TorchScript archive, which would run code; where it was written, save the weights alone: "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    if {"data.pkl", "version"} <= inside:
+        return ""
+    if names and all(name.endswith(".npy") for name in names):
+        return (
+            "it is an archive of NumPy arrays (.npz); save them as safetensors: "
+            "safetensors.numpy.save_file(dict(numpy.load(FILE)), OUT)"
+        )
+    return "it is a zip archive that torch.save did not write; give safetensors or what it writes, unpacked"
 
 
 def _foreign_classes(path: Path) -> str:

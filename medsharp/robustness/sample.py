@@ -18,7 +18,7 @@ from medsharp.data.manifest import Manifest
 from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
 from medsharp.evaluation.predictions import clusters_of
-from medsharp.images import DecodedImage, ImageLimits, ValueRange
+from medsharp.images import DecodedImage, ImageLimits
 from medsharp.images.box import Box
 from medsharp.progress import Progress
 from medsharp.quantities import counted, whole
@@ -159,7 +159,7 @@ def take_sample(
     images: int | None = None,
     seed: int = 0,
     limits: ImageLimits = ImageLimits(),
-    value_range: ValueRange | None = None,
+    value_range: tuple[float, float] | None = None,
     copies: ExitStack | None = None,
     progress: Progress | None = None,
 ) -> Sample:

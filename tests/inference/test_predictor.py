@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from medsharp.bundle import BundleSpec, OperatingPoint, digest_of, write_spec
+from medsharp.data.sources import open_dataset
 from medsharp.errors import InputError
-from medsharp.images import ValueRange
-from medsharp.inference import Predictor
+from medsharp.images import ValueRange, read_frames, read_image
+from medsharp.inference import Given, Predictor
 from medsharp.inference.session import Session
 from medsharp.networks import Classifier
 from medsharp.preprocess import PreprocessSpec, preprocess
@@ -118,6 +119,31 @@ def test_a_single_dataset_is_not_taken_apart(predictor: Predictor) -> None:
 def test_ranges_of_values_must_match_sources(predictor: Predictor) -> None:
     with pytest.raises(InputError, match="1 ranges of values for 2 images"):
         predictor.predict([b"", b""], value_ranges=[ValueRange(0, 100)])
+
+
+def test_a_range_of_values_may_be_any_pair(bundle: Path, predictor: Predictor, images: np.ndarray) -> None:
+    deep = images[0].astype(np.uint16) * 4
+    wide: list[Any] = [ValueRange(0.0, 1020.0), (0, 1020), [0, 1020], np.array([0, 1020])]
+    loaded = [Predictor.load(bundle, value_range=one).predict([deep])[0] for one in wide]
+    given = [predictor.predict([deep], value_ranges=[one])[0] for one in wide]
+    streamed = list(predictor.stream([Given(deep, value_range=one) for one in wide]))
+    want = predictor.predict([images[0]])[0].positive_probability
+    assert [one.positive_probability for one in (*loaded, *given, *streamed)] == [want] * 12
+
+
+@pytest.mark.parametrize("wrong", [(255, 0), (0, 255, 3), 255, (0, float("nan")), (True, 255), np.zeros((2, 2))])
+def test_a_range_that_is_none_is_refused_before_a_file_is_read(predictor: Predictor, wrong: Any) -> None:
+    said = "value_range: .* must be two numbers, the values of black and of white"
+    with pytest.raises(InputError, match=said):
+        Predictor.load("not-there", value_range=wrong)
+    with pytest.raises(InputError, match=said):
+        predictor.predict(["not-there.png"], value_ranges=[wrong])
+    with pytest.raises(InputError, match=said):
+        read_image("not-there.png", value_range=wrong)
+    with pytest.raises(InputError, match=said):
+        next(read_frames("not-there.png", value_range=wrong))
+    with pytest.raises(InputError, match=said):
+        open_dataset("not-there", value_range=wrong)
 
 
 def test_pixels_of_the_wrong_kind_are_refused(predictor: Predictor) -> None:

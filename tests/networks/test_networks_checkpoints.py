@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import gzip
+import io
 import pickle
+import tarfile
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,6 +262,30 @@ def _nested(depth: int) -> dict[str, object]:
     return content
 
 
+def _npz() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **{name: value.numpy() for name, value in published().state_dict().items()})
+    return stream.getvalue()
+
+
+def _zipped(*files: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number, content in enumerate(files):
+            archive.writestr(f"{number}.pth", content)
+    return stream.getvalue()
+
+
+def _write_tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("weights.pth"))
+
+
+def _write_torch_script(path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):  # of torch, that it is old
+        torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(path)
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "class": (
         lambda path: torch.save(published(), path),
@@ -291,7 +320,25 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "truncated": (
         lambda path: (torch.save(published().state_dict(), path), path.write_bytes(path.read_bytes()[:-5000])),
-        "cannot be read",
+        "cannot be read: it is cut off or damaged$",
+    ),
+    "NumPy": (
+        lambda path: path.write_bytes(_npz()),
+        r"cannot be read: it is an archive of NumPy arrays \(\.npz\); save them as safetensors",
+    ),
+    "zipped": (
+        lambda path: (torch.save(published().state_dict(), path), path.write_bytes(_zipped(path.read_bytes()))),
+        r"is a zip archive that torch\.save did not write; give safetensors or what it writes, unpacked$",
+    ),
+    "empty zip": (lambda path: path.write_bytes(_zipped()), r"is a zip archive that torch\.save did not write"),
+    "gzipped": (
+        lambda path: (torch.save(published().state_dict(), path), path.write_bytes(gzip.compress(path.read_bytes()))),
+        "is a packed archive; unpack it, and give the file of weights in it$",
+    ),
+    "tar": (_write_tar, "is a packed archive; unpack it"),
+    "TorchScript": (
+        _write_torch_script,
+        r"is a TorchScript archive, which would run code; .*save the weights alone: torch\.save\(model\.state_dict\(\)",
     ),
     "truncated safetensors": (
         lambda path: (save_file(published().state_dict(), path), path.write_bytes(path.read_bytes()[:-5000])),

@@ -31,7 +31,7 @@ from medsharp.data.sources.stu import STU
 from medsharp.data.sources.udiat import UDIAT
 from medsharp.data.stores import is_url
 from medsharp.errors import InputError, nearest
-from medsharp.images import ValueRange
+from medsharp.images.values import declared_range
 from medsharp.tables import SUFFIXES
 
 _SOURCES: tuple[Source, ...] = (
@@ -89,7 +89,7 @@ def open_dataset(
     source: str | None = None,
     rule: LabelRule | None = None,
     reading: FolderReading | None = None,
-    value_range: ValueRange | None = None,
+    value_range: tuple[float, float] | None = None,
     stored: bool = False,
 ) -> Manifest:
     """Turn whatever `path` names into a manifest; images are listed, not read.
@@ -107,8 +107,9 @@ def open_dataset(
         stored: Whether a manifest may be at a URL, or its images, as `read_manifest` takes it.
 
     Raises:
-        InputError: Nothing is there, the layout is not known, or a class has no images.
+        InputError: Nothing is there, the layout is not known, a class has no images, or `value_range` is no range.
     """
+    value_range = declared_range(value_range)
     wanted = AUTOMATIC if source is None else check_source(source)
     reading = with_classes(reading, classes, rule)
     if str(path).split(":")[0] == "phantom" and not Path(path).exists():
