@@ -47,6 +47,15 @@ def load_yaml(text: str, loader: _Loader = yaml.SafeLoader) -> Any:
         raise yaml.YAMLError(f"a value cannot be read ({type(error).__name__}: {error})") from error
 
 
+def quoted(text: str) -> str:
+    """Return text as YAML has it, on one line, whatever is in it.
+
+    Unquoted, a folder named 2024 would be a number and one named on would be true; in single quotes a line break would
+    be a blank.
+    """
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf")).rstrip("\n")
+
+
 def _check_size(text: str, loader: _Loader) -> None:
     """Follow the parser's events, which need no stack, and refuse what would overflow that of a loader."""
     anchored: dict[str, _Node] = {}

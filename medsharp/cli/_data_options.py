@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medsharp.cli._console import console, heading
 from medsharp.errors import InputError
+from medsharp.yaml_text import quoted
 
 if TYPE_CHECKING:
     from medsharp.config import TrainConfig
@@ -52,11 +53,6 @@ def data_overrides(data: Sequence[str] | None, source: Sequence[str] | None) -> 
         for key, values in given.items()
         if values
     ]
-
-
-def quoted(text: str) -> str:
-    """Return text as YAML has it: unquoted, a folder named 2024 would be a number and one named on would be true."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def announce_data(settings: TrainConfig) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsharp.cli._console import console, fail, heading, note, progress_bar
-from medsharp.cli._data_options import SOURCE_HELP, announce_data, data_overrides, quoted
+from medsharp.cli._data_options import SOURCE_HELP, announce_data, data_overrides
 from medsharp.errors import InputError
 from medsharp.optim.catalogue import list_optimizers, optimizer_info
+from medsharp.yaml_text import quoted
 
 if TYPE_CHECKING:
     from medsharp.config import TrainConfig

@@ -109,3 +109,23 @@ def test_printed_configuration_is_one_that_can_be_given(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(first)
     assert run("train", "--print-config", "--config", tmp_path / "mine.yaml").output == first
     assert "precision: auto" in first
+
+
+def test_a_folder_keeps_its_name_whatever_is_in_it() -> None:
+    """Names go through YAML, where a line break in single quotes would be a blank."""
+    names = [
+        "nl\nx",
+        "two\n\nlines ",
+        "tab\tx",
+        'it\'s "it"',
+        "2024",
+        "on",
+        "C:\\new",
+        "Größe \u2028 \x85",
+        "\U0001f600",
+        "a: #b",
+    ]
+    every = [part for name in names for part in ("--data", name)]
+    assert yaml.safe_load(run("train", *every, "--print-config").stdout)["data"]["path"] == names
+    for name in names[:2]:
+        assert yaml.safe_load(run("train", "--data", name, "--print-config").stdout)["data"]["path"] == name
