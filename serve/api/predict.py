@@ -13,19 +13,19 @@ from serve.api.assessing import assess
 from serve.api.context import Context
 from serve.api.model import NO_MODEL, find_model
 from serve.api.refusals import BODY, Reason, Refusal, Responses, refusal, refusals, with_example
-from serve.api.wishes import PARAMETERS, Parameter, read_wishes
+from serve.api.wishes import NAME, PARAMETERS, Parameter, assert_known, read_wishes
 from serve.engine import Assessment
 from serve.uploads.bodies import RAW_TYPES, read_images
+from serve.uploads.forms import said_once
 
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _FORM_SCHEMA = {
     "type": "object",
-    "required": ["files"],
+    "anyOf": [{"required": ["files"]}, {"required": ["file"]}],
+    "additionalProperties": False,
     "properties": {
-        "files": {
-            "type": "array",
-            "items": {"type": "string", "format": "binary"},
-            "description": "One or several images; the field may also be called `file`",
-        },
+        "files": {**_FILES, "description": "One or several images"},
+        "file": {**_FILES, "description": "The same, under another name"},
         **{name: {**one.schema, "description": one.meaning} for name, one in PARAMETERS.items()},
     },
 }
@@ -43,7 +43,7 @@ _NAME = Parameter(
     "What a file that is the whole body is called in its answer; a form has a name for each",
     "left.png",
 )
-_QUERY = [one.in_query(name) for name, one in {**PARAMETERS, "name": _NAME}.items()]
+_QUERY = [one.in_query(name) for name, one in {**PARAMETERS, NAME: _NAME}.items()]
 
 
 def _either(sentence: str, failed: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +118,9 @@ def add_predict_routes(app: FastAPI, context: Context) -> None:
 async def _predict(context: Context, request: Request) -> Response:
     # The whole body arrives before the request is counted: a slow client keeps nobody waiting.
     async with read_images(request, context.limits, context.memory) as form:
-        wishes = read_wishes(request.query_params, form.fields, len(form.contents))
+        query = said_once(request.query_params.multi_items(), "the address")
+        assert_known(query, form.fields)
+        wishes = read_wishes(query, form.fields, len(form.contents))
         served = find_model(context, wishes.model)
         assessments = await assess(
             context,

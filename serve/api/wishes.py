@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from medsharp.errors import nearest
 from medsharp.images import Box
 from serve.engine import ReadOptions
+from serve.uploads.uploads import shown
 
 _SWITCH = {"0": False, "false": False, "1": True, "true": True}
 _MOST_DIGITS = 6
@@ -70,6 +72,28 @@ PARAMETERS = {
 """By name."""
 
 
+NAME = "name"
+"""In the address alone: what a file that is the whole body is called."""
+
+
+def assert_known(query: Iterable[str], fields: Iterable[str]) -> None:
+    """Refuse what nobody could grant: an answer without a wish that was misspelt looks like one with it.
+
+    Args:
+        query: Names in the address.
+        fields: Names in the form.
+
+    Raises:
+        HTTPException: 422, there is no such wish.
+    """
+    for where, names, known in (("address", query, {*PARAMETERS, NAME}), ("form", fields, {*PARAMETERS})):
+        for name in names:
+            if name not in known:
+                if name == NAME:
+                    raise HTTPException(422, "name is said in the address, of a file that is the whole body")
+                raise HTTPException(422, f"there is no {shown(name)} to wish for in the {where}{nearest(name, known)}")
+
+
 def read_wishes(query: Mapping[str, str], fields: Mapping[str, str], images: int) -> Wishes:
     """Read what a request wants.
 
@@ -82,7 +106,7 @@ def read_wishes(query: Mapping[str, str], fields: Mapping[str, str], images: int
         HTTPException: 422, something is not as it should be, or is said twice and differently.
     """
     given = {name: _one(name, query, fields) for name in PARAMETERS}
-    heatmap = _SWITCH.get((given["heatmap"] or "0").lower())
+    heatmap = _SWITCH.get("0" if given["heatmap"] is None else given["heatmap"].lower())
     if heatmap is None:
         raise HTTPException(422, "heatmap must be 0 or 1")
     options = ReadOptions(_frame(given["frame"]), _box(given["box"]))

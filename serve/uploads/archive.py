@@ -6,7 +6,6 @@ import contextlib
 import io
 import re
 import struct
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from pathlib import PurePosixPath
 from starlette.exceptions import HTTPException
 
 from serve.security.gate import megabytes
-from serve.uploads.uploads import Limits, safe_name
+from serve.uploads.uploads import Limits, harmless_name, printable
 
 _FIRST_BYTES = (b"PK\x03\x04", b"PK\x05\x06")
 """Of an archive, and of one that holds nothing."""
@@ -142,7 +141,7 @@ def _path(entry: zipfile.ZipInfo) -> str:
 
 
 def _harmless(path: str, position: int, name: str) -> str:
-    """Return the path without control characters, each part as `safe_name` has it.
+    """Return the path without control characters, whole: two that differ anywhere are two.
 
     Raises:
         HTTPException: 422 for a path that leaves the archive, is absolute, very long or very deep.
@@ -153,12 +152,8 @@ def _harmless(path: str, position: int, name: str) -> str:
     if len(path) > _LONGEST_PATH or len(parts) > _DEEPEST:
         raise HTTPException(422, f"{name} holds a file whose path is too long; pack the images with shorter names")
     *folders, last = parts
-    shown = [part for part in ("".join(map(_printable, folder)).strip() for folder in folders) if part.strip(".")]
-    return "/".join([*shown, safe_name(last, position)])
-
-
-def _printable(character: str) -> str:
-    return "" if unicodedata.category(character)[0] == "C" else character
+    shown = [part for part in (printable(folder).strip() for folder in folders) if part.strip(".")]
+    return "/".join([*shown, harmless_name(last, position)])
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: Limits, shown: str) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.message import Message
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -15,7 +17,7 @@ from starlette.requests import Request
 from serve.engine.capacity import Memory
 from serve.security.gate import megabytes
 from serve.uploads.archive import HEAD, is_archive
-from serve.uploads.uploads import Limits, safe_name
+from serve.uploads.uploads import Limits, safe_name, shown
 
 FILE_FIELDS = ("files", "file")
 _MOST_FIELDS = 16
@@ -28,7 +30,7 @@ class Form:
     Attributes:
         names: Of the images, harmless to show.
         contents: Their bytes, in the order of the names.
-        fields: The other fields; of one that comes twice the last.
+        fields: The other fields.
     """
 
     names: list[str]
@@ -50,7 +52,7 @@ async def read_form(
 
     Raises:
         HTTPException: 400 for a form that is none, 413 for an image that is too large or one too many, 422 for no
-            image.
+            image, text where an image should be, or a field that is given twice and differently.
         BusyError: All requests together bring too much.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -102,9 +104,19 @@ class _InMemoryParser(MultiPartParser):
             await file.close()
 
     def on_headers_finished(self) -> None:
+        part = self._current_part
+        disposition = part.content_disposition or b""
+        kind = dict(part.item_headers).get(b"content-type", b"text/plain").lower()
+        # The parser knows a file by the plain `filename` alone, as RFC 7578 has it, and not every client writes it.
+        _, options = parse_options_header(disposition)
+        extended = _extended_filename(disposition)
+        is_image = options.get(b"name", b"").decode("latin-1") in FILE_FIELDS and not kind.startswith(b"text/")
+        if b"filename" not in options and (extended is not None or is_image):
+            part.content_disposition = disposition + b'; filename=""'
         super().on_headers_finished()
-        if self._current_part.file is not None:
-            self._files.append(self._current_part.file)
+        if part.file is not None:
+            part.file.filename = part.file.filename or extended
+            self._files.append(part.file)
 
     def on_end(self) -> None:
         self.is_complete = True
@@ -117,6 +129,8 @@ class _InMemoryParser(MultiPartParser):
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._part_bytes += end - start
         file = self._current_part.file
+        if file is None and self._current_part.field_name in FILE_FIELDS:
+            raise HTTPException(422, _TEXT)
         if file is not None:
             self._part_head += data[start : min(end, start + HEAD - len(self._part_head))]
             # Of an archive each file is held to that limit when it is unpacked.
@@ -132,10 +146,9 @@ class _InMemoryParser(MultiPartParser):
 async def _form(items: list[tuple[str, UploadFile | str]], limits: Limits) -> Form:
     uploads = [
         value
-        for field in FILE_FIELDS
         for name, value in items
         # A browser sends an empty file without a name where none was chosen.
-        if name == field and isinstance(value, UploadFile) and (value.filename or value.size)
+        if name in FILE_FIELDS and isinstance(value, UploadFile) and (value.filename or value.size)
     ]
     if not uploads:
         raise HTTPException(422, NO_IMAGE)
@@ -151,10 +164,40 @@ async def _form(items: list[tuple[str, UploadFile | str]], limits: Limits) -> Fo
         # Of each image one copy only.
         await upload.close()
         await asyncio.sleep(0)  # a copy of many bytes, and others are answered between two
-    return Form(names, contents, {name: value for name, value in items if isinstance(value, str)})
+    texts = [(name, value) for name, value in items if isinstance(value, str) and name not in FILE_FIELDS]
+    return Form(names, contents, said_once(texts, "the form"))
+
+
+def said_once(given: Iterable[tuple[str, str]], where: str) -> dict[str, str]:
+    """Return what names are given.
+
+    Args:
+        given: Names and values as they came.
+        where: They came from, for the error.
+
+    Raises:
+        HTTPException: 422, a name has two values that differ.
+    """
+    values: dict[str, str] = {}
+    for name, value in given:
+        if values.setdefault(name, value) != value:
+            raise HTTPException(422, f"{shown(name)} is said twice and differently in {where}; say it once")
+    return values
+
+
+def _extended_filename(disposition: bytes) -> str | None:
+    """Return the name of a file that is written as RFC 5987 has it, `filename*=UTF-8''...`, or None."""
+    message = Message()
+    message["Content-Disposition"] = disposition.decode("latin-1")
+    try:
+        return message.get_filename()
+    except UnicodeError:  # Damaged, or of no charset: the file has no name, and its place is its name.
+        return ""
 
 
 NO_IMAGE = "no image was sent; send one or several in the multipart field 'files'"
+
+_TEXT = "the field 'files' holds text where a file should be; curl takes the file of a path with -F files=@path"
 
 
 def _too_many(limits: Limits) -> str:

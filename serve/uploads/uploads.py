@@ -22,7 +22,10 @@ from serve.engine.capacity import Memory
 UNASKED_SECONDS = 120
 """How long the page's uploads wait to be asked about."""
 
-_LONGEST_NAME = 80
+_LONGEST_NAME = 255
+"""No file system in use has longer ones, so that a file is called in its answer as its client calls it."""
+
+_LONGEST_SHOWN = 100
 _PREFIX = "medsharp-serve-"
 _AT_LEAST_ONE = (
     "max_files",
@@ -76,16 +79,31 @@ def safe_name(name: str | None, position: int) -> str:
         position: Which file of the request it is, from 1; names what has no name.
 
     Returns:
-        At most 80 printable characters. Not escaped: HTML must escape it where it is shown.
+        At most 255 printable characters; a longer one lacks its middle, since names of one series differ at the end.
+        Not escaped: HTML must escape it where it is shown.
     """
+    whole = harmless_name(name, position)
+    if len(whole) <= _LONGEST_NAME:
+        return whole
+    end = _LONGEST_NAME // 2
+    return whole[: _LONGEST_NAME - end - 1] + "…" + whole[-end:]
+
+
+def harmless_name(name: str | None, position: int) -> str:
+    """Do what `safe_name` does, however long the name is."""
     base = PureWindowsPath(PurePosixPath(name or "").name).name
-    # Category C holds control characters and the ones that reverse the reading direction.
-    printable = "".join(character for character in base if unicodedata.category(character)[0] != "C").strip(" .")
-    if len(printable) > _LONGEST_NAME:
-        stem, suffix = os.path.splitext(printable)
-        suffix = suffix[:8]
-        printable = stem[: _LONGEST_NAME - len(suffix) - 1] + "…" + suffix
-    return printable or f"image {position}"
+    return printable(base).strip(" .") or f"image {position}"
+
+
+def printable(text: str) -> str:
+    """Leave control characters out, and the ones that reverse the reading direction."""
+    return "".join(character for character in text if unicodedata.category(character)[0] != "C")
+
+
+def shown(word: str) -> str:
+    """Write a word that a client chose so that a sentence can repeat it: of harmless characters, and not at length."""
+    text = repr(word[:_LONGEST_SHOWN])
+    return f"{text} and so on" if len(word) > _LONGEST_SHOWN else text
 
 
 class Uploads:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import base64
 import io
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from httpx import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -15,6 +17,19 @@ from serve import Limits, create_app
 
 Client = Callable[..., TestClient]
 BAD = b"this is a text file"
+
+
+def grey(height: int, width: int) -> bytes:
+    """An image that is known by its size."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(width).integers(0, 99, (height, width)).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def post_parts(client: TestClient, *parts: tuple[str, bytes], path: str = "/v1/predict") -> Response:
+    """Send a form whose parts have just the headers that are given, after `Content-Disposition: form-data; `."""
+    body = b"".join(b"--x\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (h.encode(), c) for h, c in parts)
+    return client.post(path, content=body + b"--x--", headers={"content-type": "multipart/form-data; boundary=x"})
 
 
 def test_a_digest_is_the_bundles_wherever_it_is_told(client: TestClient, predictor: Predictor, png: bytes) -> None:
@@ -129,6 +144,125 @@ def test_names_are_stripped_of_folders_and_control_characters(client: TestClient
         "/predict", files=[("files", ("../../etc/pass\u202ewd.png", png)), ("files", ("C:\\a\\b.png", png))]
     )
     assert [entry["name"] for entry in answer.json()] == ["passwd.png", "b.png"]
+
+
+def test_answers_come_in_the_order_sent_whichever_field_and_archive_an_image_is_in(client: TestClient) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, width in (("z.png", 72), ("b.png", 73)):
+            file.writestr(name, grey(64, width))
+    sent = [
+        ("file", ("zero.png", grey(64, 70))),
+        ("files", ("one.png", grey(64, 71))),
+        ("file", ("two.zip", archive.getvalue())),
+        ("files", ("three.png", grey(64, 74))),
+        ("file", ("..", grey(64, 75))),
+    ]
+    told = [(entry["name"], entry["size"]) for entry in client.post("/v1/predict", files=sent).json()]
+    names = ["zero.png", "one.png", "z.png", "b.png", "three.png", "image 5"]
+    assert told == [(name, [64, 70 + place]) for place, name in enumerate(names)]
+
+
+def test_long_names_that_differ_at_their_end_stay_two(client: TestClient) -> None:
+    names = [f"{'x' * 100}_{side}.png" for side in ("left", "right")]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in names:
+            file.writestr(f"ward/{name}", grey(64, 70))
+    answer = client.post("/v1/predict", files=[("files", (name, grey(64, 70))) for name in names])
+    assert [entry["name"] for entry in answer.json()] == names
+    answer = client.post("/v1/predict", content=archive.getvalue(), headers={"content-type": "application/zip"})
+    assert [entry["name"] for entry in answer.json()] == [f"ward/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        ("name=files; filename*=UTF-8''%C3%84%20gr%C3%B6%C3%9Fe.png", "Ä größe.png"),
+        ("filename*=iso-8859-1'de'L%E4sion.png; name=files", "Läsion.png"),
+        ("name=files; filename*0*=UTF-8''%C3%84; filename*1=.png", "Ä.png"),
+        # The plain name is the one that whatever stands between client and server goes by.
+        ("name=files; filename=A.png; filename*=UTF-8''%C3%84.png", "A.png"),
+        ("name=files; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd%00%E2%80%AE", "passwd"),
+        ("name=files; filename*=undefined''%C3%84.png", "image 1"),
+        ("name=files; filename*=UTF-8''", "image 1"),
+        ("name=file\r\nContent-Type: image/png", "image 1"),
+        ("name=files\r\nContent-Type: application/octet-stream", "image 1"),
+    ],
+)
+def test_file_is_taken_without_a_plain_filename(client: TestClient, png: bytes, head: str, name: str) -> None:
+    answer = post_parts(client, (head, png), ("name=heatmap", b"1"))
+    assert answer.status_code == 200, answer.text
+    (entry,) = answer.json()
+    assert (entry["name"], entry["size"]) == (name, [90, 120])
+    assert entry["heatmap"]
+
+
+@pytest.mark.parametrize("head", ["name=files", "name=file", "name=files\r\nContent-Type: text/plain"])
+def test_text_where_a_file_should_be_is_refused_also_beside_files(client: TestClient, png: bytes, head: str) -> None:
+    for parts in ([], [('name="files"; filename="a.png"', png)]):
+        for text in (b"left.png", bytes(2**21)):
+            answer = post_parts(client, *parts, (head, text))
+            assert answer.status_code == 422
+            assert answer.json()["detail"].startswith("the field 'files' holds text where a file should be")
+    # What was left empty is nothing.
+    assert post_parts(client, ('name="files"; filename="a.png"', png), (head, b"")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/predict"])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("modle", "there is no 'modle' to wish for in the {}; did you mean model?"),
+        ("hetmap", "there is no 'hetmap' to wish for in the {}; did you mean heatmap?"),
+        ("Model", "there is no 'Model' to wish for in the {}; did you mean model?"),
+        ("roi", "there is no 'roi' to wish for in the {}; choose from box, frame, heatmap, model"),
+        ("", "there is no '' to wish for in the {}; choose from box, frame, heatmap, model"),
+        ("m" * 999, f"there is no '{'m' * 100}' and so on to wish for in the {{}}; choose from box"),
+        ("\u202eledom", "there is no '\\u202eledom' to wish for in the {}; choose from box"),
+    ],
+)
+def test_unknown_wish_is_refused_with_the_nearest(
+    client: TestClient, png: bytes, path: str, name: str, end: str
+) -> None:
+    files = [("files", ("a.png", png))]
+    for where, answer in (
+        ("address", client.post(path, params={name: "1"}, files=files)),
+        ("address", client.post(path, params={name: "1"}, content=png, headers={"content-type": "image/png"})),
+        ("form", client.post(path, data={name: "1"}, files=files)),
+    ):
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith(end.format(where))
+
+
+def test_name_is_known_in_the_address_alone(client: TestClient, png: bytes) -> None:
+    files = [("files", ("a.png", png))]
+    assert client.post("/v1/predict", params={"name": "b.png"}, files=files).json()[0]["name"] == "a.png"
+    answer = client.post("/v1/predict", data={"name": "b.png"}, files=files)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("name is said in the address")
+
+
+@pytest.mark.parametrize(("name", "values"), [("heatmap", "01"), ("frame", "12"), ("model", ["", "b"]), ("name", "ab")])
+def test_wish_that_is_said_twice_must_be_the_same(client: TestClient, png: bytes, name: str, values: list[str]) -> None:
+    body = {"content": png, "headers": {"content-type": "image/png"}}
+    for first, last in (values, values[::-1]):
+        answer = client.post(f"/v1/predict?{name}={first}&heatmap=1&{name}={last}", **body)  # type: ignore[arg-type]
+        assert answer.status_code == 422
+        assert "is said twice and differently in the address; say it once" in answer.json()["detail"]
+        parts = [(f"name={name}", value.encode()) for value in (first, last)]
+        answer = post_parts(client, parts[0], ("name=files; filename=a.png", png), parts[1])
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == f"'{name}' is said twice and differently in the form; say it once"
+    assert client.post("/v1/predict?heatmap=1&heatmap=1", **body).json()[0]["heatmap"]  # type: ignore[arg-type]
+    answer = post_parts(client, *[("name=heatmap", b"1")] * 2, ("name=files; filename=a.png", png))
+    assert answer.json()[0]["heatmap"]
+
+
+@pytest.mark.parametrize("query", ["heatmap", "heatmap=", "heatmap=%20"])
+def test_heatmap_without_a_value_is_not_taken_for_none(client: TestClient, png: bytes, query: str) -> None:
+    answer = client.post(f"/v1/predict?{query}", content=png, headers={"content-type": "image/png"})
+    assert (answer.status_code, answer.json()["detail"]) == (422, "heatmap must be 0 or 1")
 
 
 def test_too_many_images_are_413(make_client: Client, png: bytes) -> None:

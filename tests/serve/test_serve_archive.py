@@ -103,6 +103,12 @@ def test_names_that_are_alike_are_refused_also_when_cleaning_makes_them_so() -> 
         twice = packed(("a.png", b"1"), ("b.png", b"1"), ("a.png", b"2"))
     assert refused(twice) == (422, "the archive holds a.png twice; give each file a name of its own")
     assert refused(packed(("a.png", b"1"), ("a\x01.png", b"2")))[0] == 422
+    assert refused(packed(("x/a.png", b"1"), ("x/./a.png", b"2")))[0] == 422
+    # The longest path that is taken, of names that differ at the end or in the middle.
+    middle = "y" * 139
+    long = [f"{'x' * 150}{which}.png" for which in ("1" + middle, "2" + middle, middle + "1", middle + "2")]
+    assert {*map(len, long)} == {294}
+    assert read_archive(packed(*((f"ward/{name}", b"1") for name in long)), Limits())[0] == [f"ward/{n}" for n in long]
     assert read_archive(packed(("x/a.png", b"1"), ("y/a.png", b"2")), Limits())[0] == ["x/a.png", "y/a.png"]
 
 

@@ -76,6 +76,19 @@ def test_everything_has_an_example_that_is_as_its_schema_says(document: dict[str
     assert looked_at > 150
 
 
+def test_form_is_described_with_all_that_it_may_hold(document: dict[str, Any]) -> None:
+    for path in ("/v1/predict", "/predict"):
+        operation = document["paths"][path]["post"]
+        schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+        wishes = {one["name"] for one in operation["parameters"]} - {"name"}
+        assert {*schema["properties"]} == {"files", "file", *wishes}
+        for files in ("files", "file"):
+            validate(document, schema, {files: ["bytes"], "model": "bus-lite0"})
+        for wrong in ({"model": "bus-lite0"}, {"files": ["bytes"], "modle": "bus-lite0"}):
+            with pytest.raises(jsonschema.ValidationError):
+                validate(document, schema, wrong)
+
+
 def test_both_ways_to_log_in_are_described_and_where_none_is_needed(
     document: dict[str, Any], closed: TestClient
 ) -> None:

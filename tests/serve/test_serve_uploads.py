@@ -31,10 +31,11 @@ def test_name_is_reduced_to_something_harmless(sent: str | None, shown: str) -> 
     assert safe_name(sent, 2) == shown
 
 
-def test_long_name_is_cut_but_keeps_its_suffix() -> None:
-    name = safe_name("a" * 300 + ".png", 1)
-    assert len(name) == 80
-    assert name.endswith(".png")
+def test_name_is_whole_as_long_as_files_may_have_it_and_a_longer_one_lacks_its_middle() -> None:
+    longest = "a" * 245 + "_right.png"
+    assert safe_name(longest, 1) == longest
+    assert safe_name("b" + longest, 1) == "b" + "a" * 126 + "…" + "a" * 117 + "_right.png"
+    assert len(safe_name("b" + longest, 1)) == len(longest) == 255
 
 
 def test_each_upload_has_a_key_of_its_own_and_is_given_once() -> None:

@@ -15,9 +15,10 @@ from serve.api.answers import answer
 from serve.api.assessing import assess, record, unless_gone
 from serve.api.context import Context
 from serve.api.inference_protocol.shapes import ModelMetadata, TensorMetadata
-from serve.api.inference_protocol.tensors import InferRequest, ProtocolError, read_files, read_images, shown
+from serve.api.inference_protocol.tensors import InferRequest, ProtocolError, read_files, read_images
 from serve.models import Served
 from serve.security.gate import NOTICE
+from serve.uploads.uploads import shown
 
 CHECKED = "-checked"
 """Ends the name under which a bundle takes files, and gives answers that the input checks have seen."""

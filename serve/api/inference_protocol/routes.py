@@ -36,12 +36,12 @@ from serve.api.inference_protocol.tensors import (
     OutputTensor,
     ProtocolError,
     read_request,
-    shown,
     write_answer,
 )
 from serve.api.refusals import DOOR, ProtocolRefusal, refusals, with_example
 from serve.uploads.bodies import joined
 from serve.uploads.compressed import ENCODINGS, unpack
+from serve.uploads.uploads import shown
 
 _TAGS: list[str | Enum] = ["Open Inference Protocol"]
 

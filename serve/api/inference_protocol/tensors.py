@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medsharp.errors import InputError
+from serve.uploads.uploads import shown
 
 MOST_JSON = 8 * 2**20
 """Bytes of JSON: numbers as text take several times the room of binary ones, and reading them keeps others waiting."""
@@ -24,8 +25,6 @@ _PIECE = 2**12
 """Values that are read or written in one go, after which other threads have their turn."""
 
 _HEADER = re.compile("[0-9]{1,9}")
-_LONGEST_NAME = 100
-"""Characters of a client's name that a sentence repeats."""
 
 _LENGTH = 4
 """Bytes of the little-endian number before each element of a BYTES tensor."""
@@ -280,12 +279,6 @@ def _count(tensor: dict[str, Any], datatype: str, rest: list[int], most: int) ->
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def shown(name: str) -> str:
-    """Write a name that a client chose so that a sentence can repeat it: of harmless characters, and not at length."""
-    text = repr(name[:_LONGEST_NAME])
-    return f"{text} and so on" if len(name) > _LONGEST_NAME else text
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
