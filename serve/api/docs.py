@@ -36,11 +36,12 @@ td{{padding:.3rem .8rem .3rem 0;vertical-align:top}}
 <h2>POST /v1/predict</h2>
 <pre>curl -F files=@image.png -F files=@scan.dcm -F heatmap=1 http://127.0.0.1:7860/v1/predict
 curl -H "Content-Type: image/png" --data-binary @image.png http://127.0.0.1:7860/v1/predict</pre>
-<p>One entry an image, in the order sent. An image that cannot be read has its reason under <code>error</code>; one that
-an input check refuses has <code>"status": "refused"</code>, its <code>findings</code>, and null in place of numbers,
-which is not an all-clear; the others are assessed. 200 when at least one could be read, 422 when none could, 413 for
-too many bytes or images, 429 with <code>Retry-After</code> when too many requests wait already, 504 when the answer
-takes too long, 401 for a visitor who must say who they are (<code>curl --user user:password</code>).
+<p>One entry an image, in the order sent. An image that cannot be read has its reason under <code>error</code>; one
+that an input check refuses has <code>"status": "refused"</code>, its <code>findings</code>, and null in place of
+numbers, which is not an all-clear; the others are assessed. 200 when at least one could be read, 422 when none could
+or a wish is misspelt, 413 for too many bytes or images, 429 with <code>Retry-After</code> when too many requests wait
+already, 504 when the answer takes too long, 401 for a visitor who must say who they are (<code>curl --user
+user:password</code>).
 <code>POST /predict</code> takes forms as before.</p><table>{rows}</table>
 <h2>GET /v1/models, /v1/models/NAME, /model</h2><p>Which models there are, what each is and how it did: internal
 figures, and those of each hospital that was left out of training, each with its 95 % interval, or a remark that there
