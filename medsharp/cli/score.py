@@ -75,8 +75,9 @@ def score(
     from medsharp.evaluation import calibrate, read_predictions
     from medsharp.evaluation.answers import classes_of, has_scores_only
     from medsharp.evaluation.conformal import assert_other_images
-    from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
+    from medsharp.evaluation.frozen import frozen_threshold
     from medsharp.evaluation.grouping import parse_groupings
+    from medsharp.evaluation.headings import THRESHOLD
     from medsharp.evaluation.own_thresholds import evaluate_at_own_thresholds
     from medsharp.evaluation.report import parse_formats
     from medsharp.evaluation.scores import evaluate_scores
@@ -165,6 +166,8 @@ def _tell(evaluation: Evaluation, predictions: Path, out: Path | None, formats: 
     origin = next(note for note in content["notes"] if note.startswith("Threshold "))
     title = escape(f"At t{origin[1:].rstrip('.')}")
     console.print(figures_table({predictions.stem: content["figures"]}, title))
+    counted, unit = content["intervals"]["clusters"], content["intervals"]["unit"]
+    note(f"{content['counts']['images']} images; intervals are for new cases like these {counted} {unit}")
     for sentence in refusal_notes(content["counts"]):
         note(sentence)
     reader_notes([content])

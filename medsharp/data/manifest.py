@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, sha256_file, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
 from medsharp.images.values import declared_range
-from medsharp.keys import name_key, named, patient_key, spellings, united_sites
+from medsharp.keys import name_key, named, spellings, united_sites
 from medsharp.progress import Progress
 from medsharp.tables import SUFFIXES, number, read_table, reason
+from medsharp.tables.columns import known_names
+from medsharp.tables.merged import fill_merged
 from medsharp.yaml_text import load_yaml
 
 COLUMNS = (
@@ -58,9 +59,6 @@ SPLITS = ("train", "val", "test")
 
 ABOUT = "manifest.yaml"
 
-_ALIASES = {"patientid": "patient", "patientno": "patient", "patientnumber": "patient", "mrn": "patient"}
-"""Headings that say the same in other words, in small letters without separators."""
-
 AUDITED = "audit: "
 """How the notes begin that `medsharp data audit` leaves in `manifest.yaml`; reading keeps them."""
 
@@ -70,9 +68,6 @@ EMPTY_CELLS, UNKNOWN = "empty_cells", "unknown"
 
 _READ_URLS = "predict, evaluate and robustness"
 """Commands that read images in object stores."""
-
-_LONGEST_MERGED = 50
-"""Rows that merged cells of one patient may cover; more are images without a patient."""
 
 
 @dataclass(frozen=True)
@@ -501,17 +496,12 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 def _known_names(table: pd.DataFrame) -> pd.DataFrame:
     """Give the columns that mean something here their names: `BI-RADS` and `Study date` are `birads`, `study_date`."""
-    known = {_bare(name): name for name in (*COLUMNS, *CARRIED)} | _ALIASES
-    names = {name: known[_bare(name)] for name in map(str, table) if _bare(name) in known}
+    names = known_names(map(str, table), (*COLUMNS, *CARRIED))
     renamed: dict[str, str] = {}
     for name, right in names.items():
         if right not in table and right not in renamed.values():  # the first of several, and none beside the right one
             renamed[name] = right
     return table.rename(columns=renamed)
-
-
-def _bare(name: str) -> str:
-    return re.sub("[ _-]", "", name_key(name))
 
 
 def _check_labels(path: Path, table: pd.DataFrame, classes: Sequence[str], lines: Sequence[int]) -> None:
@@ -618,44 +608,6 @@ def _check_duplicates(path: Path, table: pd.DataFrame, written: pd.Series, lines
         raise InputError(
             f"{path.name}, row {lines[row]}: image '{written[row]}'{frame} stands in row {lines[first]} already{remedy}"
         )
-
-
-def fill_merged(path: Path, table: pd.DataFrame) -> list[str]:
-    """Fill what merged cells leave empty: the patient below its first row, and the site in a patient's next rows.
-
-    Args:
-        path: Of the table, to be named in the sentences that are returned.
-        table: With the columns `patient` and `site`, which are changed in place.
-    """
-    notes = []
-    patients = table["patient"]
-    if _is_merged(patients):
-        empty = patients == ""
-        table["patient"] = patients.where(~empty).ffill()
-        notes.append(
-            f"{path.name}: patient is given once and empty below, as merged cells are: {empty.sum()} rows are taken as "
-            "of the patient above"
-        )
-    keys = table["patient"].map({name: patient_key(name) for name in table["patient"].unique()})
-    run = (keys != keys.shift()).cumsum()
-    above = table["site"].where(table["site"] != "").groupby(run).ffill()
-    filled = (table["site"] == "") & (keys != "") & above.notna()
-    if filled.any():
-        table.loc[filled, "site"] = above[filled]
-        notes.append(
-            f"{path.name}: site is given in a patient's first row only, as merged cells are: {filled.sum()} rows are "
-            "taken as of the site above"
-        )
-    return notes
-
-
-def _is_merged(patients: pd.Series) -> bool:
-    """Whether every patient stands once, with empty cells below of some; unknown patients are not so spread."""
-    given = patients[patients != ""]
-    if len(given) < 2 or len(given) == len(patients) or patients.iloc[0] == "" or given.duplicated().any():
-        return False
-    below = np.diff(np.append(np.flatnonzero(patients != ""), len(patients))) - 1
-    return bool((below > 0).sum() >= 2 and (below > 0).mean() >= 0.25 and below.max() <= _LONGEST_MERGED)
 
 
 def _unite_sites(path: Path, table: pd.DataFrame) -> list[str]:

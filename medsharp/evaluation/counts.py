@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medsharp.evaluation.headings import GROUPS
 from medsharp.evaluation.predictions import Predictions, patients_of, text_of
-
-GROUPS = ("site", "device", "birads", "histology")
 
 
 def counts_of(

@@ -12,10 +12,8 @@ from medsharp.bundle import SPEC, read_bundle
 from medsharp.errors import InputError
 from medsharp.evaluation.answers import SCORE, numbers_in
 from medsharp.evaluation.findings import EXCLUDED, FAILED, REFUSED, fate_of
+from medsharp.evaluation.headings import OF_CLASS, ORIGIN, THRESHOLD
 from medsharp.evaluation.predictions import text_of
-
-THRESHOLD, ORIGIN, OF_CLASS = "threshold", "threshold_from", "threshold_class"
-"""Columns of predictions: the threshold, where it comes from in words, and the class whose probability it is of."""
 
 SIDE, MARGIN = "threshold_side", "threshold_margin"
 """Columns of predictions: on which side of the threshold the probability is, and how far from it in log odds."""

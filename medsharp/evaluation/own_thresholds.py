@@ -13,7 +13,8 @@ from medsharp.errors import InputError
 from medsharp.evaluation.by_patient import by_unit_of
 from medsharp.evaluation.evaluate import Evaluation, evaluate_predictions
 from medsharp.evaluation.failures import failures_of
-from medsharp.evaluation.frozen import THRESHOLD, of_decided, thresholds_of
+from medsharp.evaluation.frozen import of_decided, thresholds_of
+from medsharp.evaluation.headings import THRESHOLD
 from medsharp.evaluation.predictions import check_predictions, clusters_of
 from medsharp.evaluation.sites import decided_by
 from medsharp.evaluation.statistics.figures import Cases

@@ -13,9 +13,12 @@ import pandas as pd
 from medsharp.errors import InputError, nearest
 from medsharp.evaluation.answers import SCORE, has_scores_only, with_answers
 from medsharp.evaluation.findings import EXCLUDED, FAILED, REFUSED, fate_of
+from medsharp.evaluation.headings import KNOWN, OURS
 from medsharp.evaluation.readers.long_tables import one_row_an_image
 from medsharp.keys import clusters_of, patients_of, text_of, united_sites
 from medsharp.tables import read_table, reason
+from medsharp.tables.columns import with_known_names
+from medsharp.tables.merged import fill_merged
 
 __all__ = ["Predictions", "check_predictions", "clusters_of", "patients_of", "read_predictions", "text_of"]
 
@@ -76,6 +79,9 @@ def read_predictions(
     table.index = table.index - 2
     if table.empty:
         raise InputError(f"{path.name} has no rows")
+    table = with_known_names(table, [name for name in KNOWN if name != score], path.name)
+    for note in filled_below(table, path):
+        _log.warning(note)
     table, notes = one_row_an_image(table, path.name)
     for note in notes:
         _log.warning(note)
@@ -86,6 +92,18 @@ def read_predictions(
         known = [str(name).removeprefix("p_") for name in table if str(name).startswith("p_")]
         check_predictions(table, known if classes is None else classes, path.name)
     return table
+
+
+def filled_below(table: pd.DataFrame, path: Path) -> list[str]:
+    """Fill what merged cells leave empty, in place; return a sentence on each thing that was filled."""
+    if "patient" not in table or OURS & set(table):
+        return []
+    if "site" in table:
+        return fill_merged(path, table)
+    cells = table[["patient"]].assign(site="")
+    notes = fill_merged(path, cells)
+    table["patient"] = cells["patient"]
+    return notes
 
 
 def with_exclusions(table: pd.DataFrame) -> pd.DataFrame:

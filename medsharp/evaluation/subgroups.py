@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.evaluation.counts import GROUPS
 from medsharp.evaluation.findings import findings_of
 from medsharp.evaluation.grouping import CAUTION, FLAG, LESION_SIZE, Group, Grouping, categories, groups_by
+from medsharp.evaluation.headings import GROUPS
 from medsharp.evaluation.least import LEAST_EVENTS, RESAMPLES, SMALLEST
 from medsharp.evaluation.lesion_size import size_groups
 from medsharp.evaluation.predictions import text_of

@@ -25,7 +25,8 @@ import pandas as pd
 from medsharp import __version__
 from medsharp.data.manifest import Manifest, name_of
 from medsharp.errors import InputError
-from medsharp.evaluation.frozen import MARGIN, THRESHOLD
+from medsharp.evaluation.frozen import MARGIN
+from medsharp.evaluation.headings import THRESHOLD
 from medsharp.files import atomic_path, check_settings, json_text, only_writer, write_text
 from medsharp.images import ImageLimits
 from medsharp.inference import lesion_share

@@ -144,7 +144,8 @@ def test_methods_of_unequal_numbers_of_networks_keep_their_own_variances(tables:
     of_seeds = sum(parts) ** 2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 2)
     free = total / (figure["patient_sd"] ** 2 / (PATIENTS - 1) + sum(parts) / of_seeds)
     half = student.ppf(0.975, free) * total**0.5
-    assert (figure["low"], figure["high"]) == pytest.approx((figure["value"] - half, figure["value"] + half))
+    assert figure["value"] - half < -1  # which no difference of areas is
+    assert (figure["low"], figure["high"]) == (-1, 1)
     assert figure["p"] == pytest.approx(2 * student.sf(figure["value"] / total**0.5, free))
     assert figure["seed_share"] == pytest.approx(sum(parts) / total)
     mean = content["groups"][1]["figures"]["auroc"]

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from medsharp.data.manifest import CARRIED, COLUMNS, DESCRIBED, fill_merged, says_all
+from medsharp.data.manifest import CARRIED, COLUMNS, DESCRIBED, says_all
 from medsharp.data.sources.finder import KEYS, PRECISION, Finder
 from medsharp.data.sources.headers import side_of
 from medsharp.data.sources.listing import Listing
@@ -19,6 +19,7 @@ from medsharp.errors import InputError, nearest
 from medsharp.keys import patient_key, says_nothing
 from medsharp.tables import Table, read_table, reason
 from medsharp.tables import number as plain_number
+from medsharp.tables.merged import fill_merged
 
 TABLES = ("labels.csv", "labels.tsv", "labels.xlsx", "labels.xlsm", "labels.parquet")
 """Names under which the list is looked for in the folder, whatever their case."""

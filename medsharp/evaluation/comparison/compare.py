@@ -243,7 +243,12 @@ def _mixed(value: float, sides: Sequence[tuple[int, Sequence[Estimate]]], patien
         Networks(sign, np.array([estimate.value for estimate in side]), part[defined])
         for (sign, side), part in zip(sides, replicates, strict=True)
     ]
-    return mixed_interval(value, groups, patients)
+    found = mixed_interval(value, groups, patients)
+    lows, highs = zip(*(Estimate.mean(side).bounds for _, side in sides), strict=True)
+    least, most = (lows[0], highs[0]) if len(sides) == 1 else (lows[1] - highs[0], highs[1] - lows[0])
+    # Limits of Student's t know no end of a scale.
+    ends = {"low": (max, least), "high": (min, most)}
+    return found | {key: keep(found[key], end) for key, (keep, end) in ends.items() if found[key] is not None}
 
 
 def _closed_form(value: float | None, contrast: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
@@ -255,8 +260,8 @@ def _closed_form(value: float | None, contrast: np.ndarray, covariance: np.ndarr
     error = variance**0.5
     return {
         "standard_error": error,
-        "low": value - Z * error,
-        "high": value + Z * error,
+        "low": max(-1.0, value - Z * error),
+        "high": min(1.0, value + Z * error),
         "p": two_sided(value, variance),
     }
 

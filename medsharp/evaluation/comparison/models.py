@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from medsharp.errors import InputError
-from medsharp.evaluation.frozen import THRESHOLD, frozen_threshold
+from medsharp.evaluation.frozen import frozen_threshold
+from medsharp.evaluation.headings import THRESHOLD
 from medsharp.evaluation.predictions import check_predictions, read_predictions
 from medsharp.keys import clusters_of, group_key, patient_key, patients_of, resampled, site_key, text_of
 from medsharp.quantities import counted

@@ -11,7 +11,8 @@ from scipy.special import expit, ndtri
 from scipy.special import logit as exact_logit
 
 from medsharp.errors import InputError
-from medsharp.evaluation.frozen import THRESHOLD, FrozenThreshold
+from medsharp.evaluation.frozen import FrozenThreshold
+from medsharp.evaluation.headings import THRESHOLD
 from medsharp.evaluation.predictions import check_predictions, clusters_of, patients_of
 from medsharp.evaluation.statistics.calibration import contradicted, logit
 from medsharp.quantities import counted

@@ -89,8 +89,11 @@ class Estimate:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __sub__(self, other: Estimate) -> Estimate:
-        """Return the difference, paired by resample."""
-        return self._combined([self, other], lambda a, b: a - b)
+        """Return the difference, paired by resample; of two shares it keeps within -1 and 1."""
+        return replace(self._combined([self, other], lambda a, b: a - b), bounds=self._bounds_less(other))
+
+    def _bounds_less(self, other: Estimate) -> tuple[float, float]:
+        return self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]
 
     def scaled(self, factor: float, offset: float = 0.0) -> Estimate:
         """Return `(self - offset) * factor`."""
@@ -218,4 +221,5 @@ def _paired_at_random(first: Estimate, second: Estimate) -> Estimate:
     if first.left_out is not None and second.left_out is not None:
         # Leaving out a patient of either data set changes the difference by that one's part.
         left_out = np.r_[second.left_out - first.value, second.value - first.left_out]
-    return Estimate(second.value - first.value, other[:count] - one[order], left_out)
+    bounds = second._bounds_less(first)
+    return Estimate(second.value - first.value, other[:count] - one[order], left_out, bounds=bounds)

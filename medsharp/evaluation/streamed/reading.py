@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,10 @@ from medsharp.evaluation.answers import (
     labels_of,
 )
 from medsharp.evaluation.answers import with_answers as answered
-from medsharp.evaluation.counts import GROUPS, confusion_of, flags_in
-from medsharp.evaluation.findings import EXCLUDED, FAILED, REFUSED, STATUS, fate_of
-from medsharp.evaluation.frozen import (
-    OF_CLASS,
-    ORIGIN,
-    THRESHOLD,
-    FrozenThreshold,
-    frozen_threshold,
-    stated_threshold,
-)
+from medsharp.evaluation.counts import confusion_of, flags_in
+from medsharp.evaluation.findings import EXCLUDED, FAILED, REFUSED, fate_of
+from medsharp.evaluation.frozen import FrozenThreshold, frozen_threshold, stated_threshold
+from medsharp.evaluation.headings import GROUPS, KNOWN, THRESHOLD
 from medsharp.evaluation.notes import is_extreme
 from medsharp.evaluation.predictions import (
     Predictions,
@@ -48,12 +43,10 @@ from medsharp.evaluation.streamed.runs import SortedRuns
 from medsharp.keys import group_key, keyed_in, keys_in, patient_key, site_key, text_of
 from medsharp.progress import Progress
 from medsharp.tables import TablePieces, open_pieces
+from medsharp.tables.columns import known_names, with_known_names
 
 PIECE = 2**17
 """Rows of a table that are text in memory at once."""
-
-READ = ("patient", "site", "group", "sha256", "exclude", "error", "flags", STATUS, *GROUPS, THRESHOLD, OF_CLASS, ORIGIN)
-"""Columns that are read beside image, label and answers."""
 
 MOST_NAMES = 10_000
 """Sites, devices and so on that are counted by name; of a column with more none are."""
@@ -178,15 +171,28 @@ def split_label(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_predictions(path: Path, score: str | None, rows: int) -> TablePieces:
-    """Open a table of predictions; of Parquet, no column is read that is not needed."""
-    known = {*READ, *([] if score is None else [score])}
+    """Open a table of predictions; of Parquet, no column is read that is not needed.
+
+    Columns have the names that `medsharp.evaluation.read_predictions` gives them.
+    """
+    known = [name for name in KNOWN if name != score]
 
     def wanted(column: str) -> bool:
-        return column in known or is_answer(column, score)
+        return bool(known_names([column], known)) or column == score or is_answer(column, score)
 
-    return open_pieces(
+    table = open_pieces(
         path, ("image", "label"), rows=rows, wanted=wanted, numbers=lambda column: is_answer(column, score)
     )
+
+    def pieces() -> Iterator[pd.DataFrame]:
+        for frame in table.read():
+            frame.index = frame.index - 2
+            named = with_known_names(frame, known, path.name)
+            named.index = named.index + 2
+            yield named
+
+    named = with_known_names(pd.DataFrame(columns=list(table.columns), dtype=str), known, path.name)
+    return dataclasses.replace(table, columns=tuple(map(str, named.columns)), read=pieces)
 
 
 def store(
