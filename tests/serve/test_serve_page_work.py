@@ -130,6 +130,22 @@ def test_labels_are_of_the_images_that_they_name_and_make_the_report(
     assert "Not for diagnostic use" in report
 
 
+def test_labels_find_images_of_long_names_that_differ_at_their_end(
+    client: TestClient, images: dict[str, bytes]
+) -> None:
+    contents = [images["benign/0.png"], images["malignant/1.png"]]
+    names = [f"{'x' * 100}_{label}.png" for label in LABELS]
+    table = "\n".join(["image,label", *(f"{name},{label}" for name, label in reversed([*zip(names, LABELS)]))])
+    sent = {"labels": base64.b64encode(table.encode()).decode(), "labels_name": "labels.csv"}
+    archive = packed(dict(zip(names, contents)))
+    for files in ([*zip(names, contents)], [("all.zip", archive)]):
+        told = steps(client.post("/page/batch", files=[("files", file) for file in files], data=sent))
+        rows = pd.read_csv(io.StringIO(told[-1]["csv"]))
+        assert rows["image"].tolist() == names[::-1]
+        assert rows["label"].tolist() == [*LABELS[::-1]]
+        assert rows["p_malignant"].iloc[0] > rows["p_malignant"].iloc[1]
+
+
 def test_report_is_the_one_that_evaluate_writes(
     client: TestClient, resnet: Predictor, images: dict[str, bytes], tmp_path: Path
 ) -> None:
