@@ -16,6 +16,7 @@ import yaml
 
 from medsharp.data.parts import Part, PartFolders, read_parts, written_parts
 from medsharp.data.paths import DataFolder
+from medsharp.data.same_meaning import fullest_columns
 from medsharp.data.stores import Store, copied, is_url
 from medsharp.errors import InputError, nearest
 from medsharp.files import atomic_path, sha256_file, write_text
@@ -394,10 +395,15 @@ def read_rows(path: Path, frame: pd.DataFrame, about: Mapping[str, Any]) -> tupl
 
     Returns:
         The rows, index 0, 1, ..., and a sentence on each thing that was taken for another.
+
+    Raises:
+        InputError: Two columns of one meaning contradict each other, such as `PatientID` and `MRN`.
     """
-    table = complete(_known_names(frame))
-    notes = _read_exclude(path, table)
-    if not says_all(frame, about):
+    ours = says_all(frame, about)  # further columns of whatever name are further ones then
+    single, notes = (frame, list[str]()) if ours else _one_of_each(path, frame)
+    table = complete(_known_names(single))
+    notes += _read_exclude(path, table)
+    if not ours:
         notes += fill_merged(path, table)
     notes += _unite_sites(path, table)
     return table, notes
@@ -502,6 +508,21 @@ def _known_names(table: pd.DataFrame) -> pd.DataFrame:
         if right not in table and right not in renamed.values():  # the first of several, and none beside the right one
             renamed[name] = right
     return table.rename(columns=renamed)
+
+
+def _one_of_each(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Give the column that is read of several of one meaning its name; the others stay as further ones."""
+    meanings: dict[str, list[str]] = {}
+    for heading, name in known_names(map(str, frame), (*COLUMNS, *CARRIED)).items():
+        meanings.setdefault(name, []).append(heading)
+    for name, headings in meanings.items():
+        headings.sort(key=lambda heading: name_key(heading) == "mrn")  # DICOM's number goes before another
+        headings.sort(key=name.__ne__)  # and the name itself before both
+    read, notes = fullest_columns(path, frame, meanings)
+    for name, heading in read.items():
+        if heading != name:
+            frame = frame.drop(columns=[name], errors="ignore").rename(columns={heading: name})
+    return frame, notes
 
 
 def _check_labels(path: Path, table: pd.DataFrame, classes: Sequence[str], lines: Sequence[int]) -> None:

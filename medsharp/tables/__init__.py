@@ -2,7 +2,17 @@
 
 from medsharp.files import TABLE_SUFFIXES as SUFFIXES
 from medsharp.tables.pieces import TablePieces, open_pieces
-from medsharp.tables.table import Table, clean, has_columns, number, parse_table, read_table, reason, table_with
+from medsharp.tables.table import (
+    Table,
+    clean,
+    has_columns,
+    is_workbook,
+    number,
+    parse_table,
+    read_table,
+    reason,
+    table_with,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -10,6 +20,7 @@ __all__ = [
     "TablePieces",
     "clean",
     "has_columns",
+    "is_workbook",
     "number",
     "open_pieces",
     "parse_table",

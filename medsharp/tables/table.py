@@ -6,9 +6,10 @@ All cells are text, cleaned once here: without blanks, byte order marks and invi
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import pandas as pd
 
 from medsharp.errors import InputError, nearest
 from medsharp.files import url_of
-from medsharp.keys import name_key
+from medsharp.keys import name_key, named
 from medsharp.tables.parquet import is_parquet_folder, parquet_cells
 from medsharp.tables.text import HEAD_ROWS, decode, parse
+from medsharp.tables.workbook import Sheet
 from medsharp.tables.workbook import sheets as sheets_of
 
 _INVISIBLE = dict.fromkeys(
@@ -58,21 +60,27 @@ class Table:
             yield int(row[0]), dict(zip(columns, row[1:], strict=True))
 
 
-def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
+HeaderRank = Callable[[Sequence[str]], int]
+"""How well the names in a row fit as the header of the table that is meant; 0 where they do not."""
+
+
+def read_table(path: str | Path, needed: Sequence[str] = (), *, rank: HeaderRank | None = None) -> Table:
     """Read a table of any usual kind.
 
     It may be text, an Excel workbook, a Parquet file or a folder of them. Text may be UTF-8 or UTF-16, with or without
     a byte order mark, or a Western code page where only one gives words; separated by comma, semicolon, tab or bar;
-    with blank rows and columns, and rows that end early because their last cells are empty. Of a workbook the first
-    sheet with the needed columns is read; merged cells count for each of their rows.
+    with blank rows and columns, and rows that end early because their last cells are empty. Of a workbook the one
+    sheet with the needed columns is read, and none that is hidden; merged cells count for each of their rows.
 
     Args:
         path: The file; its content tells what it is.
         needed: Columns that must be there, in whatever case; they get the names given here.
+        rank: Of a workbook, tells the sheet that is meant, and where its header stands, where no name of a column must
+            be there: the one that fits best.
 
     Raises:
-        InputError: The file cannot be read, a column is missing or there twice, or a row does not fit the header; the
-            sentence names file and row.
+        InputError: The file cannot be read, a column is missing or there twice, a row does not fit the header, or
+            several sheets fit alike; the sentence names file and row.
     """
     path = Path(path)
     if is_parquet_folder(path):
@@ -81,7 +89,15 @@ def read_table(path: str | Path, needed: Sequence[str] = ()) -> Table:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(unread(path, error)) from error
-    return parse_table(path, data, needed)
+    return parse_table(path, data, needed, rank=rank)
+
+
+def is_workbook(path: Path) -> bool:
+    """Whether a file is an Excel workbook by its first bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(WORKBOOK)) == WORKBOOK
 
 
 def unread(path: Path, error: OSError) -> str:
@@ -92,13 +108,14 @@ def unread(path: Path, error: OSError) -> str:
     return f"cannot read {path}: {error.strerror}"
 
 
-def parse_table(path: Path, data: bytes, needed: Sequence[str] = ()) -> Table:
+def parse_table(path: Path, data: bytes, needed: Sequence[str] = (), *, rank: HeaderRank | None = None) -> Table:
     """Read a table that is in memory, as `read_table` does a file.
 
     Args:
         path: What to call it in errors; nothing is read there.
         data: Its bytes.
         needed: Columns that must be there.
+        rank: As for `read_table`.
 
     Raises:
         InputError: As for `read_table`.
@@ -106,7 +123,7 @@ def parse_table(path: Path, data: bytes, needed: Sequence[str] = ()) -> Table:
     if data.startswith(OLD_WORKBOOK):
         raise InputError(f"{path} is a workbook of Excel 97 or encrypted; save it as .xlsx without a password")
     if data.startswith(WORKBOOK):
-        return _from_workbook(path, data, needed)
+        return _from_workbook(path, data, needed, rank)
     if data.startswith(PARQUET):
         return table_of_cells(path, parquet_cells(path, data), None, needed, [])
     text, notes = decode(path, data)
@@ -160,21 +177,54 @@ def clean(text: str) -> str:
     return (marked[1] or marked[2] or "").strip() if marked else text
 
 
-def _from_workbook(path: Path, data: bytes, needed: Sequence[str]) -> Table:
-    sheets = list(sheets_of(path, data))
-    wanted = {name_key(name) for name in needed}
-    fitting = [sheet for sheet in sheets if header_row(sheet[1], wanted) is not None]
+def _from_workbook(path: Path, data: bytes, needed: Sequence[str], rank: HeaderRank | None) -> Table:
+    every = list(sheets_of(path, data))
+    shown = [sheet for sheet in every if not sheet.is_hidden]
+    hidden = [sheet.title for sheet in every if sheet.is_hidden and (sheet.cells != "").any(axis=None)]
+    are = "are" if len(hidden) > 1 else "is"
+    unread = f"hidden sheet{'s' * (len(hidden) > 1)} {named(hidden)} {are} not read"
+    fitting = _fitting(shown, needed, rank)
     if not fitting:
-        filled = [sheet for sheet in sheets if len(sheet[1])]
+        filled = [sheet for sheet in shown if len(sheet.cells)]
         if not filled:
-            raise InputError(f"{path} has no rows")
-        fitting = filled[:1]  # whose lack is told below
-    title, cells = fitting[0]
-    notes = []
-    if len(fitting) > 1 and wanted:
-        others = ", ".join(f"'{other}'" for other, _ in fitting[1:])
-        notes.append(f"{path.name}: sheet '{title}' is read; {others} with the same columns not")
-    return table_of_cells(path, cells, None, needed, notes)
+            raise InputError(f"{path} has no rows{f'; {unread}' if hidden else ''}")
+        try:
+            read = table_of_cells(path, filled[0].cells, None, needed, [])  # it lacks what is needed, or nothing is
+        except InputError as error:
+            raise InputError(f"{error}; {unread}" if hidden else str(error)) from error
+        return dataclasses.replace(read, notes=(f"{path.name}: {unread}", *read.notes)) if hidden else read
+    if len(fitting) > 1:
+        titles = named([sheet.title for sheet, _ in fitting])
+        raise InputError(
+            f"{path}: sheets {titles} have the columns of one table, and nothing says which of them counts; keep one, "
+            "or hide the others"
+        )
+    sheet, headings = fitting[0]
+    return table_of_cells(path, sheet.cells, None, [*needed, *headings], [f"{path.name}: {unread}"] if hidden else [])
+
+
+def _fitting(sheets: Sequence[Sheet], needed: Sequence[str], rank: HeaderRank | None) -> list[tuple[Sheet, list[str]]]:
+    """Return the sheets whose header fits best, each with the names in it that tell where it stands.
+
+    Those without a row below the header count only where no other fits.
+    """
+    wanted = {name_key(name) for name in needed}
+    if not wanted and rank is None:
+        return []
+    ranked = []
+    for sheet in sheets:
+        best, best_place, headings = 0, 0, list[str]()
+        for place, row in enumerate(sheet.cells.iloc[:HEAD_ROWS].itertuples(index=False, name=None)):
+            names = [name for cell in row if (name := " ".join(clean(str(cell)).split()))]
+            fits = 1 if rank is None else rank(names)
+            if wanted <= {name_key(name) for name in names} and fits > best:
+                best, best_place, headings = fits, place, names if rank is not None else []
+        if best:
+            has_rows = bool((sheet.cells.iloc[best_place + 1 :] != "").any(axis=None))
+            ranked.append((has_rows, best, sheet, headings))
+    most = max((kind[:2] for kind in ranked), default=None)
+    found = [(sheet, headings) for *kind, sheet, headings in ranked if tuple(kind) == most]
+    return found if most is None or most[0] else found[:1]  # several empty ones are alike
 
 
 def header_row(cells: pd.DataFrame, wanted: set[str]) -> int | None:

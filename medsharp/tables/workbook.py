@@ -7,6 +7,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,30 @@ _DAMAGE = (
 """What openpyxl raises on a file that is cut off, damaged, or no workbook."""
 
 
-def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the title and the cells of each sheet, blank rows too, index 1, 2, ...; merged cells hold their value each.
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet of a workbook.
+
+    Attributes:
+        title: Its name.
+        cells: All text, blank rows too, index 1, 2, ...; merged cells hold their value each.
+        is_hidden: Whether a spreadsheet does not show it.
+    """
+
+    title: str
+    cells: pd.DataFrame
+    is_hidden: bool
+
+
+def sheets(path: Path, data: bytes) -> Iterator[Sheet]:
+    """Yield each sheet of a workbook, in their order.
 
     Args:
         path: To name in errors.
         data: Of an `.xlsx` file.
 
     Raises:
-        InputError: It cannot be read, or a formula has no value.
+        InputError: It cannot be read, or a formula of a sheet that is shown has no value.
     """
     import openpyxl
 
@@ -59,7 +75,8 @@ def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
             formulas = _formulas(data)
             for sheet in book.worksheets:
                 rows = [[cell(value) for value in row] for row in sheet.iter_rows(values_only=True)]
-                for place in formulas.get(sheet.title, ()):
+                is_hidden = sheet.sheet_state != "visible"
+                for place in () if is_hidden else formulas.get(sheet.title, ()):
                     if sheet[place].value is None:
                         raise InputError(
                             f"{path}, sheet '{sheet.title}': cell {place} is a formula without its value; open and "
@@ -70,7 +87,8 @@ def sheets(path: Path, data: bytes) -> Iterator[tuple[str, pd.DataFrame]]:
                     for row in rows[merged.min_row - 1 : merged.max_row]:
                         if any(row):  # merged on below the last row, it makes none
                             row[merged.min_col - 1] = first
-                yield sheet.title, pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1), dtype=str)
+                cells = pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1), dtype=str)
+                yield Sheet(sheet.title, cells, is_hidden)
     except _DAMAGE as error:
         if isinstance(error, InputError):
             raise

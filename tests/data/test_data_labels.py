@@ -169,7 +169,8 @@ def test_a_list_without_labels_is_said(export: Path) -> None:
     write(export, "image,birads", "S1,3")
     manifest = open_dataset(export)
     assert list(manifest.table["birads"]) == ["3", "3", "", ""]
-    assert any("labels.csv has no column label; --label-from makes" in note for note in manifest.notes)
+    said = "labels.csv has no column label (or class); --label-from makes labels from another, such as 'birads'"
+    assert any(said in note for note in manifest.notes)
 
 
 def test_two_lists_are_one_too_many(export: Path) -> None:

@@ -282,8 +282,11 @@ def test_identifiers_of_patients_are_patients(folder: Path, heading: str) -> Non
     path = folder / "manifest.csv"
     path.write_text(f"image,label,{heading}\nbenign/0.png,benign,7\nmalignant/0.png,malignant,8\n")
     assert list(read_manifest(path).table["patient"]) == ["7", "8"]
-    path.write_text(f"image,label,patient,{heading}\nbenign/0.png,benign,7,1\nmalignant/0.png,malignant,8,1\n")
+    path.write_text(f"image,label,patient,{heading}\nbenign/0.png,benign,7,1\nmalignant/0.png,malignant,8,2\n")
     assert list(read_manifest(path).table["patient"]) == ["7", "8"]
+    path.write_text(f"image,label,patient,{heading}\nbenign/0.png,benign,7,1\nmalignant/0.png,malignant,8,1\n")
+    with pytest.raises(InputError, match=f"'patient' and '{heading}' both mean patient and rows 2 and 3 have one"):
+        read_manifest(path)
 
 
 def test_columns_are_known_however_they_are_written(folder: Path) -> None:

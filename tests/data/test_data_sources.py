@@ -593,3 +593,23 @@ def test_folders_beside_a_data_set_are_named(tmp_path: Path) -> None:
     manifest = open_dataset(tmp_path)
     assert manifest.info.name == "STU-Hospital"
     assert f"{tmp_path.name} holds further folders, which are not read: ours" in manifest.notes
+
+
+def test_images_that_lie_loose_beside_a_data_set_are_named(tmp_path: Path) -> None:
+    full("STU-Hospital", tmp_path / "stu")
+    for name in ("mine.png", "mine.IMG", ".hidden.png"):
+        picture(tmp_path / "loose.png")
+        (tmp_path / "loose.png").rename(tmp_path / name)  # known by what they hold
+    (tmp_path / "notes.txt").write_text("nothing")
+    told = CliRunner().invoke(
+        app, ["data", "audit", str(tmp_path), "--out", str(tmp_path / "out")], env={"COLUMNS": "300"}
+    )
+    assert f"{tmp_path.name} holds further images, which are not read: mine.IMG, mine.png" in told.output
+    assert not any("further folders" in note for note in open_dataset(tmp_path).notes if "out" not in note)
+
+
+def test_images_beside_a_data_set_that_is_one_file_are_named(make: Callable[[str], Path]) -> None:
+    folder = make("OASBUD")
+    picture(folder / "clinic" / "1.png")
+    notes = open_dataset(folder, source="oasbud").notes
+    assert "1 images of the folder are not of OASBUD, and not used: clinic/1.png" in notes

@@ -6,7 +6,6 @@ import datetime
 from pathlib import Path
 
 import openpyxl
-import pandas as pd
 import pytest
 
 from medsharp.errors import InputError
@@ -196,14 +195,47 @@ def test_merged_cells_beyond_the_last_row_make_no_rows(tmp_path: Path) -> None:
     assert [row["site"] for _, row in rows_of(path)] == ["A", "A"]
 
 
-def test_sheet_with_the_columns_is_read_and_its_like_announced(tmp_path: Path) -> None:
-    with pd.ExcelWriter(tmp_path / "t.xlsx") as writer:
-        pd.DataFrame({"about": ["this"]}).to_excel(writer, sheet_name="readme", index=False)
-        for name in ("one", "two"):
-            pd.DataFrame({"image": [name], "label": ["b"]}).to_excel(writer, sheet_name=name, index=False)
-    read = read_table(tmp_path / "t.xlsx", NEEDED)
-    assert list(read.frame["image"]) == ["one"]
-    assert read.notes == ("t.xlsx: sheet 'one' is read; 'two' with the same columns not",)
+def book_of(path: Path, *sheets: tuple[str, str, list[list[str]]]) -> Path:
+    """Sheets by title, state and rows."""
+    book = openpyxl.Workbook()
+    book.active.title = "readme"
+    book.active.append(["about", "this"])
+    for title, state, rows in sheets:
+        sheet = book.create_sheet(title)
+        sheet.sheet_state = state
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def sheet_of(image: str) -> list[list[str]]:
+    return [["image", "label"], [image, "b"]]
+
+
+def test_the_sheet_with_the_columns_is_read_and_hidden_ones_are_named(tmp_path: Path) -> None:
+    path = book_of(tmp_path / "t.xlsx", ("one", "hidden", sheet_of("x")), ("two", "visible", sheet_of("y")))
+    read = read_table(path, NEEDED)
+    assert list(read.frame["image"]) == ["y"]
+    assert read.notes == ("t.xlsx: hidden sheet 'one' is not read",)
+    path = book_of(tmp_path / "t.xlsx", *((name, "hidden", sheet_of("x")) for name in "ab"), ("c", "hidden", []))
+    with pytest.raises(InputError, match=r"has no column 'image'.*; hidden sheets 'a', 'b' are not read"):
+        read_table(path, NEEDED)
+
+
+def test_two_sheets_with_the_columns_are_refused(tmp_path: Path) -> None:
+    titled = [["Corrected"], [], ["Remark", "LABEL", "Image"], ["", "b", "y"]]
+    path = book_of(tmp_path / "t.xlsx", ("one", "visible", sheet_of("x")), ("two", "visible", titled))
+    with pytest.raises(InputError, match=r"t\.xlsx: sheets 'one', 'two' have the columns of one table.*or hide"):
+        read_table(path, NEEDED)
+    path = book_of(tmp_path / "t.xlsx", ("one", "visible", [["image", "label"]]), ("two", "visible", titled))
+    assert list(read_table(path, NEEDED).records()) == [(4, {"Remark": "", "label": "b", "image": "y"})]
+
+
+def test_a_formula_without_a_value_on_a_hidden_sheet_hinders_nobody(tmp_path: Path) -> None:
+    formula = [["image", "label"], ["a", "=UPPER(A2)"]]
+    path = book_of(tmp_path / "t.xlsx", ("sums", "hidden", formula), ("list", "visible", sheet_of("x")))
+    assert list(read_table(path, NEEDED).frame["image"]) == ["x"]
 
 
 @pytest.mark.parametrize(

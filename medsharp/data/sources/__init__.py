@@ -21,7 +21,7 @@ from medsharp.data.sources.copies import copy_images, of_known_columns
 from medsharp.data.sources.folder import FolderReading, read_folder, with_classes
 from medsharp.data.sources.gdph import GDPH
 from medsharp.data.sources.labels import is_list
-from medsharp.data.sources.listing import list_images, shown
+from medsharp.data.sources.listing import is_image, list_images, shown
 from medsharp.data.sources.oasbud import OASBUD
 from medsharp.data.sources.patients import PatientKey
 from medsharp.data.sources.recognise import AUTOMATIC, FOLDER, insisted, recognise
@@ -47,6 +47,9 @@ _SOURCES: tuple[Source, ...] = (
     STU,
     BREASTMNIST,
 )
+
+_OF_LABELS = ("laid out as ", "no image has a label", "folders are taken for classes")
+"""How notes begin that tell where labels come from."""
 
 _ONE_FILE = frozenset({".npz", ".mat"})
 
@@ -190,10 +193,11 @@ def _below(path: Path, reading: FolderReading) -> Manifest | None:
         assert about.source is not None
         manifest = _public(about.source, child, f"{child.name} is {about.sentence}", reading)
         beside = [other.name for other in children if other != child]
-        if beside:
-            note = f"{path.resolve().name} holds further folders, which are not read: {shown(beside)}"
-            manifest = manifest.replace(notes=(*manifest.notes, note))
-        return manifest.replace(notes=(*manifest.notes, *_unread_lists(path)))
+        loose = [file.name for file in sorted(path.iterdir()) if file.is_file() and is_image(file)]
+        kinds = (("folders", beside), ("images", loose))
+        further = [f"{kind}, which are not read: {shown(names)}" for kind, names in kinds if names]
+        notes = [f"{path.resolve().name} holds further {sentence}" for sentence in further]
+        return manifest.replace(notes=(*manifest.notes, *notes, *_unread_lists(path)))
     return None
 
 
@@ -205,8 +209,10 @@ def _public(source: Source, path: Path, sentence: str, reading: FolderReading) -
     if abs(len(manifest.table) - source.total) > TOLERANCE * source.total:
         notes.append(f"it has {len(manifest.table):,} images; {source.total:,} were published")
     notes += _unread_lists(path)
-    if path.is_dir() and manifest.root == path:
-        used = {*manifest.table["image"], *(name for cell in manifest.table["mask"] for name in cell.split(";"))}
+    if path.is_dir():
+        used: set[str] = set()  # what came out of one file has its images elsewhere
+        if manifest.root == path:
+            used = {*manifest.table["image"], *(name for cell in manifest.table["mask"] for name in cell.split(";"))}
         listing = list_images(path)
         files = sorted((*listing.images, *listing.drawings))
         further = [name for name in map(listing.inside, files) if name not in used]
@@ -265,7 +271,7 @@ def _use_classes(manifest: Manifest, classes: Sequence[str], origin: str) -> Man
     table = manifest.table.copy()
     present = set(table["label"]) - {""}
     # What was found out of the folder is the reason, and is read nowhere else where this ends.
-    reasons = [note for note in manifest.notes if note.startswith(("laid out as ", "no image has a label"))]
+    reasons = [note for note in manifest.notes if note.startswith(_OF_LABELS)]
     why = "".join(f". {reason[0].upper()}{reason[1:]}" for reason in reasons)
     if not present:
         raise InputError(

@@ -252,7 +252,7 @@ def _places(
     by_class = bool(tops) and (
         any(top.casefold() in known for top in tops)
         or not (
-            (labels is not None and labels.labelled)
+            (labels is not None and (labels.labelled or len(tops) < 2))
             or any(file in listing.headers for file in listing.images)
             or len(tops) > _MOST_CLASSES
         )
@@ -263,12 +263,10 @@ def _places(
         places[file] = _Place(label, inside[1:] if by_class else inside, splits[file])
     by_class = by_class and reading.rule is None
     if not by_class and (labels is None or not labels.labelled):
-        lacking = (
-            "neither class folders nor a list of labels"
-            if labels is None
-            else f"{labels.table.name} has no column label; --label-from makes labels from another"
-        )
+        lacking = "neither class folders nor a list of labels" if labels is None else labels.lack
         notes.append(f"no image has a label: {lacking}. Good for prediction only")
+    elif by_class and labels is not None and not labels.labelled and not {top.casefold() for top in tops} & known:
+        notes.append(f"folders are taken for classes, as {labels.lack}")
     return places, by_class, notes
 
 

@@ -11,13 +11,14 @@ from typing import NoReturn
 import pandas as pd
 
 from medsharp.data.manifest import CARRIED, COLUMNS, DESCRIBED, says_all
+from medsharp.data.same_meaning import PATIENT, fullest_columns
 from medsharp.data.sources.finder import KEYS, PRECISION, Finder
 from medsharp.data.sources.headers import side_of
 from medsharp.data.sources.listing import Listing
 from medsharp.data.sources.rules import LabelRule, kept_headings
 from medsharp.errors import InputError, nearest
-from medsharp.keys import patient_key, says_nothing
-from medsharp.tables import Table, read_table, reason
+from medsharp.keys import named, patient_key, says_nothing
+from medsharp.tables import Table, is_workbook, read_table, reason
 from medsharp.tables import number as plain_number
 from medsharp.tables.merged import fill_merged
 
@@ -77,13 +78,21 @@ class Labels:
         table: The file.
         entries: By file, then by frame; the empty text stands for the whole file.
         labelled: Whether the list gives labels, itself or by a rule; otherwise it tells of further columns only.
+        further: Headings of columns that are neither keys nor labels.
         notes: What a person should know of it.
     """
 
     table: Path
     entries: Mapping[Path, Mapping[str, Entry]]
     labelled: bool
+    further: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def lack(self) -> str:
+        """Why it gives no label, and the remedy."""
+        others = f", such as {named(self.further)}" if self.further else ""
+        return f"{self.table.name} has no column label (or class); --label-from makes labels from another{others}"
 
 
 @dataclass(frozen=True)
@@ -141,10 +150,10 @@ def read_labels(
         InputError: The table has no key, a row of `image` names nothing or several files, or rows contradict each
             other.
     """
-    read = _read(table)
+    read = _read(table, rule)
     header = [str(name) for name in read.frame]
     if read.frame.empty:
-        raise InputError(f"{table} has no rows")
+        raise InputError(f"{table} has no rows{_also(read)}")
     columns = {name: _canonical(name) for name in header}
     if "PatientID" not in columns.values() and not set(columns.values()) & {"image", *KEYS}:
         columns = {name: "PatientID" if known == "patient" else known for name, known in columns.items()}
@@ -152,20 +161,22 @@ def read_labels(
     if not keys:
         raise InputError(
             f"{table} names no images: it needs a column image, or one of {', '.join(KEYS)}{nearest('image', header)}"
+            f"{_also(read)}"
         )
     labelled = rule is not None or "label" in columns.values()
     source = None if rule is None else rule.heading(header)
     if rule is not None and source is None:
         raise InputError(f"{table} has no column '{rule.column}' to make labels from{nearest(rule.column, header)}")
     keep = kept_headings(keep, header, str(table))
-    merged = _fill_merged(read, columns)
+    columns, patient, doubled = _one_of_each(read, columns, labelled_by_rule=rule is not None)
+    merged = _fill_merged(read, patient, next((name for name, known in columns.items() if known == "site"), None))
     rows = list(read.records())
     finder = Finder(table, listing)
     matched, lost = [], []
     for number, given in rows:
-        values: dict[str, str] = {}
-        for name, known in columns.items():
-            values[known] = values.get(known) or given.get(name, "")
+        values = {known: given.get(name, "") for name, known in columns.items()}
+        if patient is not None:
+            values[PATIENT] = given.get(patient, "")
         if not any(values[key] for key in keys):
             raise InputError(f"{table}, row {number}: nothing stands under {' or '.join(keys)}")
         values[FRAME] = _frame(table, number, values.get(FRAME, ""))
@@ -194,15 +205,45 @@ def read_labels(
     unused = [name for name, known in columns.items() if known not in kept | {"label", *keys} and name != source]
     if unused:
         notes.append(f"columns of {table.name} that are not carried: {', '.join(sorted(unused))}")
-    return Labels(table, entries, labelled, (*read.notes, *merged, *notes, *further))
+    others = tuple(name for name, known in columns.items() if known not in {"label", PATIENT, FRAME, "mask", *keys})
+    return Labels(table, entries, labelled, others, (*read.notes, *doubled, *merged, *notes, *further))
 
 
-def _fill_merged(read: Table, columns: Mapping[str, str]) -> list[str]:
+def _one_of_each(
+    read: Table, columns: Mapping[str, str], *, labelled_by_rule: bool
+) -> tuple[dict[str, str], str | None, list[str]]:
+    """Keep one column of each meaning.
+
+    Args:
+        read: The table.
+        columns: What each heading is called here.
+        labelled_by_rule: Whether a column `label` says nothing.
+
+    Returns:
+        The columns that are left; the heading that says who the patient is; and what a person should know.
+
+    Raises:
+        InputError: Two columns of one meaning contradict each other.
+    """
+    meanings: dict[str, list[str]] = {}
+    for name, known in columns.items():
+        if not (known == "label" and labelled_by_rule):
+            meanings.setdefault(PATIENT if known == "PatientID" else known, []).append(name)
+    # DICOM's own name goes first, so that a patient has the same number in other exports.
+    meanings.get(PATIENT, []).sort(key=lambda name: (columns[name] != "PatientID", _plain(name) != "patientid"))
+    chosen, notes = fullest_columns(read.path, read.frame, meanings)
+    patient = chosen.pop(PATIENT, None)
+    # A key to files is what DICOM calls so, if not in every row.
+    key = next((name for name in meanings.get(PATIENT, ()) if columns[name] == "PatientID"), patient)
+    left = {*chosen.values(), key}
+    return {name: known for name, known in columns.items() if name in left}, patient, notes
+
+
+def _fill_merged(read: Table, patient: str | None, site: str | None) -> list[str]:
     """Fill what merged cells leave empty of patients and sites, in place; return what a person should know of it."""
     if says_all(read.frame, {}):  # a manifest in place of a list
         return []
-    names = {known: name for name, known in reversed(list(columns.items()))}
-    places = {"patient": names.get("PatientID", names.get("patient")), "site": names.get("site")}
+    places = {"patient": patient, "site": site}
     given = {known: read.frame[name] if name else "" for known, name in places.items()}
     cells = pd.DataFrame(given, index=read.frame.index, dtype=object)
     notes = fill_merged(read.path, cells)
@@ -212,13 +253,21 @@ def _fill_merged(read: Table, columns: Mapping[str, str]) -> list[str]:
     return notes
 
 
-def _read(table: Path) -> Table:
+def _read(table: Path, rule: LabelRule | None) -> Table:
     """Read a list whose header may stand below a title, or on a later sheet of a workbook."""
+
+    def rank(header: Sequence[str]) -> int:
+        known = {_canonical(name) for name in header}
+        labelled = "label" in known if rule is None else rule.heading(header) is not None
+        return 1 + labelled if known & {"image", "patient", *KEYS} else 0
+
     try:
-        read, lacking = read_table(table), None
-        if {_canonical(str(name)) for name in read.frame} & {"image", "patient", *KEYS}:
+        read, lacking = read_table(table, rank=rank), None
+        if rank([str(name) for name in read.frame]):
             return read
     except InputError as error:
+        if is_workbook(table):  # whose every row was looked at
+            raise
         read, lacking = None, error
     for heading in _HEADINGS:
         try:
@@ -231,9 +280,18 @@ def _read(table: Path) -> Table:
     return read
 
 
+def _also(read: Table) -> str:
+    """What the sentence of an error adds, as notes are not shown then: such as that a hidden sheet is not read."""
+    return "".join(f"; {note}" for note in read.notes)
+
+
 def _canonical(name: str) -> str:
-    plain = re.sub(r"[^a-z0-9]", "", name.casefold())
+    plain = _plain(name)
     return _NAMES.get(plain) or next((known for known in _CARRIED | {"label"} if known.replace("_", "") == plain), name)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
 def _frame(table: Path, number: int, given: str) -> str:
@@ -352,4 +410,4 @@ def _values(rows: Sequence[_Row], kept: frozenset[str]) -> dict[str, str]:
 
 
 def _patient(rows: Sequence[_Row]) -> str:
-    return next((row.values[name] for row in rows for name in ("PatientID", "patient") if row.values.get(name)), "")
+    return next((row.values[PATIENT] for row in rows if row.values.get(PATIENT)), "")

@@ -258,6 +258,11 @@ def _kind_of(file: Path, headers: dict[Path, Header]) -> tuple[str, str]:
     return "", "empty" if not head else "not images"
 
 
+def is_image(file: Path) -> bool:
+    """Whether a file is a picture or a DICOM image, by its ending or by what it holds; hidden ones are none."""
+    return not file.name.startswith(".") and _is_text(file.name) and bool(_kind_of(file, {})[0])
+
+
 def is_picture(head: bytes) -> bool:
     """Whether a file that begins so is a PNG, JPEG, TIFF, BMP, WebP or GIF."""
     return (

@@ -58,9 +58,19 @@ class LabelRule:
         return "birads" in plain or plain == "acr"
 
     def heading(self, names: Iterable[str]) -> str | None:
-        """Return the heading that is meant, whatever its case and separators; None where none is."""
-        plain = {_letters(name): name for name in names}
-        return plain.get(_letters(self.column))
+        """Return the heading that is meant, whatever its case and separators; None where none is.
+
+        Raises:
+            InputError: Several are, and none is written as the column of the rule is.
+        """
+        alike = [name for name in names if _letters(name) == _letters(self.column)]
+        exact = [name for name in alike if name_key(name) == name_key(self.column)]
+        if len(alike) > 1 and not exact:
+            several = " or ".join(f"'{name}'" for name in alike)
+            raise InputError(
+                f"label from {self.column}: '{self.column}' may be the column {several}; write it as it stands there"
+            )
+        return next(iter(exact or alike), None)
 
     def plain(self, value: str) -> str:
         """Return a value as it is compared: `BI-RADS IVb` and `4B` as `4b`; of words, case and blanks do not count."""
