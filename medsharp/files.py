@@ -18,6 +18,8 @@ from medsharp.errors import InputError
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".parquet")
 """How names of files that may be tables end, the likeliest first; here, as telling them from images needs no pandas."""
 
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+
 _ATTEMPTS = 100
 """Random names that are tried before giving up; a second one is needed about never."""
 
@@ -52,6 +54,41 @@ def atomic_path(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written down: of bytes that are not UTF-8, Python makes halves of surrogate pairs."""
+    return _SURROGATE.search(name) is None
+
+
+def readable(name: str) -> str:
+    """Return a name with a replacement character for each byte that is not UTF-8."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", name)
+
+
+def not_utf8(name: str | Path, what: str = "file or folder") -> str:
+    """Say that a name cannot stand in any table, and what to do.
+
+    Args:
+        name: Of a file or folder, as the system gives it.
+        what: It is, such as `file`.
+    """
+    return f"the name of {what} '{readable(str(name))}' is not in UTF-8; rename it"
+
+
+def assert_utf8(*names: str | Path | None, what: str = "file or folder") -> None:
+    """Check that names can be written down, before anything is made that has them in it.
+
+    Args:
+        names: Of files or folders, as the system gives them; None is not looked at.
+        what: They are, such as `file`.
+
+    Raises:
+        InputError: One cannot.
+    """
+    for name in names:
+        if name is not None and not is_utf8(str(name)):
+            raise InputError(not_utf8(name, what))
 
 
 def url_of(path: Path) -> str | None:

@@ -16,6 +16,7 @@ from medsharp.cli._console import fail
 from medsharp.cli._lazy_group import LazyGroup, Place
 from medsharp.cores import wait_asleep
 from medsharp.errors import InputError, ToldElsewhereError
+from medsharp.files import is_utf8, not_utf8
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 + SIGINT."""
@@ -87,6 +88,11 @@ class _Commands(LazyGroup):
         for option, url in _urls_to_write(args):
             fail(f"{option} {url}: results are written to this machine's disks; give a folder or file there")
             raise typer.Exit(2)
+        # One image among many that `predict` is given has a row of its own.
+        wrong = [] if args[:1] == ["predict"] else [arg for arg in args if not is_utf8(arg)]
+        for arg in wrong[:1]:
+            fail(not_utf8(arg))
+            raise typer.Exit(2)
         return super().parse_args(ctx, _with_addresses(args))
 
     def invoke(self, ctx: Any) -> Any:
@@ -102,6 +108,12 @@ class _Commands(LazyGroup):
                 raise
             fail(f"this command needs {error.name}; install what {extra} needs: pip install 'medsharp[{extra}]'")
             raise typer.Exit(2) from error
+        except UnicodeEncodeError as error:
+            # What is left of names that are not in UTF-8: of the working folder, or of what a link leads to.
+            if is_utf8(error.object):
+                raise
+            fail(not_utf8(_line_of(error)))
+            raise typer.Exit(2) from error
         except OSError as error:
             # What is left of the operating system's refusals: a disk that is full, a folder that may not be read, no
             # process or memory left.
@@ -113,6 +125,12 @@ class _Commands(LazyGroup):
         except KeyboardInterrupt as interrupt:
             fail(str(interrupt) or "interrupted")
             raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _line_of(error: UnicodeEncodeError) -> str:
+    """Return what stands on the line of a text that cannot be encoded, near the place."""
+    before, after = error.object[: error.start], error.object[error.start :]
+    return before.rpartition("\n")[2][-80:] + after.partition("\n")[0][:80]
 
 
 def _urls_to_write(args: list[str]) -> list[tuple[str, str]]:

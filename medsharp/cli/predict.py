@@ -89,8 +89,10 @@ def predict(
     refused: the answer is that there is none), and are listed with the reason; 2: none could be read.
     """
     from medsharp.cli._cluster_models import assert_on_cluster
+    from medsharp.files import assert_utf8
     from medsharp.images import ImageLimits, read_range
 
+    assert_utf8(bundle, out, heatmaps)  # an image's may be, and has its own row then
     assert_on_cluster(ray, gpus_each=gpus_each)
     if merge and ray is not None:
         raise InputError("--merge joins what was predicted, which needs no cluster; leave --ray out")
@@ -390,7 +392,7 @@ def _write_heatmap(prediction: Prediction, number: int, folder: Path) -> None:
 
 def _expand(paths: Sequence[Path]) -> list[Path]:
     """Replace each folder by the images in it, known by their content; say what is left out, masks among it."""
-    from medsharp.files import url_of
+    from medsharp.files import assert_utf8, url_of
 
     files: list[Path] = []
     for path in paths:
@@ -404,6 +406,7 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
             continue
         from medsharp.data.sources import list_images
 
+        assert_utf8(path)
         listing = list_images(path)
         for sentence in listing.notes():
             note(f"{path}: {sentence}")

@@ -19,7 +19,7 @@ from medsharp.data.paths import DataFolder
 from medsharp.data.same_meaning import fullest_columns
 from medsharp.data.stores import Store, copied, is_url
 from medsharp.errors import InputError, nearest
-from medsharp.files import atomic_path, sha256_file, write_text
+from medsharp.files import assert_utf8, atomic_path, sha256_file, write_text
 from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
 from medsharp.images.values import declared_range
 from medsharp.keys import name_key, named, spellings, united_sites
@@ -245,10 +245,8 @@ def make_table(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
     Raises:
         InputError: The name of a file is not in UTF-8: no table can hold it.
     """
-    for name in (row.get("image", "") for row in rows):
-        if not name.isascii() and not _is_text(name):
-            shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            raise InputError(f"the name of file '{shown}' is not in UTF-8; rename it")
+    for row in rows:
+        assert_utf8(row.get("image"), row.get("mask"), what="file")
     table = pd.DataFrame(list(rows), dtype=str)
     return complete(table)
 
@@ -318,13 +316,15 @@ def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None, sto
 
     Raises:
         InputError: The file is missing, is no table, lacks a column, repeats an image, or holds an unknown label or a
-            path that leaves the data folder; the sentence names file and row as a spreadsheet numbers it.
+            path that leaves the data folder; the sentence names file and row as a spreadsheet numbers it. Or the name
+            of a folder is not in UTF-8.
     """
     if isinstance(path, str) and is_url(path):
         if not stored:
             raise InputError(f"{path}: a URL is read by medsharp {_READ_URLS} only; copy the data set")
         return _read_stored(path, classes)
     path = Path(path)
+    assert_utf8(path, path.resolve())
     if path.is_dir() and path.suffix.lower() != ".parquet":
         path = manifest_file(path) or path / "manifest.csv"
     manifest = _read(path, classes, "")
@@ -476,14 +476,6 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> None:
     with atomic_path(folder / "manifest.csv") as temporary:
         manifest.table.to_csv(temporary, index=False, lineterminator="\n")
     write_text(folder / "manifest.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_about(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from medsharp.errors import InputError
+from medsharp.files import is_utf8, not_utf8, readable
 from medsharp.images import DecodedImage, Frame, ImageLimits, Source, read_frames, read_image
 from medsharp.images.box import Box
 from medsharp.images.in_memory import is_dataset
@@ -139,6 +140,9 @@ def read_given(number: int, given: Given, *, limits: ImageLimits, lesion: FindLe
         lesion: Finds the lesion, where it is needed.
     """
     name = given.name or _name_of(given.source, number)
+    if not is_utf8(name):  # no table or page could hold the row
+        shown = readable(name)
+        return iter([Reading(shown, shown, error=not_utf8(name, "file"))])
     source, frames = (number, given.source, name), "sharpest" if given.frames is None else given.frames
     return read_source(source, limits=limits, frames=frames, lesion=lesion, value_range=given.value_range)
 

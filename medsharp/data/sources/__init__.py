@@ -31,6 +31,7 @@ from medsharp.data.sources.stu import STU
 from medsharp.data.sources.udiat import UDIAT
 from medsharp.data.stores import is_url
 from medsharp.errors import InputError, nearest
+from medsharp.files import assert_utf8
 from medsharp.images.values import declared_range
 from medsharp.tables import SUFFIXES
 
@@ -110,7 +111,8 @@ def open_dataset(
         stored: Whether a manifest may be at a URL, or its images, as `read_manifest` takes it.
 
     Raises:
-        InputError: Nothing is there, the layout is not known, a class has no images, or `value_range` is no range.
+        InputError: Nothing is there, the layout is not known, a class has no images, a name is not in UTF-8, or
+            `value_range` is no range.
     """
     value_range = declared_range(value_range)
     wanted = AUTOMATIC if source is None else check_source(source)
@@ -125,6 +127,7 @@ def open_dataset(
         _refuse_source(wanted, str(path), "is a manifest")
         manifest = _open_manifest(str(path), "is a manifest", reading, stored)
     else:
+        assert_utf8(path, Path(path).resolve())
         manifest = _open_path(Path(path), wanted, reading, stored)
     manifest = manifest.with_range(value_range)
     return manifest if classes is None else _use_classes(manifest, classes, str(path))

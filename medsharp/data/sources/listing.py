@@ -12,6 +12,7 @@ from typing import Literal
 
 from medsharp.data.sources.headers import Header, read_header
 from medsharp.errors import InputError
+from medsharp.files import is_utf8
 from medsharp.images import is_dicom
 
 SUFFIXES = frozenset(
@@ -229,13 +230,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _is_text(name: str) -> bool:
     """Whether a name can stand in a table: no control characters, and the bytes on disk are UTF-8."""
-    if any(unicodedata.category(sign) == "Cc" for sign in name):
-        return False
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return is_utf8(name) and not any(unicodedata.category(sign) == "Cc" for sign in name)
 
 
 def _kind_of(file: Path, headers: dict[Path, Header]) -> tuple[str, str]:
