@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-import yaml
 
-from medsharp.data.parts import Part, PartFolders, read_parts, written_parts
-from medsharp.data.paths import DataFolder
-from medsharp.data.same_meaning import fullest_columns
-from medsharp.data.stores import Store, copied, is_url
-from medsharp.errors import InputError, nearest
-from medsharp.files import assert_utf8, atomic_path, sha256_file, write_text
-from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image, read_range
+from medsharp.data.parts import Part
+from medsharp.data.stores import copied
+from medsharp.errors import InputError
+from medsharp.files import assert_utf8, sha256_file
+from medsharp.images import DecodedImage, ImageLimits, ValueRange, read_image
 from medsharp.images.values import declared_range
-from medsharp.keys import name_key, named, spellings, united_sites
 from medsharp.progress import Progress
-from medsharp.tables import SUFFIXES, number, read_table, reason
-from medsharp.tables.columns import known_names
-from medsharp.tables.merged import fill_merged
-from medsharp.yaml_text import load_yaml
 
 COLUMNS = (
     "image",
@@ -53,22 +43,10 @@ CARRIED = ("study_date", "laterality", "pixel_spacing", "box", "dhash", "flags")
 DESCRIBED = ("age", "pathology", "lesion", "lesions", "official_split")
 """Further columns that reading a hospital's folder and its list of labels fills, where they say it."""
 
-_FIRST_COLUMNS = COLUMNS[: COLUMNS.index("frame")]
-"""Those that `write_manifest` has begun every table with; `frame` was added later."""
-
 SPLITS = ("train", "val", "test")
-
-ABOUT = "manifest.yaml"
 
 AUDITED = "audit: "
 """How the notes begin that `medsharp data audit` leaves in `manifest.yaml`; reading keeps them."""
-
-_SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
-EMPTY_CELLS, UNKNOWN = "empty_cells", "unknown"
-"""What `manifest.yaml` says where an empty cell means that nothing is known, and never that cells were merged."""
-
-_READ_URLS = "predict, evaluate and robustness"
-"""Commands that read images in object stores."""
 
 
 @dataclass(frozen=True)
@@ -233,12 +211,6 @@ def name_of(row: Mapping[Any, Any]) -> str:
     return f"{row['image']}#{row['frame']}" if row.get("frame") else str(row["image"])
 
 
-def manifest_file(folder: Path) -> Path | None:
-    """Return the manifest in a folder: `manifest.csv`, or the same as a workbook or with tabs."""
-    files = (folder / f"manifest{suffix}" for suffix in SUFFIXES)
-    return next((file for file in files if file.is_file()), None)
-
-
 def make_table(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
     """Lay rows out as a manifest's table: every column there, all text, sorted as given.
 
@@ -299,330 +271,3 @@ def check_files(manifest: Manifest) -> None:
             return ""
 
     check_unchanged(manifest, rows.index, map(digest, rows["image"]))
-
-
-def read_manifest(path: str | Path, *, classes: Sequence[str] | None = None, stored: bool = False) -> Manifest:
-    """Read a manifest and check it.
-
-    Every cell is cleaned (see `medsharp.tables`), paths become those of the files on disk (`medsharp.data.paths`), a
-    site has one spelling, what merged cells leave empty is filled (but where `write_manifest` wrote it, whose empty
-    cells say that nothing is known), and `exclude` of 0 or FALSE is none; the notes say each of these.
-
-    Args:
-        path: A CSV file or workbook, Parquet, or a folder that holds `manifest.csv` or `manifest.xlsx`; or the URL of a
-            file.
-        classes: The labels that are right; by default those of `manifest.yaml`, else those that occur.
-        stored: Whether its images may lie in an object store: it is a URL, or `root` in `manifest.yaml` is one.
-
-    Raises:
-        InputError: The file is missing, is no table, lacks a column, repeats an image, or holds an unknown label or a
-            path that leaves the data folder; the sentence names file and row as a spreadsheet numbers it. Or the name
-            of a folder is not in UTF-8.
-    """
-    if isinstance(path, str) and is_url(path):
-        if not stored:
-            raise InputError(f"{path}: a URL is read by medsharp {_READ_URLS} only; copy the data set")
-        return _read_stored(path, classes)
-    path = Path(path)
-    assert_utf8(path, path.resolve())
-    if path.is_dir() and path.suffix.lower() != ".parquet":
-        path = manifest_file(path) or path / "manifest.csv"
-    manifest = _read(path, classes, "")
-    if manifest.store and not stored:
-        only = f"are read by medsharp {_READ_URLS} only; copy them"
-        raise InputError(f"{path}: images at a URL, {manifest.store}, {only}")
-    return manifest
-
-
-def _read_stored(url: str, classes: Sequence[str] | None) -> Manifest:
-    if PurePosixPath(url).suffix.lower() not in SUFFIXES:
-        raise InputError(f"{url}: at a URL give the manifest itself, such as {url.rstrip('/')}/manifest.csv")
-    store, _, name = url.rpartition("/")
-    with copied(store, (name, ABOUT)) as folder:
-        if not (folder / name).is_file():
-            raise InputError(f"cannot read {url}: there is no such file")
-        try:
-            return _read(folder / name, classes, store)
-        except InputError as error:
-            raise InputError(str(error).replace(str(folder), store)) from error
-
-
-def _read(path: Path, classes: Sequence[str] | None, store: str) -> Manifest:
-    read = read_table(path, ("image", "label"))
-    if read.frame.empty:
-        raise InputError(f"{path} lists no images")
-    lines = tuple(int(line) for line in read.frame.index)
-    about = _read_about(path.with_name(ABOUT))
-    table, told = read_rows(path, read.frame, about)
-    root, url = _place_of_images(path, str(about.get("root") or ""), store)
-    parts = read_parts(about.get("parts"), path.with_name(ABOUT))
-    known = _classes(about, path.with_name(ABOUT))
-    if known:
-        _check_labels(path, table, known, lines)
-    elif classes is not None:
-        _check_labels(path, table, classes, lines)
-    else:
-        _check_labels(path, table, _labels_once(table["label"]), lines)
-    folder = store.rpartition("/")[2] or path.resolve().parent.name
-    info = DatasetInfo(
-        name=str(about.get("name") or (path.stem if path.stem != "manifest" else folder)),
-        classes=known or (tuple(classes) if classes is not None else tuple(sorted(set(table["label"]) - {""}))),
-        range=None if about.get("range") is None else read_range(about["range"], f"{path.with_name(ABOUT)}: range"),
-        **{key: str(about.get(key) or "") for key in ("licence", "citation", "source", "doi")},
-    )
-    notes = [*read.notes, *told]
-    _read_splits(path, table, lines)
-    _read_digests(path, table, lines)
-    _read_frames(path, table, lines)
-    written = table["image"].copy()
-    files = PartFolders(parts) if parts else Store(url) if url else DataFolder(root)
-    notes += _find_files(path, table, files, lines)
-    _check_duplicates(path, table, written, lines)
-    kept = (note for note in _notes(about) if note.startswith(AUDITED))
-    return Manifest(table, info, root, (*kept, *notes), lines, parts, "" if parts else url)
-
-
-def read_rows(path: Path, frame: pd.DataFrame, about: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    """Read the cells of a table of images as a manifest has them, whoever wrote it.
-
-    Columns get their names (`Patient ID` is `patient`), those of `COLUMNS` that are missing are added, `exclude`
-    becomes a reason or nothing, what merged cells leave empty is filled, and a site has one spelling.
-
-    Args:
-        path: Of the table, to be named in the sentences that are returned.
-        frame: Its cells, all text.
-        about: What `manifest.yaml` says; empty where there is none.
-
-    Returns:
-        The rows, index 0, 1, ..., and a sentence on each thing that was taken for another.
-
-    Raises:
-        InputError: Two columns of one meaning contradict each other, such as `PatientID` and `MRN`.
-    """
-    ours = says_all(frame, about)  # further columns of whatever name are further ones then
-    single, notes = (frame, list[str]()) if ours else _one_of_each(path, frame)
-    table = complete(_known_names(single))
-    notes += _read_exclude(path, table)
-    if not ours:
-        notes += fill_merged(path, table)
-    notes += _unite_sites(path, table)
-    return table, notes
-
-
-def says_all(frame: pd.DataFrame, about: Mapping[str, Any]) -> bool:
-    """Whether an empty cell says that nothing is known: `write_manifest` wrote the table, and merged no cells."""
-    if about.get(EMPTY_CELLS) == UNKNOWN:
-        return True
-    # Before there was this key, it could be told by the header, beside a whole manifest.yaml or an audit's hashes.
-    header = tuple(map(str, frame))[: len(_FIRST_COLUMNS)]
-    fields = {field.name for field in dataclasses.fields(DatasetInfo)} - {"range"}
-    return header == _FIRST_COLUMNS and (fields <= about.keys() or bool((frame["sha256"] != "").any()))
-
-
-def _place_of_images(path: Path, root: str, store: str) -> tuple[Path, str]:
-    """Return the folder of the images, and its URL where that is none of this machine.
-
-    Args:
-        path: The manifest.
-        root: What its `manifest.yaml` says.
-        store: The URL of the folder that it was read from, or nothing.
-
-    Raises:
-        InputError: A manifest in a store names a folder of this machine, or one above the store.
-    """
-    ours = root.partition("://")[0] in ("file", "local")
-    if is_url(root) and not (store and ours):
-        return path.parent, root.rstrip("/")
-    if not store:
-        return path.parent / root, ""  # an absolute root stands by itself
-    if not root:
-        return path.parent, store
-    scheme, _, folder = store.partition("://")
-    place = posixpath.normpath(posixpath.join(folder, root))
-    bucket = folder.partition("/")[0]  # or the host
-    if ours or root.startswith("/") or PureWindowsPath(root).is_absolute() or place.partition("/")[0] != bucket:
-        raise InputError(f"{store}/{ABOUT}: root '{root}' is not in the store; give a folder there, or a URL")
-    return path.parent, f"{scheme}://{place}"
-
-
-def _classes(about: dict[str, Any], path: Path) -> tuple[str, ...]:
-    classes = about.get("classes") or []
-    if not isinstance(classes, list):
-        raise InputError(f"{path}: classes must be a list, such as [benign, malignant], and is '{classes}'")
-    return tuple(map(str, classes))
-
-
-def _notes(about: dict[str, Any]) -> list[str]:
-    notes = about.get("notes") or []
-    return [str(note) for note in notes] if isinstance(notes, list) else [str(notes)]
-
-
-def write_manifest(manifest: Manifest, folder: str | Path) -> None:
-    """Write `manifest.csv` and `manifest.yaml`; the root is recorded only when the images lie elsewhere."""
-    folder = Path(folder)
-    about: dict[str, Any] = dataclasses.asdict(manifest.info)
-    about["classes"] = list(manifest.info.classes)
-    if manifest.info.range is None:
-        del about["range"]
-    else:
-        about["range"] = list(manifest.info.range)
-    if manifest.parts:
-        about["parts"] = written_parts(manifest.parts)
-    elif manifest.root.resolve() != folder.resolve():
-        about["root"] = str(manifest.root.resolve())
-    about[EMPTY_CELLS] = UNKNOWN
-    if manifest.notes:
-        about["notes"] = list(manifest.notes)
-    with atomic_path(folder / "manifest.csv") as temporary:
-        manifest.table.to_csv(temporary, index=False, lineterminator="\n")
-    write_text(folder / "manifest.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
-
-
-def _read_about(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        about = load_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(about, dict):
-        raise InputError(f"{path} must hold keys such as name and classes")
-    return about
-
-
-def _known_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Give the columns that mean something here their names: `BI-RADS` and `Study date` are `birads`, `study_date`."""
-    names = known_names(map(str, table), (*COLUMNS, *CARRIED))
-    renamed: dict[str, str] = {}
-    for name, right in names.items():
-        if right not in table and right not in renamed.values():  # the first of several, and none beside the right one
-            renamed[name] = right
-    return table.rename(columns=renamed)
-
-
-def _one_of_each(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Give the column that is read of several of one meaning its name; the others stay as further ones."""
-    meanings: dict[str, list[str]] = {}
-    for heading, name in known_names(map(str, frame), (*COLUMNS, *CARRIED)).items():
-        meanings.setdefault(name, []).append(heading)
-    for name, headings in meanings.items():
-        headings.sort(key=lambda heading: name_key(heading) == "mrn")  # DICOM's number goes before another
-        headings.sort(key=name.__ne__)  # and the name itself before both
-    read, notes = fullest_columns(path, frame, meanings)
-    for name, heading in read.items():
-        if heading != name:
-            frame = frame.drop(columns=[name], errors="ignore").rename(columns={heading: name})
-    return frame, notes
-
-
-def _check_labels(path: Path, table: pd.DataFrame, classes: Sequence[str], lines: Sequence[int]) -> None:
-    wrong = ~table["label"].isin(["", *classes])
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        label = str(table.at[row, "label"])
-        close = nearest(label, classes)
-        close = close if close.startswith("; did") else ""
-        raise InputError(f"{path.name}, row {lines[row]}: label '{label}' is not one of {', '.join(classes)}{close}")
-
-
-def _labels_once(labels: pd.Series) -> list[str]:
-    """Return the labels; of those that differ in case, blanks or dashes only the most frequent."""
-    several = spellings(labels, labels.map({label: name_key(label) for label in labels.unique()}))
-    return sorted(set(labels) - {""} - {other for names in several for other in names[1:]})
-
-
-def _read_exclude(path: Path, table: pd.DataFrame) -> list[str]:
-    """Read 0, FALSE and no as not excluded, and 1, TRUE and yes as excluded without a reason."""
-    given = table["exclude"]
-    table["exclude"] = given.map(lambda text: reason(str(text), "excluded in the manifest"))
-    kept = (given != "") & (table["exclude"] == "")
-    if not kept.any():
-        return []
-    words = named(sorted(set(given[kept])))
-    return [f"{path.name}: exclude is {words} in {kept.sum()} rows, which are used"]
-
-
-def _read_splits(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
-    splits = table["split"].map(lambda text: _SPLIT_NAMES.get(str(text).casefold(), str(text).casefold()))
-    wrong = ~splits.isin(["", *SPLITS])
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        given = table.at[row, "split"]
-        raise InputError(f"{path.name}, row {lines[row]}: split '{given}' is not one of {', '.join(SPLITS)}")
-    table["split"] = splits
-
-
-def _read_digests(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
-    digests = table["sha256"].str.lower()
-    wrong = (digests != "") & ~digests.str.fullmatch("[0-9a-f]{64}")
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise InputError(
-            f"{path.name}, row {lines[row]}: sha256 '{table.at[row, 'sha256']}' is not 64 hexadecimal digits; empty "
-            "the cell, and it is computed again"
-        )
-    table["sha256"] = digests
-
-
-def _read_frames(path: Path, table: pd.DataFrame, lines: Sequence[int]) -> None:
-    frames = table["frame"].map(lambda text: number(str(text)))
-    wrong = (frames != "") & ~frames.str.fullmatch("0*[1-9][0-9]{0,8}")
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise InputError(
-            f"{path.name}, row {lines[row]}: frame '{table.at[row, 'frame']}' is no number of a frame; they count from "
-            "1, and an empty cell takes the sharpest"
-        )
-    table["frame"] = frames.str.lstrip("0")
-
-
-def _find_files(
-    path: Path, table: pd.DataFrame, folder: DataFolder | PartFolders | Store, lines: Sequence[int]
-) -> list[str]:
-    """Write the paths of the files on disk into `image` and `mask`."""
-    missing = []
-    images, masks = [], []
-    for line, image, mask in zip(lines, table["image"], table["mask"], strict=True):
-        try:
-            if not image:
-                raise InputError("no image is named")
-            found = folder.find(image)
-            # A mask that is missing is told by the audit and by what needs it.
-            masks.append(";".join(folder.find(name) or name for name in mask.split(";") if name) if mask else "")
-        except InputError as error:
-            raise InputError(f"{path.name}, row {line}: {error}") from error
-        images.append(found or image)
-        if found is None:
-            missing.append((line, image))
-    if missing:
-        line, name = missing[0]
-        more = f" ({len(missing)} images are missing in all)" if len(missing) > 1 else ""
-        raise InputError(f"{path.name}, row {line}: image '{name}' is not in {folder.root}{more}")
-    table["image"], table["mask"] = images, masks
-    return folder.notes(path.name)
-
-
-def _check_duplicates(path: Path, table: pd.DataFrame, written: pd.Series, lines: Sequence[int]) -> None:
-    """Refuse an image that stands twice, unless as different frames of a clip."""
-    repeated = table.duplicated(["image", "frame"])
-    # A clip without a frame is its sharpest one, which may be among those that are numbered.
-    several = table["image"].duplicated(keep=False) & (table["frame"] == "")
-    if repeated.any() or several.any():
-        row = int(np.argmax(repeated if repeated.any() else several))
-        same = table["image"] == table.at[row, "image"]
-        if repeated.any():
-            same &= table["frame"] == table.at[row, "frame"]
-        first = int(np.argmax(same & (table.index != row)))
-        frame = f", frame {table.at[row, 'frame']}" if repeated.any() and table.at[row, "frame"] else ""
-        remedy = "" if repeated.any() else "; number its frames in every row"
-        row, first = max(row, first), min(row, first)
-        raise InputError(
-            f"{path.name}, row {lines[row]}: image '{written[row]}'{frame} stands in row {lines[first]} already{remedy}"
-        )
-
-
-def _unite_sites(path: Path, table: pd.DataFrame) -> list[str]:
-    table["site"], several = united_sites(table["site"])
-    return [f"{path.name}: site {named(names)} are one site, '{names[0]}'" for names in several]
