@@ -203,6 +203,22 @@ def test_a_path_and_the_name_of_its_file_are_one_image(folder: Path, tmp_path: P
     assert "columns 'image' and 'File Name' both mean image and agree" in result.output
 
 
+def test_a_name_without_its_ending_and_the_whole_path_are_one_image(folder: Path, tmp_path: Path) -> None:
+    names = [f"{patient:03d}_{image}" for patient in range(PATIENTS) for image in range(IMAGES)]
+    lines = ["name,image,File Path,label", *(f"x,{name},D:\\d\\i\\{name}.png,benign" for name in names)]
+    (folder / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    result = run("data", "prepare", folder, "--out", tmp_path / "out")
+    assert "columns 'image' and 'File Path' both mean image and agree; 'image' is read" in result.output
+    assert len(read_manifest(tmp_path / "out").included) == len(names)
+
+
+def test_a_manifest_reads_the_column_patient_where_another_is_as_full(folder: Path) -> None:
+    table(folder, "manifest.csv", "PatientID,patient", lambda p, i: f"A{p},{p}")
+    manifest = read_manifest(folder)
+    assert set(manifest.table["patient"]) == set(map(str, range(PATIENTS)))
+    assert "'patient' is read, 'PatientID' not" in "".join(manifest.notes)
+
+
 def test_a_manifest_of_our_own_may_keep_a_column_that_is_called_like_a_patient(folder: Path, tmp_path: Path) -> None:
     table(folder, "labels.csv", "PatientID,MRN", lambda p, i: f"A{p},{'' if i else f'M{p}'}")
     assert run("data", "prepare", folder, "--keep", "MRN", "--out", tmp_path / "out").exit_code == 0
@@ -293,10 +309,19 @@ def test_the_sheet_with_labels_is_read_where_another_tells_of_patients(
     listed = [
         (*row, header) for row, header in zip(rows_of(), ["patient", *(f"P{n // 2}" for n in range(24))], strict=True)
     ]
-    sheets = [("list", "visible", listed), ("ages", "visible", [("patient", "age"), ("P1", "50"), ("P2", "61")])]
+    sheets: list[tuple[str, str, Sequence[Sequence[str]]]] = [
+        ("list", "visible", listed),
+        ("ages", "visible", [("patient", "age"), ("P1", "50"), ("P2", "61")]),
+    ]
     write_workbook(folder / "labels.xlsx", *(sheets if first == "list" else sheets[::-1]))
     assert run("data", "prepare", folder, "--out", tmp_path / "out").exit_code == 0
     assert true_patients(tmp_path / "out") == (PATIENTS, 0)
+
+
+def test_a_header_that_stands_again_below_hides_no_row_above_it(folder: Path, tmp_path: Path) -> None:
+    rows = rows_of()
+    write_workbook(folder / "labels.xlsx", ("list", "visible", [*rows[:5], rows[0], *rows[5:]]))
+    refused(run("data", "prepare", folder, "--out", tmp_path / "out"), "row 6: 'image' names no image here")
 
 
 def test_a_sheet_without_rows_is_no_second_list(folder: Path, tmp_path: Path) -> None:

@@ -232,6 +232,12 @@ def test_two_sheets_with_the_columns_are_refused(tmp_path: Path) -> None:
     assert list(read_table(path, NEEDED).records()) == [(4, {"Remark": "", "label": "b", "image": "y"})]
 
 
+def test_of_sheets_without_rows_none_is_refused_for_another(tmp_path: Path) -> None:
+    empty = [["image", "label"]]
+    path = book_of(tmp_path / "t.xlsx", ("one", "visible", empty), ("two", "visible", empty))
+    assert read_table(path, NEEDED).frame.empty
+
+
 def test_a_formula_without_a_value_on_a_hidden_sheet_hinders_nobody(tmp_path: Path) -> None:
     formula = [["image", "label"], ["a", "=UPPER(A2)"]]
     path = book_of(tmp_path / "t.xlsx", ("sums", "hidden", formula), ("list", "visible", sheet_of("x")))
