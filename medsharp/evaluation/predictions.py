@@ -79,12 +79,15 @@ def read_predictions(
     table.index = table.index - 2
     if table.empty:
         raise InputError(f"{path.name} has no rows")
-    table = with_known_names(table, [name for name in KNOWN if name != score], path.name)
+    known = [name for name in KNOWN if name != score]
+    # What readers said is laid out first, and told of under the heading that it has.
+    table = with_known_names(table, [name for name in known if name != "birads"], path.name)
     for note in filled_below(table, path):
         _log.warning(note)
     table, notes = one_row_an_image(table, path.name)
     for note in notes:
         _log.warning(note)
+    table = with_known_names(table, known, path.name)
     table = with_answers(with_exclusions(table), path.name, positive, score, scores=scores)
     if has_scores_only(table):
         check_scores(table, path.name)
