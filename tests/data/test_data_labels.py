@@ -165,6 +165,21 @@ def test_what_does_not_fit_is_a_sentence(lines: tuple[str, ...], words: str, exp
         open_dataset(export, classes=CLASSES)
 
 
+def test_an_image_of_two_patients_is_refused_and_one_written_in_two_ways_is_not(
+    tmp_path: Path, save_picture: Save
+) -> None:
+    for name in ("1", "2"):
+        save_picture(tmp_path / f"{name}.png")
+    write(tmp_path, "image,label,patient", "1,benign,A-07", "2,benign,B", "1,malignant,A-8")
+    with pytest.raises(InputError, match=r"row 4: 1\.png is of another patient than in row 2") as caught:
+        open_dataset(tmp_path)
+    assert "A-" not in str(caught.value)
+    write(tmp_path, "image,label,patient", "1,benign,A-07", "2,benign,B", "1,malignant,a-7", "1,malignant,")
+    table = open_dataset(tmp_path).table
+    assert table.loc[table["image"] == "1.png", "label"].item() == "malignant"
+    assert table.loc[table["image"] == "1.png", "lesions"].item() == "3"
+
+
 def test_a_list_without_labels_is_said(export: Path) -> None:
     write(export, "image,birads", "S1,3")
     manifest = open_dataset(export)

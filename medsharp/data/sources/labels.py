@@ -371,6 +371,7 @@ def _fitting(table: Path, rows: Sequence[_Row], side: str) -> tuple[list[_Row], 
 
 def _joined(table: Path, name: str, rows: Sequence[_Row], kept: frozenset[str]) -> tuple[Entry, bool, bool]:
     """Join what rows say of one image; also whether they are several lesions, and whether they leave it open."""
+    _refuse_two_patients(table, name, rows)
     best = min(PRECISION[row.by] for row in rows)
     precise = [row for row in rows if PRECISION[row.by] == best]
     labels = {row.label for row in precise if row.label}
@@ -400,6 +401,15 @@ def _joined(table: Path, name: str, rows: Sequence[_Row], kept: frozenset[str]) 
 def _refuse_second(table: Path, name: str, one: _Row, other: _Row) -> NoReturn:
     first, second = sorted((one, other), key=lambda row: row.number)
     raise InputError(f"{table}, row {second.number}: {name} has label '{first.label}' already, in row {first.number}")
+
+
+def _refuse_two_patients(table: Path, name: str, rows: Sequence[_Row]) -> None:
+    named = sorted((row for row in rows if row.values.get(PATIENT)), key=lambda row: row.number)
+    other = next(
+        (row for row in named if patient_key(row.values[PATIENT]) != patient_key(named[0].values[PATIENT])), None
+    )
+    if other is not None:  # whose numbers are nobody's to read
+        raise InputError(f"{table}, row {other.number}: {name} is of another patient than in row {named[0].number}")
 
 
 def _values(rows: Sequence[_Row], kept: frozenset[str]) -> dict[str, str]:
