@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from medsharp import __version__
-from medsharp.cli._console import fail
+from medsharp.cli._console import drop_unwritten, fail
 from medsharp.cli._lazy_group import LazyGroup, Place
 from medsharp.cores import wait_asleep
 from medsharp.errors import InputError, ToldElsewhereError
@@ -112,6 +112,7 @@ class _Commands(LazyGroup):
             # What is left of names that are not in UTF-8: of the working folder, or of what a link leads to.
             if is_utf8(error.object):
                 raise
+            drop_unwritten()
             fail(not_utf8(_line_of(error)))
             raise typer.Exit(2) from error
         except OSError as error:

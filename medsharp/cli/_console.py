@@ -54,6 +54,13 @@ def heading(sentence: str) -> None:
     console.print(f"[bold]{escape(sentence)}[/]", soft_wrap=True)
 
 
+def drop_unwritten() -> None:
+    """Forget what could not be written: a console keeps it, and would write it again before all that follows."""
+    for each in (console, errors):
+        with each.capture():
+            pass
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Show long work as a bar per kind of work; gives the callable that the work reports to."""
