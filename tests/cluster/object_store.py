@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,22 @@ def object_store() -> Iterator[ObjectStore]:
     os.environ.update(settings)
     import boto3
 
+    _forget_stores()
     try:
         yield ObjectStore(url, boto3.client("s3"))
     finally:
         server.stop()
+        _forget_stores()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _forget_stores() -> None:
+    """Have s3fs connect anew: it keeps connections of the process, to a store that another test has stopped."""
+    if find_spec("s3fs") is not None:
+        import s3fs
+
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def reach_by(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
