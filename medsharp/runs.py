@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medsharp.config import Keep, TrainConfig, load_config
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import Manifest, read_manifest
 from medsharp.errors import InputError
 from medsharp.evaluation.predictions import read_predictions
 from medsharp.weights_origin import WeightsOrigin

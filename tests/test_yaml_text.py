@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from medsharp.bundle import read_bundle
 from medsharp.cli import app
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
 from medsharp.files import check_settings
 from medsharp.runs import METRICS, Run

@@ -10,8 +10,7 @@ from typing import Any
 
 from medsharp import runs
 from medsharp.config import TrainConfig, dump_config, load_config
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import only_writer, write_text
 from medsharp.runs import Run

@@ -154,7 +154,7 @@ def _is_table(path: str) -> bool:
 
 def _refuse_replacing(out: Path, data: Sequence[str]) -> None:
     """Refuse a table that would take the place of a manifest that is read, or lies in a folder that is."""
-    from medsharp.data.manifest_files import manifest_file
+    from medsharp.data.manifest import manifest_file
     from medsharp.files import assert_other_file
 
     folders = (manifest_file(Path(one)) for one in data)
@@ -266,8 +266,7 @@ class _Asked:
             value_range: Declares what is black and white.
             check: The files that have a SHA-256 in it; elsewhere they are checked where they are read.
         """
-        from medsharp.data.manifest import check_files
-        from medsharp.data.manifest_files import read_manifest
+        from medsharp.data.manifest import check_files, read_manifest
         from medsharp.data.sources import open_dataset
 
         first, *others = self.paths

@@ -2,8 +2,7 @@
 
 from medsharp.data.duplicates import tie_duplicates
 from medsharp.data.leaks import assert_no_leak
-from medsharp.data.manifest import COLUMNS, DatasetInfo, Manifest
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import COLUMNS, DatasetInfo, Manifest, read_manifest, write_manifest
 from medsharp.data.sources import list_sources, open_dataset
 from medsharp.data.split import split_manifest
 

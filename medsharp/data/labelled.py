@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from medsharp.data.manifest import DatasetInfo, Manifest
-from medsharp.data.manifest_cells import read_rows
+from medsharp.data.manifest import DatasetInfo, Manifest, read_rows
 from medsharp.errors import InputError, nearest
 from medsharp.tables import parse_table
 
@@ -17,7 +16,7 @@ def label_images(
 ) -> tuple[Manifest, list[int]]:
     """Read a table with `image` and `label`, and perhaps `patient`, `site` and others, for images in memory.
 
-    Its cells are read as those of a manifest are (`medsharp.data.manifest_cells.read_rows`).
+    Its cells are read as those of a manifest are (`medsharp.data.manifest.read_rows`).
     A row is of the image that has its name. Folders count where both name them: `benign/1.png` is of `1.png` and of
     `case/benign/1.png`, and never of `malignant/1.png`.
 

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from medsharp.data.duplicates import tie_duplicates
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 
 
 @pytest.mark.parametrize(("value", "told"), [("YES", 1), ("NO", 0)])

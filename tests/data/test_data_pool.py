@@ -12,8 +12,7 @@ import yaml
 from PIL import Image
 
 from medsharp.config import DataConfig
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import Manifest, read_manifest, write_manifest
 from medsharp.data.phantom import simulate_image
 from medsharp.data.pipeline import make_dataset
 from medsharp.data.pool import pool_manifests

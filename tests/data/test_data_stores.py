@@ -12,7 +12,7 @@ import pytest
 from object_store import SECRET, ObjectStore, object_store, reach_by, without
 
 from medsharp.data.duplicates import look
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.data.stores import Store
 from medsharp.errors import InputError
 

@@ -16,8 +16,7 @@ from typer.testing import CliRunner, Result
 from medsharp.cli import app
 from medsharp.config import dump_config, load_config
 from medsharp.data.duplicates import tie_duplicates
-from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.networks import Classifier, create_network
 
 SIZE = 64

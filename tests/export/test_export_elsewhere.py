@@ -20,7 +20,7 @@ from torch import Tensor
 
 from medsharp.bundle import read_bundle
 from medsharp.config import dump_config, load_config
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import write_manifest
 from medsharp.export import gates
 from medsharp.inference import Predictor
 from medsharp.inference.validation import Validation

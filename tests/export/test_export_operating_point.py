@@ -12,8 +12,7 @@ from typer.testing import CliRunner, Result
 
 from medsharp.bundle import OperatingPoint, default_bundle, read_bundle
 from medsharp.cli import app
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.evaluation.statistics.intervals import wilson
 from medsharp.evaluation.statistics.operating_point import LEAST_POSITIVES, choose_operating_point, share_interval
 from medsharp.keys import clusters_of

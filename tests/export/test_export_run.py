@@ -16,8 +16,7 @@ from medsharp.bundle import BundleSpec, read_bundle
 from medsharp.cli import app
 from medsharp.config import dump_config, load_config
 from medsharp.data.duplicates import tie_duplicates
-from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, read_manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.export import export_run
 from medsharp.inference import Predictor, predict_manifest

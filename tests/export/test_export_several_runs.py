@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 from medsharp.bundle import Average, BundleSpec, read_bundle
 from medsharp.cli import app
 from medsharp.config import dump_config, load_config
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import Manifest, read_manifest, write_manifest
 from medsharp.evaluation.statistics.operating_point import threshold_interval
 from medsharp.export import export_runs
 from medsharp.inference import Predictor

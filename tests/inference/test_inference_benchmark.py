@@ -11,8 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medsharp.cli import app
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import Manifest, read_manifest
 from medsharp.inference import Predictor
 from medsharp.inference.benchmark import FRACTIONS, measure_explanations
 from medsharp.preprocess import PreprocessSpec

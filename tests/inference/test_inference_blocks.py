@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medsharp.cli import app
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.inference import Predictor
 from medsharp.inference.blocks import Blocks, Shard
 from medsharp.inference.session import Session

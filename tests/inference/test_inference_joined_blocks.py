@@ -17,8 +17,7 @@ import pandas as pd
 import pytest
 
 from medsharp import files
-from medsharp.data.manifest import name_of
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import name_of, read_manifest
 from medsharp.errors import InputError
 from medsharp.files import only_writer, write_text
 from medsharp.images import ImageLimits

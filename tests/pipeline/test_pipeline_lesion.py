@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from medsharp.data.lesion import doubts_of_place, lesion_area, read_box, within
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.data.pipeline import ImageDataset, make_dataset
 from medsharp.errors import InputError
 from medsharp.images import Box, DecodedImage, ImageLimits, read_image, read_marks

@@ -17,7 +17,7 @@ from medsharp.cli import app
 from medsharp.config import DataConfig, load_config
 from medsharp.data.audit import Policy, audit_datasets
 from medsharp.data.duplicates import tie_duplicates
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import read_manifest, write_manifest
 from medsharp.data.phantom import simulate_image
 from medsharp.data.pipeline import make_dataset
 from medsharp.data.prepare import prepare_manifest

@@ -13,7 +13,7 @@ from PIL import Image
 
 from medsharp.bundle import CHECKS, read_bundle
 from medsharp.config import load_config
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.data.pipeline import make_dataset
 from medsharp.export import from_runs as exporter
 from medsharp.inference import Predictor, predict_manifest

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from starlette.testclient import TestClient
 
 from medsharp.bundle import BundleSpec, digest_of, read_bundle
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.evaluation.statistics.operating_point import threshold_interval
 from medsharp.inference import Predictor
 from medsharp.inference.checks import Finding

@@ -12,7 +12,7 @@ import pytest
 from command_line import run
 
 from medsharp.bundle import read_bundle, write_spec
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.errors import InputError
 from medsharp.files import sha256_file
 from medsharp.recalibration import choose_update, draw_parts

@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from training.study import StudyDefinition
 from training.study.definition import merged, validate_study
 

@@ -13,7 +13,7 @@ import pytest
 
 import training.study.chains as chains_module
 import training.study.study as study_module
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.data.prepare import open_tied
 from medsharp.errors import InputError
 from medsharp.files import only_writer

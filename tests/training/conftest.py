@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from medsharp.config import TrainConfig, validate_config
-from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 
 SIDE = 32
 COUNTS = {"train": 16, "val": 8, "test": 6}

@@ -12,8 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from medsharp.config import TrainConfig
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
 from training.adversarial import ATTACKS, Attack, attack
 from training.checkpoint import save_weights

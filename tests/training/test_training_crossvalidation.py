@@ -20,8 +20,7 @@ from sklearn.metrics import roc_auc_score
 import training.crossvalidation.members as members_module
 import training.processes
 from medsharp.config import TrainConfig, validate_config
-from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.data.parts import Part
 from medsharp.errors import InputError
 from medsharp.evaluation.statistics.operating_point import choose_operating_point

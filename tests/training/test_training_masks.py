@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.data.pipeline import make_dataset
 from medsharp.preprocess import PreprocessSpec
 from training.datasets import notes_on_masks

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from medsharp.config import TrainConfig, dump_config
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import Manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.export import export_run
 from training import Run, train

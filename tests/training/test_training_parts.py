@@ -16,7 +16,7 @@ from two_processes import Weights, weights_of_two
 
 import training.loop
 from medsharp.config import TrainConfig, validate_config
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from medsharp.data.sharing import Division
 from medsharp.networks import create_network
 from training import Processes, Run, train

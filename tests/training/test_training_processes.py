@@ -19,8 +19,7 @@ from two_processes import Weights, weights_of_two
 
 import training.loop
 from medsharp.config import TrainConfig, validate_config
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import Manifest, read_manifest
 from medsharp.data.sharing import Division
 from medsharp.errors import InputError, ToldElsewhereError
 from training import ALONE, Processes, Run, check_config, torchrun_processes, train

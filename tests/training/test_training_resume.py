@@ -34,7 +34,7 @@ EVERYTHING: dict[str, Any] = {
 KILLED_IN_MID_EPOCH = """
 import os, signal, sys, torch
 from medsharp.config import load_config
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import read_manifest
 from training import train
 torch.set_num_threads(1)
 def events(event):

@@ -17,8 +17,7 @@ from typer.testing import CliRunner, Result
 
 from medsharp.cli import app
 from medsharp.config import TrainConfig, validate_config
-from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, write_manifest
 from medsharp.runs import Run
 from medsharp.sharpness import Problem
 from training import train

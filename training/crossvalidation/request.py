@@ -10,8 +10,7 @@ from typing import Any, get_args
 import yaml
 
 from medsharp.config import TrainConfig, validate_config
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import ABOUT, read_manifest, write_manifest
+from medsharp.data.manifest import ABOUT, Manifest, read_manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import write_text
 from medsharp.yaml_text import load_yaml

@@ -6,8 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import Manifest, read_manifest, write_manifest
 
 _OPEN = "open"
 _DIGESTED = ("image", "frame", "label", "mask", "split", "sha256", "patient", "group")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import Manifest, read_manifest, write_manifest
 
 _SEALED = "sealed"
 

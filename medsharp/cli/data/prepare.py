@@ -65,7 +65,7 @@ def prepare(
     """
     import dataclasses
 
-    from medsharp.data.manifest_files import write_manifest
+    from medsharp.data.manifest import write_manifest
     from medsharp.data.sources import FolderReading, PatientKey, copy_images, open_dataset
     from medsharp.images import read_range
     from medsharp.keys import patients_of

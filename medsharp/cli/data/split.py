@@ -49,7 +49,7 @@ def split(
 ) -> None:
     """Audit a data set, tie near-duplicates, and split it by patient (or by tie) into train, val and test."""
     from medsharp.config import validate_config
-    from medsharp.data.manifest_files import write_manifest
+    from medsharp.data.manifest import write_manifest
     from medsharp.data.prepare import prepare_manifest
 
     names = [name.strip() for name in classes.split(",") if name.strip()]

@@ -24,8 +24,7 @@ from medsharp.data.audit.audit import Audit
 from medsharp.data.audit.balance import counts_by
 from medsharp.data.audit.finding import KINDS, Action, Finding, Kind, Severity
 from medsharp.data.exclusions import count_exclusions
-from medsharp.data.manifest import Manifest, name_of
-from medsharp.data.manifest_files import write_manifest
+from medsharp.data.manifest import Manifest, name_of, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import atomic_folder, atomic_path, write_text
 from medsharp.images import ImageLimits

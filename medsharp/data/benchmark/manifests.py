@@ -15,8 +15,7 @@ from medsharp.data.benchmark.duplicates import planted_hashes
 from medsharp.data.benchmark.section import Section
 from medsharp.data.duplicates import Look, apply_matches, duplicate_matches, write_looks
 from medsharp.data.duplicates.look import THUMBNAIL_SIDE
-from medsharp.data.manifest import DatasetInfo, Manifest, complete
-from medsharp.data.manifest_files import read_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, complete, read_manifest
 from medsharp.data.split import split_manifest
 from medsharp.progress import Progress
 

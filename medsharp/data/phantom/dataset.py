@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from medsharp.cores import usable_cores
-from medsharp.data.manifest import DatasetInfo, Manifest, make_table
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import DatasetInfo, Manifest, make_table, read_manifest, write_manifest
 from medsharp.data.phantom.anatomy import draw_breast
 from medsharp.data.phantom.lesions import CLASSES, draw_lesion
 from medsharp.data.phantom.scanner import Scanner, find_scanner

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import manifest_file, read_manifest
+from medsharp.data.manifest import Manifest, manifest_file, read_manifest
 from medsharp.data.sources.breast import BREAST
 from medsharp.data.sources.breastmnist import BREASTMNIST
 from medsharp.data.sources.busbra import BUSBRA

@@ -7,8 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from medsharp.data.manifest import Manifest
-from medsharp.data.manifest_files import read_manifest, write_manifest
+from medsharp.data.manifest import Manifest, read_manifest, write_manifest
 from medsharp.errors import InputError
 from medsharp.files import cache_folder, sha256_file
 

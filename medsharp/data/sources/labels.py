@@ -10,8 +10,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from medsharp.data.manifest import CARRIED, COLUMNS, DESCRIBED
-from medsharp.data.manifest_cells import says_all
+from medsharp.data.manifest import CARRIED, COLUMNS, DESCRIBED, says_all
 from medsharp.data.same_meaning import PATIENT, fullest_columns
 from medsharp.data.sources.finder import KEYS, PRECISION, Finder
 from medsharp.data.sources.headers import side_of

@@ -11,8 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from medsharp.data.manifest import AUDITED, DatasetInfo, Manifest
-from medsharp.data.manifest_cells import (
+from medsharp.data.manifest.cells import (
     EMPTY_CELLS,
     UNKNOWN,
     check_duplicates,
@@ -23,6 +22,7 @@ from medsharp.data.manifest_cells import (
     read_rows,
     read_splits,
 )
+from medsharp.data.manifest.table import AUDITED, DatasetInfo, Manifest
 from medsharp.data.parts import PartFolders, read_parts, written_parts
 from medsharp.data.paths import DataFolder
 from medsharp.data.stores import Store, copied, is_url

@@ -1,4 +1,4 @@
-"""The manifest: a table with a row an image, and `manifest.yaml` beside it that says what the data set is."""
+"""A table of images, and what is known of the data set that they are of."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsharp.data.manifest import CARRIED, COLUMNS, SPLITS, DatasetInfo, complete
+from medsharp.data.manifest.table import CARRIED, COLUMNS, SPLITS, DatasetInfo, complete
 from medsharp.data.same_meaning import fullest_columns
 from medsharp.errors import InputError, nearest
 from medsharp.keys import name_key, named, spellings, united_sites
