@@ -57,10 +57,11 @@ def make_results(
     readings = read_all(folder, device=device, progress=progress)
     positive = data_config(study).positive
     figures = figure_table(cells, readings, positive)
+    optimizers = [one.name for one in study.optimizers]
     budgets: dict[str, Any] = {}
     for budget in study.budgets:
         grid = Grid(figures[figures["budget"] == budget], readings, positive)
-        budgets[budget] = _budget(grid, study)
+        budgets[budget] = _budget(grid, optimizers, study.reference, study.rule.equivalence, study.pretrained)
     first = Grid(figures[figures["budget"] == study.budgets[0]], readings, positive)
     finished = {cell.name for cell, _ in cells}
     claims = []
@@ -127,10 +128,10 @@ def _lengths(study: StudyDefinition) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _budget(grid: Grid, study: StudyDefinition) -> dict[str, Any]:
+def _budget(
+    grid: Grid, optimizers: list[str], reference: str, equivalence: float, pretrained: Container[str] = ()
+) -> dict[str, Any]:
     """Return tables, comparisons, mixed models, calibration and robustness under a budget."""
-    optimizers = [one.name for one in study.optimizers]
-    reference, equivalence = study.reference, study.rule.equivalence
     levels = []
     for hospital, network in grid.figures[["hospital", "network"]].drop_duplicates().itertuples(index=False):
         for part in grid.parts_of(hospital):
@@ -142,7 +143,7 @@ def _budget(grid: Grid, study: StudyDefinition) -> dict[str, Any]:
                     low, high = np.clip(estimate.interval or (np.nan, np.nan), 0, 1)
                     levels.append(place | {"value": estimate.value, "low": low, "high": high})
     compared = comparisons(grid, optimizers, reference, equivalence)
-    of_starts = starts(grid, study.pretrained, optimizers, reference, equivalence)
+    of_starts = starts(grid, pretrained, optimizers, reference, equivalence)
     for family in (compared, [entry["more"] for entry in of_starts]):
         for entry, adjusted in zip(family, holm([entry["p"] for entry in family]), strict=True):
             entry["p_holm"] = adjusted
