@@ -30,6 +30,8 @@ def cluster() -> Iterator[Cluster]:
     """Two cores, and a GPU as Ray counts them."""
     from medsharp.cluster import joined
 
+    if ray.is_initialized():
+        pytest.skip("another Ray runs in this process, and counts no GPU")
     folder = Path(tempfile.mkdtemp(prefix="medsharp-tests-", dir="/tmp"))  # Ray's sockets need short paths
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "include_dashboard": False}
     ray.init(num_cpus=2, num_gpus=1, object_store_memory=2**27, _temp_dir=str(folder), **quiet)
